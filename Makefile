@@ -1,0 +1,43 @@
+# The doors. Each one installs what it needs; a second run skips what is there.
+PY := .venv/bin/python
+PREPARE := cluster/install/prepare.sh
+# A broker of our own is needed only where RABBITMQ_URL names none.
+BROKER := $(if $(RABBITMQ_URL),,broker)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench bench-compare faults
+
+help: ## list the doors
+	@echo "rabbitray: an elastic pool of Ray actors that works a RabbitMQ queue"
+	@echo
+	@sed -nE 's/^([a-z-]+):.*## (.*)$$/  make \1@\2/p' $(MAKEFILE_LIST) | \
+	  while IFS=@ read -r door what; do printf '%-36s %s\n' "$$door" "$$what"; done
+	@echo
+	@echo "RABBITMQ_URL: demo and bench use that broker instead of a private node.  PYTHON: another python3."
+
+demo: ## the main job on reference data, with nothing to prepare
+	@$(PREPARE) python $(BROKER)
+	@$(PY) -m cluster demo $(ARGS)
+
+test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some)
+	@$(PREPARE) python broker
+	@$(PY) -m pytest $(ARGS)
+
+lint: ## ruff format, ruff, import-linter, mypy
+	@$(PREPARE) python
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	.venv/bin/lint-imports
+	$(PY) -m mypy
+
+bench: ## every bench; writes bench/results/ with a table (ARGS="--quick" for a short run)
+	@$(PREPARE) python $(BROKER)
+	@$(PY) -m bench all $(ARGS)
+
+bench-compare: ## compare bench/results with BASE=file; fails on a ratio more than 10 % worse
+	@$(PREPARE) python
+	@$(PY) -m bench compare "$(BASE)"
+
+faults: ## the crash series, ROUNDS=20 times each
+	@$(PREPARE) python broker
+	@ROUNDS=$(or $(ROUNDS),20) $(PY) -m pytest -m faults --timeout 1800 $(ARGS)

@@ -1,0 +1,93 @@
+"""Batch: deliveries that go to a worker together; Buffer: deliveries that wait for one. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from actors.delivery import Delivery
+
+_numbers = itertools.count(1)
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Deliveries on their way through a worker; a position is an index in `deliveries`."""
+
+    deliveries: list[Delivery]
+    id: str = field(default_factory=lambda: f"{next(_numbers):x}")
+    pending: set[int] = field(init=False)  # positions that are still the worker's
+    spoiled: set[int] = field(default_factory=set)  # not to be acked: a record's outcome could not be made safe
+    in_order: asyncio.Lock = field(default_factory=asyncio.Lock)  # parts are recorded one after another
+
+    def __post_init__(self) -> None:
+        self.pending = set(range(len(self.deliveries)))
+
+    def take(self, positions: Iterable[int]) -> list[Delivery]:
+        """The deliveries of these positions, which are the worker's no longer."""
+        taken = [position for position in positions if position in self.pending]
+        self.pending.difference_update(taken)
+        return self.at(taken)
+
+    def at(self, positions: Iterable[int]) -> list[Delivery]:
+        """The deliveries of these positions."""
+        return [self.deliveries[position] for position in positions]
+
+
+class Buffer:
+    """Deliveries in the order of arrival, with their bytes and records counted."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Delivery] = deque()
+        self.size = 0
+        self.records = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def oldest_at(self) -> float | None:
+        """Arrival of the delivery at the front (monotonic s)."""
+        return self._waiting[0].arrived_at if self._waiting else None
+
+    def put(self, delivery: Delivery) -> None:
+        """Adds at the end."""
+        self._waiting.append(delivery)
+        self._count(delivery, 1)
+
+    def put_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Adds at the front, in the given order."""
+        for delivery in reversed(list(deliveries)):
+            self._waiting.appendleft(delivery)
+            self._count(delivery, 1)
+
+    def take(self, most_records: int, most_bytes: int) -> list[Delivery]:
+        """The next deliveries that fit the bounds; at least one when there is one."""
+        taken: list[Delivery] = []
+        records = size = 0
+        while self._waiting:
+            delivery = self._waiting[0]
+            if taken and (records + delivery.records > most_records or size + delivery.size > most_bytes):
+                break
+            taken.append(self._waiting.popleft())
+            records += delivery.records
+            size += delivery.size
+        self.records -= records
+        self.size -= size
+        return taken
+
+    def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Takes out all that the predicate names."""
+        removed = [delivery for delivery in self._waiting if unwanted(delivery)]
+        if removed:
+            self._waiting = deque(delivery for delivery in self._waiting if not unwanted(delivery))
+            for delivery in removed:
+                self._count(delivery, -1)
+        return removed
+
+    def _count(self, delivery: Delivery, sign: int) -> None:
+        self.size += sign * delivery.size
+        self.records += sign * delivery.records

@@ -1,0 +1,90 @@
+"""Parcels -> jobs with their identity; what cannot be read becomes a failure of that message only. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from actors.delivery import Parcel
+from actors.errors import DecodeError
+from actors.job import Job
+from actors.reading import MAX_ATTEMPT
+from actors.run import Unit
+from actors.verdict import Failure
+from actors.wire import WireLimits, decode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityRules:
+    """What to do with a message that carries no id at all: work it without dedupe, or reject it."""
+
+    missing_id: Literal["allow", "reject"] = "allow"
+
+
+def decode_parcels(
+    parcels: Sequence[Parcel], limits: WireLimits, rules: IdentityRules
+) -> tuple[list[Unit], list[Failure]]:
+    """The jobs of a batch in order, and a failure (`dead`) for each message that cannot be read."""
+    units: list[Unit] = []
+    failures: list[Failure] = []
+    for position, parcel in enumerate(parcels):
+        try:
+            units += _units(position, parcel, limits, rules)
+        except DecodeError as error:
+            failures.append(_unreadable(position, parcel, error))
+    return units, failures
+
+
+def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRules) -> list[Unit]:
+    jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits)
+    if not jobs:
+        raise DecodeError("empty", "a packed message without records")
+    packed = len(jobs) > 1
+    units = []
+    for record, job in enumerate(jobs):
+        key = identity(job, parcel, record if packed else 0)
+        if key is None and rules.missing_id == "reject":
+            raise DecodeError("missing_id", "no key header, no id in the body, no message_id (missing_id = reject)")
+        attempt = parcel.attempt if parcel.attempt >= 0 else min(max(job.retry_count, 0), MAX_ATTEMPT)
+        msgspec.structs.force_setattr(job, "key", key)
+        msgspec.structs.force_setattr(job, "attempt", attempt)
+        units.append(
+            Unit(
+                position=position,
+                record=record,
+                packed=packed,
+                job=job,
+                parcel=parcel,
+                key=key,
+                attempt=attempt,
+            )
+        )
+    return units
+
+
+def identity(job: Job, parcel: Parcel, record: int) -> str | None:
+    """The key of a job: the key header, else the record's own id, else the message id (with its index if packed)."""
+    if parcel.key is not None:
+        return parcel.key
+    if job.id is not None:
+        return job.id
+    if parcel.message_id is None:
+        return None
+    return f"{parcel.message_id}#{record}" if record else parcel.message_id
+
+
+def _unreadable(position: int, parcel: Parcel, error: DecodeError) -> Failure:
+    return Failure(
+        position=position,
+        verdict="dead",
+        reason=error.reason,
+        error=str(error),
+        error_class="DecodeError",
+        category="permanent",
+        attempt=max(parcel.attempt, 0),
+        key=parcel.key,
+        message_id=parcel.message_id,
+    )

@@ -1,0 +1,180 @@
+"""Executor: calls the user's handler for the jobs of a batch, in the handler's own style.
+
+An exception is the outcome of one job, whatever it is; it never leaves this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from actors.handlers import Handler
+from actors.run import BatchRun, Unit
+
+
+class Executor:
+    """Runs batches through one handler: sync ones in one thread, async ones in up to `slots` tasks at once.
+
+    An async job is cancelled after `timeout_s`. A sync job cannot be: the router ends its worker.
+    """
+
+    def __init__(self, handler: Handler, *, slots: int, timeout_s: float) -> None:
+        self._handler = handler
+        self._timeout_s = timeout_s
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="handler")
+        self._slots = asyncio.Semaphore(slots)
+        self.slots = slots if handler.style == "async" else 1
+        self.busy = BusyClock()
+
+    async def run(self, run: BatchRun) -> None:
+        """Runs every job of the batch; what came of each is on its unit."""
+        match self._handler.style:
+            case "async":
+                width = min(self.slots, len(run.waiting))
+                await asyncio.gather(*(self._async_jobs(run) for _ in range(width)))
+            case "async_batch":
+                await self._async_batch(run)
+            case "batch":
+                await self._in_thread(self._sync_batch, run)
+            case "sync":
+                await self._in_thread(self._sync_jobs, run)
+
+    async def close(self) -> None:
+        """Ends the handler (its `close`, if it has one)."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        closing = self._handler.close()
+        if inspect.isawaitable(closing):
+            await closing
+
+    async def _in_thread(self, style: Callable[[BatchRun], None], run: BatchRun) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, style, run)
+
+    def _sync_jobs(self, run: BatchRun) -> None:
+        call = self._handler.call
+        while (unit := run.next()) is not None:
+            self._start(unit)
+            try:
+                unit.result = call(unit.job)
+            except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
+                unit.error = error
+            self._end(run, unit)
+
+    async def _async_jobs(self, run: BatchRun) -> None:
+        """One slot's share of a batch: jobs one after another."""
+        while True:
+            async with self._slots:
+                unit = run.next()
+                if unit is None:
+                    return
+                self._start(unit)
+                try:
+                    async with asyncio.timeout(self._timeout_s):
+                        unit.result = await self._handler.call(unit.job)
+                except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
+                    unit.error = error
+                self._end(run, unit)
+
+    def _sync_batch(self, run: BatchRun) -> None:
+        units = self._take_all(run)
+        try:
+            self._share_out(units, self._handler.call([unit.job for unit in units]))
+        except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
+            self._singly(units, error)
+        self._end_all(run, units)
+
+    def _singly(self, units: list[Unit], error: BaseException) -> None:
+        """A batch call that raised says nothing about its items: each runs again alone."""
+        if len(units) == 1:
+            units[0].error = error
+            return
+        for unit in units:
+            try:
+                self._share_out([unit], self._handler.call([unit.job]))
+            except BaseException as alone:  # noqa: BLE001 # an outcome, whatever the user's code raises
+                unit.error = alone
+
+    async def _async_batch(self, run: BatchRun) -> None:
+        units = self._take_all(run)
+        error = await self._call_async(units)
+        if error is not None and len(units) == 1:
+            units[0].error = error
+        elif error is not None:
+            for unit in units:
+                unit.error = await self._call_async([unit])
+        self._end_all(run, units)
+
+    async def _call_async(self, units: list[Unit]) -> BaseException | None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                self._share_out(units, await self._handler.call([unit.job for unit in units]))
+        except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
+            return error
+        return None
+
+    def _share_out(self, units: list[Unit], answers: object) -> None:
+        """Gives each job its item of what a batch handler returned."""
+        if not isinstance(answers, list | tuple) or len(answers) != len(units):
+            got = f"{len(answers)} items" if isinstance(answers, list | tuple) else type(answers).__name__
+            raise TypeError(f"batch handler {self._handler.name} returned {got} for {len(units)} jobs")
+        for unit, answer in zip(units, answers, strict=True):
+            if isinstance(answer, BaseException):
+                unit.error = answer
+            else:
+                unit.result = answer
+
+    def _take_all(self, run: BatchRun) -> list[Unit]:
+        units: list[Unit] = []
+        while (unit := run.next()) is not None:
+            self._start(unit)
+            units.append(unit)
+        return units
+
+    def _end_all(self, run: BatchRun, units: list[Unit]) -> None:
+        for unit in units:
+            self._end(run, unit)
+
+    def _start(self, unit: Unit) -> None:
+        self.busy.enter()
+        unit.started_us = time.time_ns() // 1_000
+
+    def _end(self, run: BatchRun, unit: Unit) -> None:
+        unit.finished_us = time.time_ns() // 1_000
+        self.busy.leave()
+        run.finish(unit)
+
+
+class BusyClock:
+    """Seconds in which a worker had something to do. A reading from another thread may be one job late."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._since = 0.0
+        self._total = 0.0
+
+    def enter(self) -> None:
+        """A job enters the handler."""
+        if not self._inside:
+            self._since = time.perf_counter()
+        self._inside += 1
+
+    def leave(self) -> None:
+        """A job leaves the handler."""
+        self._inside -= 1
+        if not self._inside:
+            self._total += time.perf_counter() - self._since
+
+    def add(self, seconds: float) -> None:
+        """Work around the handler: decoding and writing up count as busy too."""
+        self._total += seconds
+
+    def take(self) -> float:
+        """Busy seconds since the last call."""
+        total, since = self._total, self._since
+        if self._inside:
+            now = time.perf_counter()
+            total, self._since = total + now - since, now
+        self._total = 0.0
+        return total

@@ -1,0 +1,384 @@
+"""RabbitMQ in: consume, window hand-over, acks.
+
+One connection and one channel at a time; each channel is a generation. A delivery belongs to its generation: when
+the channel dies, RabbitMQ delivers the message again, so what is buffered of a dead generation is dropped and
+what is in flight is never acked. Consumers are never robust: recovery is here, with a fresh tag each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import time
+import types
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import aio_pika
+import aiormq
+from aiormq.abc import ChannelFrame, DeliveredMessage
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+from pamqp import commands as spec
+
+from actors.delivery import Delivery
+from actors.errors import BrokerUnreachableError, TopologyError
+from actors.ledger import Ack, AckLedger
+from actors.reading import BodyLimits, read_delivery
+from actors.secret import Secret, redact
+from actors.topology import Topology, TopologyBuilder
+
+log = logging.getLogger(__name__)
+
+RECONNECT_FIRST_S = 0.2
+RECONNECT_MOST_S = 10.0
+CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, RuntimeError, asyncio.TimeoutError)
+"""What aio-pika and aiormq raise when a connection or channel is gone or cannot be made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeConfig:
+    """How to consume one queue. `single_after_s`: how long a finished tag waits behind an open one."""
+
+    url: Secret
+    topology: Topology
+    limits: BodyLimits
+    heartbeat_s: int = 10
+    connect_timeout_s: float = 15.0
+    single_after_s: float = 0.2
+    name: str = "rabbitray"
+
+
+class Intake:
+    """Consumes one queue into a callback, and settles deliveries.
+
+    `on_delivery` runs inside the channel's reader, once for each message, and must only buffer. `on_lost` is told
+    the generation that died. All methods belong to one event loop.
+    """
+
+    def __init__(
+        self,
+        config: IntakeConfig,
+        *,
+        on_delivery: Callable[[Delivery], None],
+        on_lost: Callable[[int], None],
+    ) -> None:
+        self._config = config
+        self._on_delivery = on_delivery
+        self._on_lost = on_lost
+        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._channel: aiormq.abc.AbstractChannel | None = None
+        self._holder: aio_pika.abc.AbstractChannel | None = None  # aio-pika keeps channels in a WeakSet
+        self._ledger = AckLedger(single_after_s=config.single_after_s)
+        self._consumers = itertools.count(1)
+        self._consumer: tuple[int, str] | None = None
+        self._takers: dict[str, Callable[[DeliveredMessage], None]] = {}
+        self._held_by: Counter[int] = Counter()
+        self._wanted: int | None = None  # the window that a reconnect consumes with; None: do not consume
+        self._lock = asyncio.Lock()
+        self._late_writes: set[asyncio.Task[None]] = set()
+        self._flusher: asyncio.TimerHandle | None = None
+        self._lost = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self.generation = 0
+        self.connected = False
+        self.reconnects = 0
+        self.stale = 0  # settlements of dead generations: they are redelivered
+
+    async def open(self) -> list[str]:
+        """Connects, declares the topology and watches the connection from then on; returns warnings.
+
+        Raises BrokerUnreachableError (host, time tried) or TopologyError. Nothing is consumed yet.
+        """
+        await self._connect_first()
+        assert self._connection is not None
+        try:
+            warnings = await TopologyBuilder(self._connection, self._config.topology).build()
+            await self._open_channel()
+        except TopologyError:
+            await self.close()
+            raise
+        self._watcher = asyncio.create_task(self._watch(), name="intake-watch")
+        return warnings
+
+    async def consume(self, window: int) -> None:
+        """Consumes with prefetch `window` (>= 1); when consuming already, hands over to a new consumer.
+
+        RabbitMQ applies a prefetch only to a new consumer: set_qos, consume with a new tag, cancel the old one.
+        """
+        if window < 1:
+            raise ValueError(f"window {window} is not allowed: 0 means unlimited to RabbitMQ")
+        self._wanted = window
+        async with self._lock:
+            if self._channel is not None and self.connected:
+                await self._guarded(self._hand_over(self._channel, window))
+
+    async def pause(self) -> None:
+        """Stops the flow of new deliveries; what was delivered stays and can be settled."""
+        self._wanted = None
+        async with self._lock:
+            if self._channel is not None and self._consumer is not None:
+                await self._guarded(self._cancel(self._channel))
+
+    def finish(self, deliveries: Iterable[Delivery]) -> None:
+        """The outcome of these deliveries is safe (committed or confirmed): ack them as soon as may be."""
+        tags = self._current(deliveries)
+        if tags:
+            self._ledger.finish(tags, time.monotonic())
+            self._flush()
+
+    def give_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Returns deliveries to the queue (nack with requeue), in one write."""
+        tags = self._current(deliveries)
+        if tags:
+            self._ledger.give_back(tags)
+            self._send([spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in tags])
+            self._flush()
+
+    def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Those that can still be settled; the others' channel died and RabbitMQ delivers them again."""
+        return [delivery for delivery in deliveries if delivery.generation == self.generation and self.connected]
+
+    @property
+    def unacked(self) -> int:
+        """Messages that RabbitMQ counts as unacknowledged on our channel."""
+        return self._ledger.unacked
+
+    @property
+    def held_by_old(self) -> int:
+        """Messages that older consumers than the current one still hold."""
+        current = self._consumer[0] if self._consumer else None
+        return sum(count for number, count in self._held_by.items() if number != current)
+
+    @property
+    def consuming(self) -> bool:
+        """Whether a consumer is registered now."""
+        return self._consumer is not None
+
+    async def close(self) -> None:
+        """Sends what is due, closes channel and connection. May be called twice and before `open`."""
+        self._stopping.set()
+        self._lost.set()
+        if self._flusher is not None:
+            self._flusher.cancel()
+        if self._watcher is not None:
+            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._drop_connection()
+
+    async def _connect_first(self) -> None:
+        """One connection within `connect_timeout_s`, or BrokerUnreachableError."""
+        config, start = self._config, time.monotonic()
+        delay = RECONNECT_FIRST_S
+        while True:
+            try:
+                await self._connect()
+                return
+            except CONNECTION_ERRORS as error:
+                if refused := refusal(error):
+                    raise BrokerUnreachableError(f"RabbitMQ at {config.url}: {refused}") from None
+                tried = time.monotonic() - start
+                if tried + delay > config.connect_timeout_s:
+                    raise BrokerUnreachableError(
+                        f"RabbitMQ at {config.url} cannot be reached (tried for {tried:.0f} s): "
+                        f"{redact(str(error)) or type(error).__name__}; check RABBITMQ_URL and that the broker runs"
+                    ) from None
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, 2.0)
+
+    async def _connect(self) -> None:
+        config = self._config
+        self._connection = await aio_pika.connect(
+            config.url.reveal(),
+            timeout=config.connect_timeout_s,
+            heartbeat=config.heartbeat_s,
+            client_properties={"connection_name": config.name},
+        )
+        self._connection.close_callbacks.add(lambda *_: self._lost.set())
+        self._lost.clear()
+
+    async def _open_channel(self) -> None:
+        """A new generation: its tags start at 1 and nothing of an older one may be acked on it."""
+        assert self._connection is not None
+        self._holder = await self._connection.channel(publisher_confirms=False)
+        channel = await self._holder.get_underlay_channel()
+        channel.closing.add_done_callback(lambda _: self._lost.set())
+        channel.on_consumer_cancel_callbacks.add(self._on_broker_cancel)
+        self._takers = {}
+        take_in_reader(channel, self._takers)
+        self.generation += 1
+        self._ledger = AckLedger(single_after_s=self._config.single_after_s)
+        self._held_by.clear()
+        self._consumer = None
+        self._channel = channel
+        self.connected = True
+
+    async def _watch(self) -> None:
+        """Waits for the loss of channel or connection and recovers, until closed."""
+        while True:
+            await self._lost.wait()
+            if self._stopping.is_set():
+                return
+            self._report_loss()
+            await self._recover()
+
+    def _report_loss(self) -> None:
+        self.connected = False
+        self._consumer = None
+        self._channel = None
+        log.warning("Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", self.unacked)
+        self._on_lost(self.generation)
+
+    async def _recover(self) -> None:
+        """Reconnects with jittered back-off for as long as it takes, then consumes again."""
+        delay = RECONNECT_FIRST_S
+        while not self._stopping.is_set():
+            try:
+                await self._drop_connection()
+                await self._connect()
+                await self._open_channel()
+                if self._wanted is not None:
+                    await self.consume(self._wanted)
+                self.reconnects += 1
+                log.info("Connected to RabbitMQ again (generation %d)", self.generation)
+                return
+            except CONNECTION_ERRORS as error:
+                log.warning("RabbitMQ: %s; next try in %.1f s", redact(str(error)) or type(error).__name__, delay)
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay * random.uniform(0.5, 1.5))
+            delay = min(delay * 2, RECONNECT_MOST_S)
+
+    async def _hand_over(self, channel: aiormq.abc.AbstractChannel, window: int) -> None:
+        old = self._consumer
+        number = next(self._consumers)
+        tag = f"{self._config.name}-{self.generation}-{number}"
+        await channel.basic_qos(prefetch_count=window)
+        self._takers[tag] = self._take(number)
+        await channel.basic_consume(self._config.topology.queue, _taken_in_reader, consumer_tag=tag)
+        self._consumer = (number, tag)
+        if old is not None:
+            await channel.basic_cancel(old[1])
+            self._takers.pop(old[1], None)
+
+    async def _cancel(self, channel: aiormq.abc.AbstractChannel) -> None:
+        assert self._consumer is not None
+        _, tag = self._consumer
+        self._consumer = None
+        await channel.basic_cancel(tag)
+        self._takers.pop(tag, None)
+
+    def _take(self, consumer: int) -> Callable[[DeliveredMessage], None]:
+        """The consumer callback: reads the properties and buffers; nothing else may happen here."""
+        generation, limits = self.generation, self._config.limits
+
+        def take(message: DeliveredMessage) -> None:
+            delivery = read_delivery(message, generation=generation, consumer=consumer, limits=limits)
+            self._ledger.delivered(delivery.tag)
+            self._held_by[consumer] += 1
+            self._on_delivery(delivery)
+
+        return take
+
+    async def _on_broker_cancel(self, frame: spec.Basic.Cancel) -> None:
+        """The queue was deleted or its leader failed: open a new channel, which declares nothing away."""
+        log.error(
+            "RabbitMQ cancelled the consumer of queue %s: was it deleted? Trying again",
+            self._config.topology.queue,
+        )
+        self._consumer = None
+        self._lost.set()
+
+    def _current(self, deliveries: Iterable[Delivery]) -> list[int]:
+        """Tags of this generation; the others are redelivered by RabbitMQ and only counted."""
+        tags: list[int] = []
+        for delivery in deliveries:
+            if delivery.generation != self.generation or not self.connected:
+                self.stale += 1
+                continue
+            self._held_by[delivery.consumer] -= 1
+            tags.append(delivery.tag)
+        return tags
+
+    def _flush(self) -> None:
+        """Sends the acks that are due and comes back when the next single ack is."""
+        frames = [spec.Basic.Ack(delivery_tag=ack.tag, multiple=ack.multiple) for ack in self._due()]
+        if frames:
+            self._send(frames)
+        due = self._ledger.next_due()
+        if due is not None and self._flusher is None:
+            loop = asyncio.get_running_loop()
+            self._flusher = loop.call_later(max(0.0, due - time.monotonic()) + 0.01, self._flush_later)
+
+    def _due(self) -> list[Ack]:
+        return self._ledger.due(time.monotonic())
+
+    def _flush_later(self) -> None:
+        self._flusher = None
+        if self.connected:
+            self._flush()
+
+    def _send(self, frames: list[Any]) -> None:  # Any: pamqp's frame classes share no typed base
+        """All frames in one write; acks are never confirmed, a dead channel is noticed by the watcher."""
+        channel = self._channel
+        if channel is None or channel.is_closed:
+            self.stale += len(frames)
+            return
+        marshalled = ChannelFrame.marshall(channel_number=channel.number, frames=frames)
+        queue: asyncio.Queue[ChannelFrame] = channel.connection.write_queue
+        try:
+            queue.put_nowait(marshalled)
+        except asyncio.QueueFull:
+            task = asyncio.create_task(queue.put(marshalled))
+            self._late_writes.add(task)
+            task.add_done_callback(self._late_writes.discard)
+
+    async def _guarded(self, step: Awaitable[None]) -> None:
+        """A channel that dies during an RPC is the watcher's to recover."""
+        try:
+            await step
+        except (ChannelInvalidStateError, *CONNECTION_ERRORS) as error:
+            log.warning("RabbitMQ channel failed: %s", redact(str(error)) or type(error).__name__)
+            self._lost.set()
+
+    async def _drop_connection(self) -> None:
+        self.connected = False
+        connection, self._connection, self._channel, self._holder = self._connection, None, None, None
+        if connection is not None:
+            with contextlib.suppress(*CONNECTION_ERRORS):
+                await asyncio.wait_for(connection.close(), 5.0)
+
+
+def refusal(error: BaseException) -> str | None:
+    """A plain sentence for errors that no retry mends: wrong credentials, missing vhost; else None."""
+    text = redact(str(error))
+    if isinstance(error, aiormq.exceptions.ProbableAuthenticationError) or "ACCESS_REFUSED" in text:
+        return "login refused; check user and password in RABBITMQ_URL"
+    if "NOT_ALLOWED" in text or "vhost" in text:
+        return f"vhost refused ({text}); check the path of RABBITMQ_URL and the user's permissions"
+    return None
+
+
+async def _taken_in_reader(message: DeliveredMessage) -> None:
+    """What aiormq is told to call; never called, see `take_in_reader`."""
+    log.error("Delivery %s was not taken in the reader", message.delivery_tag)
+
+
+def take_in_reader(channel: aiormq.abc.AbstractChannel, takers: dict[str, Callable[[DeliveredMessage], None]]) -> None:
+    """Lets `takers` (by consumer tag) have deliveries inside the channel's reader.
+
+    aiormq makes a task of every delivery (about 15 us each, cancelled when the channel closes). We only buffer, so
+    the task buys nothing. Replaces `aiormq.Channel._on_deliver_frame` on this one channel.
+    """
+
+    async def on_deliver_frame(self: Any, frame: spec.Basic.Deliver) -> None:  # Any: aiormq.Channel internals
+        header = await self._get_frame()
+        message = await self._read_content(frame, header)
+        take = takers.get(frame.consumer_tag or "")
+        if take is not None:
+            take(message)
+
+    channel._on_deliver_frame = types.MethodType(on_deliver_frame, channel)  # type: ignore[attr-defined] # aiormq.Channel has it

@@ -1,0 +1,209 @@
+"""Batched recording of measurements (report 1.2, strategy 2). Pure: no library, no thread, no clock.
+
+`record` costs an append; values are added up for each (name, labels) and handed to a sink every
+`flush_interval_ms` or `batch_size` events. A sink that fails loses measurements, never a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+log = logging.getLogger(__name__)
+
+Labels = Mapping[str, str]
+NO_LABELS: Final[Labels] = {}
+OVERFLOW: Final[Labels] = {"overflow": "true"}
+
+Series = tuple[str, tuple[tuple[str, str], ...]]
+
+DURATION_BUCKETS_S: Final = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75),
+    *(1.0, 2.5, 5.0, 7.5, 10.0),
+)
+"""Histogram bounds in seconds, from the OpenTelemetry messaging conventions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """How measurements are recorded: METRICS_ENABLED, METRICS_BATCH_ENABLED, _BATCH_SIZE, _FLUSH_INTERVAL."""
+
+    enabled: bool = True
+    batched: bool = True
+    batch_size: int = 50
+    flush_interval_ms: int = 100
+    max_series: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """All values that one series got since the last flush, in order; units are in the name of the metric."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    values: tuple[float, ...]
+
+    @property
+    def count(self) -> int:
+        """How many events were recorded."""
+        return len(self.values)
+
+    @property
+    def total(self) -> float:
+        """Their sum: what a counter adds."""
+        return sum(self.values)
+
+    @property
+    def last(self) -> float:
+        """The newest: what a gauge shows."""
+        return self.values[-1]
+
+
+class Sink(Protocol):
+    """Where flushed measurements go: Ray's metrics, OTLP, or totals in memory."""
+
+    def emit(self, points: Sequence[Point]) -> None:
+        """Takes the points of one flush; called by one thread at a time."""
+
+
+class Recorder(Protocol):
+    """What a station needs to measure something."""
+
+    def record(self, name: str, value: float = 1.0, labels: Labels = NO_LABELS) -> None:
+        """Notes one event; `labels` must not be changed afterwards."""
+
+    def flush(self) -> None:
+        """Hands everything noted so far to the sink."""
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Flushes at the configured interval until `stopped`, and once more then."""
+
+
+class MetricsBuffer:
+    """Recorder that batches. Thread-safe; label sets beyond `max_series` are counted as `overflow=true`."""
+
+    def __init__(self, sink: Sink, config: MetricsConfig | None = None) -> None:
+        config = config or MetricsConfig()
+        self._sink = sink
+        self._size = config.batch_size if config.batched else 1
+        self._interval_s = config.flush_interval_ms / 1000
+        self._max_series = config.max_series
+        self._events: deque[tuple[str, float, Labels]] = deque()
+        self._series: set[Series] = set()
+        self._flushing = threading.Lock()
+        self.sink_failures = 0
+
+    def record(self, name: str, value: float = 1.0, labels: Labels = NO_LABELS) -> None:
+        """Notes one event; the event that fills the batch pays for its flush, unless one is under way."""
+        self._events.append((name, value, labels))
+        if len(self._events) >= self._size and self._flushing.acquire(blocking=False):
+            try:
+                self._emit()
+            finally:
+                self._flushing.release()
+
+    def flush(self) -> None:
+        """Adds up what was noted and hands it to the sink; a failing sink is logged once and counted."""
+        with self._flushing:
+            self._emit()
+
+    async def run_once(self, stopped: asyncio.Event) -> None:
+        """Waits one interval, or until `stopped`, and flushes."""
+        with contextlib.suppress(TimeoutError):  # the ordinary case: the interval has passed
+            await asyncio.wait_for(stopped.wait(), self._interval_s)
+        self.flush()
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Flushes every `flush_interval_ms` until `stopped`, and once more then."""
+        while not stopped.is_set():
+            await self.run_once(stopped)
+        self.flush()
+
+    def _emit(self) -> None:
+        points = self._gather()
+        if not points:
+            return
+        try:
+            self._sink.emit(points)
+        except Exception as error:
+            self.sink_failures += 1
+            if self.sink_failures == 1:
+                log.exception("Metrics are lost, the sink failed: %s", type(error).__name__)
+
+    def _gather(self) -> list[Point]:
+        values: dict[Series, list[float]] = {}
+        for _ in range(len(self._events)):
+            name, value, labels = self._events.popleft()
+            values.setdefault(self._bounded(name, labels), []).append(value)
+        return [Point(name=name, labels=labels, values=tuple(v)) for (name, labels), v in values.items()]
+
+    def _bounded(self, name: str, labels: Labels) -> Series:
+        series = (name, tuple(sorted(labels.items())))
+        if series in self._series:
+            return series
+        if len(self._series) >= self._max_series:
+            return (name, tuple(OVERFLOW.items()))
+        self._series.add(series)
+        return series
+
+
+class _NoMetrics:
+    """Recorder of METRICS_ENABLED=false: does nothing."""
+
+    __slots__ = ()
+
+    def record(self, name: str, value: float = 1.0, labels: Labels = NO_LABELS) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Waits for `stopped`."""
+        await stopped.wait()
+
+
+NO_METRICS: Final[Recorder] = _NoMetrics()
+"""The shared recorder that records nothing."""
+
+
+def recorder(config: MetricsConfig, sink: Sink) -> Recorder:
+    """The recorder that `config` asks for: batched, one by one, or none."""
+    return MetricsBuffer(sink, config) if config.enabled else NO_METRICS
+
+
+class Totals:
+    """Sink in memory for `status`, the summary and tests: count, sum and last value of each series."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Series, tuple[int, float, float]] = {}
+
+    def emit(self, points: Sequence[Point]) -> None:
+        """Adds the points."""
+        for point in points:
+            series = (point.name, point.labels)
+            count, total, _ = self._seen.get(series, (0, 0.0, 0.0))
+            self._seen[series] = (count + point.count, total + point.total, point.last)
+
+    def count(self, name: str, labels: Labels | None = None) -> int:
+        """Events of `name`; all label sets unless `labels` are given."""
+        return sum(count for count, _, _ in self._matching(name, labels))
+
+    def total(self, name: str, labels: Labels | None = None) -> float:
+        """Sum of the values of `name`; all label sets unless `labels` are given."""
+        return sum(total for _, total, _ in self._matching(name, labels))
+
+    def last(self, name: str, labels: Labels = NO_LABELS) -> float | None:
+        """The newest value of one series; None before the first."""
+        seen = self._seen.get((name, tuple(sorted(labels.items()))))
+        return None if seen is None else seen[2]
+
+    def _matching(self, name: str, labels: Labels | None) -> Iterable[tuple[int, float, float]]:
+        wanted = None if labels is None else tuple(sorted(labels.items()))
+        return [seen for (known, own), seen in self._seen.items() if known == name and wanted in (None, own)]

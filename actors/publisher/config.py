@@ -1,0 +1,73 @@
+"""PublisherConfig: where a publisher sends to, and its bounds. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.errors import ConfigurationError
+from actors.secret import Secret
+from actors.wire import REPORT_CODES, Form, TypeCodes
+
+_COUNTS = ("channels", "max_batch", "max_outstanding", "max_outstanding_bytes", "window", "metrics_batch")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublisherConfig:
+    """Settings of one publisher; raises ConfigurationError for values that cannot work.
+
+    `url`: AMQP URL; a plain text is taken into a `Secret`. `queue`: where jobs go, through `exchange` with
+    `routing_key` (default: the queue's name, through the default exchange). `form`: how jobs are written.
+    `channels`: opened ahead (`PUBLISHER_POOL_SIZE`). `confirm_timeout_s`: from the call to the confirm,
+    waiting for room and sending again included. `max_batch`: messages in one write, and records in a packed
+    message. `max_outstanding`, `max_outstanding_bytes`: unconfirmed messages and their bodies, of which
+    `window` are on the wire at once (beyond about 1,000 the broker gets slower: measured).
+    `connect_timeout_s`: each attempt. `backoff_base_s`, `backoff_max_s`: reconnecting, with full jitter.
+    `close_timeout_s`: what `close` waits for confirms. `metrics_batch`, `metrics_interval_s`: when recorded
+    events go to the sink.
+    """
+
+    url: Secret | str
+    queue: str
+    exchange: str = ""
+    routing_key: str | None = None
+    form: Form = "msgpack"
+    codes: TypeCodes = REPORT_CODES
+    channels: int = 3
+    confirm_timeout_s: float = 5.0
+    max_batch: int = 100
+    max_outstanding: int = 10_000
+    window: int = 1_000
+    max_outstanding_bytes: int = 64 * 1024 * 1024
+    max_message_bytes: int = 16 * 1024 * 1024
+    heartbeat_s: int = 10
+    connect_timeout_s: float = 10.0
+    backoff_base_s: float = 0.1
+    backoff_max_s: float = 5.0
+    close_timeout_s: float = 5.0
+    connection_name: str = "rabbitray-publisher"
+    metrics_enabled: bool = True
+    metrics_batch: int = 50
+    metrics_interval_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "url", Secret(self.url))
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"publisher: {name} must be 1 or more, not {getattr(self, name)}")
+        if not self.confirm_timeout_s > 0 or not 1 <= self.heartbeat_s < 65535:
+            raise ConfigurationError("publisher: confirm_timeout_s must be above 0, heartbeat_s from 1 to 65534")
+        for name in ("queue", "exchange", "destination_key"):
+            if len(getattr(self, name).encode()) > 255:
+                raise ConfigurationError(f"publisher: {name} is longer than 255 bytes")
+        if not self.destination_key:
+            raise ConfigurationError("publisher: a queue or a routing key is needed")
+
+    @property
+    def secret_url(self) -> Secret:
+        """The URL, always as a Secret."""
+        return Secret(self.url)
+
+    @property
+    def destination_key(self) -> str:
+        """The routing key that jobs are sent with."""
+        return self.queue if self.routing_key is None else self.routing_key

@@ -1,0 +1,77 @@
+"""Maker: jobs -> messages ready to send, stamped. Pure but for the clock; may be called from any thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from actors.errors import EncodeError
+from actors.headers import PACKED, PUBLISHED, RECORDS
+from actors.identity import uuid7
+from actors.job import Job
+from actors.publisher import frames
+from actors.publisher.config import PublisherConfig
+from actors.publisher.message import Message, Outgoing
+from actors.wire import encode, join_records
+
+_NO_HEADERS: Mapping[str, Any] = {}  # Any: AMQP header values
+
+
+class Maker:
+    """Encodes jobs as the config says, to the config's destination."""
+
+    __slots__ = ("_codes", "_form", "_max_bytes", "_method")
+
+    def __init__(self, config: PublisherConfig) -> None:
+        self._form = config.form
+        self._codes = config.codes
+        self._max_bytes = config.max_message_bytes
+        self._method = frames.publish_method(config.exchange, config.destination_key)
+
+    def job(self, job: Job, headers: Mapping[str, Any] = _NO_HEADERS) -> Outgoing:  # Any: AMQP header values
+        """Return the message of one job. Raises EncodeError; a job without an id gets a new one."""
+        if job.id is None:
+            job = msgspec.structs.replace(job, id=uuid7())
+        assert job.id is not None
+        body, content_type = encode(job, form=self._form, codes=self._codes)
+        return self._stamped(body, content_type, job.id, headers)
+
+    def packed(self, records: list[bytes], headers: Mapping[str, Any] = _NO_HEADERS) -> Outgoing:  # Any: as above
+        """Return one message for many encoded records; it has a message id of its own."""
+        headers = {**headers, RECORDS: len(records)}
+        return self._stamped(join_records(records), PACKED, uuid7(), headers)
+
+    def message(self, message: Message) -> Outgoing:
+        """Return a message made elsewhere, e.g. a retry copy, ready to send as it is. Raises EncodeError."""
+        if not message.message_id:
+            raise EncodeError("a message needs a message_id: its return is recognised by it")
+        self._require_size(message.body)
+        header = frames.content_header(
+            body_size=len(message.body),
+            headers=frames.table(message.headers),
+            message_id=message.message_id,
+            timestamp_s=message.timestamp_s or int(time.time()),
+            content_type=message.content_type,
+            content_encoding=message.content_encoding,
+        )
+        method = frames.publish_method(message.exchange, message.routing_key)
+        return Outgoing(method=method, header=header, body=message.body, message_id=message.message_id)
+
+    def _stamped(self, body: bytes, content_type: str, message_id: str, headers: Mapping[str, Any]) -> Outgoing:
+        self._require_size(body)
+        now_ms = time.time_ns() // 1_000_000
+        header = frames.content_header(
+            body_size=len(body),
+            headers=frames.table({**headers, PUBLISHED: now_ms}) if headers else frames.published_only(now_ms),
+            message_id=message_id,
+            timestamp_s=now_ms // 1000,
+            content_type=content_type,
+        )
+        return Outgoing(method=self._method, header=header, body=body, message_id=message_id)
+
+    def _require_size(self, body: bytes) -> None:
+        if len(body) > self._max_bytes:
+            raise EncodeError(f"the body has {len(body)} bytes, at most {self._max_bytes} are sent")

@@ -1,0 +1,88 @@
+"""Message: one AMQP message to send; Outgoing: the same while it is on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class Tracer(Protocol):
+    """What the publisher needs of tracing; `actors.tracing` has one."""
+
+    def publish_span(self, destination: str, message_id: str) -> AbstractContextManager[object]:
+        """Return the span of one publish, to be entered around it."""
+
+    def inject(self, headers: dict[str, Any]) -> None:  # Any: AMQP header values
+        """Write the current trace context into message headers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One AMQP message, sent persistent and mandatory.
+
+    `message_id`: 1 to 255 UTF-8 bytes; sent again under the same id after a loss, so it must differ from that
+    of any other message (a retry copy gets its own and keeps the key in a header). `headers`: any AMQP field
+    values. `content_type`: at most 255 bytes. `timestamp_s`: Unix seconds.
+    """
+
+    body: bytes
+    message_id: str
+    routing_key: str
+    exchange: str = ""
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)  # Any: AMQP header values
+    timestamp_s: int = 0
+
+
+class Promise(Protocol):
+    """Whom to tell how a message ended: an asyncio future, or a concurrent one."""
+
+    def done(self) -> bool:
+        """Return True when it was told, or nobody waits any more."""
+
+    def set_result(self, result: None, /) -> None:
+        """Tell that the message was confirmed."""
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Tell why it was not."""
+
+
+class Outgoing:
+    """A message on its way: its frames, its deadline, and whom to tell. Owned by one Pipeline.
+
+    *Settled* (`promise` is None): the caller was told how it ended. *On the wire*: some channel waits for the
+    broker's answer to it; it counts as outstanding until then, also when it timed out meanwhile, since its
+    bytes may wait in the socket for as long.
+    """
+
+    __slots__ = (
+        "body",
+        "deadline",
+        "header",
+        "losses",
+        "message_id",
+        "method",
+        "on_wire",
+        "promise",
+        "returned",
+        "sent",
+        "size",
+        "started",
+    )
+
+    def __init__(self, *, method: bytes, header: bytes, body: bytes, message_id: str) -> None:
+        self.method = method
+        self.header = header
+        self.body = body
+        self.message_id = message_id
+        self.size = len(body) + len(header)
+        self.promise: Promise | None = None
+        self.started = 0.0
+        self.deadline = 0.0
+        self.sent = False  # at least once, on whatever connection
+        self.on_wire = False
+        self.returned: str | None = None
+        self.losses = 0  # how many channels the broker closed under it

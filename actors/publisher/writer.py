@@ -1,0 +1,200 @@
+"""Publisher: the queue writer for asynchronous code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from actors.errors import (
+    EncodeError,
+    PublisherFullError,
+    PublishFailedError,
+    RabbitrayError,
+)
+from actors.job import Job
+from actors.publisher.config import PublisherConfig
+from actors.publisher.making import Maker
+from actors.publisher.message import Message, Outgoing, Promise, Tracer
+from actors.publisher.meter import Meter, MeterSink, PublishTotals
+from actors.publisher.pipeline import Pipeline
+from actors.publisher.report import CloseReport, PublishReport, report
+from actors.wire.writing import encode_record
+
+Group = tuple[list[Job], Outgoing | EncodeError]
+"""Jobs that travel in one message, and the message; or why there is none."""
+
+
+class Publisher:
+    """Sends jobs to one queue and knows what became of each.
+
+    An async context manager: entering connects (BrokerUnreachableError), leaving waits for confirms. Every
+    message is persistent, mandatory and confirmed. After a lost connection it reconnects by itself and sends
+    what was not confirmed again under the same `message_id`, until that message's deadline,
+    `confirm_timeout_s` after the call. For one event loop; nothing here blocks it or waits longer than the
+    time-outs.
+    """
+
+    def __init__(self, config: PublisherConfig, *, tracer: Tracer | None = None, sink: MeterSink | None = None) -> None:
+        self.config = config
+        self.totals = PublishTotals()
+        self._tracer = tracer
+        self._meter: Meter | None = None
+        if config.metrics_enabled:
+            self._meter = Meter(sink or self.totals, size=config.metrics_batch, interval_s=config.metrics_interval_s)
+        self._maker = Maker(config)
+        self._pipeline = Pipeline(config, self._meter)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def outstanding(self) -> int:
+        """Messages sent or waiting to be, not yet confirmed."""
+        return self._pipeline.outstanding
+
+    async def open(self) -> None:
+        """Connect and open the channels; may be called twice. Raises BrokerUnreachableError."""
+        await self._pipeline.open()
+
+    async def close(self, timeout_s: float | None = None) -> CloseReport:
+        """Wait for confirms up to `timeout_s` (default: the config's) and disconnect; may be called twice.
+
+        What is still unconfirmed then fails as uncertain for its callers and is named in the report.
+        """
+        ended = await self._pipeline.close(self.config.close_timeout_s if timeout_s is None else timeout_s)
+        if self._meter is not None:
+            self._meter.flush()
+        return ended
+
+    async def publish(self, job: Job) -> None:
+        """Send one job and return when the broker has confirmed it, waiting for room if need be.
+
+        Raises UnroutableError, RefusedError (certain: in no queue), PublishTimeoutError, UncertainError
+        (ambiguous: publish again under the same id), EncodeError, PublisherClosedError. Cancelled: it may
+        still be sent.
+        """
+        if self._tracer is None:
+            await self._deliver(self._maker.job(job))
+            return
+        with self._span(job.id or "") as headers:
+            await self._deliver(self._maker.job(job, headers))
+
+    def submit(self, job: Job) -> asyncio.Future[None]:
+        """Send one job and return at once a future that ends as `publish` would.
+
+        Raises PublisherFullError when the bound on unconfirmed messages is met: nothing was sent then.
+        """
+        if self._tracer is None:
+            return self._submit(self._maker.job(job))
+        with self._span(job.id or "") as headers:
+            return self._submit(self._maker.job(job, headers))
+
+    async def publish_message(self, message: Message) -> None:
+        """Send a message made elsewhere, e.g. a retry copy, to its own destination; as `publish` otherwise."""
+        await self._deliver(self._maker.message(message))
+
+    def submit_message(self, message: Message) -> asyncio.Future[None]:
+        """Send a message made elsewhere and return at once; as `submit` otherwise."""
+        return self._submit(self._maker.message(message))
+
+    async def publish_many(self, jobs: Iterable[Job], packed: bool | int = False) -> PublishReport:
+        """Send many jobs, pipelined, and report how each ended; a failed one stops no other.
+
+        `packed`: True puts `max_batch` jobs into one message, a number that many; they are confirmed or fail
+        together, and are worked one by one. Keeps all jobs in memory for the report: feed it in parts.
+        """
+        size = self.config.max_batch if packed is True else int(packed)
+        groups = self._packed(jobs, size) if packed else self._singles(jobs)
+        sent: list[tuple[list[Job], asyncio.Future[None] | RabbitrayError]] = []
+        for number, (members, out) in enumerate(groups, start=1):
+            sent.append((members, out if isinstance(out, EncodeError) else await self._admitted(out)))
+            if number % self.config.max_batch == 0:
+                await asyncio.sleep(0)  # let the sender and the confirms through
+        return report([(job, end) for members, way in sent for end in [await _end(way)] for job in members])
+
+    def try_send(self, out: Outgoing, promise: Promise) -> bool:
+        """Take a made message if there is room, and tell `promise` how it ended; for `SyncPublisher`."""
+        return self._pipeline.try_admit(out, promise)
+
+    def _submit(self, out: Outgoing) -> asyncio.Future[None]:
+        promise: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self._pipeline.try_admit(out, promise):
+            raise PublisherFullError(f"{self.outstanding} messages are unconfirmed; await publish() instead")
+        return promise
+
+    async def _deliver(self, out: Outgoing) -> None:
+        promise: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self._pipeline.try_admit(out, promise):
+            await self._pipeline.admit(out, promise)
+        await promise
+
+    async def _admitted(self, out: Outgoing) -> asyncio.Future[None] | RabbitrayError:
+        promise: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self._pipeline.try_admit(out, promise):
+            try:
+                await self._pipeline.admit(out, promise)
+            except PublishFailedError as error:
+                return error
+        return promise
+
+    def _singles(self, jobs: Iterable[Job]) -> Iterator[Group]:
+        make = self._maker.job
+        for job in jobs:
+            try:
+                yield [job], make(job, self._context())
+            except EncodeError as error:
+                yield [job], error
+
+    def _packed(self, jobs: Iterable[Job], size: int) -> Iterator[Group]:
+        members: list[Job] = []
+        records: list[bytes] = []
+        room = self.config.max_message_bytes - 64
+        for job in jobs:
+            try:
+                record = encode_record(job, self.config.codes)
+            except EncodeError as error:
+                yield [job], error
+                continue
+            if members and (len(members) >= size or room < len(record)):
+                yield members, self._maker.packed(records, self._context())
+                members, records, room = [], [], self.config.max_message_bytes - 64
+            members.append(job)
+            records.append(record)
+            room -= len(record)
+        if members:
+            yield members, self._maker.packed(records, self._context())
+
+    def _context(self) -> dict[str, Any]:  # Any: AMQP header values
+        headers: dict[str, Any] = {}
+        if self._tracer is not None:
+            self._tracer.inject(headers)
+        return headers
+
+    @contextmanager
+    def _span(self, message_id: str) -> Iterator[dict[str, Any]]:  # Any: AMQP header values
+        """Enter the span of one publish and yield headers that carry it."""
+        if self._tracer is None:
+            yield {}
+            return
+        destination = self.config.exchange or self.config.destination_key
+        with self._tracer.publish_span(destination, message_id):
+            yield self._context()
+
+
+async def _end(way: asyncio.Future[None] | RabbitrayError) -> RabbitrayError | None:
+    if isinstance(way, RabbitrayError):
+        return way
+    try:
+        await way
+    except RabbitrayError as error:
+        return error
+    return None

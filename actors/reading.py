@@ -1,0 +1,120 @@
+"""Reads what the router needs of a delivered message: identity and headers, never the body. Pure.
+
+Headers are the producer's to write, so everything is clamped here, once.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+from aiormq.abc import DeliveredMessage
+from pamqp.commands import Basic
+
+from actors import headers as h
+from actors.delivery import Delivery, Parcel
+
+MAX_ATTEMPT = 1_000
+MAX_TEXT = 255
+FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000: beyond it a time stamp is noise
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+Table = Mapping[str, object]
+_EMPTY: Table = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimits:
+    """Bounds on one message, in bytes and records; beyond them it goes to the dead letters undecoded."""
+
+    max_message_bytes: int = 16 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
+    max_records: int = 1_000
+
+
+def read_delivery(message: DeliveredMessage, *, generation: int, consumer: int, limits: BodyLimits) -> Delivery:
+    """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input."""
+    properties = message.header.properties
+    deliver = cast("Basic.Deliver", message.delivery)
+    table: Table = properties.headers or _EMPTY
+    body = message.body
+    packed = properties.content_type == h.PACKED
+    return Delivery(
+        parcel=Parcel(
+            body=body,
+            content_type=properties.content_type or "",
+            content_encoding=properties.content_encoding or "",
+            message_id=properties.message_id or None,
+            key=_text(table.get(h.KEY)),
+            attempt=_number(table.get(h.ATTEMPT), -1, MAX_ATTEMPT),
+            first_seen_ms=_number(table.get(h.FIRST_SEEN), 0, FAR_FUTURE_MS),
+            published_ms=_number(table.get(h.PUBLISHED), 0, FAR_FUTURE_MS) or _stamp(properties.timestamp),
+            received_ms=int(time.time() * 1000),
+            traceparent=_traceparent(table.get(h.TRACEPARENT)),
+            tracestate=_text(table.get(h.TRACESTATE)),
+        ),
+        properties=properties,
+        generation=generation,
+        tag=deliver.delivery_tag or 0,
+        consumer=consumer,
+        size=len(body),
+        records=max(1, _number(table.get(h.RECORDS), 1, limits.max_records)) if packed else 1,
+        arrived_at=time.monotonic(),
+        redelivered=bool(deliver.redelivered),
+        refused=_refused(body, table, limits),
+        returned=h.ATTEMPT in table or h.DUE in table,
+        due_ms=_number(table.get(h.DUE), 0, FAR_FUTURE_MS),
+        replays=_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT),
+    )
+
+
+def _refused(body: bytes, table: Table, limits: BodyLimits) -> str | None:
+    if len(body) > limits.max_message_bytes:
+        return f"too_large: body of {len(body):,} bytes, at most {limits.max_message_bytes:,}"
+    if table and table_bytes(table, limits.max_header_bytes) > limits.max_header_bytes:
+        return f"too_large: headers of more than {limits.max_header_bytes:,} bytes"
+    return None
+
+
+def table_bytes(value: object, most: int) -> int:
+    """About how many bytes a header value takes; stops counting beyond `most`."""
+    if isinstance(value, str | bytes | bytearray):
+        return len(value)
+    if isinstance(value, Mapping):
+        items: list[object] = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple):
+        items = list(value)
+    else:
+        return 8
+    total = 0
+    for item in items:
+        total += table_bytes(item, most - total)
+        if total > most:
+            break
+    return total
+
+
+def _number(value: object, least: int, most: int) -> int:
+    """An integer header clamped to its range; anything else counts as absent (`least`)."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return least
+    return min(max(value, max(least, 0)), most)
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value).decode("utf-8", "replace")
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT else None
+
+
+def _traceparent(value: object) -> str | None:
+    text = _text(value)
+    return text if text is not None and _TRACEPARENT.fullmatch(text) else None
+
+
+def _stamp(value: object) -> int:
+    return int(value.timestamp() * 1000) if isinstance(value, datetime) else 0

@@ -1,0 +1,266 @@
+"""ConsumerRouter: the one actor that consumes the queue. Puts the plain classes together and runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from actors.delivery import Delivery
+from actors.intake import Intake, IntakeConfig
+from actors.outbox import CopyOutbox
+from actors.pool import Pool, PoolConfig
+from actors.publisher import Publisher, PublisherConfig
+from actors.quarantine import Quarantine
+from actors.remote.boot import Boot, Flush, ray_attributes
+from actors.remote.store import StoreClient
+from actors.remote.worker import RayFactory, WorkerSetup
+from actors.router import Router, RouterConfig
+from actors.settling import Settler
+from actors.status import PoolStatus
+from actors.verdict import Limits
+
+log = logging.getLogger(__name__)
+
+CRASH_PREFIX = "crashes:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSetup:
+    """Everything that the router process needs."""
+
+    pool: str
+    namespace: str
+    intake: IntakeConfig
+    publisher: PublisherConfig
+    worker: WorkerSetup
+    boot: Boot
+    router: RouterConfig = field(default_factory=RouterConfig)
+    limits: Limits = field(default_factory=Limits)
+    max_tasks_in_flight_per_actor: int = 2
+    max_crashes: int = 2
+    initial_size: int = 1
+    window: int = 100
+    batch_size: int = 10
+
+
+class ConsumerRouter:
+    """The consumer-router actor. `start` consumes; `drain` ends it."""
+
+    def __init__(self, setup: RouterSetup) -> None:
+        self._setup = setup
+        self._flush: Flush = setup.boot("router", ray_attributes("ConsumerRouter", f"{setup.pool}-router"))
+        self._store = StoreClient(f"{setup.pool}-store", setup.namespace, setup.intake.topology.queue)
+        self._publisher = Publisher(setup.publisher)
+        self._keeper: asyncio.Task[None] | None = None
+        self._loop_lag_s = 0.0
+        self._drained = False
+
+    async def start(self) -> list[str]:
+        """Connects, registers at the store, starts the pool, reads the control table and consumes.
+
+        Returns warnings about existing queues. Raises ConfigurationError before anything is consumed.
+        """
+        setup = self._setup
+        self._intake = Intake(setup.intake, on_delivery=self._on_delivery, on_lost=self._on_lost)
+        warnings = await self._intake.open()
+        await self._publisher.__aenter__()
+        await self._store.register(f"{setup.pool}-router {uuid.uuid4().hex[:8]} pid {os.getpid()}")
+        control = await self._store.control()
+        self._assemble(control)
+        fixed = control.get("fixed_size")
+        self._pool.resize(fixed if isinstance(fixed, int) else setup.initial_size)
+        if control.get("paused"):
+            await self._router.hold("paused", str(control["paused"]))
+        await self._router.start(setup.window, setup.batch_size)
+        self._keeper = asyncio.create_task(self._keep_house(), name="router-housekeeping")
+        return warnings
+
+    def _assemble(self, control: dict[str, object]) -> None:
+        setup = self._setup
+        factory = RayFactory(setup.worker, setup.namespace)
+        self._pool = Pool(
+            self._pool_config("worker", setup.max_tasks_in_flight_per_actor), factory, on_change=self._wake
+        )
+        self._isolated = Pool(self._pool_config("quarantine", 1), factory, on_change=self._wake)
+        self._quarantine = Quarantine(
+            self._isolated,
+            max_crashes=setup.max_crashes,
+            counts=crash_counts(control),
+            note=lambda name, count: self._store.set_control(CRASH_PREFIX + name, count or None),
+        )
+        outbox = CopyOutbox(self._publisher, setup.intake.topology)
+        self._settler = Settler(
+            setup.limits, setup.intake.topology.queue, acks=self._intake, outbox=outbox, bury=self._store.bury
+        )
+        self._router = Router(
+            setup.router,
+            source=self._intake,
+            pool=self._pool,
+            recorder=self._store,
+            settler=self._settler,
+            quarantine=self._quarantine,
+        )
+
+    def _pool_config(self, kind: str, most_in_flight: int) -> PoolConfig:
+        return PoolConfig(
+            name=f"{self._setup.pool}-{kind}",
+            max_tasks_in_flight_per_actor=most_in_flight,
+            handler_timeout_s=self._setup.worker.config.handler_timeout_s,
+        )
+
+    async def status(self) -> PoolStatus:
+        """What the autoscaler decides on."""
+        return self._status()
+
+    async def report(self) -> dict[str, object]:
+        """What people look at: counts, latency, holds, workers."""
+        tally, latency = self._settler.tally, self._settler.tally.latency
+        return {
+            "connected": self._intake.connected,
+            "generation": self._intake.generation,
+            "reconnects": self._intake.reconnects,
+            "unacked": self._intake.unacked,
+            "stale": self._intake.stale,
+            "received": self._router.received,
+            "done": tally.done,
+            "duplicates": tally.duplicates,
+            "retried": tally.retried,
+            "dead": tally.dead,
+            "acked": tally.acked,
+            "given_back": tally.given_back,
+            "latency_ms": {
+                "p50": latency.percentile(0.5),
+                "p95": latency.percentile(0.95),
+                "p99": latency.percentile(0.99),
+            },
+            "holds": dict(self._router.holds),
+            "window": self._router.window,
+            "batch_size": self._router.batch_size,
+            "quarantined": len(self._quarantine),
+            "target": self._pool.target,
+            "replaced": self._pool.replaced,
+            "start_error": self._pool.start_error,
+            "fenced": self._router.fenced.is_set(),
+            "loop_lag_s": round(self._loop_lag_s, 3),
+            "workers": [
+                {
+                    "name": member.name,
+                    "state": member.state,
+                    "pid": member.info.pid if member.info else None,
+                    "batches": len(member.batches),
+                    "jobs": member.jobs,
+                    "busy_s": round(member.busy_s, 3),
+                }
+                for member in [*self._pool.members, *self._isolated.members]
+            ],
+        }
+
+    async def resize(self, target: int, reason: str) -> None:
+        """Sets the number of workers."""
+        if target != self._pool.target:
+            log.info("Pool: %d -> %d workers: %s", self._pool.target, target, reason)
+        self._pool.resize(target)
+        self._wake()
+
+    async def widen(self, window: int, batch_size: int) -> None:
+        """Sets the prefetch window (messages) and the batch size (records)."""
+        await self._router.set_window(window, batch_size)
+
+    async def pause(self, reason: str) -> None:
+        """Stops consuming until `resume`; survives a restart."""
+        await self._store.set_control("paused", reason)
+        await self._router.hold("paused", reason)
+
+    async def resume(self) -> None:
+        """Ends a pause."""
+        await self._store.set_control("paused", None)
+        await self._router.release("paused")
+
+    async def watch(self) -> str:
+        """Lasts as long as this actor works; returns why it ended for good."""
+        await self._router.fenced.wait()
+        return "another router has taken over this pool"
+
+    async def drain(self, within_s: float) -> dict[str, object]:
+        """Stop order: intake, in-flight work up to the deadline, give back, workers, connections, traces."""
+        if self._drained:
+            return {"clean": True}
+        self._drained = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+        clean = await self._router.drain(within_s)
+        report = await self.report()
+        await asyncio.gather(self._pool.stop(5.0), self._isolated.stop(1.0))
+        await self._publisher.close()
+        await self._intake.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
+        return report | {"clean": clean}
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        self._router.receive(delivery)
+
+    def _on_lost(self, generation: int) -> None:
+        self._router.drop(generation)
+
+    def _wake(self) -> None:
+        self._router.wake()
+
+    async def _keep_house(self) -> None:
+        """Once a second: what must not wait for ever; also measures how late this loop runs."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(1.0)
+            self._loop_lag_s = time.monotonic() - before - 1.0
+            self._router.house_keep()
+
+    def _status(self) -> PoolStatus:
+        pool, router, tally, now = self._pool, self._router, self._settler.tally, time.monotonic()
+        starting = [now - member.asked_at for member in pool.members if member.state == "starting"]
+        oldest = router.buffer.oldest_at
+        in_flight = sum(len(batch.pending) for member in pool.members for batch in member.batches.values())
+        return PoolStatus(
+            at=now,
+            workers=pool.count("ready"),
+            starting=len(starting),
+            retiring=pool.count("retiring"),
+            busy=sum(bool(member.batches) for member in pool.members),
+            target=pool.target,
+            held=self._intake.unacked,
+            buffered=len(router.buffer),
+            in_flight=in_flight,
+            done=tally.acked,
+            failed=tally.retried + tally.dead,
+            received=router.received - router.returned,
+            returned=router.returned,
+            busy_s=pool.busy_s,
+            oldest_held_s=None if oldest is None else now - oldest,
+            start_s=pool.start_s,
+            placeable=None,
+            can_grow_nodes=False,
+            paused="paused" in router.holds,
+            hold=next((reason for name, reason in router.holds.items() if name != "paused"), None),
+            window=router.window,
+            old_window_held=self._intake.held_by_old,
+            batch_size=router.batch_size,
+            mean_message_bytes=router.mean_message_bytes,
+            slots=max((member.slots for member in pool.members), default=1),
+            pending_s=max(starting, default=None),
+            epoch=self._store.epoch,
+        )
+
+    def __repr__(self) -> str:
+        return f"ConsumerRouter({self._setup.pool})"
+
+
+def crash_counts(control: Mapping[str, object]) -> dict[str, int]:
+    """The lone crashes that the control table keeps, by identity of the message."""
+    return {
+        name.removeprefix(CRASH_PREFIX): count
+        for name, count in control.items()
+        if name.startswith(CRASH_PREFIX) and isinstance(count, int)
+    }

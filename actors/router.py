@@ -1,0 +1,302 @@
+"""Router: the spine. receive -> dispatch -> record -> settle.
+
+A plain class over small Protocols; `remote.py` makes a Ray actor of it. Nothing is acknowledged before its outcome
+is safe, see `settling.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from actors.batch import Batch, Buffer
+from actors.delivery import Delivery
+from actors.errors import FencedError, PayloadLostError, StoreUnavailableError
+from actors.part import Part
+from actors.pool import Member, Pool, WorkerLostError
+from actors.quarantine import Quarantine
+from actors.settling import Settler, refusal
+from actors.store.answers import Answer
+
+log = logging.getLogger(__name__)
+
+P = TypeVar("P")
+P_contra = TypeVar("P_contra", contravariant=True)
+T = TypeVar("T")
+STORE_RETRY_FIRST_S = 0.2
+STORE_RETRY_MOST_S = 5.0
+
+
+class Source(Protocol):
+    """Where deliveries come from, as `Intake` does it."""
+
+    async def consume(self, window: int) -> None: ...
+    async def pause(self) -> None: ...
+    def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
+    def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]: ...
+
+
+class Recorder(Protocol[P_contra]):
+    """Where results go.
+
+    Raises StoreUnavailableError (try again), PayloadLostError (the rows are gone) or FencedError (stop for good).
+    """
+
+    async def write(self, payload: P_contra, failed_keys: tuple[str, ...]) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterConfig:
+    """Bounds of batching: milliseconds, bytes, seconds."""
+
+    batch_timeout_ms: float = 50.0
+    batch_bytes: int = 8 * 1024 * 1024
+    max_hold_s: float = 300.0
+
+
+class Router(Generic[P]):
+    """Takes deliveries, forms batches, has them worked, recorded and settled. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        *,
+        source: Source,
+        pool: Pool[P],
+        recorder: Recorder[P],
+        settler: Settler,
+        quarantine: Quarantine[P],
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._pool = pool
+        self._recorder = recorder
+        self._settler = settler
+        self._quarantine = quarantine
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = False
+        self._closing = False
+        self.buffer = Buffer()
+        self.window = 1
+        self.batch_size = 1
+        self.holds: dict[str, str] = {}  # why nothing is consumed now: name -> reason in words
+        self.fenced = asyncio.Event()
+        self.received = 0
+        self.returned = 0
+        self.mean_message_bytes: float | None = None  # smoothed over about the last 100 messages
+
+    # control
+
+    async def set_window(self, window: int, batch_size: int) -> None:
+        """Prefetch in messages (>= 1) and records for each batch; a change of window is a consumer hand-over."""
+        self.batch_size = batch_size
+        if window != self.window or not self.window:
+            self.window = window
+            if not self.holds and not self._closing:
+                await self._source.consume(window)
+
+    async def start(self, window: int, batch_size: int) -> None:
+        """Begins to consume, unless something holds."""
+        self.window, self.batch_size = window, batch_size
+        if not self.holds:
+            await self._source.consume(window)
+
+    async def hold(self, name: str, reason: str) -> None:
+        """Stops consuming and gives back what was not dispatched, until `release(name)`."""
+        first = not self.holds
+        self.holds[name] = reason
+        if first:
+            log.warning("Consuming is paused (%s): %s", name, reason)
+            await self._source.pause()
+            self._give_back_waiting()
+
+    async def release(self, name: str) -> None:
+        """Ends one hold; consuming goes on when it was the last."""
+        if self.holds.pop(name, None) is not None and not self.holds and not self._closing:
+            log.info("Consuming goes on (%s is over)", name)
+            await self._source.consume(self.window)
+            self.wake()
+
+    async def drain(self, within_s: float) -> bool:
+        """Stops consuming, lets what is in flight finish, gives the rest back; True when all finished in time."""
+        self._closing = True
+        await self._source.pause()
+        self._give_back_waiting()
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        if not tasks:
+            return True
+        _, unfinished = await asyncio.wait(tasks, timeout=within_s)
+        while not unfinished and self._tasks:  # parts that the last batches left behind
+            _, unfinished = await asyncio.wait(list(self._tasks), timeout=within_s)
+        for task in unfinished:
+            task.cancel()
+        return not unfinished
+
+    def house_keep(self) -> None:
+        """Once a second: gives back what waits longer than `max_hold_s`, since no worker comes for it."""
+        late = time.monotonic() - self._config.max_hold_s
+        self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
+        self.wake()
+
+    def spawn(self, step: Coroutine[object, object, None]) -> None:
+        """Runs a step beside the others; a failure of it is logged, never swallowed."""
+        task = asyncio.create_task(step)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("A step of the router failed", exc_info=error)
+
+    def _give_back_waiting(self) -> None:
+        self._source.give_back(self.buffer.remove(lambda _: True))
+        self._source.give_back(self._quarantine.clear())
+
+    async def _fence(self, error: FencedError) -> None:
+        """Another router has taken over: nothing more is consumed, published or acked by this one."""
+        if not self.fenced.is_set():
+            log.error("This router is fenced and stops: %s", error)
+            self._closing = True
+            self.fenced.set()
+            await self._source.pause()
+
+    # receive
+
+    def receive(self, delivery: Delivery) -> None:
+        """Buffers one delivery; called from inside the channel's reader."""
+        self.received += 1
+        if delivery.returned or delivery.redelivered:
+            self.returned += 1
+        mean = self.mean_message_bytes
+        self.mean_message_bytes = delivery.size if mean is None else mean + 0.01 * (delivery.size - mean)
+        if delivery.refused is not None:
+            self.spawn(self._settler.park(delivery, refusal(delivery)))
+        elif delivery.due_ms > time.time() * 1000:
+            self.spawn(self._settler.postpone(delivery))
+        elif self._quarantine.knows(delivery):
+            self._quarantine.add([delivery])
+        else:
+            self.buffer.put(delivery)
+        self.wake()
+
+    def wake(self) -> None:
+        """Lets the dispatcher look once, after all deliveries that are being read now."""
+        if not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def drop(self, generation: int) -> None:
+        """The channel of this generation died: what waits of it comes again by itself."""
+        self.buffer.remove(lambda delivery: delivery.generation <= generation)
+        self._quarantine.clear()
+
+    # dispatch
+
+    def _dispatch(self) -> None:
+        self._woken = False
+        while not self._closing:
+            member = self._pool.pick()
+            if member is None or not self._ripe(member):
+                break
+            batch = Batch(self.buffer.take(self.batch_size, self._config.batch_bytes))
+            self._send(member, batch, self.work(self._pool, member, batch))
+        if not self._closing:
+            for pool, member, batch in self._quarantine.next():
+                self._send(member, batch, self._work_suspects(pool, member, batch))
+
+    def _send(self, member: Member[P], batch: Batch, path: Coroutine[object, object, None]) -> None:
+        member.batches[batch.id] = batch  # counts at once, before the task runs
+        self.spawn(path)
+
+    def _ripe(self, member: Member[P]) -> bool:
+        """Whether the front of the buffer goes out now: full, old enough, or a worker sits idle."""
+        oldest = self.buffer.oldest_at
+        if oldest is None:
+            return False
+        full = self.buffer.records >= self.batch_size or self.buffer.size >= self._config.batch_bytes
+        if full or not member.batches:
+            return True
+        left_s = oldest + self._config.batch_timeout_ms / 1000 - time.monotonic()
+        if left_s > 0 and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(left_s + 0.001, self._on_timer)
+        return left_s <= 0
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._dispatch()
+
+    # the path of one batch
+
+    async def work(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
+        """The path of one batch: run -> record -> settle, part by part."""
+        try:
+            async for part, payload in pool.run(member, batch):
+                self._requeue(batch.take(part.returned))
+                batch.take(part.finished)
+                self.spawn(self._conclude(batch, part, payload))
+        except WorkerLostError as loss:
+            await self._recover(batch, loss)
+        else:
+            await self._quarantine.acquit(batch)
+
+    async def _work_suspects(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
+        await self._quarantine.count(batch)
+        await self.work(pool, member, batch)
+
+    async def _conclude(self, batch: Batch, part: Part, payload: P) -> None:
+        """Record, then settle. Whatever goes wrong, the messages of the part are given back, not forgotten."""
+        async with batch.in_order:
+            try:
+                answer = await self._record(part, payload)
+                await self._settler.settle(batch, part, answer)
+            except PayloadLostError as loss:
+                log.warning("Rows of batch %s are lost (%s): its messages run again", batch.id, loss)
+                batch.spoiled.update(part.row_positions)
+                self._settler.close(batch, part)
+            except FencedError as error:
+                await self._fence(error)
+            except Exception:
+                log.exception("Batch %s could not be settled; its messages are given back", batch.id)
+                batch.spoiled.update(part.finished)
+                self._settler.close(batch, part)
+
+    async def _recover(self, batch: Batch, loss: WorkerLostError) -> None:
+        """What a lost worker had not finished: suspects are isolated, the innocent go out again as they were."""
+        left = self._source.still_ours(batch.take(sorted(batch.pending)))
+        log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
+        if not loss.guilty and not self._quarantine.holds(batch):
+            self._requeue(left)
+        elif (failure := await self._quarantine.accuse(batch, left, loss)) is not None:
+            await self._settler.park(left[0], failure)
+        self.wake()
+
+    def _requeue(self, deliveries: list[Delivery]) -> None:
+        self.buffer.put_back(self._source.still_ours(deliveries))
+        self.wake()
+
+    async def _record(self, part: Part, payload: P) -> Answer:
+        """The store's answer on a part: which rows are committed, duplicate or rejected."""
+        keys = tuple(failure.key for failure in part.failures if failure.key is not None)
+        if not part.rows and not keys:
+            return Answer()
+        return await self._stored(lambda: self._recorder.write(payload, keys))
+
+    async def _stored(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Asks the store, however long it is unavailable; nothing new is consumed meanwhile."""
+        delay = STORE_RETRY_FIRST_S
+        while True:
+            try:
+                answer = await call()
+            except StoreUnavailableError as error:
+                await self.hold("store", str(error))
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, STORE_RETRY_MOST_S)
+            else:
+                await self.release("store")
+                return answer

@@ -1,0 +1,55 @@
+"""The columns that travel from the worker to the store, as one Arrow table for each part of a batch. Pure.
+
+A worker builds `RESULT_SCHEMA` tables; the store writes them into `results` unchanged. Timestamps are UTC
+microseconds.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+RESULT_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),  # NULL: a message without any id, worked and not deduplicated
+        ("message_id", pa.string()),
+        ("queue", pa.string()),
+        ("message_type", pa.string()),
+        ("user_id", pa.string()),
+        ("status", pa.string()),  # DONE
+        ("result", pa.string()),  # JSON text
+        ("error", pa.string()),
+        ("error_class", pa.string()),
+        ("category", pa.string()),
+        ("attempts", pa.int32()),  # runs so far, this one included
+        ("published_at", TIMESTAMP),
+        ("received_at", TIMESTAMP),
+        ("started_at", TIMESTAMP),
+        ("finished_at", TIMESTAMP),
+        ("worker", pa.string()),
+        ("batch_id", pa.string()),
+        ("trace_id", pa.string()),
+    ]
+)
+
+DEAD_LETTER_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("message_id", pa.string()),
+        ("queue", pa.string()),
+        ("message_type", pa.string()),
+        ("error", pa.string()),
+        ("error_class", pa.string()),
+        ("category", pa.string()),
+        ("reason", pa.string()),  # short stable code: rejected, permanent, max_retries, bad_msgpack, ...
+        ("attempts", pa.int32()),
+        ("first_seen", TIMESTAMP),
+        ("dead_at", TIMESTAMP),
+        ("worker", pa.string()),
+        ("trace_id", pa.string()),
+        ("headers", pa.string()),  # JSON text
+        ("content_type", pa.string()),
+        ("body", pa.binary()),
+    ]
+)

@@ -1,0 +1,210 @@
+"""Settler: the last step of the path: retry copies and dead letters are published, then messages are acked.
+
+Order: the row is committed (the router did that), or the copy is confirmed, and only then the ack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from actors.batch import Batch
+from actors.delivery import Delivery
+from actors.errors import PublishFailedError
+from actors.graves import dead_letter_rows
+from actors.latency import Latency
+from actors.part import Part
+from actors.store.answers import Answer
+from actors.verdict import Failure, Limits, Park, Rung, Settlement, settlement, wait_until
+
+log = logging.getLogger(__name__)
+
+GIVE_BACK_FIRST_S = 0.5
+GIVE_BACK_MOST_S = 30.0
+
+
+class Acks(Protocol):
+    """The way back to RabbitMQ, as `Intake` does it."""
+
+    def finish(self, deliveries: Iterable[Delivery]) -> None: ...
+    def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
+
+
+class Outbox(Protocol):
+    """Publishes a copy; returns once the broker has confirmed it, else raises PublishFailedError."""
+
+    async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None: ...
+    async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of jobs and messages since the start."""
+
+    done: int = 0
+    duplicates: int = 0
+    retried: int = 0
+    dead: int = 0
+    acked: int = 0
+    given_back: int = 0
+    latency: Latency = field(default_factory=Latency)  # publish to ack, ms
+
+
+class Settler:
+    """Settles parts of batches. `bury` appends rows (DEAD_LETTER_SCHEMA) to `dead_letters`."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        queue: str,
+        *,
+        acks: Acks,
+        outbox: Outbox,
+        bury: Callable[[pa.Table], Awaitable[None]],
+    ) -> None:
+        self._limits = limits
+        self._queue = queue
+        self._acks = acks
+        self._outbox = outbox
+        self._bury = bury
+        self._give_back_s = GIVE_BACK_FIRST_S
+        self.tally = Tally()
+
+    async def settle(self, batch: Batch, part: Part, answer: Answer) -> None:
+        """Publishes what failed, then acks the finished messages of the part."""
+        self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
+        self.tally.duplicates += len(answer.duplicates)
+        failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
+        failures += rejections(part, answer)
+        if failures:
+            batch.spoiled.update(await self._publish(batch, failures))
+        self.close(batch, part)
+
+    def close(self, batch: Batch, part: Part) -> None:
+        """Acks the finished messages of a part; the spoiled ones are given back after a pause."""
+        self._ack(batch.at(position for position in part.finished if position not in batch.spoiled))
+        spoiled = batch.at(position for position in part.finished if position in batch.spoiled)
+        if spoiled:
+            self._give_back_later(spoiled)
+
+    async def park(self, delivery: Delivery, failure: Failure) -> None:
+        """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked."""
+        batch = Batch([delivery])
+        await self.settle(batch, Part(failures=[failure], finished=[0]), Answer())
+
+    async def postpone(self, delivery: Delivery) -> None:
+        """A message before its due time goes into a rung again, at no charge."""
+        now_ms = time.time_ns() // 1_000_000
+        attempt = max(delivery.parcel.attempt, 0)
+        rung = wait_until(delivery.due_ms, self._limits.rungs_ms, now_ms, attempt)
+        try:
+            await self._outbox.retry(delivery, _not_due(delivery), rung)
+        except PublishFailedError as error:
+            log.error("A message that is not due yet could not be put into its rung: %s", error)
+            self._give_back_later([delivery])
+        else:
+            self._ack([delivery])
+
+    async def _publish(self, batch: Batch, failures: list[Failure]) -> set[int]:
+        """Publishes the copies; the positions for which that failed."""
+        now_ms = time.time_ns() // 1_000_000
+        moves = [settlement(failure, self._limits, now_ms) for failure in failures]
+        results = await asyncio.gather(
+            *(self._move(batch.deliveries[f.position], f, move) for f, move in zip(failures, moves, strict=True)),
+            return_exceptions=True,
+        )
+        spoiled: set[int] = set()
+        dead: list[tuple[Delivery, Failure, str]] = []
+        for failure, move, result in zip(failures, moves, results, strict=True):
+            if isinstance(result, PublishFailedError):
+                spoiled.add(failure.position)
+                log.error("Copy for retry or dead letters not confirmed, message stays: %s", result)
+            elif isinstance(result, BaseException):
+                raise result
+            elif isinstance(move, Park):
+                dead.append((batch.deliveries[failure.position], failure, move.reason))
+        self.tally.dead += len(dead)
+        self.tally.retried += len(failures) - len(dead) - len(spoiled)
+        if dead:
+            await self._bury(dead_letter_rows(dead, self._queue))
+        return spoiled
+
+    async def _move(self, delivery: Delivery, failure: Failure, move: Settlement) -> None:
+        match move:
+            case Rung():
+                await self._outbox.retry(delivery, failure, move)
+            case Park(reason=reason):
+                await self._outbox.park(delivery, failure, reason)
+
+    def _ack(self, deliveries: list[Delivery]) -> None:
+        if not deliveries:
+            return
+        self._acks.finish(deliveries)
+        self._give_back_s = GIVE_BACK_FIRST_S
+        self.tally.acked += len(deliveries)
+        now_ms = time.time() * 1000
+        for delivery in deliveries:
+            if delivery.parcel.published_ms:
+                self.tally.latency.add(now_ms - delivery.parcel.published_ms)
+
+    def _give_back_later(self, deliveries: list[Delivery]) -> None:
+        """With back-off, so that a full or missing queue does not make a busy loop."""
+        delay, self._give_back_s = self._give_back_s, min(self._give_back_s * 2, GIVE_BACK_MOST_S)
+        self.tally.given_back += len(deliveries)
+        asyncio.get_running_loop().call_later(delay, self._acks.give_back, deliveries)
+
+
+def rejections(part: Part, answer: Answer) -> list[Failure]:
+    """Rows that the store isolated as bad: permanent failures of those jobs."""
+    return [
+        Failure(
+            position=part.row_positions[row],
+            record=part.row_records[row] if part.row_records else 0,
+            verdict="dead",
+            reason="store_rejected",
+            error=reason,
+            error_class="RejectedRow",
+            category="permanent",
+        )
+        for row, reason in answer.rejected
+    ]
+
+
+def refusal(delivery: Delivery) -> Failure:
+    """The failure of a message that may not be decoded (`refused` is `reason: detail`)."""
+    reason, _, detail = (delivery.refused or "refused: ").partition(": ")
+    return whole(delivery, reason, detail, "RefusedMessage")
+
+
+def whole(delivery: Delivery, reason: str, error: str, error_class: str) -> Failure:
+    """A permanent failure of a whole message."""
+    return Failure(
+        position=0,
+        verdict="dead",
+        reason=reason,
+        error=error,
+        error_class=error_class,
+        category="permanent",
+        attempt=max(delivery.parcel.attempt, 0),
+        key=delivery.parcel.key,
+        message_id=delivery.parcel.message_id,
+    )
+
+
+def _not_due(delivery: Delivery) -> Failure:
+    return Failure(
+        position=0,
+        verdict="retry",
+        reason="not_due",
+        error="",
+        error_class="",
+        category="transient",
+        key=delivery.parcel.key,
+        message_id=delivery.parcel.message_id,
+    )

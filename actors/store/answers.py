@@ -1,0 +1,75 @@
+"""What the store answers. Pure, small, cheap to pickle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The fate of each row of one write; only this makes an outcome final.
+
+    `committed`: rows now on disk. `duplicates`: indices of rows whose (queue, key) already had a result,
+    also earlier in the same write. `rejected`: (index, reason) of rows that the table cannot hold.
+    `already`: those of the `failed_keys` that have a result, so that a retry or dead letter of them must
+    not be published.
+    """
+
+    committed: int = 0
+    duplicates: tuple[int, ...] = ()
+    rejected: tuple[tuple[int, str], ...] = ()
+    already: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStats:
+    """Counters since this store opened, except `rows` and `bytes`, which describe the file.
+
+    `rows`: rows ever committed to `results` (the next `seq`). `conflicts`: duplicates that carried another
+    message_type or user_id than the row that won. `commit_s`: seconds spent in commits. `filter_fill`:
+    sealed keys / capacity, above 1 it gets slower, never wrong. `bytes`: file and write-ahead log.
+    `paused`: why nothing can be committed, "" when all is well.
+    """
+
+    rows: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    rejected: int = 0
+    commits: int = 0
+    commit_s: float = 0.0
+    filter_fill: float = 0.0
+    filter_bytes: int = 0
+    bytes: int = 0
+    paused: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One write on its way to the commit thread; `offset` is where `rows` starts in the caller's table."""
+
+    epoch: int
+    rows: pa.Table
+    failed_keys: tuple[str, ...] = ()
+    queue: str | None = None
+    offset: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """The answer to one call while it is being built."""
+
+    committed: int = 0
+    duplicates: list[int] = field(default_factory=list)
+    rejected: list[tuple[int, str]] = field(default_factory=list)
+    already: tuple[str, ...] = ()
+
+    def answer(self) -> Answer:
+        """The finished answer, indices ascending."""
+        return Answer(
+            committed=self.committed,
+            duplicates=tuple(sorted(self.duplicates)),
+            rejected=tuple(sorted(self.rejected)),
+            already=self.already,
+        )

@@ -1,0 +1,85 @@
+"""The one permitted transaction: a commit that cannot claim more than it stored.
+
+An error inside a DuckDB transaction marks it aborted, and a later COMMIT returns normally and stores
+nothing. So the number of rows that the INSERT itself reports is compared with what was meant, and a SELECT
+of the epoch (which raises in an aborted transaction) stands before each COMMIT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from actors.errors import FencedError, StoreUnavailableError
+from actors.rows import RESULT_SCHEMA
+from actors.store.identity import Identities
+from actors.store.schema import RESULTS
+
+Connection = duckdb.DuckDBPyConnection
+
+EPOCH_SQL = "SELECT coalesce(max(epoch), 0) FROM runs"
+
+_BATCH = "rabbitray_batch"
+_TAKEN = [name for name in RESULTS if name != "committed_at"]
+_INSERT = f"INSERT INTO results SELECT {', '.join(_TAKEN)}, now() FROM {_BATCH}"
+
+
+class CommitGuardError(StoreUnavailableError):
+    """A transaction did not hold what it was meant to; it was rolled back and nobody is answered."""
+
+
+def transact(con: Connection, insert: Callable[[], int], *, expected: int, epoch: int | None) -> None:
+    """Run `insert` and commit, if it inserted `expected` rows and `epoch` is still the current one.
+
+    `epoch` None: the rows belong to no router. Raises FencedError, CommitGuardError or what `insert`
+    raised; in each case the transaction is rolled back.
+    """
+    con.execute("BEGIN")
+    try:
+        inserted = insert()
+        current = scalar(con, EPOCH_SQL)
+        if inserted != expected:
+            raise CommitGuardError(f"a commit of {expected} rows held {inserted}: rolled back")
+        if epoch is not None and current != epoch:
+            raise FencedError(f"epoch {epoch} has ended, {current} is current: another router took over")
+        con.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(duckdb.Error):  # "no transaction is active" after a failed COMMIT is normal
+            con.execute("ROLLBACK")
+        raise
+
+
+def append_results(con: Connection, rows: pa.Table, ids: Identities, first_seq: int, epoch: int) -> None:
+    """Commit rows of RESULT_SCHEMA, numbered from `first_seq`. Raises like `append`."""
+    seq = pa.array(np.arange(first_seq, first_seq + rows.num_rows))
+    hashes = pa.array(ids.hashes, mask=np.asarray(ids.texts.is_null()))
+    append(con, _INSERT, rows.append_column("seq", seq).append_column("key_hash", hashes), epoch=epoch)
+
+
+def append(con: Connection, sql: str, batch: pa.Table, *, epoch: int | None) -> None:
+    """Commit all rows of `batch` by one `INSERT ... FROM rabbitray_batch`. Raises like `transact`."""
+    con.register(_BATCH, batch)
+    try:
+        transact(con, lambda: scalar(con, sql), expected=batch.num_rows, epoch=epoch)
+    finally:
+        with contextlib.suppress(duckdb.Error):  # the instance may be dead; the next batch replaces this one
+            con.unregister(_BATCH)
+
+
+def scalar(con: Connection, sql: str) -> int:
+    """The one whole number that a statement answers."""
+    rows = con.execute(sql).fetchall()  # all of them: a result that is not read to its end blocks the next one
+    if len(rows) != 1:
+        raise CommitGuardError(f"{len(rows)} answers to: {sql}")
+    return int(rows[0][0])
+
+
+def as_results(rows: pa.Table) -> pa.Table:
+    """The rows with exactly the columns and types of RESULT_SCHEMA; raises pa.ArrowInvalid or KeyError."""
+    if rows.schema.equals(RESULT_SCHEMA):
+        return rows
+    return rows.select(RESULT_SCHEMA.names).cast(RESULT_SCHEMA)

@@ -1,0 +1,40 @@
+"""StoreConfig: what the store needs to know. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    """Where the results file is and how it is written.
+
+    `memory` and `checkpoint_threshold` are DuckDB sizes (`1GiB`). `commit_interval_ms` is the longest that
+    a write waits for others before its commit starts. `dedupe_capacity` is the number of keys that the
+    filter is sized for: 40 bits each, so 50 MB for the default, whatever the table holds. `temp_dir` None:
+    beside the file. `export_dir`: the only folder that SQL may write to; None: nowhere.
+    """
+
+    path: Path
+    threads: int = 1
+    memory: str = "1GiB"
+    commit_rows: int = 5_000
+    commit_interval_ms: float = 20.0
+    dedupe: bool = True
+    dedupe_capacity: int = 10_000_000
+    checkpoint_threshold: str = "64MiB"
+    temp_dir: Path | None = None
+    lock_wait_s: float = 10.0
+    export_dir: Path | None = None
+    query_threads: int = 2
+
+    @property
+    def side_dir(self) -> Path:
+        """The folder with the sealed segments and the saved filter; it can be deleted while nothing runs."""
+        return self.path.with_name(self.path.name + ".dedupe")
+
+    @property
+    def spill_dir(self) -> Path:
+        """Where DuckDB spills: `temp_dir`, else a folder beside the file."""
+        return self.temp_dir or self.path.with_name(self.path.name + ".tmp")

@@ -1,0 +1,110 @@
+"""Opening the results file: the lock, the settings, the hardening. The only `duckdb.connect` of the
+project.
+
+While a connection is open, nothing in this process may open and close the file by other means: that would
+drop the POSIX lock. So there is no copying and no hashing of it here, and its size comes from `stat`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import duckdb
+
+from actors.errors import StoreOpenError
+from actors.store.config import StoreConfig
+
+
+class StoreLockedError(StoreOpenError):
+    """Another process holds the file; `pid` is that process, None when DuckDB does not name it."""
+
+    def __init__(self, message: str, pid: int | None) -> None:
+        super().__init__(message)
+        self.pid = pid
+
+    def __reduce__(self) -> tuple[type[StoreLockedError], tuple[str, int | None]]:
+        return type(self), (str(self), self.pid)
+
+
+def connect(config: StoreConfig) -> duckdb.DuckDBPyConnection:
+    """One attempt to open the file for writing, settings and hardening applied.
+
+    Raises StoreLockedError when another process holds it, StoreOpenError for every other reason.
+    """
+    options: dict[str, str | bool | int | float | list[str]] = {
+        "threads": str(config.threads),
+        "memory_limit": config.memory,
+        "temp_directory": str(config.spill_dir),
+        "checkpoint_threshold": config.checkpoint_threshold,
+    }
+    try:
+        config.path.parent.mkdir(parents=True, exist_ok=True)
+        con = duckdb.connect(str(config.path), config=options)
+    except (duckdb.Error, OSError) as error:
+        raise explain(config.path, error) from error
+    _harden(con, config.export_dir)
+    return con
+
+
+def connect_read_only(path: Path, memory: str = "1GiB") -> duckdb.DuckDBPyConnection:
+    """Open a file that nothing writes, for reading; a write-ahead log left by a crash is read too.
+
+    Never call it in a process that has the file open for writing. Raises like `connect`.
+    """
+    if not path.exists():
+        raise StoreOpenError(f"there is no results file {path}: run a pool first, or name another file")
+    try:
+        con = duckdb.connect(str(path), read_only=True, config={"memory_limit": memory, "temp_directory": ""})
+    except duckdb.Error as error:
+        raise explain(path, error) from error
+    _harden(con, None)
+    return con
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the file and its write-ahead log, by `stat` alone."""
+    return sum(part.stat().st_size for part in (path, wal_of(path)) if part.exists())
+
+
+def wal_of(path: Path) -> Path:
+    """DuckDB's write-ahead log of this file."""
+    return path.with_name(path.name + ".wal")
+
+
+def explain(path: Path, error: Exception) -> StoreOpenError:
+    """One line for a failed open: what is wrong, where, what to do.
+
+    DuckDB tells these cases apart only in its text, so this is the one place that reads it.
+    """
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "Could not set lock" in text:
+        found = re.search(r"PID (\d+)", text)
+        pid = int(found.group(1)) if found else None
+        return StoreLockedError(
+            f"{path} is in use by process {pid or '(unknown)'}: stop it, or choose another file", pid
+        )
+    if "WAL" in text:
+        return StoreOpenError(
+            f"the write-ahead log {wal_of(path)} is damaged: keep both files, restore from a copy or "
+            f"an export; nothing was changed ({text})"
+        )
+    if "not a valid DuckDB database" in text:
+        return StoreOpenError(f"{path} is not a DuckDB file: choose another results file")
+    if "version number" in text:
+        return StoreOpenError(f"{path} was written by another DuckDB: export it with that version ({text})")
+    return StoreOpenError(f"cannot open the results file {path}: {text}")
+
+
+def _harden(con: duckdb.DuckDBPyConnection, export_dir: Path | None) -> None:
+    con.execute("SET GLOBAL TimeZone = 'UTC'")
+    allowed = [str(export_dir)] if export_dir else []
+    con.execute("SET allowed_directories = $1", [allowed])
+    for name in (
+        "autoinstall_known_extensions",
+        "autoload_known_extensions",
+        "allow_community_extensions",
+        "enable_external_access",
+    ):
+        con.execute(f"SET {name} = false")
+    con.execute("SET lock_configuration = true")

@@ -1,0 +1,214 @@
+"""Reading while the pool runs: one read-only statement at a time, on a cursor and a thread of its own.
+
+The guard is DuckDB's: each query runs in a READ ONLY transaction, external access and extension loading are
+off. The check of the statement's kind before it only makes the refusal readable.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from actors.errors import QueryError, StoreUnavailableError
+from actors.store.file import connect_read_only
+
+TRUNCATED = b"rabbitray.truncated"
+
+_BATCH_ROWS = 2_048
+_INTERRUPT_EVERY_S = 0.02
+_ENDED = "the query was ended: it ran out of its time, or the store closed"
+_CHECKPOINT_CALL = re.compile(r"checkpoint\s*\"?\s*\(", re.IGNORECASE)  # the one table function with an effect
+
+
+class Readers:
+    """The cursors that read, beside the one connection that writes. Thread-safe.
+
+    A failed instance stays dead until each of its cursors is closed, so `detach` ends them all.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._root: duckdb.DuckDBPyConnection | None = None
+        self._open: set[duckdb.DuckDBPyConnection] = set()
+        self._resting: set[duckdb.DuckDBPyConnection] = set()
+
+    def attach(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Take cursors from this connection's database from now on."""
+        with self._lock:
+            self._root = con.cursor()
+
+    def detach(self, *, within_s: float = 5.0) -> None:
+        """Interrupt what runs, wait for it to let go, close; a reader that does not end in time is left to
+        itself.
+        """
+        deadline = time.monotonic() + within_s
+        with self._lock:
+            root, self._root = self._root, None
+            while not self._open <= self._resting and time.monotonic() < deadline:
+                for cursor in self._open:
+                    cursor.interrupt()  # again and again: one that comes before the statement starts is lost
+                self._lock.wait(_INTERRUPT_EVERY_S)
+            for cursor in self._open & self._resting:
+                cursor.close()
+            self._open -= self._resting
+            if root is not None:
+                root.close()
+
+    @contextmanager
+    def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A cursor of its own inside a READ ONLY transaction; raises StoreUnavailableError while the store
+        is closed.
+        """
+        cursor = self._take()
+        try:
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            yield cursor
+        finally:
+            with self._lock:
+                self._open.discard(cursor)
+                self._resting.discard(cursor)
+                self._lock.notify_all()
+                cursor.close()
+
+    def rest(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """The cursor waits for its reader: `detach` may close it."""
+        with self._lock:
+            self._resting.add(cursor)
+            self._lock.notify_all()
+
+    def resume(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """The cursor is about to work again; raises QueryError when it was closed meanwhile."""
+        with self._lock:
+            self._resting.discard(cursor)
+            if cursor not in self._open:
+                raise QueryError(_ENDED)
+
+    def _take(self) -> duckdb.DuckDBPyConnection:
+        with self._lock:
+            if self._root is None:
+                raise StoreUnavailableError("the results file is closed: try again when the store is open")
+            cursor = self._root.cursor()
+            self._open.add(cursor)
+            return cursor
+
+
+class Reading:
+    """One query that another thread may end with `interrupt`."""
+
+    def __init__(self, readers: Readers, sql: str) -> None:
+        self._readers = readers
+        self._sql = sql
+        self._cursor: duckdb.DuckDBPyConnection | None = None
+        self._ended = threading.Event()
+
+    def interrupt(self) -> None:
+        """End the query soon, also one that has not begun; its thread gets a QueryError."""
+        self._ended.set()
+        cursor = self._cursor
+        if cursor is not None:
+            with suppress(duckdb.ConnectionException):  # closed meanwhile: it has ended
+                cursor.interrupt()
+
+    def table(self, max_rows: int) -> pa.Table:
+        """All rows up to `max_rows`; the metadata says whether there were more. Raises QueryError."""
+        batches: list[pa.RecordBatch] = []
+        found = 0
+        with closing(self.batches(min(_BATCH_ROWS, max_rows + 1))) as rows:
+            for batch in rows:
+                batches.append(batch)
+                found += batch.num_rows
+                if found > max_rows:
+                    break
+        return capped(batches, max_rows)
+
+    def batches(self, batch_rows: int) -> Generator[pa.RecordBatch]:
+        """The rows, a record batch at a time, at least one (so that the columns are known). Raises
+        QueryError.
+        """
+        try:
+            with self._readers.cursor() as cursor:
+                self._cursor = cursor
+                yield from self._read(cursor, batch_rows)
+        except duckdb.Error as error:
+            raise QueryError(_one_line(error, self._ended.is_set())) from error
+        finally:
+            self._cursor = None
+
+    def _read(self, cursor: duckdb.DuckDBPyConnection, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        for batch in read(cursor, self._sql, batch_rows):
+            if self._ended.is_set():
+                raise QueryError(_ENDED)
+            self._readers.rest(cursor)
+            yield batch
+            self._readers.resume(cursor)
+
+
+def read(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Check and run one statement; its record batches, at least one. Raises QueryError or duckdb.Error."""
+    check(cursor, sql)
+    relation = cursor.sql(sql)
+    if relation is None:
+        raise QueryError("the statement gives no rows: ask with one SELECT")
+    reader = relation.to_arrow_reader(batch_rows)
+    yield pa.RecordBatch.from_pylist([], reader.schema)
+    yield from reader
+
+
+def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuse everything but one statement that reads; raises QueryError."""
+    statements = cursor.extract_statements(sql)
+    if len(statements) != 1:
+        raise QueryError(f"one statement at a time: this is {len(statements)}")
+    kind = statements[0].type
+    if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
+        raise QueryError(f"only SELECT, VALUES, WITH, DESCRIBE, SHOW, EXPLAIN may be asked, not {kind.name}")
+    if _CHECKPOINT_CALL.search(sql):
+        raise QueryError("checkpoint() is not for queries: the store does it")
+
+
+def capped(batches: list[pa.RecordBatch], max_rows: int) -> pa.Table:
+    """The batches as one table of at most `max_rows`, marked with whether rows were cut off."""
+    table = pa.Table.from_batches(batches)
+    mark = {TRUNCATED: b"true" if table.num_rows > max_rows else b"false"}
+    return table.slice(0, max_rows).replace_schema_metadata({**(table.schema.metadata or {}), **mark})
+
+
+def truncated(table: pa.Table) -> bool:
+    """Whether a query's answer was cut off at its row cap."""
+    return bool((table.schema.metadata or {}).get(TRUNCATED) == b"true")
+
+
+def read_only_query(path: Path, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
+    """Ask a results file that nothing writes. Blocking; for a process that does not have the file open
+    otherwise.
+
+    Raises StoreOpenError (locked: with the holder's pid), QueryError.
+    """
+    con = connect_read_only(path)
+    readers = Readers()
+    try:
+        readers.attach(con)
+        reading = Reading(readers, sql)
+        timer = threading.Timer(timeout_s, reading.interrupt)
+        timer.start()
+        try:
+            return reading.table(max_rows)
+        finally:
+            timer.cancel()
+            timer.join()
+    finally:
+        readers.detach()
+        con.close()
+
+
+def _one_line(error: duckdb.Error, ended: bool) -> str:
+    if ended or isinstance(error, duckdb.InterruptException):
+        return _ENDED
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

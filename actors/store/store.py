@@ -1,0 +1,200 @@
+"""ResultStore: the async front. Blocking work runs on one commit thread and on a few reading threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import pyarrow as pa
+
+from actors.errors import StoreUnavailableError
+from actors.store import records
+from actors.store.answers import Answer, Call, StoreStats
+from actors.store.config import StoreConfig
+from actors.store.core import Core
+from actors.store.file import StoreLockedError
+from actors.store.group import GroupCommit
+from actors.store.query import Readers, Reading
+
+T = TypeVar("T")
+
+_LOCK_RETRY_S = 0.1
+_INTERRUPT_EVERY_S = 0.02
+
+
+class ResultStore:
+    """The results of one pool in one DuckDB file: one writer, group commit, exact dedupe, live queries.
+
+    Guarantee: a row that an Answer calls committed is on disk; of several rows with one (queue, key) the
+    first committed one stays, across restarts and crashes. An error says that nothing may be acknowledged.
+    """
+
+    def __init__(self, config: StoreConfig) -> None:
+        self._config = config
+        self._readers = Readers()
+        self._core = Core(config, self._readers)
+        self._group = GroupCommit(self._commit, rows=config.commit_rows, interval_s=config.commit_interval_ms / 1_000)
+        self._writer: ThreadPoolExecutor | None = None
+        self._reading: ThreadPoolExecutor | None = None
+        self._closing = asyncio.Event()
+
+    async def open(self) -> None:
+        """Open or create the file, waiting up to `lock_wait_s` for another process to let go of it.
+
+        Raises StoreOpenError, one line: locked (with the holder's pid), no DuckDB file, other schema,
+        damaged log.
+        """
+        if self._writer is not None:
+            return
+        self._closing.clear()
+        self._writer = ThreadPoolExecutor(1, "store-commit")
+        self._reading = ThreadPoolExecutor(self._config.query_threads, "store-query")
+        try:
+            await self._open_unlocked()
+        except BaseException:
+            self._shut_down()
+            raise
+
+    async def close(self) -> None:
+        """Finish what was submitted, checkpoint, let go of the file. May be called twice, and before
+        `open`.
+        """
+        if self._writer is None:
+            return
+        self._closing.set()
+        await self._group.drain()
+        writer = self._writer
+        if writer is None:
+            return
+        await asyncio.get_running_loop().run_in_executor(writer, self._core.close)
+        self._shut_down()
+
+    async def register(self, router: str) -> int:
+        """Issue a new epoch to this router; from now on every other epoch raises FencedError."""
+        return await self._on_writer(lambda: self._core.register(router))
+
+    async def write(
+        self, epoch: int, rows: pa.Table, failed_keys: Sequence[str] = (), *, queue: str | None = None
+    ) -> Answer:
+        """Commit rows of RESULT_SCHEMA and say what became of each; which of `failed_keys` already have a
+        result.
+
+        `queue`: the queue of `failed_keys`; needed only where `rows` does not show exactly one. Raises
+        FencedError, StoreUnavailableError (nothing may be acknowledged; try again later), ValueError (queue
+        not known).
+        """
+        self._must_be_open()
+        return await self._group.submit(Call(epoch=epoch, rows=rows, failed_keys=tuple(failed_keys), queue=queue))
+
+    async def bury(self, epoch: int, rows: pa.Table) -> None:
+        """Append dead letters (DEAD_LETTER_SCHEMA) with their bodies. Raises like `write`; ValueError for a
+        bad row.
+        """
+        await self._on_core(lambda con: records.bury(con, epoch, rows))
+
+    async def decide(self, rows: Sequence[Mapping[str, object]]) -> None:
+        """Append decisions: decided_at, pool, inputs (any JSON value), current, wanted, reason,
+        in_effect_at.
+        """
+        await self._on_core(lambda con: records.decide(con, rows))
+
+    async def control(self) -> dict[str, object]:
+        """The newest value of each control, e.g. `paused`, `fixed_size`."""
+        return await self._on_core(records.control)
+
+    async def set_control(self, name: str, value: object) -> None:
+        """Set one control to a JSON value; it outlives the store."""
+        await self._on_core(lambda con: records.set_control(con, name, value))
+
+    async def stats(self) -> StoreStats:
+        """Counters since this store opened."""
+        return await self._on_writer(self._core.stats)
+
+    async def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
+        """The answer to one read-only statement, at most `max_rows` rows; `truncated(table)` tells whether
+        more exist.
+
+        Sees all that was committed before it started and never waits for a commit. Raises QueryError,
+        StoreUnavailableError.
+        """
+        reading = Reading(self._readers, sql)
+        job = asyncio.ensure_future(self._on_reader(lambda: reading.table(max_rows)))
+        try:
+            await asyncio.wait({job}, timeout=timeout_s)
+        finally:
+            _end_soon(reading, job)
+        return await job
+
+    async def stream(self, sql: str, batch_rows: int = 50_000) -> AsyncIterator[pa.RecordBatch]:
+        """All rows of one read-only statement from one snapshot, a record batch at a time, the first one
+        empty.
+
+        Close the iterator (`aclose`) to end it early. Raises QueryError, StoreUnavailableError.
+        """
+        reading = Reading(self._readers, sql)
+        batches = reading.batches(batch_rows)
+        try:
+            while (batch := await self._on_reader(lambda: next(batches, None))) is not None:
+                yield batch
+        finally:
+            reading.interrupt()
+            await self._end(batches.close)
+
+    async def _open_unlocked(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._config.lock_wait_s
+        while True:
+            try:
+                await self._on_writer(self._core.open)
+                return
+            except StoreLockedError:
+                if loop.time() >= deadline or await self._closed_within(_LOCK_RETRY_S):
+                    raise
+
+    async def _closed_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._closing.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _commit(self, calls: Sequence[Call]) -> Sequence[Answer | Exception]:
+        return await self._on_writer(lambda: self._core.commit(calls))
+
+    async def _on_core(self, work: Callable[..., T]) -> T:
+        return await self._on_writer(lambda: self._core.use(work))
+
+    async def _on_writer(self, work: Callable[[], T]) -> T:
+        if self._writer is None:
+            raise StoreUnavailableError("the store is not open")
+        return await asyncio.get_running_loop().run_in_executor(self._writer, work)
+
+    async def _on_reader(self, work: Callable[[], T]) -> T:
+        if self._reading is None:
+            raise StoreUnavailableError("the store is not open")
+        return await asyncio.get_running_loop().run_in_executor(self._reading, work)
+
+    async def _end(self, close: Callable[[], None]) -> None:
+        if self._reading is None:
+            close()
+        else:
+            await self._on_reader(close)
+
+    def _must_be_open(self) -> None:
+        if self._writer is None or self._closing.is_set():
+            raise StoreUnavailableError("the store is not open")
+
+    def _shut_down(self) -> None:
+        for executor in (self._writer, self._reading):
+            if executor is not None:
+                executor.shutdown(wait=False)
+        self._writer = self._reading = None
+
+
+def _end_soon(reading: Reading, job: asyncio.Future[pa.Table]) -> None:
+    """Interrupt until it has ended: an interrupt that comes before the statement starts is lost."""
+    if not job.done():
+        reading.interrupt()
+        asyncio.get_running_loop().call_later(_INTERRUPT_EVERY_S, _end_soon, reading, job)

@@ -1,0 +1,229 @@
+"""Names and arguments of the queues and exchanges: main queue, retry rungs, dead letters.
+
+Existing queues are looked at first and taken as they are; they are refused only for what would lose data.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import aio_pika
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from actors.errors import TopologyError
+
+log = logging.getLogger(__name__)
+
+Arguments = dict[str, Any]  # Any: AMQP field-table values
+
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<name>[^']+)' for (?:queue|exchange).*?: "
+    r"received (?P<wanted>none|'[^']*'|the value '[^']*' of type '[^']*') "
+    r"but current is (?P<current>none|'[^']*'|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
+)
+_FORBIDDEN = ("x-queue-mode",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """Everything that rabbitray declares for one queue. Delays in milliseconds."""
+
+    queue: str
+    queue_type: str = "quorum"
+    rung_delays_ms: tuple[int, ...] = ()
+    dead_letter_exchange: str = ""
+
+    @property
+    def exchange(self) -> str:
+        """The direct exchange for retries and dead letters: no write right on `amq.default` is needed."""
+        return self.dead_letter_exchange or f"{self.queue}.rabbitray"
+
+    @property
+    def dead_queue(self) -> str:
+        """The dead-letter queue."""
+        return f"{self.queue}.dead"
+
+    def rung(self, delay_ms: int) -> str:
+        """The retry queue that holds a message for `delay_ms`."""
+        return f"{self.queue}.retry.{delay_ms}"
+
+    def main_arguments(self) -> Arguments:
+        """Arguments of the main queue when we create it: its DLX is the dead letters, never a rung."""
+        return self._durable_kind() | {
+            "x-dead-letter-exchange": self.exchange,
+            "x-dead-letter-routing-key": self.dead_queue,
+        }
+
+    def rung_arguments(self, delay_ms: int) -> Arguments:
+        """Arguments of one rung: fixed TTL, then back to the main queue."""
+        return self._durable_kind() | {
+            "x-message-ttl": delay_ms,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": self.queue,
+        }
+
+    def dead_arguments(self) -> Arguments:
+        """Arguments of the dead-letter queue."""
+        return {"x-queue-type": self.queue_type}
+
+    def _durable_kind(self) -> Arguments:
+        if self.queue_type != "quorum":
+            return {"x-queue-type": self.queue_type}
+        return {
+            "x-queue-type": "quorum",
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
+
+
+class TopologyBuilder:
+    """Declares a Topology over a connection; each step uses a channel of its own, since a refusal closes it."""
+
+    def __init__(self, connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
+        self._connection = connection
+        self._topology = topology
+
+    async def build(self) -> list[str]:
+        """Declares what is missing and checks what is there; returns warnings. Raises TopologyError."""
+        plan = self._topology
+        warnings: list[str] = []
+        await self._exchange(plan.exchange)
+        await self._queue(plan.dead_queue, plan.dead_arguments(), warnings)
+        await self._bind(plan.dead_queue, plan.exchange, plan.dead_queue)
+        await self._queue(plan.queue, plan.main_arguments(), warnings)
+        for delay in plan.rung_delays_ms:
+            await self._queue(plan.rung(delay), plan.rung_arguments(delay), warnings)
+            await self._bind(plan.rung(delay), plan.exchange, plan.rung(delay))
+        return warnings
+
+    async def _exchange(self, name: str) -> None:
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_exchange(name, aio_pika.ExchangeType.DIRECT, passive=True)
+                return
+            except ChannelNotFoundEntity:
+                log.debug("Exchange %s does not exist yet", name)
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_exchange(name, aio_pika.ExchangeType.DIRECT, durable=True)
+            except ChannelAccessRefused as refusal:
+                raise TopologyError(_denied("exchange", name)) from refusal
+
+    async def _queue(self, name: str, arguments: Arguments, warnings: list[str]) -> None:
+        if await self._exists(name):
+            check(name, await self._differences(name, arguments), arguments, self._topology, warnings)
+            return
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_queue(name, durable=True, arguments=arguments)
+            except ChannelAccessRefused as refusal:
+                raise TopologyError(_denied("queue", name)) from refusal
+            except ChannelPreconditionFailed as refusal:
+                raise TopologyError(
+                    f"queue {name!r} cannot be declared: {refusal}; set --queue-type or create it yourself"
+                ) from refusal
+
+    async def _exists(self, name: str) -> bool:
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_queue(name, passive=True)
+            except ChannelNotFoundEntity:
+                return False
+            return True
+
+    async def _bind(self, queue: str, exchange: str, key: str) -> None:
+        async with self._connection.channel() as channel:
+            try:
+                bound = await channel.get_queue(queue, ensure=False)
+                await bound.bind(exchange, routing_key=key)
+            except ChannelAccessRefused:
+                log.info("No right to bind %s to %s: taken as bound already", queue, exchange)
+
+    async def _differences(self, name: str, wanted: Arguments) -> dict[str, object]:
+        """Arguments in which the existing queue differs, found by asking until the broker agrees.
+
+        RabbitMQ names one inequivalent argument at a time; each answer is adopted and the question repeated.
+        """
+        durable, trial, found = True, dict(wanted), dict[str, object]()
+        for _ in range(16):
+            answer = await self._ask(name, durable, trial)
+            if answer is None:
+                return found
+            argument, current = answer
+            found[argument] = current
+            if argument == "durable":
+                durable = current == "true"
+            elif current is None:
+                trial.pop(argument, None)
+            else:
+                trial[argument] = current
+        return found
+
+    async def _ask(self, name: str, durable: bool, arguments: Arguments) -> tuple[str, object] | None:
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_queue(name, durable=durable, arguments=arguments)
+            except ChannelPreconditionFailed as refusal:
+                return parse_difference(str(refusal))
+            except ChannelAccessRefused:
+                log.info("No right to compare the arguments of queue %s: taken as it is", name)
+            return None
+
+
+def parse_difference(text: str) -> tuple[str, object] | None:
+    """(argument, current value) from RabbitMQ's 406 text `inequivalent arg ...`; None when it says else."""
+    match = _INEQUIVALENT.search(text)
+    if match is None:
+        return None
+    if match["value"] is not None:
+        number = match["type"] not in ("longstr", "bool")
+        return match["name"], int(match["value"]) if number else match["value"]
+    current = match["current"]
+    return match["name"], None if current == "none" else current.strip("'")
+
+
+def check(name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]) -> None:
+    """Raises TopologyError where the existing queue would lose data; adds warnings for what is only weaker."""
+    if "durable" in found:
+        raise TopologyError(f"queue {name!r} is not durable: messages die with the broker; create it durable")
+    if name != topology.queue:
+        _check_exact(name, found, wanted, warnings)
+        return
+    for argument in _FORBIDDEN:
+        if argument in found and found[argument] is not None:
+            raise TopologyError(
+                f"queue {name!r} has {argument}={found[argument]!r}, refused from RabbitMQ 4.3; drop it"
+            )
+    exchange = found.get("x-dead-letter-exchange", topology.exchange)
+    key = found.get("x-dead-letter-routing-key", topology.dead_queue)
+    if isinstance(key, str) and key.startswith(f"{topology.queue}.retry."):
+        raise TopologyError(f"queue {name!r} dead-letters into the retry rung {key!r}; use {topology.dead_queue!r}")
+    if exchange is None and found.get("x-delivery-limit"):
+        raise TopologyError(
+            f"queue {name!r} has x-delivery-limit={found['x-delivery-limit']} and no dead-letter exchange: "
+            f"a crash loop would drop messages; set x-dead-letter-exchange={topology.exchange!r}"
+        )
+    if found:
+        warnings.append(f"queue {name!r} exists with {_show(found)}; taken as it is")
+
+
+def _check_exact(name: str, found: dict[str, object], wanted: Arguments, warnings: list[str]) -> None:
+    """A rung or the dead-letter queue is ours: its time and its way back must match, its type may be weaker."""
+    weaker = {"x-queue-type", "x-dead-letter-strategy", "x-overflow", "x-max-length", "x-max-length-bytes"}
+    wrong = {argument: value for argument, value in found.items() if argument not in weaker}
+    if wrong:
+        ours = {argument: wanted.get(argument) for argument in wrong}
+        raise TopologyError(f"queue {name!r} exists with {_show(wrong)}, we need {_show(ours)}; delete or rename it")
+    if found:
+        warnings.append(f"queue {name!r} exists with {_show(found)}: weaker than what we would create")
+
+
+def _show(arguments: dict[str, object]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items())) or "nothing"
+
+
+def _denied(kind: str, name: str) -> str:
+    return f"{kind} {name!r} does not exist and this user may not create it (403); create it or grant `configure`"

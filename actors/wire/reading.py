@@ -1,0 +1,193 @@
+"""Bytes -> Jobs, by content type first and by the bytes where there is none. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from actors.errors import DecodeError
+from actors.headers import JSON, MSGPACK, PACKED
+from actors.job import Job
+from actors.wire.codes import REPORT_CODES, TypeCodes
+from actors.wire.limits import DEFAULT_LIMITS, WireLimits
+from actors.wire.packed import unpack_records
+from actors.wire.payload import require_within
+from actors.wire.shapes import CHECKSUM, COMPACT, VERBOSE, Document, is_shape, read_compact, read_verbose
+from actors.wire.unpacking import unpack
+from actors.wire.writing import CHECKSUM_MARK
+
+_MSGPACK_TYPES: Final = frozenset((MSGPACK, "application/x-msgpack", "application/vnd.msgpack"))
+_JSON_TYPES: Final = frozenset((JSON, "text/json", "application/x-json"))
+_BYTES_TYPES: Final = frozenset(("application/octet-stream", "application/data"))
+_NO_COMPRESSION: Final = frozenset(("", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary"))
+"""kombu writes the charset into the content encoding."""
+
+_MARK_START: Final = -len(CHECKSUM_MARK) - 4
+_SMALL_JSON: Final = 64 * 1024
+_JSON_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def decode(
+    body: bytes,
+    content_type: str | None,
+    content_encoding: str | None = None,
+    limits: WireLimits = DEFAULT_LIMITS,
+    *,
+    codes: TypeCodes = REPORT_CODES,
+) -> list[Job]:
+    """Return the jobs of one message: one, or several for a packed one.
+
+    Raises DecodeError, with a short stable reason, for anything that cannot be read, and nothing else ever. A
+    document in neither of the report's shapes becomes the payload of a Job without an id; `text/*` becomes
+    text, `application/octet-stream` bytes. Without a content type the bytes must be msgpack or JSON.
+    """
+    try:
+        return _decode(body, _essence(content_type), content_encoding, limits, codes)
+    except DecodeError:
+        raise
+    except (RecursionError, MemoryError) as error:
+        raise DecodeError("too_deep" if isinstance(error, RecursionError) else "too_large", repr(error)) from None
+    except Exception as error:  # the promise of this door: a reader never meets anything else
+        raise DecodeError("unreadable", f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def parse_line(line: str | bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
+    """Return the job of one JSON line in either of the report's forms; it gets a new id if it has none.
+
+    Raises DecodeError for anything else, documents of other shapes included.
+    """
+    raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+    job = decode(raw.strip(), JSON, None, codes=codes)[0]
+    if job.id is not None:
+        return job
+    document = msgspec.json.decode(raw)
+    if not isinstance(document, dict) or not (is_shape(document, COMPACT) or is_shape(document, VERBOSE)):
+        raise DecodeError("unknown_shape", "neither the verbose nor the compact JSON form of a job")
+    fields = {name: value for name, value in msgspec.structs.asdict(job).items() if name != "id"}
+    return Job(**fields)
+
+
+def _decode(body: bytes, essence: str, content_encoding: str | None, limits: WireLimits, codes: TypeCodes) -> list[Job]:
+    if len(body) > limits.max_message_bytes:
+        raise DecodeError("too_large", f"{len(body)} bytes, at most {limits.max_message_bytes}")
+    encoding = (content_encoding or "").strip().lower()
+    if encoding not in _NO_COMPRESSION:
+        body = _decompressed(body, encoding, limits)
+    if essence in _MSGPACK_TYPES:
+        return [_read_msgpack(body, limits, codes)]
+    if essence == PACKED:
+        return unpack_records(body, limits, codes)
+    if essence in _JSON_TYPES or essence.endswith("+json"):
+        return [_read_json(body, limits, codes)]
+    return [_read_other(body, essence, limits, codes)]
+
+
+def _essence(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def _read_other(body: bytes, essence: str, limits: WireLimits, codes: TypeCodes) -> Job:
+    if essence in _BYTES_TYPES:
+        return Job(id=None, payload=bytes(body))
+    if essence.startswith("text/"):
+        return Job(id=None, payload=_text(body))
+    if essence:
+        raise DecodeError("unsupported_content_type", essence[:100])
+    read = _read_msgpack if body and (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF)) else _read_json
+    return _sniffed(read, body, limits, codes)
+
+
+def _sniffed(
+    read: Callable[[bytes, WireLimits, TypeCodes], Job], body: bytes, limits: WireLimits, codes: TypeCodes
+) -> Job:
+    try:
+        return read(body, limits, codes)
+    except DecodeError as error:
+        if error.reason not in ("bad_json", "bad_msgpack", "empty"):
+            raise
+        raise DecodeError("unknown_format", "no content type, and neither msgpack nor JSON") from None
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DecodeError("bad_text", str(error)[:200]) from None
+
+
+def _read_msgpack(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
+    marked = body[_MARK_START:-4] == CHECKSUM_MARK
+    if marked and zlib.crc32(memoryview(body)[:_MARK_START]) != int.from_bytes(body[-4:], "big"):
+        raise DecodeError("bad_checksum", "the body was changed on its way")
+    document = unpack(body, limits)
+    if type(document) is not dict or not (marked or is_shape(document, COMPACT)):
+        return Job(id=None, payload=document)
+    if not marked and CHECKSUM in document:
+        raise DecodeError("bad_checksum", "the checksum is not where it belongs")
+    return read_compact(document, codes)
+
+
+def _read_json(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
+    body = body.removeprefix(_BOM)
+    if len(body) > _SMALL_JSON:
+        _require_few_elements(body, limits)
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DecodeError("bad_json", str(error)[:200]) from None
+    require_within(document, limits)
+    if type(document) is dict:
+        if is_shape(document, COMPACT):
+            _require_unique_keys(body, document)
+            return read_compact(document, codes)
+        if is_shape(document, VERBOSE):
+            _require_unique_keys(body, document)
+            return read_verbose(document)
+    return Job(id=None, payload=document)
+
+
+def _require_few_elements(body: bytes, limits: WireLimits) -> None:
+    """Refuse a large JSON text with too many entries before anything is built from it."""
+    count = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if count <= limits.max_elements:
+        return
+    bare = _JSON_STRING.sub(b"", body)
+    count = bare.count(b",") + bare.count(b"[") + bare.count(b"{")
+    if count > limits.max_elements:
+        raise DecodeError("too_many_elements", f"about {count} entries, at most {limits.max_elements}")
+
+
+def _require_unique_keys(body: bytes, document: Document) -> None:
+    """Refuse a job that names a field twice: the last one would win in silence."""
+    if body.count(b'":') == len(document):
+        return  # as many keys as fields, the usual flat document
+    json.loads(body, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Document:  # Any: JSON values
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise DecodeError("duplicate_field", "a field is there twice")
+    return document
+
+
+def _decompressed(body: bytes, encoding: str, limits: WireLimits) -> bytes:
+    """Return the plain body of a gzip one, never building more than the limit."""
+    if encoding not in ("gzip", "x-gzip"):
+        raise DecodeError("unsupported_encoding", encoding[:100])
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        plain = stream.decompress(body, limits.max_message_bytes + 1)
+    except zlib.error as error:
+        raise DecodeError("bad_gzip", str(error)) from None
+    if len(plain) > limits.max_message_bytes:
+        raise DecodeError("too_large", f"more than {limits.max_message_bytes} bytes once decompressed")
+    if not stream.eof or stream.unused_data:
+        raise DecodeError("bad_gzip", "truncated, or with a tail")
+    return plain

@@ -1,0 +1,174 @@
+"""Worker: runs the handler over a batch, with one outcome for each job.
+
+A batch comes as undecoded parcels and leaves as parts: outcomes for the router, result rows for the store. The
+first part comes back after `early_s` at the latest, whatever is still running; what was not started by then is
+given back so that other workers can have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from actors import table
+from actors.categories import Categories
+from actors.decoding import IdentityRules, decode_parcels
+from actors.delivery import unpack_parcels
+from actors.errors import RabbitrayError
+from actors.execute import Executor
+from actors.handlers import Handler
+from actors.part import Part
+from actors.result_json import result_json
+from actors.run import BatchRun, Unit
+from actors.tracing import Tracing
+from actors.verdict import Failure, describe, judge
+from actors.wire import WireLimits, encode
+
+SIGN_OF_LIFE_MOST_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """How one worker runs. Times in seconds; `slots`: jobs at once for async handlers."""
+
+    name: str
+    queue: str
+    slots: int = 32
+    early_s: float = 1.0
+    handler_timeout_s: float = 60.0
+    max_result_bytes: int = 16 * 1024 * 1024
+    identity: IdentityRules = field(default_factory=IdentityRules)
+    wire: WireLimits = field(default_factory=WireLimits)
+
+
+class UnknownBatchError(RabbitrayError):
+    """`more` was asked for a batch that this worker does not have."""
+
+
+class Worker:
+    """Runs batches through one handler. Methods belong to one event loop."""
+
+    def __init__(self, config: WorkerConfig, handler: Handler, categories: Categories, tracing: Tracing) -> None:
+        self._config = config
+        self._categories = categories
+        self._tracing = tracing
+        self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s)
+        self._runs: dict[str, BatchRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def slots(self) -> int:
+        """Jobs that run at once: the async slots, or 1."""
+        return self._executor.slots
+
+    async def run(self, batch_id: str, buffer: bytes) -> tuple[Part, pa.Table]:
+        """Starts a batch and returns its first part, after `early_s` at the latest.
+
+        `buffer` is what `pack_parcels` made. While the part's `open` is above 0, ask `more`.
+        """
+        began = time.perf_counter()
+        parcels = unpack_parcels(buffer)
+        units, failures = decode_parcels(parcels, self._config.wire, self._config.identity)
+        self._executor.busy.add(time.perf_counter() - began)
+        run = BatchRun(batch_id, units, failures, asyncio.get_running_loop())
+        run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
+        self._runs[batch_id] = run
+        task = asyncio.create_task(self._execute(run))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await run.news(self._config.early_s)
+        return self._part(run)
+
+    async def more(self, batch_id: str) -> tuple[Part, pa.Table]:
+        """The next part of a batch: as soon as a job finishes, and as a sign of life after a while."""
+        run = self._runs.get(batch_id)
+        if run is None:
+            raise UnknownBatchError(f"batch {batch_id} is not at worker {self._config.name}")
+        await run.news(min(SIGN_OF_LIFE_MOST_S, max(0.2, self._config.handler_timeout_s / 4)))
+        return self._part(run)
+
+    async def close(self) -> None:
+        """Ends the handler. Batches still running are abandoned: they are delivered again."""
+        for task in self._tasks:
+            task.cancel()
+        await self._executor.close()
+
+    async def _execute(self, run: BatchRun) -> None:
+        with run.span:
+            await self._executor.run(run)
+
+    def _part(self, run: BatchRun) -> tuple[Part, pa.Table]:
+        """What is finished since the last part; after the first part, nothing waits here that was not started."""
+        began = time.perf_counter()
+        returned = run.take_unstarted() if run.open > len(run.finished) else []
+        units = run.take_finished()
+        done, failures = self._judge(run, units)
+        unreadable, run.unreadable = run.unreadable, []
+        finished = run.settle_positions(units) + [failure.position for failure in unreadable]
+        run.partial = True
+        if not run.open:
+            self._runs.pop(run.batch_id, None)
+        rows = table.results(done, self._config.queue, self._config.name, run.batch_id)
+        self._executor.busy.add(time.perf_counter() - began)
+        part = Part(
+            rows=len(done),
+            row_positions=[unit.position for unit in done],
+            row_records=[unit.record for unit in done] if any(unit.record for unit in done) else [],
+            failures=failures + unreadable,
+            finished=finished,
+            returned=returned,
+            executing=sorted({unit.position for unit in run.now_executing()}),
+            open=run.open,
+            jobs=len(units) + len(unreadable),
+            busy_s=self._executor.busy.take(),
+        )
+        return part, rows
+
+    def _judge(self, run: BatchRun, units: list[Unit]) -> tuple[list[Unit], list[Failure]]:
+        """Splits finished jobs into those with a result (now JSON text) and those that failed."""
+        done: list[Unit] = []
+        failures: list[Failure] = []
+        for unit in units:
+            if unit.error is None:
+                try:
+                    unit.result = result_json(unit.result, max_bytes=self._config.max_result_bytes)
+                except ValueError as error:
+                    failures.append(self._failure(run, unit, error, reason="result_not_serialisable"))
+                else:
+                    done.append(unit)
+            else:
+                failures.append(self._failure(run, unit, unit.error))
+        return done, failures
+
+    def _failure(self, run: BatchRun, unit: Unit, error: BaseException, reason: str | None = None) -> Failure:
+        """`reason`: a permanent failure that is not the handler's verdict."""
+        judged = judge(error, self._categories)
+        name, text = describe(error)
+        body, content_type = encode(unit.job) if unit.packed else (None, None)
+        self._tracing.failure(
+            unit.parcel.traceparent,
+            unit.parcel.message_id,
+            error,
+            attempt=unit.attempt,
+            key=unit.key,
+            batch=run.span.traceparent,
+        )
+        return Failure(
+            position=unit.position,
+            record=unit.record,
+            verdict="dead" if reason else judged.verdict,
+            reason=reason or judged.reason,
+            error=text,
+            error_class=name,
+            category="permanent" if reason else judged.category,
+            after_s=judged.after_s,
+            attempt=unit.attempt,
+            key=unit.key,
+            message_id=unit.parcel.message_id,
+            message_type=unit.job.message_type or None,
+            body=body,
+            content_type=content_type,
+        )

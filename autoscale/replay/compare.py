@@ -1,0 +1,134 @@
+"""Rows, tables and a plot of replays side by side. Pure but for the plot file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autoscale.replay.baselines import baselines
+from autoscale.replay.ideal import clairvoyant
+from autoscale.replay.loads import Load
+from autoscale.replay.simulate import Plant, Policy, Rabbitray, Run, simulate
+from autoscale.signals import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One policy on one load, as `bench policies` prints it."""
+
+    load: str
+    policy: str
+    p95_age_s: float
+    target_age_s: float
+    worker_seconds: float
+    ideal_worker_seconds: float
+    load_changes: int
+    direction_changes: int
+    drained_s: float
+    peak: int
+
+    def as_json(self) -> dict[str, str | int | float]:
+        """The row as plain values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """The rows of one load, and the runs behind them."""
+
+    load: Load
+    rows: tuple[Row, ...]
+    runs: tuple[Run, ...]
+
+
+def compare(load: Load, plant: Plant, policies: Iterable[Policy], target_age_s: float) -> Comparison:
+    """Run every policy over the load, against the same clairvoyant schedule."""
+    ideal = clairvoyant(load, plant, target_age_s)
+    runs = tuple(simulate(load, policy, plant) for policy in policies)
+    rows = tuple(_row(run, target_age_s, ideal.worker_seconds) for run in runs)
+    return Comparison(load=load, rows=rows, runs=runs)
+
+
+def against_baselines(load: Load, plant: Plant, target_age_s: float | None = None) -> Comparison:
+    """Ours and the rules of others; the age target is `drain_target_s` where none is given."""
+    target = plant.limits.drain_target_s if target_age_s is None else target_age_s
+    ours = Rabbitray(limits=plant.limits)
+    return compare(load, plant, [ours, *baselines(plant, target)], target)
+
+
+def replay(load: Load, settings: Mapping[str, Limits], plant: Plant) -> Comparison:
+    """Our policy under several settings side by side: what `rabbitray replay` shows.
+
+    Each setting is run in the plant with its own limits and measured against its own clairvoyant schedule.
+    """
+    rows, runs = [], []
+    for name, limits in settings.items():
+        own = Plant(
+            service_s=plant.service_s,
+            service_spread=plant.service_spread,
+            start_s=plant.start_s,
+            failure_rate=plant.failure_rate,
+            retry_s=plant.retry_s,
+            max_runs=plant.max_runs,
+            limits=limits,
+            seed=plant.seed,
+        )
+        found = compare(load, own, [Rabbitray(limits=limits, name=name)], limits.drain_target_s)
+        rows.extend(found.rows)
+        runs.extend(found.runs)
+    return Comparison(load=load, rows=tuple(rows), runs=tuple(runs))
+
+
+def table(rows: Iterable[Row]) -> str:
+    """The rows as a Markdown table."""
+    head = "| load | policy | p95 age s | target s | worker-seconds | of clairvoyant | changes (load) | drained s | peak |"
+    lines = [head, "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
+    lines.extend(
+        f"| {r.load} | {r.policy} | {r.p95_age_s:.2f} | {r.target_age_s:g} | {r.worker_seconds:,.0f} "
+        f"| {r.worker_seconds / r.ideal_worker_seconds:.2f} | {r.direction_changes} ({r.load_changes}) "
+        f"| {r.drained_s:,.1f} | {r.peak} |"
+        for r in rows
+    )
+    return "\n".join(lines)
+
+
+def plot(comparisons: Iterable[Comparison], path: Path) -> None:
+    """Draw load, pool sizes and waiting messages of each comparison into a PNG file.
+
+    Needs matplotlib (dependency group `bench`); raises ModuleNotFoundError without it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = list(comparisons)
+    figure = Figure(figsize=(13, 2.9 * len(shown)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(shown), 3, squeeze=False)
+    for line, comparison in zip(axes, shown, strict=True):
+        line[0].plot(comparison.load.counts, color="black", linewidth=0.7)
+        line[0].set_title(f"{comparison.load.name}: messages per second")
+        for run in comparison.runs:
+            width = 2.0 if run.policy == comparison.runs[0].policy else 0.9
+            line[1].plot(run.targets, label=run.policy, linewidth=width)
+            line[2].plot(run.waiting, label=run.policy, linewidth=width)
+        line[1].set_title("workers wanted")
+        line[2].set_title("messages ready")
+        line[2].set_yscale("symlog")
+        line[1].legend(fontsize=6)
+    figure.savefig(path, dpi=110)
+
+
+def _row(run: Run, target_age_s: float, ideal: float) -> Row:
+    return Row(
+        load=run.load.name,
+        policy=run.policy,
+        p95_age_s=round(run.p95_age_s, 3),
+        target_age_s=target_age_s,
+        worker_seconds=round(run.worker_seconds, 1),
+        ideal_worker_seconds=round(ideal, 1),
+        load_changes=run.load.changes,
+        direction_changes=run.direction_changes,
+        drained_s=round(run.drained_s, 1),
+        peak=run.peak,
+    )

@@ -1,0 +1,212 @@
+"""`python -m bench NAME [--json] [--quick]`: run one bench, or `list`, `all`, `compare BASE`.
+
+A bench is a module in this folder that defines `run(*, quick: bool) -> dict | list` and
+`table(result) -> str` (Markdown). Ratios are better when higher, save those whose dotted path stands in the
+module's `LOWER_IS_BETTER` tuple.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.machine import surroundings
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+ALLOWED_LOSS = 0.10
+
+
+def names() -> list[str]:
+    """Every bench in this folder, by name: the modules that define `run`."""
+    sources = {path.stem: path for path in HERE.glob("*.py")}
+    sources |= {path.parent.name: path for path in HERE.glob("*/__init__.py")}
+    return sorted(name for name, path in sources.items() if _defines_run(path))
+
+
+def _defines_run(path: Path) -> bool:
+    return any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in _body(path))
+
+
+def _body(path: Path) -> list[ast.stmt]:
+    return ast.parse(path.read_text()).body
+
+
+def lower_is_better(name: str) -> set[str]:
+    """Paths of `name`'s ratios that are better when lower; read without importing the bench."""
+    path = next(path for path in (HERE / f"{name}.py", HERE / name / "__init__.py") if path.exists())
+    for node in _body(path):
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id == "LOWER_IS_BETTER":
+            return set(ast.literal_eval(node.value))  # type: ignore[attr-defined] # an assignment has a value
+    return set()
+
+
+@contextmanager
+def _only_result_on_stdout() -> Iterator[int]:
+    """A descriptor for the result; whatever else is printed, also by child processes, goes to stderr."""
+    sys.stdout.flush()
+    result = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield result
+    finally:
+        sys.stdout.flush()
+        os.dup2(result, 1)
+        os.close(result)
+
+
+def run_one(name: str, *, quick: bool, as_json: bool) -> None:
+    """Run a bench, print its result, and keep it in `results/` unless it is a quick one."""
+    with _only_result_on_stdout() as out:
+        bench = importlib.import_module(f"bench.{name}")
+        began = time.monotonic()
+        result = bench.run(quick=quick)
+        took_s = round(time.monotonic() - began, 1)
+        if not quick:
+            record = {"bench": name, **surroundings(), "took_s": took_s, "result": result}
+            _write(RESULTS / f"{name}.json", record)
+        text = json.dumps(result) if as_json else f"## {name}\n\n{bench.table(result)}"
+        os.write(out, f"{text}\n".encode())
+
+
+def _write(path: Path, value: object) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def run_all(*, quick: bool, without: list[str]) -> int:
+    """Run every bench in a process of its own and write one Markdown page; returns how many failed."""
+    pages, failed = [], []
+    for name in [one for one in names() if one not in without]:
+        print(f"bench {name} ...", file=sys.stderr, flush=True)
+        began = time.monotonic()
+        command = [sys.executable, "-m", "bench", name, *(["--quick"] if quick else [])]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent, check=False)
+        verdict = "done" if done.returncode == 0 else f"FAILED ({done.returncode})"
+        print(f"bench {name}: {verdict} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        pages.append(done.stdout.strip())
+        failed += [name] if done.returncode else []
+    page = _page(pages, failed, quick)
+    print(page)
+    if not quick:
+        _write_combined()
+        (RESULTS / "README.md").write_text(page)
+    return len(failed)
+
+
+def _page(pages: list[str], failed: list[str], quick: bool) -> str:
+    facts = surroundings()
+    rows = [
+        ("date", facts["date"]),
+        ("commit", facts["commit"]),
+        *facts["machine"].items(),
+        *facts["versions"].items(),
+    ]
+    rows += [
+        ("settings", ", ".join(f"{key}={value}" for key, value in facts["settings"].items()) or "defaults")
+    ]
+    head = ["# Benches" + (" (quick: not for comparing)" if quick else ""), "", "| | |", "|---|---|"]
+    head += [f"| {key} | {value} |" for key, value in rows]
+    head += ["", f"Failed: {', '.join(failed)}"] if failed else []
+    return "\n\n".join(["\n".join(head), *filter(None, pages)]) + "\n"
+
+
+def _write_combined() -> None:
+    singles = [path for path in sorted(RESULTS.glob("*.json")) if path.stem != "all"]
+    _write(RESULTS / "all.json", {path.stem: json.loads(path.read_text()) for path in singles})
+
+
+def ratios(result: object, path: str = "") -> dict[str, float]:
+    """Every number in a result whose dotted path ends in a key with `ratio` in it."""
+    if isinstance(result, dict):
+        items = [(str(key), value) for key, value in result.items()]
+    elif isinstance(result, list):
+        items = [(str(index), value) for index, value in enumerate(result)]
+    else:
+        return (
+            {path: float(result)}
+            if isinstance(result, int | float) and "ratio" in path.rpartition(".")[2]
+            else {}
+        )
+    found: dict[str, float] = {}
+    for key, value in items:
+        found |= ratios(value, f"{path}.{key}" if path else key)
+    return found
+
+
+def worse(name: str, before: object, after: object) -> list[str]:
+    """One line for each ratio that got more than 10 % worse or is no longer measured."""
+    lower, now, lines = lower_is_better(name), ratios(after), []
+    for path, was in ratios(before).items():
+        if path not in now:
+            lines.append(f"{name}.{path}: {was:.3f} -> not measured")
+            continue
+        loss = (now[path] - was) / was if path in lower else (was - now[path]) / was
+        if loss > ALLOWED_LOSS:
+            lines.append(f"{name}.{path}: {was:.3f} -> {now[path]:.3f} ({loss:.0%} worse)")
+    return lines
+
+
+def compare(base: Path) -> int:
+    """Compare `results/` with an earlier `all.json` or `NAME.json`; returns how many ratios got worse."""
+    found = json.loads(base.read_text())
+    before = {found["bench"]: found} if "bench" in found else found
+    lines: list[str] = []
+    compared = 0
+    for name, record in before.items():
+        now = RESULTS / f"{name}.json"
+        if name not in names() or not now.exists():
+            lines.append(f"{name}: no result to compare, run `python -m bench {name}`")
+            continue
+        after = json.loads(now.read_text())
+        compared += len(ratios(record["result"]))
+        lines += worse(name, record["result"], after["result"])
+    print(
+        "\n".join([*lines, f"{compared} ratios compared, {len(lines)} worse than {base} by more than 10 %"])
+    )
+    return len(lines)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Benches: " + ", ".join(names()))
+    parser.add_argument("name", choices=[*names(), "list", "all", "compare"], metavar="NAME|list|all|compare")
+    parser.add_argument("base", nargs="?", type=Path, help="compare: an earlier all.json or NAME.json")
+    parser.add_argument("--json", action="store_true", help="exactly one JSON value on standard output")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; keeps no result")
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="NAME", help="all: leave this one out"
+    )
+    given = parser.parse_args()
+    if given.name == "compare" and not (given.base and given.base.is_file()):
+        parser.error(
+            f"compare needs the file of an earlier run, not {given.base}: make bench-compare BASE=file"
+        )
+    return given
+
+
+def main() -> int:
+    """0: fine, 1: a bench failed or a ratio got worse, 2: wrong usage."""
+    given = _arguments()
+    if given.name == "list":
+        print("\n".join(names()))
+    elif given.name == "all":
+        return min(1, run_all(quick=given.quick, without=given.without))
+    elif given.name == "compare":
+        return min(1, compare(given.base))
+    else:
+        run_one(given.name, quick=given.quick, as_json=given.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

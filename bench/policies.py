@@ -1,0 +1,38 @@
+"""`python -m bench policies`: our policy and the rules of others over the same loads, in virtual time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from autoscale.replay.compare import Comparison, Row, against_baselines, plot
+from autoscale.replay.compare import table as rows_table
+from autoscale.replay.loads import Load, poisson, ramp, sine, spike, square, step
+from autoscale.replay.simulate import Plant
+
+PLOT = Path(__file__).parent / "results" / "policies.png"
+
+
+def loads(*, quick: bool) -> list[Load]:
+    """The loads of the bench; `quick` has shorter ones."""
+    if quick:
+        return [step(duration_s=300), spike(duration_s=400), square(duration_s=700, cycles=2)]
+    return [step(), ramp(), spike(), square(), sine(), poisson()]
+
+
+def compared(*, quick: bool) -> list[Comparison]:
+    """Every load under every policy."""
+    return [against_baselines(load, Plant()) for load in loads(quick=quick)]
+
+
+def run(*, quick: bool) -> list[dict[str, str | int | float]]:
+    """One row for each load and policy; a full run also draws `bench/results/policies.png`."""
+    found = compared(quick=quick)
+    if not quick:
+        PLOT.parent.mkdir(exist_ok=True)
+        plot(found, PLOT)
+    return [row.as_json() for comparison in found for row in comparison.rows]
+
+
+def table(result: list[dict[str, str | int | float]]) -> str:
+    """The rows as a Markdown table."""
+    return rows_table(Row(**row) for row in result)  # type: ignore[arg-type]  # rows came from as_json

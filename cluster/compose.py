@@ -1,0 +1,156 @@
+"""Settings -> what each actor is given. Pure."""
+
+from __future__ import annotations
+
+from functools import partial
+from urllib.parse import unquote, urlsplit
+
+from actors.decoding import IdentityRules
+from actors.intake import IntakeConfig
+from actors.publisher import PublisherConfig
+from actors.reading import BodyLimits
+from actors.remote import Boot, Flush, RouterSetup, WorkerSetup
+from actors.router import RouterConfig
+from actors.secret import Secret
+from actors.store import StoreConfig
+from actors.topology import Topology
+from actors.verdict import Limits, ladder
+from actors.wire import WireLimits
+from actors.worker import WorkerConfig
+from cluster import telemetry
+from cluster.settings import Loaded, Settings
+
+START_WINDOW = 200
+START_BATCH = 50
+
+
+def boot(loaded: Loaded) -> Boot:
+    """The function that starts logging and traces in each actor's process."""
+    settings = loaded.settings
+    secrets = tuple(secret for secret in (password(settings.rabbitmq_url),) if secret is not None)
+    logs = telemetry.LogConfig(format=settings.log_format, level=settings.log_level, secrets=secrets)
+    return partial(boot_process, logs, loaded.telemetry)
+
+
+def boot_process(
+    logs: telemetry.LogConfig, traces: telemetry.TelemetryConfig, role: str, attributes: dict[str, str]
+) -> Flush:
+    """Starts logging, then traces; returns what sends the rest of the traces."""
+    telemetry.start_logging(logs, role, ids=attributes)
+    return telemetry.start(traces, role, attributes=attributes).shutdown
+
+
+def password(url: Secret) -> Secret | None:
+    """The password inside a broker URL, to be kept out of logs; None for none and for the public `guest`."""
+    text = urlsplit(url.reveal()).password
+    return Secret(unquote(text)) if text and text != "guest" else None
+
+
+def server(url: Secret) -> tuple[str, int]:
+    """Host and port of the broker."""
+    parts = urlsplit(url.reveal())
+    return parts.hostname or "localhost", parts.port or (5671 if parts.scheme == "amqps" else 5672)
+
+
+def topology(settings: Settings) -> Topology:
+    """The queues and exchanges of this queue."""
+    return Topology(
+        queue=settings.queue,
+        queue_type=settings.queue_type,
+        rung_delays_ms=rungs(settings) if settings.max_retries else (),
+        dead_letter_exchange=settings.dead_letter_exchange,
+    )
+
+
+def rungs(settings: Settings) -> tuple[int, ...]:
+    """The delays of the ladder in ms."""
+    return ladder(
+        settings.retry_delay_ms,
+        settings.retry_max_delay_ms,
+        exponential=settings.retry_backoff == "exponential",
+    )
+
+
+def publisher(settings: Settings, *, queue: str | None = None, name: str = "publisher") -> PublisherConfig:
+    """A publisher to the main queue."""
+    return PublisherConfig(
+        url=settings.rabbitmq_url,
+        queue=queue or settings.queue,
+        form=settings.wire_format,
+        channels=settings.publisher_pool_size,
+        confirm_timeout_s=settings.publisher_confirm_timeout_ms / 1000,
+        max_batch=settings.publisher_max_batch_size,
+        max_message_bytes=settings.max_message_bytes,
+        heartbeat_s=settings.heartbeat_s,
+        connect_timeout_s=settings.connect_timeout_s,
+        connection_name=f"{settings.pool}-{name}",
+        metrics_enabled=settings.metrics_enabled,
+        metrics_batch=settings.metrics_batch_size,
+        metrics_interval_s=settings.metrics_flush_interval_ms / 1000,
+    )
+
+
+def store(settings: Settings) -> StoreConfig:
+    """The results file, at its absolute path on the driver's node."""
+    return StoreConfig(
+        path=settings.results.absolute(),
+        threads=settings.duckdb_threads,
+        memory=settings.duckdb_memory,
+        commit_rows=settings.commit_rows,
+        commit_interval_ms=settings.commit_interval_ms,
+        dedupe_capacity=settings.dedupe_capacity,
+        lock_wait_s=settings.results_lock_timeout_ms / 1000,
+    )
+
+
+def worker(loaded: Loaded, handler: str) -> WorkerSetup:
+    """A processing actor; its name is filled in by the pool."""
+    settings = loaded.settings
+    config = WorkerConfig(
+        name="",
+        queue=settings.queue,
+        slots=settings.queue_concurrency,
+        handler_timeout_s=settings.handler_timeout_s,
+        identity=IdentityRules(missing_id=settings.missing_id),
+        wire=WireLimits(
+            max_message_bytes=settings.max_message_bytes,
+            max_records=settings.max_records,
+            max_depth=settings.max_depth,
+        ),
+    )
+    return WorkerSetup(
+        config=config,
+        handler=handler,
+        boot=boot(loaded),
+        num_cpus=settings.worker_num_cpus,
+        server=server(settings.rabbitmq_url),
+    )
+
+
+def router(loaded: Loaded, handler: str) -> RouterSetup:
+    """The consumer-router actor."""
+    settings = loaded.settings
+    fixed_window = None if settings.prefetch_count == "adaptive" else settings.prefetch_count
+    fixed_batch = None if settings.batch_size == "adaptive" else settings.batch_size
+    return RouterSetup(
+        pool=settings.pool,
+        namespace=settings.ray_namespace,
+        intake=IntakeConfig(
+            url=settings.rabbitmq_url,
+            topology=topology(settings),
+            limits=BodyLimits(max_message_bytes=settings.max_message_bytes, max_records=settings.max_records),
+            heartbeat_s=settings.heartbeat_s,
+            connect_timeout_s=settings.connect_timeout_s,
+            name=f"{settings.pool}-router",
+        ),
+        publisher=publisher(settings, name="router"),
+        worker=worker(loaded, handler),
+        boot=boot(loaded),
+        router=RouterConfig(batch_timeout_ms=settings.batch_timeout_ms, max_hold_s=settings.hold_s),
+        limits=Limits(rungs_ms=rungs(settings), max_retries=settings.max_retries),
+        max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
+        max_crashes=settings.max_crashes,
+        initial_size=settings.initial_size,
+        window=fixed_window or START_WINDOW,
+        batch_size=fixed_batch or START_BATCH,
+    )

@@ -1,0 +1,81 @@
+"""The Ray session of a command: an existing cluster, or a local Ray of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import ray
+
+from actors.errors import ConfigurationError
+from cluster.settings import Settings
+
+MOST_WORKERS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Where the actors run. `max_size`: workers that fit; `dashboard`: its address, if there is one."""
+
+    node_id: str
+    job_id: str
+    local: bool
+    max_size: int
+    dashboard: str | None
+
+
+def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool = True) -> Session:
+    """Joins the cluster at `ray_address`, or starts a local Ray with a place for every worker.
+
+    On a local Ray CPUs are only book-keeping: it gets `max_size` of the workers' share, and one more for the rest.
+    """
+    local = settings.ray_address is None
+    most = settings.max_size or max(2, os.cpu_count() or 1)
+    own = {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard} if local else {}
+    with _private_umask():
+        try:
+            context = ray.init(
+                address="local" if local else settings.ray_address,
+                namespace=settings.ray_namespace,
+                log_to_driver=log_to_driver,
+                logging_level="WARNING",
+                **own,
+            )
+        except ConnectionError as error:
+            raise ConfigurationError(
+                f"Ray at {settings.ray_address} cannot be reached: {error}; is the cluster up (`ray status`)?"
+            ) from error
+    runtime = ray.get_runtime_context()
+    return Session(
+        node_id=runtime.get_node_id(),
+        job_id=runtime.get_job_id(),
+        local=local,
+        max_size=settings.max_size or _fits(settings),
+        dashboard=context.dashboard_url or None,
+    )
+
+
+def join(settings: Settings) -> None:
+    """Connects to the Ray that a running pool is on; raises ConfigurationError when there is none."""
+    address = settings.ray_address or "auto"
+    try:
+        ray.init(address=address, namespace=settings.ray_namespace, logging_level="WARNING", log_to_driver=False)
+    except ConnectionError as error:
+        raise ConfigurationError("no Ray runs here; set RAY_ADDRESS to the cluster's address") from error
+
+
+def _fits(settings: Settings) -> int:
+    cpus = ray.cluster_resources().get("CPU", 1.0)
+    return max(1, min(MOST_WORKERS, int(cpus / settings.worker_num_cpus)))
+
+
+@contextlib.contextmanager
+def _private_umask() -> Iterator[None]:
+    """Ray writes its token file with the process's umask."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)

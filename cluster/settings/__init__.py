@@ -1,0 +1,22 @@
+"""The one Settings, and the only reader of the environment.
+
+`model` holds every setting with its default, `kinds` how one is declared, `loading` puts the command line
+over the environment over rabbitray.toml over the defaults, `showing` prints them.
+"""
+
+from __future__ import annotations
+
+from cluster.settings.loading import Loaded, load, load_here
+from cluster.settings.model import Settings, safe_name
+from cluster.settings.showing import Row, configuration_markdown, describe
+
+__all__ = [
+    "Loaded",
+    "Row",
+    "Settings",
+    "configuration_markdown",
+    "describe",
+    "load",
+    "load_here",
+    "safe_name",
+]

@@ -1,0 +1,136 @@
+"""How one setting is declared, and the readers of values that pydantic does not know. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args, get_origin
+from urllib.parse import urlsplit
+
+from annotated_types import Ge, Gt, Le
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from actors.secret import Secret
+
+PREFIX: Final = "RABBITRAY_"
+_UNITS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_SIZE = re.compile(r"(\d+)\s*([KMG]?I?B)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What a setting has beside its type: names, group, what is allowed, the report's value."""
+
+    group: str
+    env: str | None = None
+    aliases: tuple[str, ...] = ()
+    allowed: str | None = None
+    none: str | None = None
+    report: str | None = None
+    size: bool = False
+
+    def environ_names(self, name: str) -> tuple[str, ...]:
+        """The variables that set it, the one that wins first: our own, the report's, what others call it."""
+        own = f"{PREFIX}{name.upper()}"
+        return tuple(dict.fromkeys((own, *((self.env,) if self.env else ()), *self.aliases)))
+
+    def shown_env(self, name: str) -> str:
+        """The variable to name to people."""
+        return self.env or f"{PREFIX}{name.upper()}"
+
+
+def setting(
+    default: object,
+    *,
+    group: str,
+    help: str,
+    env: str | None = None,
+    aliases: tuple[str, ...] = (),
+    allowed: str | None = None,
+    none: str | None = None,
+    report: str | None = None,
+    size: bool = False,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    pattern: str | None = None,
+) -> Any:  # Any: as pydantic's Field, the annotation on the left is the type
+    """One setting. `none` is the word that stands for None, `report` the report's value if ours differs."""
+    kind = Kind(group=group, env=env, aliases=aliases, allowed=allowed, none=none, report=report, size=size)
+    return Field(
+        default,
+        description=help,
+        ge=ge,
+        gt=gt,
+        le=le,
+        pattern=pattern,
+        json_schema_extra={"kind": kind},  # type: ignore[dict-item] # never rendered as JSON schema
+    )
+
+
+def kind_of(field: FieldInfo) -> Kind:
+    """The Kind of a field of Settings."""
+    extra: object = field.json_schema_extra
+    kind: object = extra.get("kind") if isinstance(extra, dict) else None
+    if not isinstance(kind, Kind):
+        raise TypeError("a field of Settings that was not made by setting()")
+    return kind
+
+
+def allowed_values(field: FieldInfo) -> str:
+    """What is allowed, in words: `a whole number from 0 to 100`."""
+    kind = kind_of(field)
+    text = kind.allowed or _by_type(field)
+    return f"{text}, or {kind.none}" if kind.none else text
+
+
+def _by_type(field: FieldInfo) -> str:
+    types = _types(field)
+    if bool in types:
+        return "true or false"
+    if choices := [choice for choice in types if isinstance(choice, str)]:
+        return "one of " + ", ".join(choices)
+    what = "a number" if float in types else "a whole number"
+    if kind_of(field).size:
+        what = "bytes, or a size such as 64MiB,"
+    return f"{what} {_range(field)}".strip()
+
+
+def _types(field: FieldInfo) -> tuple[object, ...]:
+    if get_origin(field.annotation) is Literal:
+        return get_args(field.annotation)
+    return get_args(field.annotation) or (field.annotation,)
+
+
+def _range(field: FieldInfo) -> str:
+    low = next((f"from {m.ge}" for m in field.metadata if isinstance(m, Ge)), "")
+    low = next((f"above {m.gt}" for m in field.metadata if isinstance(m, Gt)), low)
+    high = next(
+        (f"to {m.le}" if low.startswith("from") else f"up to {m.le}" for m in field.metadata if isinstance(m, Le)),
+        "",
+    )
+    return f"{low} {high}".strip()
+
+
+def byte_size(value: object) -> object:
+    """Bytes of `64MiB`, `100 kB` or `4096`; what it cannot read it returns for pydantic to refuse."""
+    if not isinstance(value, str):
+        return value
+    match = _SIZE.fullmatch(value.strip())
+    if match is None:
+        return value
+    return int(match[1]) * _UNITS.get((match[2] or "B").upper(), 1)
+
+
+def broker_url(value: object) -> Secret:
+    """A checked AMQP URL. Raises ValueError, whose text never holds the URL."""
+    text = value.reveal() if isinstance(value, Secret) else str(value)
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        usable = False
+    if not usable or re.search(r"\s", text):
+        raise ValueError("not an AMQP URL") from None
+    return Secret(text)

@@ -1,0 +1,270 @@
+"""Loading: command line over environment over rabbitray.toml over defaults, all mistakes in one go."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from actors.errors import ConfigurationError
+from actors.secret import Secret
+from cluster.settings.kinds import PREFIX, allowed_values, kind_of
+from cluster.settings.model import DEFAULT_URL, Settings
+from cluster.telemetry.config import UNSUPPORTED, TelemetryConfig
+
+TOML_NAME: Final = "rabbitray.toml"
+TOML_VARIABLE: Final = "RABBITRAY_CONFIG"
+JOB_STOP_WAIT: Final = "RAY_JOB_STOP_WAIT_TIME_S"
+RAY_JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+RAY_JOB_STOP_WAIT_DEFAULT_S: Final = 3.0
+DERIVED: Final = {"pool": "queue", "initial_size": "min_size"}
+
+NO_MEANING: Final = {
+    "DATABASE_POOL_MAX": "a DuckDB file has one writer",
+    "DATABASE_POOL_MIN": "a DuckDB file has one writer",
+    "DATABASE_IDLE_TIMEOUT": "the one connection stays open",
+}
+"""Variables of the report that have no meaning here: named in a notice when somebody sets them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Settings with their origin.
+
+    `sources`: setting -> where its value came from. `notices`: one line each about variables that had no
+    effect. `job_stop_wait_s`: what `ray job stop` waits before it kills; None outside of a Ray job.
+    """
+
+    settings: Settings
+    sources: dict[str, str]
+    telemetry: TelemetryConfig
+    notices: tuple[str, ...] = ()
+    job_stop_wait_s: float | None = None
+
+    def is_set(self, name: str) -> bool:
+        """Whether the user set it, in whatever way."""
+        return not self.sources[name].startswith(("default", "derived"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """One value that the user gave. `label` is how he wrote its name, `where` where."""
+
+    value: object
+    label: str
+    where: str
+
+
+_Layer = dict[str, _Given]
+
+
+def load(cli: Mapping[str, object], environ: Mapping[str, str], toml_path: Path | None) -> Loaded:
+    """The effective settings.
+
+    `cli` maps names of settings to what was given on the command line (None: not given); an empty variable
+    counts as not set. Raises ConfigurationError with one line for each mistake: name as the user wrote it,
+    where, value (secrets masked), what is allowed.
+    """
+    problems: list[str] = []
+    layers = [_from_toml(toml_path, problems), _from_environ(environ), _from_cli(cli, problems)]
+    for layer in layers:
+        _read_url_file(layer, problems)
+    given = {name: value for layer in layers for name, value in layer.items()}
+    settings = _validated(given, problems)
+    telemetry = _telemetry(environ, problems)
+    if problems or settings is None or telemetry is None:
+        raise ConfigurationError("\n".join(problems))
+    return Loaded(
+        settings=settings,
+        sources={name: _source(name, given) for name in Settings.model_fields},
+        telemetry=telemetry,
+        notices=tuple(_notices(environ)),
+        job_stop_wait_s=_job_stop_wait_s(environ),
+    )
+
+
+def load_here(cli: Mapping[str, object]) -> Loaded:
+    """`load` for this process: its environment, and rabbitray.toml beside it (or at RABBITRAY_CONFIG)."""
+    named = os.environ.get(TOML_VARIABLE)
+    here = Path(TOML_NAME)
+    path = Path(named) if named else here if here.exists() else None
+    return load(cli, os.environ, path)
+
+
+def _from_cli(cli: Mapping[str, object], problems: list[str]) -> _Layer:
+    layer = {}
+    for name, value in cli.items():
+        flag = "--" + _plain(name.replace("_", "-"))
+        if name not in Settings.model_fields:
+            problems.append(f"{flag}: there is no such setting{_did_you_mean(name)}")
+        elif value is not None:
+            layer[name] = _Given(value=value, label=flag, where="command line")
+    shown = layer.get("rabbitmq_url")
+    if shown is not None and _shows_password(shown.value):
+        problems.append(
+            "--rabbitmq-url: a password on the command line is seen by everybody on this machine and in "
+            "Ray's dashboard; use RABBITMQ_URL or RABBITMQ_URL_FILE"
+        )
+    return layer
+
+
+def _from_environ(environ: Mapping[str, str]) -> _Layer:
+    layer = {}
+    for name, field in Settings.model_fields.items():
+        for variable in kind_of(field).environ_names(name):
+            if environ.get(variable, "").strip():
+                layer[name] = _Given(value=environ[variable].strip(), label=variable, where="environment")
+                break
+    return layer
+
+
+def _from_toml(path: Path | None, problems: list[str]) -> _Layer:
+    if path is None:
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        problems.append(f"{path}: not valid TOML: {error}")
+        return {}
+    layer = {}
+    for key, value in content.items():
+        where = f"{path} line {_line_of(key, text)}"
+        if key not in Settings.model_fields:
+            problems.append(f"{_plain(key)} ({where}): there is no such setting{_did_you_mean(key)}")
+        else:
+            layer[key] = _Given(value=value, label=key, where=where)
+    if "rabbitmq_url" in layer and _shows_password(layer["rabbitmq_url"].value):
+        _refuse_open_file(path, f"rabbitmq_url ({layer['rabbitmq_url'].where})", problems)
+    return layer
+
+
+def _read_url_file(layer: _Layer, problems: list[str]) -> None:
+    """Within one layer a URL beats a file; the file's content then counts as this layer's URL."""
+    file = layer.get("rabbitmq_url_file")
+    direct = layer.get("rabbitmq_url")
+    if file is None or (direct is not None and direct.label not in ("AMQP_URL", "CLOUDAMQP_URL")):
+        return
+    path = Path(str(file.value))
+    label = f"{file.label}={_plain(str(path))} ({file.where})"
+    try:
+        url = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path that can be none
+        reason = getattr(error, "strerror", None) or "no text"
+        problems.append(f"{label}: cannot be read: {reason}")
+        return
+    _refuse_open_file(path, label, problems)
+    layer["rabbitmq_url"] = _Given(value=url, label=file.label, where=f"file {_plain(str(path))}")
+
+
+def _refuse_open_file(path: Path, label: str, problems: list[str]) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        problems.append(f"{label}: others can read the password (mode {mode:04o}); run chmod 600 {_plain(str(path))}")
+
+
+def _validated(given: _Layer, problems: list[str]) -> Settings | None:
+    values, refused = {}, []
+    for name, one in given.items():
+        if isinstance(one.value, bool) and Settings.model_fields[name].annotation is not bool:
+            refused.append(name)  # TOML's true would pass for 1
+        else:
+            values[name] = _none_word(name, one.value)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        settings = None
+        refused += [str(detail["loc"][0]) for detail in error.errors()]
+    problems.extend(_refusal(name, given[name]) for name in dict.fromkeys(refused) if name in given)
+    return settings
+
+
+def _none_word(name: str, value: object) -> object:
+    word = kind_of(Settings.model_fields[name]).none
+    return None if word and isinstance(value, str) and value.strip().lower() in (word, "none", "") else value
+
+
+def _refusal(name: str, one: _Given) -> str:
+    field = Settings.model_fields[name]
+    shown = "***" if field.annotation is Secret else _cropped(one.value)
+    return f"{one.label}={shown} ({one.where}): must be {allowed_values(field)}"
+
+
+def _plain(text: str) -> str:
+    """`text` as it is, where it fits into one line."""
+    return text if text.isprintable() and len(text) <= 200 else _cropped(text)
+
+
+def _cropped(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _telemetry(environ: Mapping[str, str], problems: list[str]) -> TelemetryConfig | None:
+    try:
+        return TelemetryConfig.from_environ(environ)
+    except ConfigurationError as error:
+        problems.extend(str(error).splitlines())
+        return None
+
+
+def _source(name: str, given: _Layer) -> str:
+    if name not in given:
+        origin = DERIVED.get(name)
+        return f"derived from {origin}" if origin in given else "default"
+    one = given[name]
+    return f"environment {one.label}" if one.where == "environment" else one.where
+
+
+def _notices(environ: Mapping[str, str]) -> Iterable[str]:
+    known = {v for name, f in Settings.model_fields.items() for v in kind_of(f).environ_names(name)}
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in known | {TOML_VARIABLE}:
+            hint = _did_you_mean(variable.removeprefix(PREFIX).lower(), PREFIX)
+            yield f"{variable} is set, but there is no such setting{hint}"
+    for variable, reason in {**NO_MEANING, **UNSUPPORTED}.items():
+        if variable in environ:
+            yield f"{variable} is set, but has no effect: {reason}"
+
+
+def _job_stop_wait_s(environ: Mapping[str, str]) -> float | None:
+    text = environ.get(JOB_STOP_WAIT, "")
+    if text.strip().isdecimal():  # Ray takes whole seconds only
+        return float(text)
+    return RAY_JOB_STOP_WAIT_DEFAULT_S if RAY_JOB_MARK in environ else None
+
+
+def _did_you_mean(name: str, prefix: str = "") -> str:
+    close = difflib.get_close_matches(name.replace("-", "_").lower(), Settings.model_fields, 1)
+    if not close:
+        return ""
+    return f"; did you mean {prefix}{close[0].upper() if prefix else close[0]}?"
+
+
+def _line_of(key: str, text: str) -> int:
+    pattern = re.compile(rf"""\s*\[?\s*["']?{re.escape(key)}["']?\s*[.=\]]""")
+    lines = text.splitlines()
+    return next((number for number, line in enumerate(lines, 1) if pattern.match(line)), 1)
+
+
+def _shows_password(value: object) -> bool:
+    text = value.reveal() if isinstance(value, Secret) else str(value)
+    if text == DEFAULT_URL:
+        return False
+    try:
+        parts = urlsplit(text)
+        return parts.password is not None and (parts.username, parts.password) != ("guest", "guest")
+    except ValueError:
+        return "@" in text

@@ -1,0 +1,317 @@
+"""Settings: every setting with its default, range, unit and help, in one place."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from actors.secret import Secret
+from cluster.settings.kinds import broker_url, byte_size, setting
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+GIB: Final = 1024 * MIB
+DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
+DERIVED_HOLD_S: Final = 300.0
+LARGEST_BATCH: Final = 500
+MOST_WORKERS_BY_DEFAULT: Final = 32
+
+BatchSize = Literal["adaptive"] | Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
+PrefetchCount = Literal["adaptive"] | Annotated[int, Field(ge=1, le=65535)]
+
+_broker = partial(setting, group="Broker")
+_queue = partial(setting, group="Queue")
+_pool = partial(setting, group="Pool")
+_batch = partial(setting, group="Batches and window")
+_publisher = partial(setting, group="Publisher")
+_retry = partial(setting, group="Retries and failures")
+_results = partial(setting, group="Results")
+_bounds = partial(setting, group="Bounds of a message")
+_autoscale = partial(setting, group="Autoscaling")
+_metrics = partial(setting, group="Metrics and logs")
+_ray = partial(setting, group="Ray and tests")
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+HANDLER_PATTERN: Final = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+MEMORY_PATTERN: Final = r"^\d+(\.\d+)? ?([KMGT]i?B)$"
+
+
+class Settings(BaseModel):
+    """All settings of rabbitray, validated and frozen; built by `load`, or directly in tests."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+    )
+
+    rabbitmq_url: Secret = _broker(
+        Secret(DEFAULT_URL),
+        env="RABBITMQ_URL",
+        aliases=("AMQP_URL", "CLOUDAMQP_URL"),
+        allowed="amqp://user:password@host:port/vhost, or amqps://",
+        help="The broker. Rather from the environment or a file than from anywhere that others can read.",
+    )
+    rabbitmq_url_file: Path | None = _broker(
+        None,
+        env="RABBITMQ_URL_FILE",
+        allowed="a file with mode 0600 that holds the URL",
+        help="File to read the broker's URL from, where the URL itself is not set.",
+    )
+    heartbeat_s: int = _broker(
+        10, env="RABBITMQ_HEARTBEAT", ge=1, le=65534, report="30",
+        help="AMQP heartbeat; a dead peer is noticed after 3 x (heartbeat + 1): 33 s at 10, 93 s at 30.",
+    )  # fmt: skip
+    frame_max: int = _broker(
+        131072, env="RABBITMQ_FRAME_MAX", ge=4096, le=2**31 - 1,
+        help="Bytes of an AMQP frame: set on our own node, checked on another.",
+    )  # fmt: skip
+    connect_timeout_s: float = _broker(
+        15.0, gt=0, le=3600, help="How long the first connection is tried before the command gives up."
+    )
+    insecure_skip_verify: bool = _broker(False, help="Accept TLS certificates that cannot be verified.")
+
+    queue: str = _queue(
+        "jobs", pattern=r"^[^\x00-\x1f\x7f]+$",
+        allowed="a queue name of at most 200 bytes, not starting with amq.",
+        help="The queue that is worked; its rungs and dead letters are named after it.",
+    )  # fmt: skip
+    queue_type: Literal["quorum", "classic"] = _queue(
+        "quorum", help="Type of queues that we create; one that exists is taken as it is."
+    )
+    dead_letter_exchange: str = _queue(
+        "", pattern=r"^[^\x00-\x1f\x7f]{0,200}$", allowed="an exchange name",
+        help="Direct exchange for retries and dead letters; empty: <queue>.rabbitray.",
+    )  # fmt: skip
+    queue_depth_interval_ms: int = _queue(
+        5000, env="QUEUE_DEPTH_INTERVAL", ge=100, le=600_000, help="How often an idle queue's depth is read."
+    )
+    queue_depth_busy_interval_ms: int = _queue(
+        1000, ge=100, le=600_000, help="How often the depth is read while something happens."
+    )
+
+    pool: str = _pool(
+        "", pattern=NAME_PATTERN, allowed="letters, digits, _ . - (at most 63)",
+        help="Names the actors: <pool>-router, <pool>-worker-0007, ...; empty: the queue's name.",
+    )  # fmt: skip
+    handler: str | None = _pool(
+        None, pattern=HANDLER_PATTERN, allowed="module:attribute",
+        help="The code that works a job: a function, async function, batch function or class.",
+    )  # fmt: skip
+    min_size: int = _pool(1, ge=0, le=10_000, help="Fewest workers.")
+    initial_size: int = _pool(1, ge=0, le=10_000, help="Workers at the start; by default 1 or min_size.")
+    max_size: int | None = _pool(
+        None, aliases=("WORKER_POOL_SIZE",), ge=1, le=10_000, none="auto", report="10, fixed",
+        help=f"Most workers; auto: what the cluster can place, at most {MOST_WORKERS_BY_DEFAULT}.",
+    )  # fmt: skip
+    worker_num_cpus: float = _pool(1.0, gt=0, le=1024, help="CPUs that Ray reserves for each worker.")
+    queue_concurrency: int = _pool(
+        32, env="QUEUE_CONCURRENCY", ge=1, le=10_000, report="10",
+        help="Jobs in flight at once in a worker with an async handler; a sync handler has 1.",
+    )  # fmt: skip
+    max_tasks_in_flight_per_actor: int = _pool(
+        2, ge=1, le=16, help="Batches given to a worker at once: one at work, the next waiting beside it."
+    )
+
+    batch_size: BatchSize = _batch(
+        "adaptive", env="QUEUE_BATCH_SIZE", aliases=("CONSUMER_BATCH_SIZE",), report="10",
+        allowed=f"adaptive, or a whole number from 1 to {LARGEST_BATCH}",
+        help="Jobs of a batch; adaptive: about 50 ms of measured work.",
+    )  # fmt: skip
+    batch_timeout_ms: int = _batch(
+        50, env="QUEUE_BATCH_TIMEOUT", aliases=("CONSUMER_BATCH_TIMEOUT",), ge=0, le=60_000,
+        help="Longest wait for a batch to fill; never while a worker idles.",
+    )  # fmt: skip
+    prefetch_count: PrefetchCount = _batch(
+        "adaptive", env="RABBITMQ_PREFETCH_COUNT", aliases=("PREFETCH_COUNT",),
+        allowed="adaptive, or a whole number from 1 to 65535 (0 would be unlimited)",
+        help="The window: messages held unacknowledged; adaptive: the report's formula, lifted.",
+    )  # fmt: skip
+    prefetch_min: int = _batch(5, env="PREFETCH_MIN", ge=1, le=65535, help="Least window for each worker.")
+    prefetch_max: int = _batch(
+        50, env="PREFETCH_MAX", ge=1, le=65535,
+        help="Largest window for each worker before fast handlers lift it.",
+    )  # fmt: skip
+    window_buffer_s: float = _batch(1.0, gt=0, le=60, help="Work that the window holds ready for a fast worker.")
+    window_max_messages: int = _batch(
+        2000, ge=1, le=65535, help="Largest adaptive window; 2,000 is the cap of quorum queues."
+    )
+    window_max_bytes: int = _batch(
+        64 * MIB, ge=MIB, le=64 * GIB, size=True, help="Bytes of bodies that the window may hold."
+    )
+
+    wire_format: Literal["msgpack", "compact_json", "verbose_json"] = _publisher(
+        "msgpack", help="What the publisher writes; all formats are read."
+    )
+    publisher_pool_size: int = _publisher(
+        3, env="RABBITMQ_CHANNEL_POOL_SIZE", aliases=("PUBLISHER_POOL_SIZE",), ge=1, le=64, report="5",
+        help="Channels that the publisher opens ahead.",
+    )  # fmt: skip
+    publisher_confirm_timeout_ms: int = _publisher(
+        5000, env="PUBLISHER_CONFIRM_TIMEOUT", ge=1, le=600_000, help="Longest wait for the broker's confirm."
+    )
+    publisher_max_batch_size: int = _publisher(
+        100, env="PUBLISHER_MAX_BATCH_SIZE", ge=1, le=10_000, help="Messages that are written at once."
+    )
+
+    max_retries: int = _retry(
+        5, env="MAX_RETRIES", ge=0, le=100, help="Retries after the first run, then the dead letters."
+    )
+    retry_delay_ms: int = _retry(2000, env="RETRY_DELAY", ge=1, le=86_400_000, help="Delay of the first rung.")
+    retry_backoff: Literal["exponential", "fixed"] = _retry(
+        "exponential", env="RETRY_BACKOFF", help="Rungs of 2, 4, 8, 16, 32, 60 s, or all alike."
+    )
+    retry_max_delay_ms: int = _retry(
+        60_000, env="RETRY_MAX_DELAY", ge=1, le=86_400_000, help="Delay of the longest rung."
+    )
+    handler_timeout_s: float = _retry(
+        60.0, gt=0, le=86_400, help="A worker that finishes no job for this long hangs and is replaced."
+    )
+    max_hold_s: float | None = _retry(
+        None, gt=0, le=86_400, none="auto",
+        help=f"Longest time that a message is held; auto: {DERIVED_HOLD_S:g}, more for long handlers.",
+    )  # fmt: skip
+    max_crashes: int = _retry(2, ge=1, le=100, help="A job that killed its worker this often, alone, is a dead letter.")
+    outage_hold: bool = _retry(True, help="Pause while one transient error dominates, and probe.")
+    drain_deadline_s: float = _retry(
+        30.0, ge=0, le=86_400, help="Time to finish work at the end; the rest is given back."
+    )
+
+    results: Path = _results(Path("results.duckdb"), allowed="a path", help="The results file.")
+    commit_rows: int = _results(5000, ge=1, le=1_000_000, help="Rows that start a commit at once.")
+    commit_interval_ms: int = _results(20, ge=0, le=10_000, help="Longest wait for more rows to commit.")
+    dedupe_capacity: int = _results(
+        10_000_000, ge=1000, le=10_000_000_000, help="Keys that the filter of the dedupe is made for."
+    )
+    duckdb_threads: int = _results(1, ge=1, le=1024, help="Threads of DuckDB.")
+    duckdb_memory: str = _results(
+        "1GiB", pattern=MEMORY_PATTERN, allowed="a size such as 512MiB or 2GiB", help="Memory of DuckDB."
+    )
+    query_timeout_ms: int = _results(
+        10_000, env="DATABASE_STATEMENT_TIMEOUT", ge=1, le=3_600_000, help="Longest query through the pool."
+    )
+    query_max_rows: int = _results(10_000, ge=1, le=10_000_000, help="Most rows that a query through the pool returns.")
+    results_lock_timeout_ms: int = _results(
+        5000, ge=0, le=600_000, help="How long to wait for another process to leave the results file."
+    )
+
+    missing_id: Literal["allow", "reject"] = _bounds(
+        "allow", help="A message without any id is worked without deduplication, or is a dead letter."
+    )
+    max_message_bytes: int = _bounds(
+        16 * MIB, ge=1, le=512 * MIB, size=True, help="Largest body; above, a dead letter, undecoded."
+    )
+    max_records: int = _bounds(1000, ge=1, le=100_000, help="Most records of a packed message.")
+    max_depth: int = _bounds(32, ge=1, le=500, help="Deepest nesting of a body.")
+
+    upscale_delay_s: float = _autoscale(0.0, ge=0, le=3600, help="Demand must stay high this long to grow.")
+    downscale_delay_s: float = _autoscale(30.0, ge=0, le=86_400, help="Demand must stay low this long to shrink.")
+    downscale_to_zero_delay_s: float | None = _autoscale(
+        None, ge=0, le=604_800, none="off", help="The queue must stay empty this long for zero workers."
+    )
+    upscaling_factor: float = _autoscale(1.0, gt=0, le=100, help="Share of the wanted growth that one step makes.")
+    downscaling_factor: float = _autoscale(0.5, gt=0, le=1, help="Share of the pool that one step may take away.")
+    look_back_period_s: float = _autoscale(30.0, gt=0, le=3600, help="Window over which rates are measured.")
+    drain_target_s: float = _autoscale(30.0, gt=0, le=86_400, help="Time within which a backlog should be gone.")
+    target_utilization: float = _autoscale(0.85, gt=0, le=1, help="Share of its time that a worker should work.")
+    backlog_per_worker: int = _autoscale(
+        500, ge=1, le=1_000_000, help="Messages for each worker, while no speed is known."
+    )
+    upscale_step: int = _autoscale(8, ge=1, le=10_000, help="Workers that one step may always add.")
+    pending_limit_s: float = _autoscale(
+        120.0, gt=0, le=86_400, help="A worker that cannot be placed for this long is no longer asked for."
+    )
+
+    metrics_enabled: bool = _metrics(True, env="METRICS_ENABLED", help="Whether anything is measured.")
+    metrics_batch_enabled: bool = _metrics(
+        True, env="METRICS_BATCH_ENABLED", help="Whether measurements are gathered before they are handed on."
+    )
+    metrics_batch_size: int = _metrics(
+        50, env="METRICS_BATCH_SIZE", ge=1, le=100_000, help="Events that start a flush at once."
+    )
+    metrics_flush_interval_ms: int = _metrics(
+        100, env="METRICS_FLUSH_INTERVAL", ge=1, le=60_000, help="Longest wait of a measurement."
+    )
+    log_format: Literal["text", "json"] = _metrics("text", help="Log lines for people or for machines.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _metrics("INFO", help="Least level of a log line.")
+
+    ray_address: str | None = _ray(
+        None, env="RAY_ADDRESS", none="local", allowed="an address of a cluster, auto",
+        help="The Ray cluster to run in; local: a Ray of our own.",
+    )  # fmt: skip
+    ray_namespace: str = _ray(
+        "rabbitray",
+        pattern=NAME_PATTERN,
+        allowed="letters, digits, _ . -",
+        help="Ray namespace of all actors.",
+    )
+    failpoint: str = _ray(
+        "", pattern=r"^([a-z_]+:[a-z_]+(@\d+)?)?$", allowed="place:action@count",
+        help="Fails on purpose at a named place; for tests only.",
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, data: Any) -> Any:  # Any: pydantic's raw input
+        if not isinstance(data, dict):
+            return data
+        derived = {"initial_size": max(1, _whole(data.get("min_size"))), **data}
+        derived["pool"] = data.get("pool") or safe_name(str(data.get("queue", "jobs")))
+        return derived
+
+    @field_validator("rabbitmq_url", mode="before")
+    @classmethod
+    def _check_url(cls, value: object) -> Secret:
+        return broker_url(value)
+
+    @field_validator("queue")
+    @classmethod
+    def _check_queue(cls, value: str) -> str:
+        if value.startswith("amq.") or len(value.encode()) > 200:
+            raise ValueError("not a usable queue name")
+        return value
+
+    @field_validator("window_max_bytes", "max_message_bytes", mode="before")
+    @classmethod
+    def _read_size(cls, value: object) -> object:
+        return byte_size(value)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def hold_s(self) -> float:
+        """`max_hold_s`, or, where it is auto, 300 s and more where the handler's time-out needs it."""
+        if self.max_hold_s is not None:
+            return self.max_hold_s
+        waits_s = (self.commit_interval_ms + self.batch_timeout_ms) / 1000
+        return max(DERIVED_HOLD_S, 1.25 * self.handler_timeout_s + waits_s)
+
+    @property
+    def largest_batch(self) -> int:
+        """Jobs that a batch can hold."""
+        return LARGEST_BATCH if self.batch_size == "adaptive" else self.batch_size
+
+    @property
+    def largest_window(self) -> int:
+        """Messages that the window can hold."""
+        return self.window_max_messages if self.prefetch_count == "adaptive" else self.prefetch_count
+
+
+def _whole(value: object) -> int:
+    """A number as it may come in; what is none is refused by its own field."""
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def safe_name(queue: str) -> str:
+    """A pool name made of a queue name: other characters become `-`, at most 63."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", queue)[:63].lstrip("_.-") or "pool"

@@ -1,0 +1,112 @@
+"""Logging of a process: text for people or JSON for machines, with trace ids, without passwords."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TextIO
+
+from actors.secret import Secret, redact
+from actors.tracing import current_ids
+
+_OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_HANDLER_NAME: Final = "rabbitray"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """How a process logs. `secrets` are texts that must not appear even outside a URL."""
+
+    format: Literal["text", "json"] = "text"
+    level: str = "INFO"
+    secrets: tuple[Secret, ...] = ()
+
+
+def start_logging(
+    config: LogConfig, role: str, *, ids: Mapping[str, str] | None = None, stream: TextIO | None = None
+) -> None:
+    """Sends the log of this process to `stream` (standard error), once however often it is called.
+
+    `ids` (e.g. the Ray actor id) stand in every JSON line. Handlers of others stay.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.set_name(_HANDLER_NAME)
+    kind = JsonLines if config.format == "json" else TextLines
+    handler.setFormatter(kind(role, dict(ids or {}), config.secrets))
+    root = logging.getLogger()
+    for old in [known for known in root.handlers if known.get_name() == _HANDLER_NAME]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(config.level)
+
+
+class _Clean(logging.Formatter):
+    """Formatter whose lines, tracebacks included, hold no password."""
+
+    converter = staticmethod(time.gmtime)
+
+    def __init__(self, role: str, ids: Mapping[str, str], secrets: tuple[Secret, ...]) -> None:
+        super().__init__("%(asctime)s %(levelname)s {} %(name)s: %(message)s".format(role.replace("%", "%%")))
+        self._role = role
+        self._ids = ids
+        self._secrets = [secret.reveal() for secret in secrets if len(secret.reveal()) >= 4]
+
+    def clean(self, text: str) -> str:
+        """`text` without the passwords of URLs and without the known secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return redact(text)
+
+
+class TextLines(_Clean):
+    """`time level role logger: message key=value ...`"""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line before its traceback."""
+        extras = _extras(record) | _trace_ids()
+        return super().formatMessage(record) + "".join(f" {key}={value}" for key, value in extras.items())
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The whole entry."""
+        return self.clean(super().format(record))
+
+
+class JsonLines(_Clean):
+    """One JSON object a line: time, level, role, logger, message, ids, extras, error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The whole entry."""
+        entry: dict[str, object] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{record.msecs:03.0f}Z",
+            "level": record.levelname,
+            "role": self._role,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **self._ids,
+            **_trace_ids(),
+            **_extras(record),
+        }
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+        cleaned = {
+            key: self.clean(value) if isinstance(value, str) else value for key, value in entry.items()
+        }
+        return self.clean(json.dumps(cleaned, default=str, ensure_ascii=False))
+
+
+def _extras(record: logging.LogRecord) -> dict[str, object]:
+    """What the caller passed as `extra=`: the ids of a job or a message."""
+    return {key: value for key, value in vars(record).items() if key not in _OWN_FIELDS}
+
+
+def _trace_ids() -> dict[str, object]:
+    ids = current_ids()
+    return {} if ids is None else {"trace_id": ids[0], "span_id": ids[1]}

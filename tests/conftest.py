@@ -1,0 +1,73 @@
+"""Fixtures that every test may use: a RabbitMQ node, a fresh vhost, rounds for the crash series.
+
+Ray reads its token settings from the environment when it is imported, so they are set here, first of all.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.broker import PrivateBroker
+
+
+def _private_ray(folder: Path) -> dict[str, str]:
+    """Ray with token auth whose token is of this test run only: nothing is read from or written to HOME."""
+    token = folder / "ray-token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+
+
+os.umask(0o077)
+_SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rabbitray-tests-"))
+os.environ.pop("RAY_AUTH_TOKEN", None)
+os.environ.update(_private_ray(_SESSION_FOLDER))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "faults: a crash series; ROUNDS in the environment says how often")
+    config.addinivalue_line("markers", "ray: needs a local Ray")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(_SESSION_FOLDER, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def rounds() -> int:
+    """How often a crash series runs: few in `make test`, ROUNDS in `make faults`."""
+    return int(os.environ.get("ROUNDS", "2"))
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[PrivateBroker]:
+    """A running private node for the whole test run: use a vhost of your own in it, do not stop it."""
+    with PrivateBroker() as node:
+        yield node
+
+
+@pytest.fixture
+def amqp_url(broker: PrivateBroker) -> Iterator[str]:
+    """Address of a fresh vhost of `broker`, removed afterwards."""
+    vhost = f"test-{uuid.uuid4().hex[:12]}"
+    yield broker.add_vhost(vhost)
+    broker.remove_vhost(vhost)
+
+
+@pytest.fixture
+def own_broker() -> Iterator[PrivateBroker]:
+    """A private node for this test alone, which may stop, kill or alarm it."""
+    with PrivateBroker() as node:
+        yield node

@@ -1,0 +1,37 @@
+"""Rows for the store's tests."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from actors.rows import DEAD_LETTER_SCHEMA, RESULT_SCHEMA
+
+NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+
+def rows_of(
+    keys: Sequence[str | None],
+    *,
+    queue: str | None = "jobs",
+    results: Sequence[str | None] | None = None,
+    user_id: str = "u1",
+) -> pa.Table:
+    """One DONE row for each key."""
+    count = len(keys)
+    columns: dict[str, object] = {name: [None] * count for name in RESULT_SCHEMA.names}
+    columns.update(key=list(keys), message_id=list(keys), queue=[queue] * count, status=["DONE"] * count)
+    columns.update(result=list(results or ['{"ok":true}'] * count), user_id=[user_id] * count)
+    columns.update(attempts=[1] * count, finished_at=[NOW] * count)
+    return pa.table(columns, schema=RESULT_SCHEMA)
+
+
+def dead_rows(keys: Sequence[str]) -> pa.Table:
+    """One dead letter for each key."""
+    count = len(keys)
+    columns: dict[str, object] = {name: [None] * count for name in DEAD_LETTER_SCHEMA.names}
+    columns.update(key=list(keys), queue=["jobs"] * count, reason=["rejected"] * count, dead_at=[NOW] * count)
+    columns.update(body=[b"\x00\xff" + key.encode() for key in keys])
+    return pa.table(columns, schema=DEAD_LETTER_SCHEMA)

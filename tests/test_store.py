@@ -1,0 +1,206 @@
+"""The store on its DuckDB file: restarts, group commit, bad rows, epochs, the commit guard, what is written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from actors.errors import FencedError, StoreOpenError, StoreUnavailableError
+from actors.store import ResultStore, StoreConfig, read_only_query
+from actors.store.answers import Answer, Call
+from actors.store.commit import CommitGuardError, scalar, transact
+from actors.store.file import connect
+from actors.store.group import GroupCommit
+from actors.store.schema import prepare
+from tests.store_rows import dead_rows, rows_of
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> StoreConfig:
+    return StoreConfig(path=tmp_path / "r.duckdb", dedupe_capacity=64 * 3, lock_wait_s=0.3)
+
+
+@pytest.fixture
+async def store(config: StoreConfig) -> AsyncIterator[ResultStore]:
+    made = ResultStore(config)
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def test_a_restart_keeps_epoch_keys_and_control(config: StoreConfig) -> None:
+    first = ResultStore(config)
+    await first.open()
+    epoch = await first.register("a")
+    await first.write(epoch, rows_of([f"k{n}" for n in range(10)]))
+    await first.set_control("paused", True)
+    await first.close()
+    again = ResultStore(config)
+    await again.open()
+    answer = await again.write(epoch, rows_of(["k0", "k9", "new"]))
+    assert answer.duplicates == (0, 1)
+    assert await again.control() == {"paused": True}
+    assert await again.register("b") == epoch + 1
+    await again.close()
+
+
+async def test_concurrent_writes_share_a_commit(store: ResultStore) -> None:
+    epoch = await store.register("a")
+    before = (await store.stats()).commits
+    answers = await asyncio.gather(*[store.write(epoch, rows_of([f"k{n}", "same"])) for n in range(40)])
+    assert sum(answer.committed for answer in answers) == 41
+    assert [answer.duplicates for answer in answers].count((1,)) == 39
+    assert (await store.stats()).commits - before < 40
+
+
+async def test_a_bad_row_hurts_no_neighbour_in_its_group(store: ResultStore) -> None:
+    epoch = await store.register("a")
+    bad = rows_of([f"b{n}" for n in range(9)], results=["1"] * 7 + ["{broken", "null"])
+    writes = [rows_of(["a"]), bad, rows_of(["c", "b0"])]
+    answers = await asyncio.gather(*[store.write(epoch, rows) for rows in writes])
+    assert [answer.committed for answer in answers] == [1, 8, 1]
+    assert [index for index, _ in answers[1].rejected] == [7]
+    assert "JSON" in answers[1].rejected[0][1]
+    assert answers[2].duplicates == (1,)
+    assert (await store.stats()).rejected == 1
+
+
+async def test_text_that_is_not_unicode_rejects_its_row_only(store: ResultStore) -> None:
+    epoch = await store.register("a")
+    rows = rows_of(["a", "b", "c"])
+    raw = pa.array([b"ok", b"\xff\xfe", b"ok"], pa.binary())
+    broken = pa.Array.from_buffers(pa.string(), 3, raw.buffers())
+    place = rows.column_names.index("worker")
+    answer = await store.write(epoch, rows.set_column(place, rows.schema.field("worker"), broken))
+    assert answer.committed == 2
+    assert [index for index, _ in answer.rejected] == [1]
+
+
+async def test_rows_with_other_columns_are_rejected_and_nothing_breaks(store: ResultStore) -> None:
+    epoch = await store.register("a")
+    answer = await store.write(epoch, pa.table({"key": ["a"]}))
+    assert [index for index, _ in answer.rejected] == [0]
+    assert (await store.write(epoch, rows_of(["a"]))).committed == 1
+
+
+async def test_duplicates_with_another_owner_are_counted_as_conflicts(store: ResultStore) -> None:
+    epoch = await store.register("a")
+    await store.write(epoch, rows_of(["a", "b", "c", "d"], user_id="u1"))  # 3 of them are sealed, 1 is newest
+    await store.write(epoch, rows_of(["a", "d"], user_id="u1"))
+    assert (await store.stats()).conflicts == 0
+    await store.write(epoch, rows_of(["a", "d"], user_id="u2"))
+    assert (await store.stats()).conflicts == 2
+
+
+async def test_values_arrive_as_they_were_sent(store: ResultStore) -> None:
+    epoch = await store.register("a")
+    await store.write(epoch, rows_of(["a"], results=['{"n":[1,2]}']))
+    await store.bury(epoch, dead_rows(["x"]))
+    await store.decide([{"pool": "p", "inputs": {"ready": 3}, "current": 1, "wanted": 2, "reason": "r"}])
+    row = (await store.query("SELECT *, result->>'n[0]' AS first FROM results")).to_pylist()
+    assert row[0]["first"] is None or row[0]["first"] == "1"
+    assert row[0]["finished_at"].isoformat() == "2026-01-02T03:04:05+00:00"
+    dead = (await store.query("SELECT key, body, id FROM dead_letters")).to_pylist()[0]
+    assert dead["body"] == b"\x00\xffx"
+    assert dead["id"]
+    assert (await store.query("SELECT inputs FROM decisions")).to_pylist() == [{"inputs": '{"ready":3}'}]
+
+
+async def test_a_dead_letter_that_cannot_be_stored_is_a_value_error(store: ResultStore) -> None:
+    epoch = await store.register("a")
+    rows = dead_rows(["x"])
+    place = rows.column_names.index("headers")
+    with pytest.raises(ValueError, match="JSON"):
+        await store.bury(epoch, rows.set_column(place, rows.schema.field("headers"), [["{no"]]))
+
+
+def test_a_swallowed_error_can_never_commit(config: StoreConfig) -> None:
+    con = connect(config)
+    prepare(con, "here")
+
+    def swallow() -> int:
+        with pytest.raises(duckdb.Error):
+            con.execute("INSERT INTO runs VALUES (NULL, 'x', now())")
+        return 1
+
+    with pytest.raises(duckdb.TransactionException):
+        transact(con, swallow, expected=1, epoch=None)
+    assert scalar(con, "SELECT count(*) FROM runs") == 0
+    con.close()
+
+
+def test_a_commit_of_fewer_rows_than_meant_is_rolled_back(config: StoreConfig) -> None:
+    con = connect(config)
+    prepare(con, "here")
+    insert = "INSERT INTO runs VALUES (1, 'x', now())"
+    with pytest.raises(CommitGuardError):
+        transact(con, lambda: scalar(con, insert), expected=2, epoch=None)
+    with pytest.raises(FencedError):
+        transact(con, lambda: scalar(con, insert), expected=1, epoch=7)
+    assert scalar(con, "SELECT count(*) FROM runs") == 0
+    con.close()
+
+
+async def test_read_only_query_reads_a_file_that_nobody_writes(config: StoreConfig) -> None:
+    store = ResultStore(config)
+    await store.open()
+    await store.write(await store.register("a"), rows_of(["a", "b"]))
+    await store.close()
+    assert read_only_query(config.path, "SELECT count(*) AS n FROM results").to_pylist() == [{"n": 2}]
+    with pytest.raises(StoreOpenError, match="no results file"):
+        read_only_query(config.path.with_name("none.duckdb"), "SELECT 1")
+
+
+async def test_close_before_open_is_allowed(config: StoreConfig) -> None:
+    store = ResultStore(config)
+    await store.close()
+    with pytest.raises(StoreUnavailableError):
+        await store.write(1, rows_of(["a"]))
+
+
+async def test_writes_submitted_before_close_get_their_answer(config: StoreConfig) -> None:
+    store = ResultStore(config)
+    await store.open()
+    epoch = await store.register("a")
+    writes = [asyncio.create_task(store.write(epoch, rows_of([f"k{n}"]))) for n in range(5)]
+    await asyncio.sleep(0)  # lets the tasks submit; no time passes
+    await store.close()
+    assert sum([(await write).committed for write in writes]) == 5
+
+
+async def test_a_group_takes_whole_calls_up_to_its_rows() -> None:
+    groups: list[int] = []
+    gate = asyncio.Event()
+
+    async def commit(calls: Sequence[Call]) -> Sequence[Answer | Exception]:
+        groups.append(len(calls))
+        await gate.wait()
+        return [Answer(committed=call.rows.num_rows) for call in calls]
+
+    group = GroupCommit(commit, rows=4, interval_s=0.0)
+    rows = rows_of(["a", "b"])
+    tasks = [asyncio.create_task(group.submit(Call(epoch=1, rows=rows))) for _ in range(5)]
+    await asyncio.sleep(0)  # lets the tasks submit; no time passes
+    gate.set()
+    assert [answer.committed for answer in await asyncio.gather(*tasks)] == [2] * 5
+    assert max(groups) == 2
+
+
+async def test_a_commit_that_fails_fails_its_callers_and_not_the_next() -> None:
+    outcomes: list[Exception | None] = [OSError("full"), None]
+
+    async def commit(calls: Sequence[Call]) -> Sequence[Answer | Exception]:
+        error = outcomes.pop(0)
+        if error is not None:
+            raise error
+        return [Answer() for _ in calls]
+
+    group = GroupCommit(commit, rows=4, interval_s=0.0)
+    with pytest.raises(OSError, match="full"):
+        await group.submit(Call(epoch=1, rows=rows_of([])))
+    assert await group.submit(Call(epoch=1, rows=rows_of([]))) == Answer()

@@ -1,0 +1,209 @@
+"""kill -9 at random points, a full disk, a second process, a damaged log: acknowledged rows stay, none twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from actors.errors import StoreOpenError, StoreUnavailableError
+from actors.store import ResultStore, StoreConfig, StoreLockedError, read_only_query
+from actors.store.file import wal_of
+from tests.store_crash_child import config_of
+from tests.store_rows import rows_of
+
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
+ROOT = Path(__file__).resolve().parent.parent
+
+HOLD = """
+import duckdb, sys
+con = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+con.close()
+"""
+
+
+def _write_until_killed(path: Path, turn: int, groups: int) -> set[str]:
+    """Kill -9 the child after this many acknowledged groups; the keys of whole groups that it printed."""
+    command = [sys.executable, "-m", "tests.store_crash_child", str(path), str(turn)]
+    acked: set[str] = set()
+    group: list[str] = []
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line != ".\n":
+                group.append(line.strip())
+                continue
+            acked.update(group)
+            group = []
+            groups -= 1
+            if groups == 0:
+                child.kill()
+    assert groups <= 0, "the child ended by itself"
+    return acked
+
+
+async def test_kill_9_loses_no_acknowledged_row_and_doubles_none(tmp_path: Path) -> None:
+    path = tmp_path / "r.duckdb"
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    acked: set[str] = set()
+    for turn in range(ROUNDS):
+        acked |= _write_until_killed(path, turn, chance.randint(5, 60))
+        found = read_only_query(path, "SELECT key FROM results", max_rows=10**7)["key"].to_pylist()
+        assert len(found) == len(set(found)), f"seed {seed}, round {turn}: a key has two rows"
+        assert acked <= set(found), f"seed {seed}, round {turn}: an acknowledged row is gone"
+    store = ResultStore(config_of(path))
+    await store.open()
+    answer = await store.write(await store.register("last"), rows_of(sorted(acked)))
+    await store.close()
+    assert answer.committed == 0
+    assert len(answer.duplicates) == len(acked)
+
+
+@contextmanager
+def _holder(path: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        yield holder
+
+
+async def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
+    config = StoreConfig(path=tmp_path / "r.duckdb", lock_wait_s=0.3)
+    with _holder(config.path) as holder:
+        with pytest.raises(StoreLockedError, match=f"process {holder.pid}") as caught:
+            await ResultStore(config).open()
+        assert caught.value.pid == holder.pid
+        assert "\n" not in str(caught.value)
+        holder.communicate()
+    store = ResultStore(config)
+    await store.open()
+    await store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 1000], ids=["empty", "text"])
+async def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "r.duckdb"
+    path.write_bytes(content)
+    with pytest.raises(StoreOpenError, match="not a DuckDB file"):
+        await ResultStore(StoreConfig(path=path)).open()
+    assert path.read_bytes() == content
+
+
+def _sql_in_a_process(path: Path, sql: str) -> None:
+    script = "import duckdb, os, sys; duckdb.connect(sys.argv[1]).execute(sys.argv[2]); os._exit(0)"
+    subprocess.run([sys.executable, "-c", script, str(path), sql], check=True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "text"),
+    [
+        ("CREATE TABLE results (a INTEGER)", "another program"),
+        ("CREATE TABLE store (a INTEGER)", "another program"),
+        ("CREATE TABLE store AS SELECT 99 AS schema_version, 'x' AS store_id", "schema version 99"),
+    ],
+    ids=["foreign-results", "foreign-store", "other-version"],
+)
+async def test_another_schema_is_refused(tmp_path: Path, sql: str, text: str) -> None:
+    path = tmp_path / "r.duckdb"
+    _sql_in_a_process(path, sql)
+    with pytest.raises(StoreOpenError, match=text):
+        await ResultStore(StoreConfig(path=path)).open()
+
+
+async def test_a_table_with_another_column_is_refused(tmp_path: Path) -> None:
+    store = ResultStore(StoreConfig(path=tmp_path / "r.duckdb"))
+    await store.open()
+    await store.close()
+    _sql_in_a_process(tmp_path / "r.duckdb", "ALTER TABLE results ADD COLUMN more INTEGER")
+    with pytest.raises(StoreOpenError, match="other columns"):
+        await store.open()
+
+
+def _damage(log: Path) -> bytes:
+    content = bytearray(log.read_bytes())
+    content[len(content) // 3] ^= 0xFF
+    log.write_bytes(content)
+    return bytes(content)
+
+
+async def test_a_damaged_log_is_refused_and_never_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "r.duckdb"
+    insert = "CREATE TABLE t AS SELECT repeat('x', 90) || i AS a FROM range(20000) r(i)"
+    _sql_in_a_process(path, insert)
+    content = _damage(wal_of(path))
+    with pytest.raises(StoreOpenError, match="damaged"):
+        await ResultStore(StoreConfig(path=path)).open()
+    assert wal_of(path).read_bytes() == content
+
+
+async def test_a_log_that_lost_sealed_rows_is_refused(tmp_path: Path) -> None:
+    """DuckDB takes a damaged length field for a torn tail and drops what follows: the segments notice it."""
+    path = tmp_path / "r.duckdb"
+    _write_until_killed(path, 0, 40)
+    log = wal_of(path)
+    os.truncate(log, 0)
+    with pytest.raises(StoreOpenError, match="rows were acknowledged and the table holds"):
+        await ResultStore(config_of(path)).open()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB (needs root, as the container of the tests has)."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.parametrize("threshold", ["1GiB", "1MiB"], ids=["in-the-log", "in-a-checkpoint"])
+async def test_a_full_disk_pauses_and_loses_nothing(small_disk: Path, threshold: str) -> None:
+    config = StoreConfig(path=small_disk / "r.duckdb", checkpoint_threshold=threshold, dedupe_capacity=64 * 1000)
+    store = ResultStore(config)
+    await store.open()
+    epoch = await store.register("a")
+    acked, keys, reason = await _fill(store, epoch)
+    assert "\n" not in reason
+    assert (await store.stats()).paused
+    _resize(small_disk, "120m")
+    answer = await store.write(epoch, rows_of([*keys, *acked[:50]]))
+    assert answer.committed + len(answer.duplicates) == 250
+    assert (await store.stats()).paused == ""
+    await store.close()
+    found = read_only_query(config.path, "SELECT key FROM results", max_rows=10**7)["key"].to_pylist()
+    assert len(found) == len(set(found))
+    assert set(found) == {*acked, *keys}
+
+
+async def _fill(store: ResultStore, epoch: int) -> tuple[list[str], list[str], str]:
+    """Write until the disk is full: the acknowledged keys, those of the write that failed, and why."""
+    acked: list[str] = []
+    for turn in range(2_000):
+        keys = [f"{turn}-{n}-{random.getrandbits(256):x}" for n in range(200)]
+        try:
+            await store.write(epoch, rows_of(keys))
+        except StoreUnavailableError as error:
+            return acked, keys, str(error)
+        acked += keys
+    raise AssertionError("the disk never got full")
+
+
+def _resize(disk: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+
+
+def test_nothing_in_the_process_opens_the_file_beside_duckdb(tmp_path: Path) -> None:
+    """The lock is dropped by any open and close in the process; run apart, since audit hooks cannot be removed."""
+    command = [sys.executable, "-m", "tests.store_audit_child", str(tmp_path / "r.duckdb")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "opens: 0, locked: True\n", done.stderr
