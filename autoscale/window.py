@@ -11,7 +11,8 @@ from math import ceil, floor
 from typing import Final
 
 from actors.errors import ConfigurationError
-from autoscale.signals import Memory, Snapshot, speed_of
+from autoscale.rates import speed_of
+from autoscale.signals import Memory, Snapshot
 
 PER_WORKER_MIN: Final = 5
 PER_WORKER_MAX: Final = 50

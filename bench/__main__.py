@@ -112,9 +112,7 @@ def _page(pages: list[str], failed: list[str], quick: bool) -> str:
         *facts["machine"].items(),
         *facts["versions"].items(),
     ]
-    rows += [
-        ("settings", ", ".join(f"{key}={value}" for key, value in facts["settings"].items()) or "defaults")
-    ]
+    rows += [("settings", ", ".join(f"{key}={value}" for key, value in facts["settings"].items()) or "defaults")]
     head = ["# Benches" + (" (quick: not for comparing)" if quick else ""), "", "| | |", "|---|---|"]
     head += [f"| {key} | {value} |" for key, value in rows]
     head += ["", f"Failed: {', '.join(failed)}"] if failed else []
@@ -133,11 +131,7 @@ def ratios(result: object, path: str = "") -> dict[str, float]:
     elif isinstance(result, list):
         items = [(str(index), value) for index, value in enumerate(result)]
     else:
-        return (
-            {path: float(result)}
-            if isinstance(result, int | float) and "ratio" in path.rpartition(".")[2]
-            else {}
-        )
+        return {path: float(result)} if isinstance(result, int | float) and "ratio" in path.rpartition(".")[2] else {}
     found: dict[str, float] = {}
     for key, value in items:
         found |= ratios(value, f"{path}.{key}" if path else key)
@@ -171,9 +165,7 @@ def compare(base: Path) -> int:
         after = json.loads(now.read_text())
         compared += len(ratios(record["result"]))
         lines += worse(name, record["result"], after["result"])
-    print(
-        "\n".join([*lines, f"{compared} ratios compared, {len(lines)} worse than {base} by more than 10 %"])
-    )
+    print("\n".join([*lines, f"{compared} ratios compared, {len(lines)} worse than {base} by more than 10 %"]))
     return len(lines)
 
 
@@ -183,14 +175,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("base", nargs="?", type=Path, help="compare: an earlier all.json or NAME.json")
     parser.add_argument("--json", action="store_true", help="exactly one JSON value on standard output")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; keeps no result")
-    parser.add_argument(
-        "--without", action="append", default=[], metavar="NAME", help="all: leave this one out"
-    )
+    parser.add_argument("--without", action="append", default=[], metavar="NAME", help="all: leave this one out")
     given = parser.parse_args()
     if given.name == "compare" and not (given.base and given.base.is_file()):
-        parser.error(
-            f"compare needs the file of an earlier run, not {given.base}: make bench-compare BASE=file"
-        )
+        parser.error(f"compare needs the file of an earlier run, not {given.base}: make bench-compare BASE=file")
     return given
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -66,18 +65,15 @@ def _version(package: str) -> str:
 
 
 def _rabbitmq() -> str:
+    """Read from the server's folder: `rabbitmqctl version` would leave an epmd behind."""
     if os.environ.get("RABBITMQ_URL"):
         return "of RABBITMQ_URL"
-    with tempfile.TemporaryDirectory() as home:
-        environment = {
-            "PATH": os.defpath,
-            "HOME": home,
-            "LANG": "C.UTF-8",
-            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-        }
-        return _output([layout.script("rabbitmqctl"), "version"], environment)
+    home = Path(layout.script("rabbitmq-server")).parents[1]
+    folders = [home.name, *(path.name for path in home.glob("lib/*"))]
+    found = [name.removeprefix("rabbitmq_server-") for name in folders if name.startswith("rabbitmq_server-")]
+    return found[0] if found else "unknown"
 
 
-def _output(command: list[str], environment: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def _output(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else "unknown"

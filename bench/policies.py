@@ -15,7 +15,8 @@ PLOT = Path(__file__).parent / "results" / "policies.png"
 def loads(*, quick: bool) -> list[Load]:
     """The loads of the bench; `quick` has shorter ones."""
     if quick:
-        return [step(duration_s=300), spike(duration_s=400), square(duration_s=700, cycles=2)]
+        short = [step(duration_s=300), spike(duration_s=400), square(duration_s=500, cycles=1)]
+        return [*short, sine(duration_s=600, cycles=1), poisson(duration_s=900)]
     return [step(), ramp(), spike(), square(), sine(), poisson()]
 
 

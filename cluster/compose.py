@@ -17,6 +17,10 @@ from actors.topology import Topology
 from actors.verdict import Limits, ladder
 from actors.wire import WireLimits
 from actors.worker import WorkerConfig
+from autoscale.loop import Pace
+from autoscale.remote import AutoscalerSetup
+from autoscale.signals import Limits as AutoscaleLimits
+from autoscale.window import WindowLimits
 from cluster import telemetry
 from cluster.settings import Loaded, Settings
 
@@ -85,7 +89,7 @@ def publisher(settings: Settings, *, queue: str | None = None, name: str = "publ
         connect_timeout_s=settings.connect_timeout_s,
         connection_name=f"{settings.pool}-{name}",
         metrics_enabled=settings.metrics_enabled,
-        metrics_batch=settings.metrics_batch_size,
+        metrics_batch=settings.metrics_batch_size if settings.metrics_batch_enabled else 1,
         metrics_interval_s=settings.metrics_flush_interval_ms / 1000,
     )
 
@@ -153,4 +157,53 @@ def router(loaded: Loaded, handler: str) -> RouterSetup:
         initial_size=settings.initial_size,
         window=fixed_window or START_WINDOW,
         batch_size=fixed_batch or START_BATCH,
+    )
+
+
+def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
+    """The autoscaler; `max_size`: what fits where the settings leave it open."""
+    settings = loaded.settings
+    return AutoscalerSetup(
+        pool=settings.pool,
+        namespace=settings.ray_namespace,
+        queue=settings.queue,
+        url=settings.rabbitmq_url,
+        boot=boot(loaded),
+        num_cpus=settings.worker_num_cpus,
+        limits=autoscale_limits(settings, max_size),
+        window=window_limits(settings),
+        pace=Pace(busy_s=settings.queue_depth_busy_interval_ms / 1000, idle_s=settings.queue_depth_interval_ms / 1000),
+    )
+
+
+def autoscale_limits(settings: Settings, max_size: int) -> AutoscaleLimits:
+    """The bounds and delays of the policy."""
+    most = max(settings.max_size or max_size, settings.min_size, 1)
+    return AutoscaleLimits(
+        min_size=settings.min_size,
+        initial_size=min(max(settings.initial_size, settings.min_size), most),
+        max_size=most,
+        upscale_delay_s=settings.upscale_delay_s,
+        downscale_delay_s=settings.downscale_delay_s,
+        downscale_to_zero_delay_s=settings.downscale_to_zero_delay_s,
+        upscaling_factor=settings.upscaling_factor,
+        downscaling_factor=settings.downscaling_factor,
+        look_back_period_s=settings.look_back_period_s,
+        drain_target_s=settings.drain_target_s,
+        target_utilization=settings.target_utilization,
+        backlog_per_worker=round(settings.backlog_per_worker),
+        upscale_step=settings.upscale_step,
+        pending_limit_s=settings.pending_limit_s,
+    )
+
+
+def window_limits(settings: Settings) -> WindowLimits:
+    """The bounds of window and batch; a number in the settings fixes either."""
+    return WindowLimits(
+        window=None if settings.prefetch_count == "adaptive" else settings.prefetch_count,
+        batch_size=None if settings.batch_size == "adaptive" else settings.batch_size,
+        in_flight=settings.max_tasks_in_flight_per_actor,
+        buffer_s=settings.window_buffer_s,
+        max_window=settings.window_max_messages,
+        byte_budget=settings.window_max_bytes,
     )

@@ -11,15 +11,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import ray
-from autoscale.remote import Autoscaler
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.errors import ConfigurationError, RabbitrayError
-from actors.remote import ConsumerRouter, ResultStore
+from actors.remote import Actor, ConsumerRouter, ResultStore
+from autoscale.remote import Autoscaler
 from cluster import compose
 from cluster.session import Session
 from cluster.settings import Loaded
@@ -107,21 +107,21 @@ class Service:
         for supervised in (self.autoscaler, self.router, self.store):
             await supervised.stop()
 
-    async def _start_store(self) -> ray.actor.ActorHandle:
+    async def _start_store(self) -> Actor:
         config = compose.store(self._loaded.settings)
         return await self._make(
             ResultStore, self.store.name, "open", config, self.store.name, compose.boot(self._loaded)
         )
 
-    async def _start_router(self) -> ray.actor.ActorHandle:
+    async def _start_router(self) -> Actor:
         setup = compose.router(self._loaded, self._handler)
         return await self._make(ConsumerRouter, self.router.name, "start", setup)
 
-    async def _start_autoscaler(self) -> ray.actor.ActorHandle:
+    async def _start_autoscaler(self) -> Actor:
         setup = compose.autoscaler(self._loaded, self._session.max_size)
         return await self._make(Autoscaler, self.autoscaler.name, "start", setup)
 
-    async def _make(self, kind: type, name: str, begin: str, *arguments: object) -> ray.actor.ActorHandle:
+    async def _make(self, kind: type, name: str, begin: str, *arguments: object) -> Actor:
         """Creates a named actor on this node and awaits its first step; ends it when that fails."""
         actor = await self._create(kind, name, arguments)
         try:
@@ -137,9 +137,9 @@ class Service:
             log.warning("%s", warning)
         return actor
 
-    async def _create(self, kind: type, name: str, arguments: tuple[object, ...]) -> ray.actor.ActorHandle:
+    async def _create(self, kind: type, name: str, arguments: tuple[object, ...]) -> Actor:
         """A name is free only once its former holder is gone: that may take a moment after a crash."""
-        options = ray.remote(kind).options(
+        options: Any = ray.remote(kind).options(  # Any: Ray's actor class is generic over ours
             name=name,
             namespace=self._loaded.settings.ray_namespace,
             num_cpus=SMALL_CPU,
@@ -151,7 +151,7 @@ class Service:
         deadline = time.monotonic() + NAME_FREE_WITHIN_S
         while True:
             try:
-                return options.remote(*arguments)
+                return cast("Actor", options.remote(*arguments))
             except ValueError as taken:
                 if not self._running or time.monotonic() > deadline:
                     raise ConfigurationError(

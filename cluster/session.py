@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -29,18 +31,20 @@ class Session:
 def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool = True) -> Session:
     """Joins the cluster at `ray_address`, or starts a local Ray with a place for every worker.
 
-    On a local Ray CPUs are only book-keeping: it gets `max_size` of the workers' share, and one more for the rest.
+    On a local Ray CPUs are only book-keeping: it gets the share of `max_size` workers, and one for the rest.
     """
     local = settings.ray_address is None
     most = settings.max_size or max(2, os.cpu_count() or 1)
-    own = {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard} if local else {}
+    own: dict[str, Any] = {}  # Any: arguments of ray.init
+    if local:
+        own = {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard}
     with _private_umask():
         try:
             context = ray.init(
-                address="local" if local else settings.ray_address,
+                address=settings.ray_address or "local",
                 namespace=settings.ray_namespace,
                 log_to_driver=log_to_driver,
-                logging_level="WARNING",
+                logging_level=logging.WARNING,
                 **own,
             )
         except ConnectionError as error:
@@ -59,9 +63,9 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
 
 def join(settings: Settings) -> None:
     """Connects to the Ray that a running pool is on; raises ConfigurationError when there is none."""
-    address = settings.ray_address or "auto"
+    address = "auto" if settings.ray_address is None else settings.ray_address
     try:
-        ray.init(address=address, namespace=settings.ray_namespace, logging_level="WARNING", log_to_driver=False)
+        ray.init(address=address, namespace=settings.ray_namespace, logging_level=logging.WARNING, log_to_driver=False)
     except ConnectionError as error:
         raise ConfigurationError("no Ray runs here; set RAY_ADDRESS to the cluster's address") from error
 

@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayActorError, RayError
 
 from actors.errors import RabbitrayError
+from actors.remote import Actor
 
 log = logging.getLogger(__name__)
 
@@ -20,18 +21,18 @@ STEADY_S = 60.0
 
 
 class Supervised:
-    """One named actor. `start` makes a new one and returns once it works; its `watch()` call lasts as long as it."""
+    """One named actor. `start` makes a new one and returns once it works; its `watch()` lasts as long as it."""
 
-    def __init__(self, name: str, start: Callable[[], Awaitable[ray.actor.ActorHandle]]) -> None:
+    def __init__(self, name: str, start: Callable[[], Awaitable[Actor]]) -> None:
         self.name = name
         self._start = start
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.actor: ray.actor.ActorHandle | None = None
+        self.actor: Actor | None = None
         self.restarts = 0
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    async def start(self) -> ray.actor.ActorHandle:
+    async def start(self) -> Actor:
         """The first start; whatever it raises is the caller's. Watching begins when it worked."""
         self.actor = await self._start()
         self._task = asyncio.create_task(self._run(), name=f"supervise-{self.name}")

@@ -14,9 +14,7 @@ _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.1
 
 
-async def eventually(
-    predicate: Callable[[], T | Awaitable[T]], *, within_s: float = 10.0, message: str = ""
-) -> T:
+async def eventually(predicate: Callable[[], T | Awaitable[T]], *, within_s: float = 10.0, message: str = "") -> T:
     """Ask `predicate` (sync or async) again and again until it is truthy, and return that value.
 
     AssertionError with `message` and the last value after `within_s`. An exception of the predicate ends the

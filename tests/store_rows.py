@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -35,3 +38,14 @@ def dead_rows(keys: Sequence[str]) -> pa.Table:
     columns.update(key=list(keys), queue=["jobs"] * count, reason=["rejected"] * count, dead_at=[NOW] * count)
     columns.update(body=[b"\x00\xff" + key.encode() for key in keys])
     return pa.table(columns, schema=DEAD_LETTER_SCHEMA)
+
+
+def sql_in_a_process(path: Path, *statements: str) -> None:
+    """Run SQL on a results file as another program would, and end like a crash: the log stays as it is."""
+    script = (
+        "import duckdb, os, sys\n"
+        "con = duckdb.connect(sys.argv[1], config={'checkpoint_threshold': '1GiB'})\n"
+        "for statement in sys.argv[2:]: con.execute(statement)\n"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path), *statements], check=True)

@@ -15,7 +15,12 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "seed.md").read_text(encoding="utf-8")
 ROWS = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.startswith("| report")]
 
-CONFIGURATION = """
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+CONFIGURATION = words("""
 PUBLISHER_POOL_SIZE PUBLISHER_CONFIRM_TIMEOUT PUBLISHER_MAX_BATCH_SIZE PREFETCH_COUNT PREFETCH_MIN PREFETCH_MAX
 CONSUMER_BATCH_SIZE CONSUMER_BATCH_TIMEOUT WORKER_POOL_SIZE WORKER_IDLE_TIMEOUT QUEUE_DEPTH_INTERVAL MAX_RETRIES
 RETRY_DELAY RETRY_BACKOFF RETRY_MAX_DELAY DB_POOL_SIZE DB_IDLE_TIMEOUT DB_CONNECTION_TIMEOUT
@@ -23,35 +28,35 @@ DB_STATEMENT_CACHE_SIZE METRICS_BATCH_SIZE METRICS_FLUSH_INTERVAL RABBITMQ_PREFE
 RABBITMQ_CHANNEL_POOL_SIZE RABBITMQ_HEARTBEAT RABBITMQ_FRAME_MAX QUEUE_CONCURRENCY QUEUE_BATCH_SIZE
 QUEUE_BATCH_TIMEOUT DATABASE_POOL_MAX DATABASE_POOL_MIN DATABASE_IDLE_TIMEOUT DATABASE_STATEMENT_TIMEOUT
 METRICS_ENABLED METRICS_BATCH_ENABLED
-""".split()
+""")
 """The variables of the report's 4.1 and 4.2."""
 
-OTHER_CAPITALS = """
+OTHER_CAPITALS = words("""
 QUEUE_CONFIG QUEUE_PERFORMANCE_METRICS NODE_OPTIONS CPU_CORES EXPECTED_MSG_RATE TARGET_THROUGHPUT_PER_WORKER
 DB_CONNECTION_POOL_SIZE
-""".split()
+""")
 
-KPIS = """
+KPIS = words("""
 queue.write.duration queue.read.duration message.processing.duration queue.messages.published
 queue.messages.consumed worker.throughput queue.depth worker.cpu.utilization worker.memory.usage
 queue.error.rate message.retry.rate message.dlq.rate
-""".split()
+""")
 
-FILES = """
+FILES = words("""
 rabbitmq.conf vitest.config.performance.ts benchmark-results.json queue-writer.bench.ts worker-consumer.bench.ts
 queue-optimization.bench.ts optimized-publisher.ts optimized-message-worker.ts queue-optimization-baseline.json
 queue-optimization-optimized.json queue-performance.json worker-metrics.json
-""".split()
+""")
 
-SERVER = """
+SERVER = words("""
 channel_max frame_max heartbeat queue_index_embed_msgs_below lazy_queue_explicit_gc_run_operation_threshold
 vm_memory_high_watermark.relative disk_free_limit.absolute tcp_listen_options
-""".split()
+""")
 
-IDEAS = """
+IDEAS = words("""
 serializeFast metricsBuffer ChannelPool __validated findById updateStatus errorTypeMap RingBuffer
 calculateOptimalPrefetch WASM
-""".split()
+""")
 
 NOT_READ = {
     "WORKER_IDLE_TIMEOUT",

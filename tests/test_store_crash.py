@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import subprocess
@@ -16,9 +17,8 @@ from actors.errors import StoreOpenError, StoreUnavailableError
 from actors.store import ResultStore, StoreConfig, StoreLockedError, read_only_query
 from actors.store.file import wal_of
 from tests.store_crash_child import config_of
-from tests.store_rows import rows_of
+from tests.store_rows import rows_of, sql_in_a_process
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
 ROOT = Path(__file__).resolve().parent.parent
 
 HOLD = """
@@ -50,12 +50,12 @@ def _write_until_killed(path: Path, turn: int, groups: int) -> set[str]:
     return acked
 
 
-async def test_kill_9_loses_no_acknowledged_row_and_doubles_none(tmp_path: Path) -> None:
+async def test_kill_9_loses_no_acknowledged_row_and_doubles_none(tmp_path: Path, rounds: int) -> None:
     path = tmp_path / "r.duckdb"
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     acked: set[str] = set()
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         acked |= _write_until_killed(path, turn, chance.randint(5, 60))
         found = read_only_query(path, "SELECT key FROM results", max_rows=10**7)["key"].to_pylist()
         assert len(found) == len(set(found)), f"seed {seed}, round {turn}: a key has two rows"
@@ -99,11 +99,6 @@ async def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path, co
     assert path.read_bytes() == content
 
 
-def _sql_in_a_process(path: Path, sql: str) -> None:
-    script = "import duckdb, os, sys; duckdb.connect(sys.argv[1]).execute(sys.argv[2]); os._exit(0)"
-    subprocess.run([sys.executable, "-c", script, str(path), sql], check=True)
-
-
 @pytest.mark.parametrize(
     ("sql", "text"),
     [
@@ -115,7 +110,7 @@ def _sql_in_a_process(path: Path, sql: str) -> None:
 )
 async def test_another_schema_is_refused(tmp_path: Path, sql: str, text: str) -> None:
     path = tmp_path / "r.duckdb"
-    _sql_in_a_process(path, sql)
+    sql_in_a_process(path, sql)
     with pytest.raises(StoreOpenError, match=text):
         await ResultStore(StoreConfig(path=path)).open()
 
@@ -124,22 +119,22 @@ async def test_a_table_with_another_column_is_refused(tmp_path: Path) -> None:
     store = ResultStore(StoreConfig(path=tmp_path / "r.duckdb"))
     await store.open()
     await store.close()
-    _sql_in_a_process(tmp_path / "r.duckdb", "ALTER TABLE results ADD COLUMN more INTEGER")
+    sql_in_a_process(tmp_path / "r.duckdb", "ALTER TABLE results ADD COLUMN more INTEGER")
     with pytest.raises(StoreOpenError, match="other columns"):
         await store.open()
 
 
 def _damage(log: Path) -> bytes:
     content = bytearray(log.read_bytes())
-    content[len(content) // 3] ^= 0xFF
+    content[len(content) // 4] ^= 0xFF
     log.write_bytes(content)
     return bytes(content)
 
 
 async def test_a_damaged_log_is_refused_and_never_deleted(tmp_path: Path) -> None:
     path = tmp_path / "r.duckdb"
-    insert = "CREATE TABLE t AS SELECT repeat('x', 90) || i AS a FROM range(20000) r(i)"
-    _sql_in_a_process(path, insert)
+    insert = "INSERT INTO t SELECT repeat('x', 100) || i FROM range(200) r(i)"
+    sql_in_a_process(path, "CREATE TABLE t (a VARCHAR)", "CHECKPOINT", *[insert] * 50)
     content = _damage(wal_of(path))
     with pytest.raises(StoreOpenError, match="damaged"):
         await ResultStore(StoreConfig(path=path)).open()
@@ -163,6 +158,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     place.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
     yield place
+    gc.collect()  # what is mapped of a closed store is let go with its last reference
     subprocess.run(["umount", str(place)], check=True)
 
 

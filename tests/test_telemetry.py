@@ -82,9 +82,7 @@ def test_a_real_collector_sees_the_publish_and_the_batch_connected() -> None:
         published = receiver.named("publish jobs")
     assert len(published) == 300
     assert batch.linked_to == {span.span_id for span in published}
-    assert {link.attributes["messaging.message.id"] for link in batch.links} == {
-        f"id-{n}" for n in range(300)
-    }
+    assert {link.attributes["messaging.message.id"] for link in batch.links} == {f"id-{n}" for n in range(300)}
     assert batch.kind == "CONSUMER"
     assert batch.resource["service.name"] == "rabbitray"
     assert batch.resource["rabbitray.role"] == "router"
@@ -179,9 +177,7 @@ def test_start_serves_a_whole_process_and_asks_the_environment_nothing() -> None
     with OtlpReceiver() as receiver:
         config = from_environ(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
         command = [sys.executable, "-c", code, pickle.dumps(config).hex()]
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=60, cwd=ROOT, env={}
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=ROOT, env={})
         (span,) = receiver.spans
     assert done.stdout.strip() == "True 0"
     assert span.resource["ray.pid"] == "7"
@@ -222,9 +218,7 @@ def test_who_asks_for_traces(environ: dict[str, str], exporters: tuple[str, ...]
 def test_the_endpoint_for_traces_is_taken_as_it_is_and_the_general_one_gets_the_path() -> None:
     assert from_environ().endpoint.reveal() == "http://localhost:4318/v1/traces"
     assert from_environ(OTEL_EXPORTER_OTLP_ENDPOINT="http://c:1/").endpoint.reveal() == "http://c:1/v1/traces"
-    own = from_environ(
-        OTEL_EXPORTER_OTLP_ENDPOINT="http://c", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://t/p"
-    )
+    own = from_environ(OTEL_EXPORTER_OTLP_ENDPOINT="http://c", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://t/p")
     assert own.endpoint.reveal() == "http://t/p"
 
 
@@ -295,9 +289,7 @@ def test_json_lines_are_objects_with_trace_and_ray_ids(log: io.StringIO) -> None
     with OtlpReceiver() as receiver:
         traces = traces_to(receiver)
         with tracing_of(traces).commit_span(2) as span:
-            logging.getLogger("actors.store").warning(
-                'Row "%s" refused', "x\ny", extra={"key": "k", "rows": 2}
-            )
+            logging.getLogger("actors.store").warning('Row "%s" refused', "x\ny", extra={"key": "k", "rows": 2})
         traces.shutdown(30)
     entry = json.loads(log.getvalue().splitlines()[0])
     assert span.traceparent is not None

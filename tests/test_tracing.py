@@ -117,8 +117,7 @@ def test_a_publish_that_fails_is_marked_with_its_error(recorded: Recorded) -> No
 
 def test_a_batch_is_one_consumer_span_with_a_link_for_each_message_in_it(recorded: Recorded) -> None:
     messages = [
-        Message(traceparent=f"00-{n:032x}-{n:016x}-01", message_id=f"id-{n}", attempt=n % 3)
-        for n in range(1, 501)
+        Message(traceparent=f"00-{n:032x}-{n:016x}-01", message_id=f"id-{n}", attempt=n % 3) for n in range(1, 501)
     ]
     with recorded.tracing.process_span("b-1", "jobs", messages):
         pass
@@ -172,9 +171,7 @@ def test_a_failure_is_kept_when_few_traces_are_and_not_when_tracing_is_off() -> 
 
 def test_a_failing_job_has_its_exception_in_the_trace_of_its_message(recorded: Recorded) -> None:
     with recorded.tracing.process_span("b-1", "jobs", [Message(), Message()]) as batch:
-        recorded.tracing.failure(
-            SAMPLED, "id-1", ValueError("bad date"), attempt=2, key="k", batch=batch.traceparent
-        )
+        recorded.tracing.failure(SAMPLED, "id-1", ValueError("bad date"), attempt=2, key="k", batch=batch.traceparent)
     failed, processed = recorded.spans
     assert f"{failed.context.trace_id:032x}" == trace_id_of(SAMPLED)
     assert [link.context.span_id for link in failed.links] == [processed.context.span_id]

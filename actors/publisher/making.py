@@ -16,8 +16,12 @@ from actors.publisher import frames
 from actors.publisher.config import PublisherConfig
 from actors.publisher.message import Message, Outgoing
 from actors.wire import encode, join_records
+from actors.wire.writing import encode_record
 
 _NO_HEADERS: Mapping[str, Any] = {}  # Any: AMQP header values
+
+
+PACKED_OVERHEAD = 8  # head and checksum of a packed body
 
 
 class Maker:
@@ -34,10 +38,15 @@ class Maker:
     def job(self, job: Job, headers: Mapping[str, Any] = _NO_HEADERS) -> Outgoing:  # Any: AMQP header values
         """Return the message of one job. Raises EncodeError; a job without an id gets a new one."""
         if job.id is None:
-            job = msgspec.structs.replace(job, id=uuid7())
-        assert job.id is not None
+            job = _with_id(job)
         body, content_type = encode(job, form=self._form, codes=self._codes)
-        return self._stamped(body, content_type, job.id, headers)
+        return self._stamped(body, content_type, job.id or "", headers)
+
+    def record(self, job: Job) -> bytes:
+        """Return one job as a record for `packed`. Raises EncodeError, also where it could not go alone."""
+        record = encode_record(job if job.id is not None else _with_id(job), self._codes)
+        self._require_size(record, PACKED_OVERHEAD)
+        return record
 
     def packed(self, records: list[bytes], headers: Mapping[str, Any] = _NO_HEADERS) -> Outgoing:  # Any: as above
         """Return one message for many encoded records; it has a message id of its own."""
@@ -72,6 +81,10 @@ class Maker:
         )
         return Outgoing(method=self._method, header=header, body=body, message_id=message_id)
 
-    def _require_size(self, body: bytes) -> None:
-        if len(body) > self._max_bytes:
-            raise EncodeError(f"the body has {len(body)} bytes, at most {self._max_bytes} are sent")
+    def _require_size(self, body: bytes, more: int = 0) -> None:
+        if len(body) + more > self._max_bytes:
+            raise EncodeError(f"the body has {len(body) + more} bytes, at most {self._max_bytes} are sent")
+
+
+def _with_id(job: Job) -> Job:
+    return msgspec.structs.replace(job, id=uuid7())

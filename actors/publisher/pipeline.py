@@ -54,6 +54,11 @@ class Pipeline:
         """Messages that count against the bound."""
         return self._budget.messages
 
+    @property
+    def connected(self) -> bool:
+        """True while messages go out; after a loss they wait in the pipeline."""
+        return self._link is not None
+
     # -- life
 
     async def open(self) -> None:

@@ -107,6 +107,12 @@ class SyncPublisher:
     ) -> None:
         self.close()
 
+    @property
+    def outstanding(self) -> int:
+        """Messages handed over and not yet confirmed."""
+        room = self._room
+        return 0 if room is None else len(room.inbox) + room.publisher.outstanding
+
     def publish(self, job: Job) -> None:
         """Send one job and return when the broker has confirmed it; raises as `Publisher.publish`."""
         room = self._open_room()
@@ -118,7 +124,7 @@ class SyncPublisher:
         Raises EncodeError, and PublisherFullError when the bound on unconfirmed messages is met.
         """
         room = self._open_room()
-        if len(room.inbox) + room.publisher.outstanding >= self.config.max_outstanding:
+        if self.outstanding >= self.config.max_outstanding:
             raise PublisherFullError("too many messages are unconfirmed; use publish(), which waits")
         reply: Reply = concurrent.futures.Future()
         room.post(self._maker.job(job), reply)

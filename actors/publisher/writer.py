@@ -16,12 +16,11 @@ from actors.errors import (
 )
 from actors.job import Job
 from actors.publisher.config import PublisherConfig
-from actors.publisher.making import Maker
+from actors.publisher.making import PACKED_OVERHEAD, Maker
 from actors.publisher.message import Message, Outgoing, Promise, Tracer
 from actors.publisher.meter import Meter, MeterSink, PublishTotals
 from actors.publisher.pipeline import Pipeline
 from actors.publisher.report import CloseReport, PublishReport, report
-from actors.wire.writing import encode_record
 
 Group = tuple[list[Job], Outgoing | EncodeError]
 """Jobs that travel in one message, and the message; or why there is none."""
@@ -45,6 +44,7 @@ class Publisher:
         if config.metrics_enabled:
             self._meter = Meter(sink or self.totals, size=config.metrics_batch, interval_s=config.metrics_interval_s)
         self._maker = Maker(config)
+        self._packed_room = config.max_message_bytes - PACKED_OVERHEAD
         self._pipeline = Pipeline(config, self._meter)
 
     async def __aenter__(self) -> Self:
@@ -60,6 +60,11 @@ class Publisher:
     def outstanding(self) -> int:
         """Messages sent or waiting to be, not yet confirmed."""
         return self._pipeline.outstanding
+
+    @property
+    def connected(self) -> bool:
+        """True while messages go out; after a loss they wait here for the next connection."""
+        return self._pipeline.connected
 
     async def open(self) -> None:
         """Connect and open the channels; may be called twice. Raises BrokerUnreachableError."""
@@ -157,19 +162,19 @@ class Publisher:
     def _packed(self, jobs: Iterable[Job], size: int) -> Iterator[Group]:
         members: list[Job] = []
         records: list[bytes] = []
-        room = self.config.max_message_bytes - 64
+        used = 0
         for job in jobs:
             try:
-                record = encode_record(job, self.config.codes)
+                record = self._maker.record(job)
             except EncodeError as error:
                 yield [job], error
                 continue
-            if members and (len(members) >= size or room < len(record)):
+            if members and (len(members) == size or used + len(record) > self._packed_room):
                 yield members, self._maker.packed(records, self._context())
-                members, records, room = [], [], self.config.max_message_bytes - 64
+                members, records, used = [], [], 0
             members.append(job)
             records.append(record)
-            room -= len(record)
+            used += len(record)
         if members:
             yield members, self._maker.packed(records, self._context())
 

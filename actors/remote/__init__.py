@@ -3,12 +3,13 @@
 Actor classes are named as they are shown in the Ray dashboard: ConsumerRouter, PoolWorker, ResultStore.
 """
 
-from actors.remote.boot import Boot, Flush
+from actors.remote.boot import Actor, Boot, Flush, ray_attributes
 from actors.remote.router import ConsumerRouter, RouterSetup
 from actors.remote.store import ResultStore, StoreClient
 from actors.remote.worker import PoolWorker, WorkerSetup
 
 __all__ = [
+    "Actor",
     "Boot",
     "ConsumerRouter",
     "Flush",
@@ -17,4 +18,5 @@ __all__ = [
     "RouterSetup",
     "StoreClient",
     "WorkerSetup",
+    "ray_attributes",
 ]

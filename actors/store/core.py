@@ -84,6 +84,7 @@ class Core:
             return
         self._readers.detach()
         self._save_filter(every=1)
+        self._dedupe, self._filter_saved = None, 0
         con, self._con = self._con, None
         try:
             con.execute("CHECKPOINT")
@@ -201,11 +202,11 @@ class Core:
         ends = np.cumsum([part.call.rows.num_rows for part in parts])
         for part in parts:
             part.tally.committed += part.call.rows.num_rows
-        for row in verdict.duplicates:
-            index = int(np.searchsorted(ends, row, side="right"))
-            call, tally = parts[index].call, parts[index].tally
-            tally.committed -= 1
-            tally.duplicates.append(row - int(ends[index]) + call.rows.num_rows + call.offset)
+        owners = np.searchsorted(ends, np.array(verdict.duplicates, np.int64), side="right").tolist()
+        starts = (ends - [part.call.rows.num_rows for part in parts]).tolist()
+        for row, index in zip(verdict.duplicates, owners, strict=True):
+            parts[index].tally.committed -= 1
+            parts[index].tally.duplicates.append(row - starts[index] + parts[index].call.offset)
         stats = self._stats
         self._stats = replace(
             stats,
@@ -257,7 +258,7 @@ class Core:
         try:
             loading.save_filter(dedupe, self._store_id, self._config.side_dir)
         except OSError as error:
-            log.warning("the filter is not saved, the next start makes it again: %s", error)
+            log.warning("the filter is not saved, the next start makes it again: %s", str(error))
 
 
 def first_line(error: BaseException) -> str:

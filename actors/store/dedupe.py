@@ -55,7 +55,7 @@ class Dedupe:
         self._unsaved: list[Segment] = []
         self._tail: list[Identities] = []
         self._tail_rows = 0
-        self._newest: dict[str, int] = {}
+        self._newest: dict[str | None, int] = {}
 
     @property
     def next_seq(self) -> int:
@@ -68,15 +68,21 @@ class Dedupe:
 
     def sort(self, ids: Identities) -> Sorted:
         """Which rows are new; of equal keys in the batch the first wins."""
-        hits = self._sealed_hits(ids)
         texts: list[str | None] = ids.texts.to_pylist()
-        if not hits and len(set(texts)) == len(texts) and self._newest.keys().isdisjoint(texts):
-            return Sorted(fresh=np.arange(len(texts)))
-        return self._sort_each(texts, ids.tags, hits)
+        winners = self._sealed_winners(ids)
+        places = dict(zip(texts, range(len(texts)), strict=True))
+        if len(places) + max(0, ids.texts.null_count - 1) == len(texts):
+            winners.update((places[text], self._newest[text]) for text in self._newest.keys() & places.keys())
+        else:
+            self._add_each(texts, ids, winners)
+        duplicates = sorted(winners)
+        conflicts = sum(winners[row] != int(ids.tags[row]) for row in duplicates)
+        fresh = np.delete(np.arange(len(texts)), duplicates) if duplicates else np.arange(len(texts))
+        return Sorted(fresh=fresh, duplicates=tuple(duplicates), conflicts=conflicts)
 
     def known(self, ids: Identities) -> list[bool]:
         """For each identity, whether a row with it exists."""
-        hits = self._sealed_hits(ids)
+        hits = self._sealed_winners(ids)
         return [row in hits or text in self._newest for row, text in enumerate(ids.texts.to_pylist())]
 
     def add(self, ids: Identities) -> None:
@@ -97,10 +103,10 @@ class Dedupe:
             self._save()
 
     def _remember(self, ids: Identities) -> None:
-        pairs = zip(ids.texts.to_pylist(), ids.tags.tolist(), strict=True)
-        self._newest.update((text, tag) for text, tag in pairs if text is not None)
+        self._newest.update(zip(ids.texts.to_pylist(), ids.tags.tolist(), strict=True))
+        self._newest.pop(None, None)
 
-    def _sealed_hits(self, ids: Identities) -> dict[int, int]:
+    def _sealed_winners(self, ids: Identities) -> dict[int, int]:
         rows, masks = self.bloom.slots(ids.hashes)
         if not len(rows):
             return {}
@@ -113,22 +119,17 @@ class Dedupe:
                 hits.update(segment.find(ids, named))
         return hits
 
-    def _sort_each(self, texts: list[str | None], tags: npt.NDArray[np.uint64], hits: dict[int, int]) -> Sorted:
-        fresh: list[int] = []
-        duplicates: list[int] = []
-        conflicts = 0
+    def _add_each(self, texts: list[str | None], ids: Identities, winners: dict[int, int]) -> None:
+        """Add to `winners` what the newest rows and earlier rows of this batch win."""
         batch: dict[str, int] = {}
-        newest = self._newest
         for row, text in enumerate(texts):
-            winner = None if text is None else hits.get(row, newest.get(text, batch.get(text)))
-            if winner is not None:
-                duplicates.append(row)
-                conflicts += winner != int(tags[row])
+            if text is None or row in winners:
                 continue
-            fresh.append(row)
-            if text is not None:
-                batch[text] = int(tags[row])
-        return Sorted(fresh=np.array(fresh, np.int64), duplicates=tuple(duplicates), conflicts=conflicts)
+            winner = self._newest.get(text, batch.get(text))
+            if winner is not None:
+                winners[row] = winner
+            else:
+                batch[text] = int(ids.tags[row])
 
     def _seal_oldest(self) -> None:
         whole = _concat(self._tail)
@@ -150,7 +151,7 @@ class Dedupe:
                     index = segment.head.first // self.segment_rows
                     self.sealed[index] = read_segment(path) or segment
             except OSError as error:
-                log.warning("segment at %d stays in memory: %s", segment.head.first, error)
+                log.warning("segment at %d stays in memory: %s", segment.head.first, str(error))
                 return
             self._unsaved.pop(0)
 

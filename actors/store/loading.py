@@ -74,7 +74,7 @@ def restore_filter(dedupe: Dedupe, store_id: str, directory: Path | None) -> dic
         with np.load(directory / _FILTER, allow_pickle=False) as saved:
             plane, head = saved["plane"], json.loads(saved["head"].tobytes())
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        log.warning("the saved filter cannot be read, it is made again: %s", error)
+        log.warning("the saved filter cannot be read, it is made again: %s", str(error))
         return {}
     if head["store_id"] != store_id or head["rows"] != dedupe.segment_rows or plane.shape != dedupe.bloom.plane.shape:
         return {}
@@ -91,7 +91,7 @@ def _directory(config: StoreConfig) -> Path | None:
     try:
         config.side_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        log.warning("no folder for sealed segments, they stay in memory: %s", error)
+        log.warning("no folder for sealed segments, they stay in memory: %s", str(error))
         return None
     return config.side_dir
 

@@ -21,6 +21,7 @@ from actors.tracing.context import (
     current_ids,
     inject_context,
     producer_destination,
+    sampled_context,
     span_context,
     trace_id_of,
 )
@@ -256,18 +257,17 @@ class _Allowance:
 
 
 def _links(messages: Iterable[Carrier]) -> list[Link]:
-    """Links to sampled traces only: an unsampled one has no span to lead to, and each link costs 20 us."""
-    links = []
-    for message in messages:
-        context = span_context(message.traceparent)
-        if context is not None and context.trace_flags.sampled:
-            links.append(Link(context, _message_attributes(message.message_id, message.attempt)))
-    return links
+    contexts = ((sampled_context(message.traceparent), message) for message in messages)
+    return [
+        Link(context, _message_attributes(message.message_id, message.attempt))
+        for context, message in contexts
+        if context is not None
+    ]
 
 
 def _batch_links(batches: Iterable[str | None]) -> list[Link]:
-    contexts = (span_context(traceparent) for traceparent in batches if traceparent)
-    return [Link(context) for context in contexts if context is not None and context.trace_flags.sampled]
+    contexts = (sampled_context(traceparent) for traceparent in batches)
+    return [Link(context) for context in contexts if context is not None]
 
 
 def _message_attributes(message_id: str | None, attempt: int) -> dict[str, Attribute]:

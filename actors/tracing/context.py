@@ -44,6 +44,12 @@ def span_context(traceparent: object, tracestate: object = None) -> SpanContext 
     )
 
 
+def sampled_context(traceparent: object) -> SpanContext | None:
+    """`span_context`, only if its trace is sampled: an unsampled one has no span to lead to."""
+    match = _parse(traceparent)
+    return span_context(traceparent) if match is not None and int(match[4], 16) & 1 else None
+
+
 def trace_id_of(traceparent: object) -> str | None:
     """The trace id (32 hex digits) for a result row, without any cost of OpenTelemetry; None if malformed."""
     match = _parse(traceparent)

@@ -11,7 +11,7 @@ from actors.headers import PACKED
 from actors.job import Job
 from actors.wire.codes import REPORT_CODES, TypeCodes
 from actors.wire.limits import DEFAULT_LIMITS, WireLimits
-from actors.wire.shapes import CHECKSUM, COMPACT, is_shape, read_compact
+from actors.wire.shapes import COMPACT, is_shape, read_compact
 from actors.wire.unpacking import unpack
 from actors.wire.writing import encode_record
 
@@ -66,7 +66,7 @@ def unpack_records(body: bytes, limits: WireLimits, codes: TypeCodes) -> list[Jo
 
 
 def _record(entry: Any, codes: TypeCodes) -> Job:  # Any: whatever a producer wrote
-    if type(entry) is not dict or CHECKSUM in entry or not is_shape(entry, COMPACT):
+    if type(entry) is not dict or not is_shape(entry, COMPACT):
         raise DecodeError("bad_record", "a record is a map of the compact fields")
     return read_compact(entry, codes)
 

@@ -126,11 +126,11 @@ def _read_msgpack(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
     if marked and zlib.crc32(memoryview(body)[:_MARK_START]) != int.from_bytes(body[-4:], "big"):
         raise DecodeError("bad_checksum", "the body was changed on its way")
     document = unpack(body, limits)
-    if type(document) is not dict or not (marked or is_shape(document, COMPACT)):
-        return Job(id=None, payload=document)
-    if not marked and CHECKSUM in document:
+    if marked and (type(document) is not dict or document.pop(CHECKSUM, None) is None):
         raise DecodeError("bad_checksum", "the checksum is not where it belongs")
-    return read_compact(document, codes)
+    if marked or (type(document) is dict and is_shape(document, COMPACT)):
+        return read_compact(document, codes)
+    return Job(id=None, payload=document)
 
 
 def _read_json(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:

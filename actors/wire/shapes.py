@@ -23,7 +23,7 @@ Document = dict[str, Any]  # Any: values are the user's data
 CHECKSUM: Final = ""
 """Key of the checksum of a msgpack body: no change of one byte makes another field of it."""
 
-COMPACT: Final = frozenset("iutsrpm" + CHECKSUM)
+COMPACT: Final = frozenset("iutsrpm")
 VERBOSE: Final = frozenset(
     ("messageId", "userId", "messageType", "scheduledSendTime", "timestamp", "retryCount", "payload")
 )

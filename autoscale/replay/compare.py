@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoscale.replay.baselines import baselines
@@ -62,18 +62,10 @@ def replay(load: Load, settings: Mapping[str, Limits], plant: Plant) -> Comparis
 
     Each setting is run in the plant with its own limits and measured against its own clairvoyant schedule.
     """
-    rows, runs = [], []
+    rows: list[Row] = []
+    runs: list[Run] = []
     for name, limits in settings.items():
-        own = Plant(
-            service_s=plant.service_s,
-            service_spread=plant.service_spread,
-            start_s=plant.start_s,
-            failure_rate=plant.failure_rate,
-            retry_s=plant.retry_s,
-            max_runs=plant.max_runs,
-            limits=limits,
-            seed=plant.seed,
-        )
+        own = replace(plant, limits=limits)
         found = compare(load, own, [Rabbitray(limits=limits, name=name)], limits.drain_target_s)
         rows.extend(found.rows)
         runs.extend(found.runs)
@@ -82,7 +74,9 @@ def replay(load: Load, settings: Mapping[str, Limits], plant: Plant) -> Comparis
 
 def table(rows: Iterable[Row]) -> str:
     """The rows as a Markdown table."""
-    head = "| load | policy | p95 age s | target s | worker-seconds | of clairvoyant | changes (load) | drained s | peak |"
+    head = (
+        "| load | policy | p95 age s | target s | worker-seconds | of clairvoyant | changes (load) | drained s | peak |"
+    )
     lines = [head, "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     lines.extend(
         f"| {r.load} | {r.policy} | {r.p95_age_s:.2f} | {r.target_age_s:g} | {r.worker_seconds:,.0f} "

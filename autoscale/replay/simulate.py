@@ -231,9 +231,7 @@ def _arrive(shop: Shop, arrivals: list[float], at: int, until: float) -> int:
     return at
 
 
-def _run(
-    policy: str, load: Load, shop: Shop, cost: float, targets: list[int], waiting: list[int]
-) -> Run:
+def _run(policy: str, load: Load, shop: Shop, cost: float, targets: list[int], waiting: list[int]) -> Run:
     ages = sorted(shop.ages) or [0.0]
     return Run(
         policy=policy,

@@ -99,7 +99,10 @@ without_autostart() {
 prepare_broker() {
   has_rabbitmq && return 0
   if is_root && command -v apt-get >/dev/null; then
-    (without_autostart install_with_apt rabbitmq-server) && has_rabbitmq && return 0
+    if (without_autostart install_with_apt rabbitmq-server) && has_rabbitmq; then
+      [ ! -d /run/systemd/system ] || systemctl disable --quiet rabbitmq-server || true # nor at the next boot
+      return 0
+    fi
   fi
   fail "RabbitMQ is missing: as root, \`apt-get install --no-install-recommends rabbitmq-server\`; or set RABBITMQ_URL to a broker that runs (demo and bench)"
 }

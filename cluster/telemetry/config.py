@@ -74,9 +74,7 @@ class TelemetryConfig:
             client_certificate=reader.otlp("CLIENT_CERTIFICATE"),
             sampler=reader.choice("OTEL_TRACES_SAMPLER", SAMPLERS, "parentbased_always_on"),
             sampler_ratio=reader.number("OTEL_TRACES_SAMPLER_ARG", 1.0, 0.0, 1.0),
-            service_name=reader.get("OTEL_SERVICE_NAME")
-            or dict(attributes).get("service.name")
-            or "rabbitray",
+            service_name=reader.get("OTEL_SERVICE_NAME") or dict(attributes).get("service.name") or "rabbitray",
             resource_attributes=attributes,
             max_queue_size=queue,
             max_export_batch_size=min(reader.whole("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1), queue),

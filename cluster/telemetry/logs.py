@@ -84,8 +84,7 @@ class JsonLines(_Clean):
     def format(self, record: logging.LogRecord) -> str:
         """The whole entry."""
         entry: dict[str, object] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-            + f".{record.msecs:03.0f}Z",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
             "level": record.levelname,
             "role": self._role,
             "logger": record.name,
@@ -96,9 +95,7 @@ class JsonLines(_Clean):
         }
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        cleaned = {
-            key: self.clean(value) if isinstance(value, str) else value for key, value in entry.items()
-        }
+        cleaned = {key: self.clean(value) if isinstance(value, str) else value for key, value in entry.items()}
         return self.clean(json.dumps(cleaned, default=str, ensure_ascii=False))
 
 

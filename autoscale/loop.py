@@ -1,0 +1,242 @@
+"""The loop: observe -> decide -> act. Plain asyncio; Ray makes an actor of it in `remote.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from time import monotonic, time
+from typing import Final, Protocol
+
+from actors.status import PoolStatus
+from autoscale.signals import Decision, Limits, Memory, Snapshot
+from autoscale.sizing import decide
+from autoscale.window import WindowDecision, WindowLimits, window
+
+log = logging.getLogger(__name__)
+
+TICK_TIMEOUT_S: Final = 20.0
+"""One look and its consequences take no longer, or the tick has failed."""
+
+
+class Depth(Protocol):
+    """Where the depth of the queue comes from."""
+
+    async def ready(self) -> int | None:
+        """Messages ready now; None where unknown."""
+        ...
+
+
+class Pool(Protocol):
+    """The pool as the loop sees and moves it."""
+
+    async def status(self) -> PoolStatus:
+        """The pool at this moment."""
+        ...
+
+    async def resize(self, target: int, reason: str) -> None:
+        """Aim at `target` workers."""
+        ...
+
+    async def widen(self, window: int, batch_size: int) -> None:
+        """Use this window (a hand-over, if it is new) and this batch size."""
+        ...
+
+
+class Log(Protocol):
+    """Where decisions are kept."""
+
+    async def decide(self, record: DecisionRecord) -> None:
+        """Keep one record."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """One line of the decision log.
+
+    `at` is Unix seconds. `event`: `decided` (a new size, or a new kind of reason), `in_effect` (the pool has
+    reached the size; `took_s` after it was decided) or `still` (a slow heartbeat). `inputs` are those of the
+    decision, ready for JSON.
+    """
+
+    at: float
+    event: str
+    kind: str
+    wanted: int
+    had: int
+    starting: int
+    retiring: int
+    reason: str
+    window: int
+    batch_size: int
+    took_s: float | None
+    inputs: dict[str, float | int | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds between looks: while something happens, while idle, until the first speed; and of the heartbeat."""
+
+    busy_s: float = 1.0
+    idle_s: float = 5.0
+    first_s: float = 0.25
+    heartbeat_s: float = 60.0
+
+
+class AutoscaleLoop:
+    """Looks at depth and pool, decides, and resizes; a failed tick is logged and changes nothing.
+
+    `wake()` makes the next look happen now: a delivery at zero workers, a burst, a word of control. `stop()`
+    may be called twice, and before `run()`. All methods belong to one event loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        depth: Depth,
+        pool: Pool,
+        log: Log,
+        limits: Limits,
+        window_limits: WindowLimits | None = None,
+        pace: Pace | None = None,
+        clock: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
+    ) -> None:
+        self._depth = depth
+        self._pool = pool
+        self._log = log
+        self._limits = limits
+        self._window_limits = window_limits or WindowLimits()
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._wall = wall
+        self._memory = Memory()
+        self._journal = Journal(heartbeat_s=self._pace.heartbeat_s)
+        self._next_s = self._pace.busy_s
+        self._stopped = asyncio.Event()
+        self._woken = asyncio.Event()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self._limits
+
+    def fix(self, size: int | None) -> None:
+        """Hold the pool at `size` (`rabbitray scale N`), or decide again with None (`scale auto`)."""
+        self._limits = replace(self._limits, fixed_size=size)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look now instead of after the pause."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """End `run()` after the tick that is under way."""
+        self._stopped.set()
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Tick until stopped."""
+        while not self._stopped.is_set():
+            self._woken.clear()
+            try:
+                async with asyncio.timeout(TICK_TIMEOUT_S):
+                    await self.run_once()
+            except Exception:  # whatever fails in a tick must not end the loop
+                self._next_s = self._pace.busy_s
+                log.exception("autoscaler tick failed, nothing changed")
+            if not self._stopped.is_set():
+                await self._pause()
+
+    async def run_once(self) -> Decision:
+        """One look, one decision, and what follows from it; raises what the pool or the log raises."""
+        seen = await self._observe()
+        decision, memory = decide(seen, self._memory, self._limits)
+        memory = await self._act(seen, decision, memory)
+        self._memory = memory
+        self._next_s = self._pause_s(seen, decision, memory)
+        return decision
+
+    async def _observe(self) -> Snapshot:
+        ready, pool = await asyncio.gather(self._depth.ready(), self._pool.status())
+        return Snapshot(now=self._clock(), ready=ready, pool=pool)
+
+    async def _act(self, seen: Snapshot, decision: Decision, memory: Memory) -> Memory:
+        widened = window(seen, memory, self._window_limits)
+        if decision.wanted != seen.pool.target:
+            log.info("resize to %d: %s", decision.wanted, decision.reason)
+            await self._pool.resize(decision.wanted, decision.reason)
+        if widened.changed or widened.batch_size != seen.pool.batch_size:
+            await self._pool.widen(widened.messages, widened.batch_size)
+        if widened.changed:
+            memory = replace(memory, window_changed_at=seen.now)
+        for record in self._journal.records(seen, decision, widened, self._wall()):
+            await self._log.decide(record)
+        return memory
+
+    def _pause_s(self, seen: Snapshot, decision: Decision, memory: Memory) -> float:
+        moving = seen.pool.starting or seen.pool.retiring or decision.wanted != seen.pool.target
+        entered = memory.samples[-1].entered != memory.samples[-2:][0].entered if memory.samples else True
+        if seen.pool.busy and decision.inputs.speed is None:
+            return self._pace.first_s
+        return self._pace.busy_s if moving or entered or seen.backlog else self._pace.idle_s
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._next_s):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+
+class Journal:
+    """Which ticks are worth a record: a new size or kind, its coming into effect, and a slow heartbeat."""
+
+    def __init__(self, *, heartbeat_s: float) -> None:
+        self._heartbeat_s = heartbeat_s
+        self._last: tuple[int, str] | None = None
+        self._written_at = 0.0
+        self._open_since: float | None = None
+
+    def records(self, seen: Snapshot, decision: Decision, widened: WindowDecision, at: float) -> list[DecisionRecord]:
+        """The records of one tick, none for most."""
+        events: list[tuple[str, float | None]] = []
+        this = (decision.wanted, _class(decision))
+        if this != self._last:
+            if self._last is None or self._last[0] != decision.wanted:
+                self._open_since = seen.now
+            events.append(("decided", None))
+        elif seen.now - self._written_at >= self._heartbeat_s:
+            events.append(("still", None))
+        if self._open_since is not None and seen.pool.workers == decision.wanted:
+            events.append(("in_effect", seen.now - self._open_since))
+            self._open_since = None
+        self._last = this
+        self._written_at = seen.now if events else self._written_at
+        return [_record(seen, decision, widened, at, event, took_s) for event, took_s in events]
+
+
+def _class(decision: Decision) -> str:
+    """Growing, shrinking and standing still are one class: a change of the size tells them apart."""
+    return "demand" if decision.kind in ("grow", "shrink", "steady") else decision.kind
+
+
+def _record(
+    seen: Snapshot, decision: Decision, widened: WindowDecision, at: float, event: str, took_s: float | None
+) -> DecisionRecord:
+    return DecisionRecord(
+        at=at,
+        event=event,
+        kind=decision.kind,
+        wanted=decision.wanted,
+        had=seen.pool.workers,
+        starting=seen.pool.starting,
+        retiring=seen.pool.retiring,
+        reason=decision.reason,
+        window=widened.messages,
+        batch_size=widened.batch_size,
+        took_s=took_s,
+        inputs=asdict(decision.inputs),
+    )

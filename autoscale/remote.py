@@ -1,0 +1,153 @@
+"""Autoscaler: the loop as a Ray actor, between the router's pool and the store's decision log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+
+import ray
+
+from actors.errors import RabbitrayError
+from actors.remote import Actor, Boot, Flush, ray_attributes
+from actors.secret import Secret
+from actors.status import PoolStatus
+from actors.tracing import Tracing
+from autoscale.loop import AutoscaleLoop, DecisionRecord, Pace
+from autoscale.probe import DepthProbe
+from autoscale.signals import Limits
+from autoscale.window import WindowLimits
+
+REASONS_KEPT = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoscalerSetup:
+    """Everything that the autoscaler's process needs."""
+
+    pool: str
+    namespace: str
+    queue: str
+    url: Secret
+    boot: Boot
+    num_cpus: float = 1.0
+    limits: Limits = field(default_factory=Limits)
+    window: WindowLimits = field(default_factory=WindowLimits)
+    pace: Pace = field(default_factory=Pace)
+
+
+class Autoscaler:
+    """Decides how many workers there are and how wide the window is. The pool works on without it."""
+
+    def __init__(self, setup: AutoscalerSetup) -> None:
+        self._setup = setup
+        self._flush: Flush = setup.boot("autoscaler", ray_attributes("Autoscaler", f"{setup.pool}-autoscaler"))
+        self._tracing = Tracing(queue=setup.queue)
+        self._probe = DepthProbe(setup.url.reveal(), setup.queue)
+        self._store = NamedActor(f"{setup.pool}-store", setup.namespace)
+        self._router = NamedActor(f"{setup.pool}-router", setup.namespace)
+        self._decided: deque[DecisionRecord] = deque(maxlen=REASONS_KEPT)
+        self._done = asyncio.Event()
+        self._run: asyncio.Task[None] | None = None
+        self._loop = AutoscaleLoop(
+            depth=self._probe,
+            pool=self,
+            log=self,
+            limits=setup.limits,
+            window_limits=setup.window,
+            pace=setup.pace,
+        )
+
+    async def start(self) -> list[str]:
+        """Reads the fixed size, if one is set, and begins to look."""
+        control = await (await self._store.find()).control.remote()
+        size = control.get("fixed_size")
+        if isinstance(size, int):
+            self._loop.fix(size)
+        self._run = asyncio.create_task(self._loop.run(), name="autoscale-loop")
+        return []
+
+    async def fix(self, size: int | None) -> None:
+        """Holds the pool at `size`, or decides again (None); survives a restart."""
+        await (await self._store.find()).set_control.remote("fixed_size", size)
+        self._loop.fix(size)
+
+    async def wake(self) -> None:
+        """Looks now."""
+        self._loop.wake()
+
+    async def decisions(self) -> list[DecisionRecord]:
+        """The last decisions, newest last."""
+        return list(self._decided)
+
+    async def status(self) -> PoolStatus:
+        """The pool at this moment, with what the cluster can still place."""
+        router = await self._router.find()
+        seen: PoolStatus = await router.status.remote()
+        placeable = await asyncio.get_running_loop().run_in_executor(None, self._placeable)
+        return replace(seen, at=asyncio.get_running_loop().time(), placeable=placeable)
+
+    async def resize(self, target: int, reason: str) -> None:
+        """Aims at `target` workers."""
+        router = await self._router.find()
+        with self._tracing.resize_span(had=0, wanted=target, reason=reason):
+            await router.resize.remote(target, reason)
+
+    async def widen(self, window: int, batch_size: int) -> None:
+        """Uses this window and batch size."""
+        router = await self._router.find()
+        await router.widen.remote(window, batch_size)
+
+    async def decide(self, record: DecisionRecord) -> None:
+        """Keeps one decision, here and in the `decisions` table."""
+        self._decided.append(record)
+        at = datetime.fromtimestamp(record.at, UTC)
+        row: dict[str, object] = {
+            "decided_at": at,
+            "pool": self._setup.pool,
+            "inputs": asdict(record),
+            "current": record.had + record.starting,
+            "wanted": record.wanted,
+            "reason": record.reason,
+            "in_effect_at": at if record.event == "in_effect" else None,
+        }
+        await (await self._store.find()).decide.remote([row])
+
+    async def watch(self) -> str:
+        """Lasts as long as this actor works."""
+        await self._done.wait()
+        return "stopped"
+
+    async def stop(self) -> None:
+        """Ends the loop and sends what traces are left."""
+        self._loop.stop()
+        if self._run is not None:
+            await self._run
+        await self._probe.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
+        self._done.set()
+
+    def _placeable(self) -> int:
+        """Workers that the cluster's free CPUs have room for now."""
+        free = ray.available_resources().get("CPU", 0.0)
+        return int(free / self._setup.num_cpus + 1e-6)
+
+    def __repr__(self) -> str:
+        return f"Autoscaler({self._setup.pool})"
+
+
+class NamedActor:
+    """Finds an actor by name each time: after a restart it is another one."""
+
+    def __init__(self, name: str, namespace: str) -> None:
+        self._name = name
+        self._namespace = namespace
+
+    async def find(self) -> Actor:
+        """The living actor of that name; RabbitrayError when there is none now."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(None, ray.get_actor, self._name, self._namespace)
+        except ValueError as missing:
+            raise RabbitrayError(f"actor {self._name} does not run; it is being restarted") from missing

@@ -1,0 +1,1 @@
+"""The commands of `rabbitray`, one module each; `cluster/cli.py` lists them."""

@@ -1,0 +1,50 @@
+"""`rabbitray run`: work a queue until told to stop, or until it is empty."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import click
+
+from actors.errors import ConfigurationError
+from cluster.driver import Driver, RunOptions
+from cluster.options import ALL, with_settings
+from cluster.settings import Loaded
+
+
+@click.command("run")
+@click.option("--until-empty", is_flag=True, help="End when queue and rungs are empty and nothing is held.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option("--quiet", is_flag=True, help="No progress line.")
+@click.option("--dashboard", is_flag=True, help="Start the Ray dashboard with a local Ray.")
+@with_settings(*ALL)
+def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashboard: bool) -> int:
+    """Work a queue with your handler.
+
+    \b
+    rabbitray run --handler mypackage.jobs:handle --queue orders --max-size 8
+    ray job submit --working-dir . -- exec python -m cluster run --handler mypackage.jobs:handle
+
+    SIGTERM and Ctrl-C drain: no new messages, what is in flight finishes within --drain-deadline-s, the rest is
+    given back to the queue. Exit code 0 when all finished in time, else 1.
+    """
+    handler = loaded.settings.handler
+    if handler is None:
+        raise ConfigurationError("no handler: give --handler module:attribute, e.g. mypackage.jobs:handle")
+    options = RunOptions(until_empty=until_empty, quiet=quiet or as_json, dashboard=dashboard)
+    found = asyncio.run(_run(loaded, handler, options))
+    if as_json:
+        click.echo(json.dumps(found | {"results": str(loaded.settings.results)}))
+    else:
+        latency = found["latency_ms"]
+        click.echo(
+            f"{found['done']:,} done, {found['retried']:,} retried, {found['dead']:,} dead, "
+            f"{found['duplicates']:,} duplicates in {found['duration_s']:.1f} s; publish to ack p50 "
+            f"{latency.get('p50')} ms, p99 {latency.get('p99')} ms; results in {loaded.settings.results}"
+        )
+    return 0 if found["clean"] else 1
+
+
+async def _run(loaded: Loaded, handler: str, options: RunOptions) -> dict[str, object]:
+    return await Driver(loaded, handler, options).run()
