@@ -10,13 +10,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
-
-from aiormq.abc import DeliveredMessage
-from pamqp.commands import Basic
+from typing import TYPE_CHECKING, cast
 
 from actors import headers as h
 from actors.delivery import Delivery, Parcel
+
+if TYPE_CHECKING:
+    from aiormq.abc import DeliveredMessage
+    from pamqp.commands import Basic
 
 MAX_ATTEMPT = 1_000
 MAX_TEXT = 255

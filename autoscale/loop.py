@@ -123,6 +123,11 @@ class AutoscaleLoop:
         """The limits in force."""
         return self._limits
 
+    @property
+    def pause_s(self) -> float:
+        """Seconds until the next look, unless woken."""
+        return self._next_s
+
     def fix(self, size: int | None) -> None:
         """Hold the pool at `size` (`rabbitray scale N`), or decide again with None (`scale auto`)."""
         self._limits = replace(self._limits, fixed_size=size)

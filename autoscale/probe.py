@@ -54,6 +54,11 @@ class DepthProbe:
         self._known = True
         self._lock = asyncio.Lock()
 
+    @property
+    def retry_in_s(self) -> float:
+        """Seconds until a broker that failed is asked again; 0 while it answers."""
+        return max(0.0, self._next_try - self._clock())
+
     async def ready(self) -> int | None:
         """Messages that are ready in the queue now, or None."""
         async with self._lock:

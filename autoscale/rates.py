@@ -107,6 +107,8 @@ def true_speed(memory: Memory) -> float | None:
 
 
 def _jobs_per_busy_s(samples: tuple[Sample, ...]) -> float | None:
+    if not samples:
+        return None
     for first in (_since(samples, RECENT_S), samples[0]):
         jobs = samples[-1].done - first.done
         busy_s = samples[-1].busy_s - first.busy_s
@@ -130,8 +132,9 @@ def _arrival(samples: tuple[Sample, ...]) -> tuple[float, float]:
     last = _last_s(parts, RECENT_S)
     recent = max(0.0, median(n / dt for dt, n in last))
     variance = _variance(parts[:-1])
+    lately = _variance(_last_s(parts, 2 * RECENT_S)[:-1])
     length = sum(dt for dt, _ in last)
-    slack = Z * MEDIAN * sqrt(variance / length) + MIN_JOBS / length
+    slack = Z * MEDIAN * sqrt(min(variance, lately) / length) + MIN_JOBS / length
     span = sum(dt for dt, _ in parts)
     arrival = min(max(mean, recent - slack), recent + slack)
     return arrival, sqrt(variance / span) if arrival > 0 else 0.0

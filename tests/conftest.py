@@ -71,3 +71,20 @@ def own_broker() -> Iterator[PrivateBroker]:
     """A private node for this test alone, which may stop, kill or alarm it."""
     with PrivateBroker() as node:
         yield node
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The GCS address of a local Ray with a dashboard, for the whole test run; this process is connected to it."""
+    import ray
+
+    context = ray.init(
+        address="local",
+        num_cpus=16,
+        include_dashboard=True,
+        namespace="rabbitray",
+        log_to_driver=False,
+        dashboard_port=0,
+    )
+    yield str(context.address_info["gcs_address"])
+    ray.shutdown()

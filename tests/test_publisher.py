@@ -382,7 +382,7 @@ async def test_messages_wait_for_a_broker_that_comes_back_until_their_deadline(
             await hasty.publish(Job(id="hasty"))
         await asyncio.to_thread(own_broker.start)
         await waiting
-    assert ["patient"] == [message.message_id for message in await drained(own_broker.url, QUEUE)]
+    assert [message.message_id for message in await drained(own_broker.url, QUEUE)] == ["patient"]
 
 
 @contextmanager

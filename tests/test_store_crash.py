@@ -168,6 +168,8 @@ async def test_a_full_disk_pauses_and_loses_nothing(small_disk: Path, threshold:
     store = ResultStore(config)
     await store.open()
     epoch = await store.register("a")
+    reader = store.stream("SELECT * FROM range(1000000)", 2_048)
+    await anext(reader)
     acked, keys, reason = await _fill(store, epoch)
     assert "\n" not in reason
     assert (await store.stats()).paused
@@ -175,6 +177,7 @@ async def test_a_full_disk_pauses_and_loses_nothing(small_disk: Path, threshold:
     answer = await store.write(epoch, rows_of([*keys, *acked[:50]]))
     assert answer.committed + len(answer.duplicates) == 250
     assert (await store.stats()).paused == ""
+    await reader.aclose()
     await store.close()
     found = read_only_query(config.path, "SELECT key FROM results", max_rows=10**7)["key"].to_pylist()
     assert len(found) == len(set(found))

@@ -81,11 +81,15 @@ def test_many_threads_share_one(queue_url: str) -> None:
     assert asyncio.run(depth(queue_url, QUEUE)) == 8 * 201
 
 
+def submit_many(publisher: SyncPublisher, count: int) -> None:
+    for _ in range(count):
+        publisher.submit(Job())
+
+
 def test_submit_is_bounded(queue_url: str) -> None:
     with SyncPublisher(config(queue_url, max_outstanding=5)) as publisher:
         with pytest.raises(PublisherFullError):
-            for _ in range(10_000):
-                publisher.submit(Job())
+            submit_many(publisher, 10_000)
         eventually_sync(lambda: publisher.outstanding == 0)
         publisher.submit(Job()).result(10)
 
@@ -106,7 +110,7 @@ def in_child(work: Any) -> int:
     if pid == 0:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 # whatever it is, the child must end here
             traceback.print_exc()
             os._exit(1)
         os._exit(0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from actors.identity import uuid7
 from actors.job import Job
 from actors.publisher import frames
 from actors.publisher.config import PublisherConfig
-from actors.publisher.message import Message, Outgoing
+from actors.publisher.message import Message, Outgoing, Tracer
 from actors.wire import encode, join_records
 from actors.wire.writing import encode_record
 
@@ -27,20 +28,31 @@ PACKED_OVERHEAD = 8  # head and checksum of a packed body
 class Maker:
     """Encodes jobs as the config says, to the config's destination."""
 
-    __slots__ = ("_codes", "_form", "_max_bytes", "_method")
+    __slots__ = ("_codes", "_destination", "_form", "_max_bytes", "_method", "_tracer")
 
-    def __init__(self, config: PublisherConfig) -> None:
+    def __init__(self, config: PublisherConfig, tracer: Tracer | None = None) -> None:
+        self._tracer = tracer
+        self._destination = config.exchange or config.destination_key
         self._form = config.form
         self._codes = config.codes
         self._max_bytes = config.max_message_bytes
         self._method = frames.publish_method(config.exchange, config.destination_key)
 
-    def job(self, job: Job, headers: Mapping[str, Any] = _NO_HEADERS) -> Outgoing:  # Any: AMQP header values
+    @contextmanager
+    def span(self, job: Job) -> Iterator[None]:
+        """Enter the span of one publish; messages made inside carry it."""
+        if self._tracer is None:
+            yield
+        else:
+            with self._tracer.publish_span(self._destination, job.id or ""):
+                yield
+
+    def job(self, job: Job) -> Outgoing:
         """Return the message of one job. Raises EncodeError; a job without an id gets a new one."""
         if job.id is None:
             job = _with_id(job)
         body, content_type = encode(job, form=self._form, codes=self._codes)
-        return self._stamped(body, content_type, job.id or "", headers)
+        return self._stamped(body, content_type, job.id or "", self._context())
 
     def record(self, job: Job) -> bytes:
         """Return one job as a record for `packed`. Raises EncodeError, also where it could not go alone."""
@@ -48,9 +60,9 @@ class Maker:
         self._require_size(record, PACKED_OVERHEAD)
         return record
 
-    def packed(self, records: list[bytes], headers: Mapping[str, Any] = _NO_HEADERS) -> Outgoing:  # Any: as above
+    def packed(self, records: list[bytes]) -> Outgoing:
         """Return one message for many encoded records; it has a message id of its own."""
-        headers = {**headers, RECORDS: len(records)}
+        headers = {**self._context(), RECORDS: len(records)}
         return self._stamped(join_records(records), PACKED, uuid7(), headers)
 
     def message(self, message: Message) -> Outgoing:
@@ -68,6 +80,13 @@ class Maker:
         )
         method = frames.publish_method(message.exchange, message.routing_key)
         return Outgoing(method=method, header=header, body=message.body, message_id=message.message_id)
+
+    def _context(self) -> Mapping[str, Any]:  # Any: AMQP header values
+        if self._tracer is None:
+            return _NO_HEADERS
+        headers: dict[str, Any] = {}
+        self._tracer.inject(headers)
+        return headers
 
     def _stamped(self, body: bytes, content_type: str, message_id: str, headers: Mapping[str, Any]) -> Outgoing:
         self._require_size(body)

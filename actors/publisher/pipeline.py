@@ -267,6 +267,8 @@ class Pipeline:
             if not out.on_wire:
                 self._budget.give(out.size)
             self._settle(out, self._unfinished(out, f"no confirm within {self._config.confirm_timeout_s} s"))
+        while self._pending and self._pending[0].promise is None:
+            self._pending.popleft()  # timed out while waiting: without a link nobody else takes them away
         self._sweeping = None
         if self._live:
             self._sweep_later()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from actors.errors import (
     EncodeError,
@@ -43,7 +42,7 @@ class Publisher:
         self._meter: Meter | None = None
         if config.metrics_enabled:
             self._meter = Meter(sink or self.totals, size=config.metrics_batch, interval_s=config.metrics_interval_s)
-        self._maker = Maker(config)
+        self._maker = Maker(config, tracer)
         self._packed_room = config.max_message_bytes - PACKED_OVERHEAD
         self._pipeline = Pipeline(config, self._meter)
 
@@ -90,8 +89,8 @@ class Publisher:
         if self._tracer is None:
             await self._deliver(self._maker.job(job))
             return
-        with self._span(job.id or "") as headers:
-            await self._deliver(self._maker.job(job, headers))
+        with self._maker.span(job):
+            await self._deliver(self._maker.job(job))
 
     def submit(self, job: Job) -> asyncio.Future[None]:
         """Send one job and return at once a future that ends as `publish` would.
@@ -100,8 +99,8 @@ class Publisher:
         """
         if self._tracer is None:
             return self._submit(self._maker.job(job))
-        with self._span(job.id or "") as headers:
-            return self._submit(self._maker.job(job, headers))
+        with self._maker.span(job):
+            return self._submit(self._maker.job(job))
 
     async def publish_message(self, message: Message) -> None:
         """Send a message made elsewhere, e.g. a retry copy, to its own destination; as `publish` otherwise."""
@@ -155,7 +154,7 @@ class Publisher:
         make = self._maker.job
         for job in jobs:
             try:
-                yield [job], make(job, self._context())
+                yield [job], make(job)
             except EncodeError as error:
                 yield [job], error
 
@@ -170,29 +169,13 @@ class Publisher:
                 yield [job], error
                 continue
             if members and (len(members) == size or used + len(record) > self._packed_room):
-                yield members, self._maker.packed(records, self._context())
+                yield members, self._maker.packed(records)
                 members, records, used = [], [], 0
             members.append(job)
             records.append(record)
             used += len(record)
         if members:
-            yield members, self._maker.packed(records, self._context())
-
-    def _context(self) -> dict[str, Any]:  # Any: AMQP header values
-        headers: dict[str, Any] = {}
-        if self._tracer is not None:
-            self._tracer.inject(headers)
-        return headers
-
-    @contextmanager
-    def _span(self, message_id: str) -> Iterator[dict[str, Any]]:  # Any: AMQP header values
-        """Enter the span of one publish and yield headers that carry it."""
-        if self._tracer is None:
-            yield {}
-            return
-        destination = self.config.exchange or self.config.destination_key
-        with self._tracer.publish_span(destination, message_id):
-            yield self._context()
+            yield members, self._maker.packed(records)
 
 
 async def _end(way: asyncio.Future[None] | RabbitrayError) -> RabbitrayError | None:

@@ -23,7 +23,7 @@ class StoreConfig:
     commit_interval_ms: float = 20.0
     dedupe: bool = True
     dedupe_capacity: int = 10_000_000
-    checkpoint_threshold: str = "64MiB"
+    checkpoint_threshold: str = "256MiB"
     temp_dir: Path | None = None
     lock_wait_s: float = 10.0
     export_dir: Path | None = None

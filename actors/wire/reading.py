@@ -128,9 +128,9 @@ def _read_msgpack(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
     document = unpack(body, limits)
     if marked and (type(document) is not dict or document.pop(CHECKSUM, None) is None):
         raise DecodeError("bad_checksum", "the checksum is not where it belongs")
-    if marked or (type(document) is dict and is_shape(document, COMPACT)):
+    if marked:
         return read_compact(document, codes)
-    return Job(id=None, payload=document)
+    return _read_document(document, codes)
 
 
 def _read_json(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
@@ -142,12 +142,18 @@ def _read_json(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError("bad_json", str(error)[:200]) from None
     require_within(document, limits)
+    job = _read_document(document, codes)
+    if job.payload is not document:
+        _require_unique_keys(body, document)
+    return job
+
+
+def _read_document(document: Any, codes: TypeCodes) -> Job:  # Any: whatever a producer wrote
+    """Return the job that a document is, in either shape, or else carries as its payload."""
     if type(document) is dict:
         if is_shape(document, COMPACT):
-            _require_unique_keys(body, document)
             return read_compact(document, codes)
         if is_shape(document, VERBOSE):
-            _require_unique_keys(body, document)
             return read_verbose(document)
     return Job(id=None, payload=document)
 

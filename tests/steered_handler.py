@@ -1,0 +1,50 @@
+"""A handler steered by its payload: `{"do": "ok|raise|reject|retry|hang|die|slow", ...}`.
+
+`handle` is synchronous, `handle_async` asynchronous. A payload that is no such dict is `ok`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from actors import Job, Reject, Retry
+
+
+def _steps(job: Job) -> dict[str, Any]:
+    return job.payload if isinstance(job.payload, dict) else {}
+
+
+def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
+    match steps.get("do", "ok"):
+        case "raise" if job.attempt < steps.get("times", 1_000):
+            raise ConnectionError(steps.get("text", "told to raise"))
+        case "permanent":
+            raise ValueError(steps.get("text", "told to fail for good"))
+        case "reject":
+            raise Reject(steps.get("text", "told to reject"))
+        case "retry" if job.attempt < steps.get("times", 1_000):
+            raise Retry("told to retry", after_s=steps.get("after_s"))
+        case "die":
+            os._exit(steps.get("code", 11))
+    return {"key": job.key, "attempt": job.attempt, "n": steps.get("n"), "pid": os.getpid()}
+
+
+def handle(job: Job) -> dict[str, Any]:
+    """Does what the payload says; `slow` sleeps `s` seconds, `hang` sleeps for an hour."""
+    steps = _steps(job)
+    wait_s = {"slow": steps.get("s", 1.0), "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
+    if wait_s:
+        time.sleep(wait_s)
+    return _act(job, steps)
+
+
+async def handle_async(job: Job) -> dict[str, Any]:
+    """The same, for an event loop."""
+    steps = _steps(job)
+    wait_s = {"slow": steps.get("s", 1.0), "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
+    if wait_s:
+        await asyncio.sleep(wait_s)
+    return _act(job, steps)

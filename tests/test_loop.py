@@ -1,0 +1,168 @@
+"""The loop: observe, decide, act; with a fake pool and a clock that the test moves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from actors.status import PoolStatus
+from autoscale.loop import AutoscaleLoop, DecisionRecord, Pace
+from autoscale.signals import Limits
+from tests.eventually import eventually
+from tests.pool_status import QUIET
+
+
+@dataclass(slots=True)
+class FakeWorld:
+    """Depth, pool and decision log in one; workers that are asked for are up at once."""
+
+    depth: int | None = 0
+    pool: PoolStatus = QUIET
+    now: float = 0.0
+    fail: Exception | None = None
+    looks: int = 0
+    resized: list[int] = field(default_factory=list)
+    records: list[DecisionRecord] = field(default_factory=list)
+
+    async def ready(self) -> int | None:
+        self.looks += 1
+        return self.depth
+
+    async def status(self) -> PoolStatus:
+        if self.fail is not None:
+            raise self.fail
+        return replace(self.pool, at=self.now)
+
+    async def resize(self, target: int, reason: str) -> None:
+        self.resized.append(target)
+        self.pool = replace(self.pool, target=target, workers=target)
+
+    async def widen(self, window: int, batch_size: int) -> None:
+        self.pool = replace(self.pool, window=window, batch_size=batch_size)
+
+    async def decide(self, record: DecisionRecord) -> None:
+        self.records.append(record)
+
+    def loop(self, limits: Limits | None = None, pace: Pace | None = None) -> AutoscaleLoop:
+        return AutoscaleLoop(
+            depth=self,
+            pool=self,
+            log=self,
+            limits=limits or Limits(),
+            pace=pace,
+            clock=lambda: self.now,
+            wall=lambda: 1_000.0 + self.now,
+        )
+
+
+async def ticks(world: FakeWorld, loop: AutoscaleLoop, seconds: int) -> None:
+    for _ in range(seconds):
+        await loop.run_once()
+        world.now += 1
+
+
+async def test_a_tick_grows_the_pool_and_says_why() -> None:
+    world = FakeWorld(depth=2_000)
+    decision = await world.loop().run_once()
+    assert world.resized == [4]
+    assert decision.kind == "grow"
+    assert world.records[0].event == "decided"
+    assert world.records[0].reason == decision.reason
+    assert world.records[0].inputs["ready"] == 2_000
+
+
+async def test_the_log_holds_changes_their_coming_into_effect_and_a_slow_heartbeat() -> None:
+    world = FakeWorld(depth=2_000)
+    loop = world.loop()
+    await ticks(world, loop, 100)
+    events = [(record.event, record.wanted) for record in world.records]
+    assert events[:2] == [("decided", 4), ("in_effect", 4)]
+    assert world.records[1].took_s == 1.0
+    assert events[2:] == [("still", 4)]
+    assert [record.at for record in world.records] == [1_000.0, 1_001.0, 1_061.0]
+
+
+async def test_a_change_of_the_kind_of_reason_is_logged_once() -> None:
+    world = FakeWorld()
+    loop = world.loop()
+    await ticks(world, loop, 3)
+    world.pool = replace(world.pool, hold="writer is down")
+    await ticks(world, loop, 5)
+    assert [record.kind for record in world.records if record.event == "decided"] == ["steady", "hold"]
+
+
+async def test_a_missing_depth_leaves_the_pool_alone() -> None:
+    world = FakeWorld(depth=None, pool=replace(QUIET, workers=6, target=6))
+    loop = world.loop()
+    await ticks(world, loop, 100)
+    assert world.resized == []
+
+
+async def test_a_fixed_size_acts_and_auto_gives_it_back() -> None:
+    world = FakeWorld()
+    loop = world.loop(Limits(downscale_delay_s=5))
+    loop.fix(7)
+    await ticks(world, loop, 2)
+    assert world.resized == [7]
+    loop.fix(None)
+    await ticks(world, loop, 60)
+    assert world.resized[-1] == 1
+
+
+async def test_the_window_follows() -> None:
+    world = FakeWorld(depth=5_000, pool=replace(QUIET, window=20, workers=1))
+    loop = world.loop()
+    await loop.run_once()
+    assert world.pool.window == 200
+
+
+async def test_a_failed_tick_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    world = FakeWorld(depth=2_000, fail=ConnectionError("router is away"))
+    loop = world.loop(pace=Pace(busy_s=0.001, idle_s=0.001, first_s=0.001))
+    with caplog.at_level(logging.ERROR):
+        running = asyncio.create_task(loop.run())
+        await eventually(lambda: world.looks >= 3)
+    assert world.resized == []
+    assert "nothing changed" in caplog.text
+    world.fail = None
+    await eventually(lambda: world.resized == [4])
+    loop.stop()
+    await running
+
+
+async def test_wake_looks_at_once() -> None:
+    world = FakeWorld(pool=replace(QUIET, workers=0, target=0))
+    limits = Limits(min_size=0, initial_size=0)
+    loop = world.loop(limits, Pace(busy_s=3_600, idle_s=3_600, first_s=3_600))
+    running = asyncio.create_task(loop.run())
+    await eventually(lambda: world.looks == 1)
+    world.pool = replace(world.pool, held=1)
+    loop.wake()
+    await eventually(lambda: world.resized == [1])
+    loop.stop()
+    await running
+
+
+async def test_stop_works_twice_and_before_the_start() -> None:
+    world = FakeWorld()
+    loop = world.loop()
+    loop.stop()
+    loop.stop()
+    await asyncio.wait_for(loop.run(), timeout=5)
+    assert world.looks == 0
+
+
+async def test_an_idle_pool_is_looked_at_seldom_and_a_busy_one_often() -> None:
+    world = FakeWorld()
+    loop = world.loop()
+    await ticks(world, loop, 3)
+    assert loop.pause_s == 5.0
+    world.depth = 10
+    await loop.run_once()
+    assert loop.pause_s == 1.0
+    world.pool = replace(world.pool, busy=1, in_flight=1, held=1)
+    await loop.run_once()
+    assert loop.pause_s == 0.25

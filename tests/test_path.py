@@ -1,0 +1,175 @@
+"""The whole path on real parts: RabbitMQ, Ray actors, DuckDB."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from actors.job import Job
+from cluster import compose
+from tests.eventually import eventually
+from tests.pool import HANDLE, HANDLE_ASYNC, pool_of, settings_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+COUNTS = "SELECT count(*) AS rows, count(DISTINCT key) AS keys FROM results"
+
+
+def jobs(count: int, **payload: object) -> list[Job]:
+    return [Job(id=f"job-{n}", user_id=f"user-{n}", payload={"n": n, **payload}) for n in range(count)]
+
+
+async def test_every_message_becomes_one_row(amqp_url: str, tmp_path: Path) -> None:
+    async with pool_of(settings_for(amqp_url, tmp_path)) as pool:
+        await pool.publish(jobs(5_000))
+        report = await pool.acked(5_000)
+        assert report["done"] == 5_000
+        assert await pool.empty()
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 5_000, "keys": 5_000}]
+        assert pool.rows("SELECT count(*) AS n FROM results WHERE result->>'key' = key") == [{"n": 5_000}]
+
+
+@pytest.mark.parametrize("handler", [HANDLE, HANDLE_ASYNC])
+async def test_a_killed_worker_loses_nothing(amqp_url: str, tmp_path: Path, handler: str) -> None:
+    async with pool_of(settings_for(amqp_url, tmp_path), handler) as pool:
+        await pool.publish(jobs(400, do="slow", s=0.02))
+        report = await eventually(pool.report, within_s=20)
+        await eventually(lambda: _busy(pool), within_s=20, message="no worker got work")
+        report = await pool.report()
+        victim = report["workers"][0]
+        os.kill(victim["pid"], signal.SIGKILL)
+        report = await pool.acked(400)
+        assert victim["name"] not in [worker["name"] for worker in report["workers"]]
+        assert report["dead"] == 0
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 400, "keys": 400}]
+
+
+async def _busy(pool: object) -> bool:
+    report = await pool.report()  # type: ignore[attr-defined] # a RunningPool
+    return any(worker["batches"] for worker in report["workers"])
+
+
+async def test_a_slow_job_does_not_slow_the_rest(amqp_url: str, tmp_path: Path) -> None:
+    """One job of 30 s among 3,000 fast ones: the fast ones are acked long before it ends."""
+    loaded = settings_for(amqp_url, tmp_path, prefetch_count=200, batch_size=20, drain_deadline_s=0)
+    async with pool_of(loaded) as pool:
+        slow = Job(id="slow", payload={"do": "slow", "s": 30.0})
+        began = time.monotonic()
+        await pool.publish([slow, *jobs(3_000)])
+
+        async def all_but_one() -> bool:
+            report = await pool.report()
+            return report["acked"] == 3_000 and report["unacked"] == 1
+
+        await eventually(all_but_one, within_s=25, message="the slow job held up others")
+        assert time.monotonic() - began < 29
+
+
+async def test_broken_bodies_go_to_the_dead_letters_with_their_reason(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path)
+    async with pool_of(loaded) as pool:
+        connection = await aio_pika.connect(amqp_url)
+        async with connection:
+            channel = await connection.channel()
+            for number, (body, kind) in enumerate(
+                [(b"\xc1\xff", "application/msgpack"), (b"{", "application/json"), (b"[" * 5_000, "application/json")]
+            ):
+                message = aio_pika.Message(body, content_type=kind, message_id=f"bad-{number}", delivery_mode=2)
+                await channel.default_exchange.publish(message, loaded.settings.queue)
+            await pool.publish(jobs(50))
+            report = await pool.acked(53)
+            assert (report["done"], report["dead"]) == (50, 3)
+            dead = await channel.get_queue(compose.topology(loaded.settings).dead_queue)
+            found = {}
+            for _ in range(3):
+                parked = await dead.get(timeout=5)
+                assert parked is not None
+                await parked.ack()
+                found[str(parked.headers["x-rabbitray-key"])] = str(parked.headers["x-rabbitray-reason"])
+            assert set(found) == {"bad-0", "bad-1", "bad-2"}
+            assert all(found.values())
+        await pool.stop()
+        graves = pool.rows("SELECT key, reason, octet_length(body) AS size FROM dead_letters ORDER BY key")
+        assert [(row["key"], row["reason"]) for row in graves] == sorted(found.items())
+        assert graves[2]["size"] == 5_000
+
+
+async def test_failures_are_retried_then_parked(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path, max_retries=2)
+    async with pool_of(loaded) as pool:
+        await pool.publish(
+            [
+                Job(id="twice", payload={"do": "raise", "times": 2}),
+                Job(id="always", payload={"do": "raise"}),
+                Job(id="rejected", payload={"do": "reject", "text": "no such user"}),
+                Job(id="fine", payload={"do": "ok"}),
+            ]
+        )
+        await eventually(lambda: _at_rest(pool, done=2, dead=2), within_s=30)
+        await pool.stop()
+        done = {row["key"]: row["attempts"] for row in pool.rows("SELECT key, attempts FROM results")}
+        assert done == {"twice": 3, "fine": 1}
+        dead = pool.rows("SELECT key, reason, attempts, error FROM dead_letters ORDER BY key")
+        assert [(row["key"], row["reason"], row["attempts"]) for row in dead] == [
+            ("always", "max_retries", 3),
+            ("rejected", "rejected", 1),
+        ]
+        assert dead[1]["error"] == "no such user"
+
+
+async def _at_rest(pool: object, *, done: int, dead: int) -> bool:
+    report = await pool.report()  # type: ignore[attr-defined] # a RunningPool
+    return (report["done"], report["dead"], report["unacked"]) == (done, dead, 0)
+
+
+async def test_only_the_poison_is_parked(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path)
+    async with pool_of(loaded) as pool:
+        innocents = jobs(200)
+        await pool.publish([*innocents[:100], Job(id="poison", payload={"do": "die"}), *innocents[100:]])
+        await eventually(lambda: _at_rest(pool, done=200, dead=1), within_s=60)
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 200, "keys": 200}]
+        assert pool.rows("SELECT max(attempts) AS runs FROM results") == [{"runs": 1}]
+        dead = pool.rows("SELECT key, reason FROM dead_letters")
+        assert dead == [{"key": "poison", "reason": "worker_crashed"}]
+
+
+async def test_the_pool_grows_with_the_backlog_and_shrinks_again(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(
+        amqp_url, tmp_path, min_size=1, initial_size=1, max_size=3,
+        drain_target_s=2, downscale_delay_s=1, look_back_period_s=3, queue_concurrency=8,
+    )  # fmt: skip
+    async with pool_of(loaded, HANDLE_ASYNC) as pool:
+        await pool.publish(jobs(1_500, do="slow", s=0.05))
+
+        async def size(count: int) -> bool:
+            workers = (await pool.report())["workers"]
+            return sum(worker["state"] == "ready" for worker in workers) == count
+
+        await eventually(lambda: size(3), within_s=30, message="the pool did not grow")
+        await pool.acked(1_500)
+        await eventually(lambda: size(1), within_s=30, message="the pool did not shrink")
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 1_500, "keys": 1_500}]
+        decided = pool.rows("SELECT wanted, reason FROM decisions ORDER BY decided_at")
+        assert max(row["wanted"] for row in decided) == 3
+        assert all(row["reason"] for row in decided)
+
+
+async def test_a_second_pool_of_the_same_name_is_refused(amqp_url: str, tmp_path: Path) -> None:
+    from actors.errors import ConfigurationError
+
+    loaded = settings_for(amqp_url, tmp_path)
+    async with pool_of(loaded):
+        with pytest.raises(ConfigurationError, match="runs already"):
+            async with pool_of(loaded):
+                await asyncio.Event().wait()

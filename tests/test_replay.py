@@ -1,0 +1,128 @@
+"""Replay in virtual time: the loads, the simulator, the baselines and how good the policy is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from actors.errors import ConfigurationError
+from autoscale.replay.baselines import baselines
+from autoscale.replay.compare import against_baselines, plot, replay, table
+from autoscale.replay.ideal import Schedule, Scheduled, clairvoyant
+from autoscale.replay.loads import SHAPES, Load, from_csv, of_curve, recorded, turns
+from autoscale.replay.simulate import Plant, Rabbitray, simulate
+from autoscale.signals import Limits
+from bench import policies
+
+
+def _fixed(size: int) -> Scheduled:
+    return Scheduled(schedule=Schedule(sizes=(size,), worker_seconds=0.0))
+
+
+@pytest.mark.parametrize(
+    ("shape", "changes"),
+    [("step", 0), ("ramp", 1), ("spike", 1), ("square", 5), ("sine", 3), ("poisson", 3)],
+)
+def test_each_shape_publishes_its_turning_points(shape: str, changes: int) -> None:
+    load = SHAPES[shape]()
+    assert load.changes == changes
+    assert len(load.arrivals()) == sum(load.counts)
+
+
+def test_turns_ignores_flat_parts() -> None:
+    assert turns([1, 1, 2, 2, 3, 3, 2, 2, 5]) == 2
+
+
+def test_a_load_from_csv() -> None:
+    load = from_csv("second,messages\n0,3\n2,5\n2,1\n")
+    assert load.counts == (3, 0, 6)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a,b\n1,2\n", "second,messages\n", "second,messages\n1,x\n", "second,messages\n-1,3\n"]
+)
+def test_a_load_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        from_csv(text)
+
+
+def test_a_recorded_run_holds_each_rate_until_the_next() -> None:
+    assert recorded([(100, 4), (102, 2), (104, 0)]).counts == (4, 4, 2, 2, 0)
+
+
+def test_the_simulator_agrees_with_arithmetic() -> None:
+    plant = Plant(service_s=0.5, service_spread=0.0, limits=Limits(initial_size=2))
+    run = simulate(Load(name="ten", counts=(10,) + (0,) * 20, changes=1), _fixed(2), plant)
+    assert run.finished == 10
+    assert run.drained_s == pytest.approx(2.55, abs=0.06)
+    assert run.worker_seconds == 42
+
+
+def test_every_message_is_worked_once_and_failures_come_back() -> None:
+    load = of_curve("steady", [10.0] * 60)
+    failing = simulate(load, _fixed(8), Plant(failure_rate=0.3, limits=Limits(initial_size=8)))
+    assert failing.finished == 600
+    assert failing.max_age_s > 2.0
+
+
+def test_a_start_takes_its_time() -> None:
+    load = of_curve("burst", [100.0] + [0.0] * 60)
+    ages = [simulate(load, _fixed(20), Plant(start_s=s)).p95_age_s for s in (1.0, 10.0)]
+    assert ages[1] > ages[0] + 2
+
+
+def test_the_same_replay_gives_the_same_run() -> None:
+    load = SHAPES["poisson"](duration_s=300)
+    first, second = (simulate(load, Rabbitray(limits=Limits()), Plant()) for _ in range(2))
+    assert first == second
+
+
+def test_the_clairvoyant_schedule_keeps_its_target() -> None:
+    plant = Plant()
+    for shape in ("step", "square", "poisson"):
+        load = SHAPES[shape](duration_s=700)
+        schedule = clairvoyant(load, plant, 30.0)
+        assert simulate(load, Scheduled(schedule=schedule), plant).p95_age_s <= 30.0
+
+
+@pytest.mark.parametrize("load", policies.loads(quick=True), ids=lambda load: load.name)
+def test_age_cost_and_calm_are_as_promised(load: Load) -> None:
+    ours, *others = against_baselines(load, Plant()).rows
+    lowest = min(row.p95_age_s for row in others)
+    assert ours.p95_age_s <= max(lowest, ours.target_age_s)
+    assert ours.worker_seconds <= 1.15 * ours.ideal_worker_seconds
+    assert ours.direction_changes <= ours.load_changes
+
+
+def test_all_baselines_stay_within_the_bounds_and_finish() -> None:
+    load, plant = SHAPES["spike"](duration_s=300), Plant()
+    for policy in baselines(plant, 30.0):
+        run = simulate(load, policy, plant)
+        assert run.finished == sum(load.counts)
+        assert run.peak <= 32
+
+
+def test_settings_side_by_side() -> None:
+    load = SHAPES["square"](duration_s=400, cycles=1)
+    found = replay(load, {"calm": Limits(), "quick": Limits(downscale_delay_s=5)}, Plant())
+    calm, quick = found.rows
+    assert [row.policy for row in found.rows] == ["calm", "quick"]
+    assert quick.worker_seconds < calm.worker_seconds
+    assert table(found.rows).count("\n") == 3
+
+
+def test_a_plot_is_a_png_file(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = replay(SHAPES["spike"](duration_s=100), {"default": Limits()}, Plant())
+    plot([found], tmp_path / "out.png")
+    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_bench_rows_have_the_shape_of_the_issue() -> None:
+    row = replay(SHAPES["spike"](duration_s=100), {"default": Limits()}, replace(Plant(), seed=3)).rows[0]
+    asked = {"load", "policy", "p95_age_s", "target_age_s", "worker_seconds"}
+    asked |= {"ideal_worker_seconds", "load_changes", "direction_changes"}
+    assert asked <= row.as_json().keys()
+    assert policies.table([row.as_json()]).count("\n") == 2
