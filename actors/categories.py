@@ -8,10 +8,13 @@ table is `unknown`, which is retried like `transient`.
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Mapping
 from typing import Literal, get_args
 
 from actors.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
 
 Category = Literal["transient", "permanent", "unknown"]
 
@@ -103,7 +106,14 @@ class Categories:
         kind = type(error)
         if kind not in self._known:
             self._known[kind] = self._by_class(kind)
-        return self._known[kind] or self._by_value(error)
+        known = self._known[kind]
+        if known is not None:
+            return known
+        try:
+            return self._by_value(error)
+        except Exception:
+            log.exception("The attributes of a %s cannot be read: its category is unknown", kind.__qualname__)
+            return "unknown"
 
     def _by_class(self, kind: type[BaseException]) -> Category | None:
         """By the class and its bases, nearest first; None where the value decides (OSError, unknown classes)."""
@@ -119,7 +129,7 @@ class Categories:
         return None
 
     def _by_value(self, error: BaseException) -> Category:
-        return self._by_errno(error) or self._by_status(error) or self._by_words(str(error)) or "unknown"
+        return self._by_errno(error) or self._by_status(error) or self._by_words(text_of(error)) or "unknown"
 
     def _by_errno(self, error: BaseException) -> Category | None:
         number = getattr(error, "errno", None)
@@ -143,3 +153,11 @@ class Categories:
 
     def _code(self, code: str) -> Category | None:
         return self._own.get(code) or _CODES.get(code)
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception; one whose own `__str__` raises has none."""
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 # the user's code: what it raises here is told in the text
+        return f"(its text cannot be read: {type(broken).__name__})"

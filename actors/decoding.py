@@ -45,7 +45,7 @@ def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRul
     packed = len(jobs) > 1
     units = []
     for record, job in enumerate(jobs):
-        key = identity(job, parcel, record if packed else 0)
+        key = identity(job, parcel, record if packed else None)
         if key is None and rules.missing_id == "reject":
             raise DecodeError("missing_id", "no key header, no id in the body, no message_id (missing_id = reject)")
         attempt = parcel.attempt if parcel.attempt >= 0 else min(max(job.retry_count, 0), MAX_ATTEMPT)
@@ -65,9 +65,12 @@ def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRul
     return units
 
 
-def identity(job: Job, parcel: Parcel, record: int) -> str | None:
-    """The key of a job: the key header, else the record's own id, else the message id (with its index if packed)."""
-    if parcel.key is not None:
+def identity(job: Job, parcel: Parcel, record: int | None) -> str | None:
+    """The key of a job: the key header, else the record's own id, else the message id (with its index if packed).
+
+    `record`: index among several records; a key header cannot mean all of them. None when the job is alone.
+    """
+    if parcel.key is not None and record is None:
         return parcel.key
     if job.id is not None:
         return job.id

@@ -74,43 +74,45 @@ class Executor:
                     async with asyncio.timeout(self._timeout_s):
                         unit.result = await self._handler.call(unit.job)
                 except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
+                    _unless_closing(error)
                     unit.error = error
                 self._end(run, unit)
 
     def _sync_batch(self, run: BatchRun) -> None:
+        """One call for all; when it raised it says nothing about its items, and each runs again alone."""
         units = self._take_all(run)
+        error = self._call_sync(units) if units else None
+        if error is not None and len(units) == 1:
+            units[0].error = error
+        for unit in units:
+            if error is not None and len(units) > 1:
+                unit.error = self._call_sync([unit])
+            self._end(run, unit)
+
+    def _call_sync(self, units: list[Unit]) -> BaseException | None:
         try:
             self._share_out(units, self._handler.call([unit.job for unit in units]))
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
-            self._singly(units, error)
-        self._end_all(run, units)
-
-    def _singly(self, units: list[Unit], error: BaseException) -> None:
-        """A batch call that raised says nothing about its items: each runs again alone."""
-        if len(units) == 1:
-            units[0].error = error
-            return
-        for unit in units:
-            try:
-                self._share_out([unit], self._handler.call([unit.job]))
-            except BaseException as alone:  # noqa: BLE001 # an outcome, whatever the user's code raises
-                unit.error = alone
+            return error
+        return None
 
     async def _async_batch(self, run: BatchRun) -> None:
+        """As `_sync_batch`."""
         units = self._take_all(run)
-        error = await self._call_async(units)
+        error = await self._call_async(units) if units else None
         if error is not None and len(units) == 1:
             units[0].error = error
-        elif error is not None:
-            for unit in units:
+        for unit in units:
+            if error is not None and len(units) > 1:
                 unit.error = await self._call_async([unit])
-        self._end_all(run, units)
+            self._end(run, unit)
 
     async def _call_async(self, units: list[Unit]) -> BaseException | None:
         try:
             async with asyncio.timeout(self._timeout_s):
                 self._share_out(units, await self._handler.call([unit.job for unit in units]))
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
+            _unless_closing(error)
             return error
         return None
 
@@ -132,10 +134,6 @@ class Executor:
             units.append(unit)
         return units
 
-    def _end_all(self, run: BatchRun, units: list[Unit]) -> None:
-        for unit in units:
-            self._end(run, unit)
-
     def _start(self, unit: Unit) -> None:
         self.busy.enter()
         unit.started_us = time.time_ns() // 1_000
@@ -144,6 +142,13 @@ class Executor:
         unit.finished_us = time.time_ns() // 1_000
         self.busy.leave()
         run.finish(unit)
+
+
+def _unless_closing(error: BaseException) -> None:
+    """Cancelling the worker's own task is no outcome of a job: the batch is abandoned."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
 
 
 class BusyClock:

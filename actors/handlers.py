@@ -71,7 +71,16 @@ def find(path: str) -> Any:  # Any: a function or a class of the user's
         found = getattr(found, part)
     if not callable(found):
         raise HandlerLoadError(f"handler {path!r} is a {type(found).__name__}, not a function or a class")
+    if inspect.isclass(found):
+        _check_class(path, found)
     return found
+
+
+def _check_class(path: str, found: type) -> None:
+    if not any("__call__" in vars(base) for base in found.__mro__):
+        raise HandlerLoadError(f"handler {path!r} is a class without __call__: define __call__(self, job)")
+    if inspect.iscoroutinefunction(getattr(found, "setup", None)):
+        raise HandlerLoadError(f"handler {path!r}: setup must be a plain function, not async")
 
 
 def _import(path: str, module_name: str) -> Any:  # Any: a module
@@ -85,9 +94,10 @@ def _import(path: str, module_name: str) -> Any:  # Any: a module
         raise HandlerLoadError(
             f"handler {path!r}: importing {module_name!r} needs {missing.name!r}, which is not installed"
         ) from missing
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
         raise HandlerLoadError(
-            f"handler {path!r}: importing {module_name!r} failed: {type(error).__name__}: {error}"
+            f"handler {path!r}: importing {module_name!r} failed: {type(error).__name__}: {text}"
         ) from error
 
 

@@ -173,6 +173,7 @@ class Intake:
     async def _connect_first(self) -> None:
         """One connection within `connect_timeout_s`, or BrokerUnreachableError."""
         config, start = self._config, time.monotonic()
+        where = address(config.url)
         delay = RECONNECT_FIRST_S
         while True:
             try:
@@ -180,11 +181,11 @@ class Intake:
                 return
             except CONNECTION_ERRORS as error:
                 if refused := refusal(error):
-                    raise BrokerUnreachableError(f"RabbitMQ at {config.url}: {refused}") from None
+                    raise BrokerUnreachableError(f"RabbitMQ at {where}: {refused}") from None
                 tried = time.monotonic() - start
                 if tried + delay > config.connect_timeout_s:
                     raise BrokerUnreachableError(
-                        f"RabbitMQ at {config.url} cannot be reached (tried for {tried:.0f} s): "
+                        f"RabbitMQ at {where} cannot be reached (tried for {tried:.0f} s): "
                         f"{redact(str(error)) or type(error).__name__}; check RABBITMQ_URL and that the broker runs"
                     ) from None
             await asyncio.sleep(delay)
@@ -350,6 +351,11 @@ class Intake:
         if connection is not None:
             with contextlib.suppress(*CONNECTION_ERRORS):
                 await asyncio.wait_for(connection.close(), 5.0)
+
+
+def address(url: Secret) -> str:
+    """host:port/vhost of a broker URL, without user and password."""
+    return url.reveal().rpartition("@")[2].rpartition("://")[2]
 
 
 def refusal(error: BaseException) -> str | None:

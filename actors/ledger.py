@@ -29,6 +29,7 @@ class AckLedger:
         self._low = 1  # lowest tag that is still open
         self._finished: set[int] = set()  # finished, not acked
         self._settled: set[int] = set()  # acked singly or nacked, beyond `_low`
+        self._passed = 0  # highest finished tag below `_low` that no frame has acked yet, or 0
         self._waiting: deque[tuple[float, tuple[int, ...]]] = deque()
 
     @property
@@ -46,22 +47,26 @@ class AckLedger:
         self._last = tag
 
     def finish(self, tags: Iterable[int], now: float) -> None:
-        """The outcome of these tags is safe; each is given once."""
-        finished = tuple(tags)
-        self._finished.update(finished)
-        self._waiting.append((now, finished))
+        """The outcome of these tags is safe; a tag that is not open any more is left out."""
+        finished = tuple(tag for tag in tags if self._is_open(tag))
+        if finished:
+            self._finished.update(finished)
+            self._waiting.append((now, finished))
 
-    def give_back(self, tags: Iterable[int]) -> None:
-        """These tags were nacked or rejected: they will never be acked."""
-        self._settled.update(tags)
+    def give_back(self, tags: Iterable[int]) -> list[int]:
+        """Returns the tags to nack: those that are still open. They will never be acked."""
+        back = [tag for tag in dict.fromkeys(tags) if self._is_open(tag)]
+        self._settled.update(back)
         self._advance()
+        return back
 
     def due(self, now: float) -> list[Ack]:
         """The frames to send now; what is returned counts as acked."""
         frames: list[Ack] = []
-        highest = self._advance()
-        if highest:
-            frames.append(Ack(tag=highest, multiple=True))
+        self._advance()
+        if self._passed:
+            frames.append(Ack(tag=self._passed, multiple=True))
+            self._passed = 0
         while self._waiting and self._waiting[0][0] <= now - self._single_after_s:
             frames += self._singles(self._waiting.popleft()[1])
         return frames
@@ -78,16 +83,17 @@ class AckLedger:
         self._settled.update(single)
         return [Ack(tag=tag, multiple=False) for tag in single]
 
-    def _advance(self) -> int:
-        """Moves the low mark over settled and finished tags; the highest finished tag passed, or 0."""
-        highest = 0
+    def _is_open(self, tag: int) -> bool:
+        return self._low <= tag <= self._last and tag not in self._finished and tag not in self._settled
+
+    def _advance(self) -> None:
+        """Moves the low mark over settled and finished tags and notes the highest finished one it passed."""
         while self._low <= self._last:
             if self._low in self._finished:
                 self._finished.discard(self._low)
-                highest = self._low
+                self._passed = self._low
             elif self._low in self._settled:
                 self._settled.discard(self._low)
             else:
                 break
             self._low += 1
-        return highest

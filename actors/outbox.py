@@ -16,6 +16,7 @@ from actors.topology import Topology
 from actors.verdict import Failure, Rung
 
 HEADER_TEXT_MOST = 1_000
+_ROUTING = ("CC", "BCC")  # RabbitMQ would route the copy to the queues that the producer named here, too
 Headers = dict[str, Any]  # Any: AMQP header values
 
 
@@ -78,5 +79,5 @@ def copy_of(delivery: Delivery, failure: Failure, own: Headers, exchange: str, r
 
 def clean_headers(table: Headers) -> Headers:
     """The headers without RabbitMQ's death records and without our own from an earlier round."""
-    ours = (h.ERROR, h.ERROR_CLASS, h.CATEGORY, h.REASON, h.DUE, h.ATTEMPT)
+    ours = (h.ERROR, h.ERROR_CLASS, h.CATEGORY, h.REASON, h.DUE, h.ATTEMPT, *_ROUTING)
     return {name: value for name, value in table.items() if not name.startswith(h.DEATH_PREFIXES) and name not in ours}

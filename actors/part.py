@@ -23,6 +23,7 @@ class Part(msgspec.Struct, kw_only=True, array_like=True):
     executing: list[int] = []  # messages with a job in the handler now
     open: int = 0  # jobs of this batch still to come in a later part
     jobs: int = 0  # jobs that got their outcome in this part
+    span: str | None = None  # traceparent of the batch's process span, when it is traced
     busy_s: float = 0.0  # seconds in which this worker had a job in the handler, since its last part
 
 

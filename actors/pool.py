@@ -120,8 +120,10 @@ class Pool(Generic[P]):
         self._numbers = itertools.count(config.first_number)
         self._members: dict[str, Member[P]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failures = 0  # starts that failed in a row
+        self._failures = 0  # starts that failed in a row; workers that were asked for together count once
+        self._failed_at = 0.0
         self._not_before = 0.0
+        self._refill: asyncio.TimerHandle | None = None
         self._stopped = False
         self.target = 0
         self.start_s: float | None = None  # measured start time, smoothed
@@ -182,6 +184,8 @@ class Pool(Generic[P]):
 
     def remove(self, member: Member[P], *, why: str) -> None:
         """Kills a worker and replaces it."""
+        if member.accused is None:
+            member.accused = frozenset()  # we kill it: what its other batches meet now is our doing
         if self._members.pop(member.name, None) is not None:
             log.warning("Worker %s ended (%s) and is replaced", member.name, why)
             self.replaced += 1
@@ -193,13 +197,18 @@ class Pool(Generic[P]):
         self._stopped = True
         self.target = 0
         members, self._members = self.members, {}
-        for task in self._tasks:
+        if self._refill is not None:
+            self._refill.cancel()
+        ending = list(self._tasks)
+        for task in ending:
             task.cancel()
-        stopping = [_stop(member, within_s) for member in members if member.state != "starting"]
         for member in members:
+            member.accused = frozenset()
             if member.state == "starting":
                 member.handle.kill()
+        stopping = [_stop(member, within_s) for member in members if member.state != "starting"]
         await asyncio.gather(*stopping)
+        await asyncio.gather(*ending, return_exceptions=True)
 
     def _account(self, member: Member[P], batch: Batch, part: Part) -> None:
         member.jobs += part.jobs
@@ -220,9 +229,15 @@ class Pool(Generic[P]):
             raise WorkerLostError(loss.reason, str(loss), guilty=guilty) from loss
         except TimeoutError:
             raise self._hung(member, batch) from None
+        except Exception as error:
+            log.exception("Worker %s gave no usable answer on batch %s", member.name, batch.id)
+            guilty = member.accuses(batch)
+            self.remove(member, why="unusable answer")
+            raise WorkerLostError("worker_error", f"{type(error).__name__}: {error}", guilty=guilty) from error
 
     def _check_progress(self, member: Member[P], batch: Batch, progress: float) -> None:
-        if time.monotonic() - progress > self._config.handler_timeout_s:
+        limit_s = self._config.handler_timeout_s
+        if time.monotonic() - progress > limit_s + min(REPLY_GRACE_S, limit_s / 4):  # async jobs are cancelled first
             raise self._hung(member, batch)
 
     def _hung(self, member: Member[P], batch: Batch) -> WorkerLostError:
@@ -233,30 +248,46 @@ class Pool(Generic[P]):
 
     def _fill(self) -> None:
         missing = self.target - sum(member.state != "retiring" for member in self._members.values())
-        if self._stopped or missing <= 0:
-            return
+        if self._stopped or missing <= 0 or (self._failures and self.count("starting")):
+            return  # after a failure one start at a time
         if self.start_again_in_s:
-            asyncio.get_running_loop().call_later(self.start_again_in_s + 0.01, self._fill)
+            if self._refill is None:
+                self._refill = asyncio.get_running_loop().call_later(self.start_again_in_s + 0.01, self._fill_later)
             return
         for _ in range(1 if self._failures else missing):
-            name = f"{self._config.name}-{next(self._numbers):04d}"
-            member = Member(name=name, handle=self._factory.spawn(name), asked_at=time.monotonic())
-            self._members[name] = member
-            self._spawn(self._start(member))
+            if not self.start_again_in_s:  # a start that fails at once ends this round
+                self._add(f"{self._config.name}-{next(self._numbers):04d}")
+
+    def _fill_later(self) -> None:
+        self._refill = None
+        self._fill()
+
+    def _add(self, name: str) -> None:
+        """Asks for one worker."""
+        try:
+            handle = self._factory.spawn(name)
+        except Exception as error:
+            log.exception("Worker %s could not be asked for", name)
+            self._back_off(name, time.monotonic(), error)
+            return
+        member = Member(name=name, handle=handle, asked_at=time.monotonic())
+        self._members[name] = member
+        self._spawn(self._start(member))
 
     async def _start(self, member: Member[P]) -> None:
         try:
             async with asyncio.timeout(self._config.start_timeout_s):
                 member.info = await member.handle.ready()
-        except (WorkerLostError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 # whatever it is, this worker does not start; logged below
             self._start_failed(member, error)
             return
+        if member.name not in self._members:
+            return  # withdrawn meanwhile
         took = time.monotonic() - member.asked_at
         self.start_s = took if self.start_s is None else 0.7 * self.start_s + 0.3 * took
         self._failures, self._not_before, self.start_error = 0, 0.0, None
-        if member.state == "starting":
-            member.state = "ready"
-            log.info("Worker %s is ready after %.1f s (pid %d)", member.name, took, member.info.pid)
+        member.state = "ready"
+        log.info("Worker %s is ready after %.1f s (pid %d)", member.name, took, member.info.pid)
         self._fill()
         self._on_change()
 
@@ -264,11 +295,16 @@ class Pool(Generic[P]):
         if self._members.pop(member.name, None) is None:
             return  # withdrawn meanwhile
         member.handle.kill()
-        self._failures += 1
+        self._back_off(member.name, member.asked_at, error)
+
+    def _back_off(self, name: str, asked_at: float, error: Exception) -> None:
+        if asked_at >= self._failed_at:
+            self._failures += 1
+            self._failed_at = time.monotonic()
         delay = min(START_BACKOFF_FIRST_S * 2 ** (self._failures - 1), START_BACKOFF_MOST_S)
         self._not_before = time.monotonic() + delay
         self.start_error = str(error) or f"not ready within {self._config.start_timeout_s:g} s"
-        log.error("Worker %s could not start: %s; next try in %.1f s", member.name, self.start_error, delay)
+        log.error("Worker %s could not start: %s; next try in %.1f s", name, self.start_error, delay)
         self._fill()
 
     def _retire(self, member: Member[P]) -> None:
@@ -303,3 +339,6 @@ async def _stop(member: Member[P], within_s: float) -> None:
             await member.handle.stop()
     except (WorkerLostError, TimeoutError):
         member.handle.kill()
+    except BaseException:  # an error of another kind, or the pool ends and cannot wait
+        member.handle.kill()
+        raise

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from actors.batch import Batch
 from actors.delivery import Delivery
+from actors.patience import patiently
 from actors.pool import Member, Pool, WorkerLostError
 from actors.settling import whole
 from actors.verdict import Failure
@@ -60,36 +61,38 @@ class Quarantine(Generic[P]):
             self._pool.resize(1)
 
     def next(self) -> Iterator[tuple[Pool[P], Member[P], Batch]]:
-        """The group that can run now on the quarantine's worker."""
-        while self._groups and (member := self._pool.pick()) is not None:
+        """The group that can run now on the quarantine's worker: one at a time, or a neighbour would be accused."""
+        if self._groups and not self._running and (member := self._pool.pick()) is not None:
             batch = Batch(self._groups.popleft())
             self._running.add(batch.id)
             yield self._pool, member, batch
 
     async def count(self, batch: Batch) -> None:
         """Before a lone run: its crash is counted first, so that one that takes the router along counts too."""
-        if len(batch.deliveries) == 1 and len(self._counts) < KNOWN_MOST:
+        if len(batch.deliveries) == 1:
             name = identity(batch.deliveries[0])
-            self._counts[name] = self._counts.get(name, 0) + 1
-            await self._note(name, self._counts[name])
+            if name not in self._counts and len(self._counts) >= KNOWN_MOST:
+                await self._keep(next(iter(self._counts)), 0)
+            await self._keep(name, self._counts.get(name, 0) + 1)
 
     async def acquit(self, batch: Batch) -> None:
         """The batch ended without a crash: whatever was counted against its message is forgotten."""
         if batch.id in self._running:
             self._running.discard(batch.id)
-            await self._forget(batch)
             self._rest()
+            await self._forget(batch)
 
     async def accuse(self, batch: Batch, left: list[Delivery], loss: WorkerLostError) -> Failure | None:
         """A worker died with `left`: isolate further. Returns the failure to park a lone killer with.
 
-        An innocent loss (node gone, killed by us) of a suspect batch only runs it again.
+        An innocent loss (node gone, killed by us) of a suspect batch only runs it again, and does not count.
         """
         alone_before = batch.id in self._running and len(batch.deliveries) == 1
         self._running.discard(batch.id)
         if not loss.guilty:
-            await self._forget(batch)
             self.add(left)
+            if alone_before:
+                await self._uncount(batch)
         elif len(left) > 1:
             self.add(left[: len(left) // 2])
             self.add(left[len(left) // 2 :])
@@ -99,8 +102,8 @@ class Quarantine(Generic[P]):
                 identity(left[0]),
                 self._max_crashes,
             )
-            await self._forget(batch)
             self._rest()
+            await self._forget(batch)
             return whole(left[0], loss.reason, str(loss), "WorkerLost")
         else:
             self.add(left)
@@ -115,13 +118,35 @@ class Quarantine(Generic[P]):
         """Takes out all that waits, to be given back."""
         waiting = [delivery for group in self._groups for delivery in group]
         self._groups.clear()
+        self._rest()
         return waiting
 
+    def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Takes the groups out that hold a delivery which the predicate names, to be given back."""
+        late = [group for group in self._groups if any(unwanted(delivery) for delivery in group)]
+        self._groups = deque(group for group in self._groups if group not in late)
+        self._rest()
+        return [delivery for group in late for delivery in group]
+
     async def _forget(self, batch: Batch) -> None:
-        if len(batch.deliveries) == 1:
-            name = identity(batch.deliveries[0])
-            if self._counts.pop(name, 0):
-                await self._note(name, 0)
+        if len(batch.deliveries) == 1 and identity(batch.deliveries[0]) in self._counts:
+            await self._keep(identity(batch.deliveries[0]), 0)
+
+    async def _uncount(self, batch: Batch) -> None:
+        """Takes the last crash back that `count` counted."""
+        name = identity(batch.deliveries[0])
+        await self._keep(name, max(0, self._counts.get(name, 0) - 1))
+
+    async def _keep(self, name: str, count: int) -> None:
+        """Sets one count, here at once and in the store as soon as it can."""
+        if count:
+            self._counts[name] = count
+        else:
+            self._counts.pop(name, None)
+        try:
+            await patiently(lambda: self._note(name, count))
+        except Exception:
+            log.exception("The count of lone crashes of %s could not be stored; it holds for this run only", name)
 
     def _rest(self) -> None:
         if not self._groups and not self._running:

@@ -118,4 +118,5 @@ def _traceparent(value: object) -> str | None:
 
 
 def _stamp(value: object) -> int:
-    return int(value.timestamp() * 1000) if isinstance(value, datetime) else 0
+    aware = isinstance(value, datetime) and value.tzinfo is not None
+    return _number(int(value.timestamp() * 1000), 0, FAR_FUTURE_MS) if aware else 0

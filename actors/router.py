@@ -15,20 +15,20 @@ from typing import Generic, Protocol, TypeVar
 
 from actors.batch import Batch, Buffer
 from actors.delivery import Delivery
-from actors.errors import FencedError, PayloadLostError, StoreUnavailableError
+from actors.errors import FencedError, PayloadLostError
 from actors.part import Part
+from actors.patience import patiently
 from actors.pool import Member, Pool, WorkerLostError
 from actors.quarantine import Quarantine
 from actors.settling import Settler, refusal
 from actors.store.answers import Answer
+from actors.verdict import Failure
 
 log = logging.getLogger(__name__)
 
 P = TypeVar("P")
 P_contra = TypeVar("P_contra", contravariant=True)
 T = TypeVar("T")
-STORE_RETRY_FIRST_S = 0.2
-STORE_RETRY_MOST_S = 5.0
 
 
 class Source(Protocol):
@@ -46,7 +46,7 @@ class Recorder(Protocol[P_contra]):
     Raises StoreUnavailableError (try again), PayloadLostError (the rows are gone) or FencedError (stop for good).
     """
 
-    async def write(self, payload: P_contra, failed_keys: tuple[str, ...]) -> Answer: ...
+    async def write(self, payload: P_contra, failed_keys: tuple[str, ...], span: str | None) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,20 +127,21 @@ class Router(Generic[P]):
         self._closing = True
         await self._source.pause()
         self._give_back_waiting()
-        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
-        if not tasks:
-            return True
-        _, unfinished = await asyncio.wait(tasks, timeout=within_s)
-        while not unfinished and self._tasks:  # parts that the last batches left behind
-            _, unfinished = await asyncio.wait(list(self._tasks), timeout=within_s)
+        deadline = time.monotonic() + within_s
+        while self._tasks and (left_s := deadline - time.monotonic()) > 0:  # finished batches leave parts behind
+            await asyncio.wait(list(self._tasks), timeout=left_s)
+        unfinished = list(self._tasks)
         for task in unfinished:
             task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        self._give_back_waiting()
         return not unfinished
 
     def house_keep(self) -> None:
         """Once a second: gives back what waits longer than `max_hold_s`, since no worker comes for it."""
         late = time.monotonic() - self._config.max_hold_s
         self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
+        self._source.give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
         self.wake()
 
     def spawn(self, step: Coroutine[object, object, None]) -> None:
@@ -175,8 +176,10 @@ class Router(Generic[P]):
             self.returned += 1
         mean = self.mean_message_bytes
         self.mean_message_bytes = delivery.size if mean is None else mean + 0.01 * (delivery.size - mean)
-        if delivery.refused is not None:
-            self.spawn(self._settler.park(delivery, refusal(delivery)))
+        if self._closing:
+            self.buffer.put(delivery)  # it crossed the cancelling of the consumer; given back with the rest
+        elif delivery.refused is not None:
+            self.spawn(self._park(delivery, refusal(delivery)))
         elif delivery.due_ms > time.time() * 1000:
             self.spawn(self._settler.postpone(delivery))
         elif self._quarantine.knows(delivery):
@@ -254,17 +257,29 @@ class Router(Generic[P]):
         async with batch.in_order:
             try:
                 answer = await self._record(part, payload)
+                if self.fenced.is_set():
+                    return
                 await self._settler.settle(batch, part, answer)
             except PayloadLostError as loss:
                 log.warning("Rows of batch %s are lost (%s): its messages run again", batch.id, loss)
-                batch.spoiled.update(part.row_positions)
-                self._settler.close(batch, part)
+                self._spoil(batch, part)
             except FencedError as error:
                 await self._fence(error)
             except Exception:
                 log.exception("Batch %s could not be settled; its messages are given back", batch.id)
-                batch.spoiled.update(part.finished)
-                self._settler.close(batch, part)
+                self._spoil(batch, part)
+
+    def _spoil(self, batch: Batch, part: Part) -> None:
+        """No outcome of this part is safe: none of its messages may be acked, by a later part either."""
+        batch.spoiled.update(part.row_positions, part.finished)
+        batch.spoiled.update(failure.position for failure in part.failures)
+        self._settler.close(batch, part)
+
+    async def _park(self, delivery: Delivery, failure: Failure) -> None:
+        try:
+            await self._settler.park(delivery, failure)
+        except FencedError as error:
+            await self._fence(error)
 
     async def _recover(self, batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the innocent go out again as they were."""
@@ -273,7 +288,7 @@ class Router(Generic[P]):
         if not loss.guilty and not self._quarantine.holds(batch):
             self._requeue(left)
         elif (failure := await self._quarantine.accuse(batch, left, loss)) is not None:
-            await self._settler.park(left[0], failure)
+            await self._park(left[0], failure)
         self.wake()
 
     def _requeue(self, deliveries: list[Delivery]) -> None:
@@ -285,18 +300,10 @@ class Router(Generic[P]):
         keys = tuple(failure.key for failure in part.failures if failure.key is not None)
         if not part.rows and not keys:
             return Answer()
-        return await self._stored(lambda: self._recorder.write(payload, keys))
+        return await self._stored(lambda: self._recorder.write(payload, keys, part.span))
 
     async def _stored(self, call: Callable[[], Awaitable[T]]) -> T:
         """Asks the store, however long it is unavailable; nothing new is consumed meanwhile."""
-        delay = STORE_RETRY_FIRST_S
-        while True:
-            try:
-                answer = await call()
-            except StoreUnavailableError as error:
-                await self.hold("store", str(error))
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, STORE_RETRY_MOST_S)
-            else:
-                await self.release("store")
-                return answer
+        answer = await patiently(call, unavailable=lambda error: self.hold("store", str(error)))
+        await self.release("store")
+        return answer

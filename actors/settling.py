@@ -16,11 +16,13 @@ import pyarrow as pa
 
 from actors.batch import Batch
 from actors.delivery import Delivery
-from actors.errors import PublishFailedError
+from actors.errors import FencedError, PublishFailedError
 from actors.graves import dead_letter_rows
 from actors.latency import Latency
 from actors.part import Part
+from actors.patience import patiently
 from actors.store.answers import Answer
+from actors.tracing import Tracing
 from actors.verdict import Failure, Limits, Park, Rung, Settlement, settlement, wait_until
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,7 @@ class Acks(Protocol):
 
 
 class Outbox(Protocol):
-    """Publishes a copy; returns once the broker has confirmed it, else raises PublishFailedError."""
+    """Publishes a copy; returns once the broker has confirmed it, else raises, PublishFailedError as a rule."""
 
     async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None: ...
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None: ...
@@ -67,12 +69,14 @@ class Settler:
         acks: Acks,
         outbox: Outbox,
         bury: Callable[[pa.Table], Awaitable[None]],
+        tracing: Tracing | None = None,
     ) -> None:
         self._limits = limits
         self._queue = queue
         self._acks = acks
         self._outbox = outbox
         self._bury = bury
+        self._tracing = tracing or Tracing(queue=queue)
         self._give_back_s = GIVE_BACK_FIRST_S
         self.tally = Tally()
 
@@ -88,7 +92,7 @@ class Settler:
 
     def close(self, batch: Batch, part: Part) -> None:
         """Acks the finished messages of a part; the spoiled ones are given back after a pause."""
-        self._ack(batch.at(position for position in part.finished if position not in batch.spoiled))
+        self._ack(batch.at(position for position in part.finished if position not in batch.spoiled), part.span)
         spoiled = batch.at(position for position in part.finished if position in batch.spoiled)
         if spoiled:
             self._give_back_later(spoiled)
@@ -102,6 +106,9 @@ class Settler:
         """A message before its due time goes into a rung again, at no charge."""
         now_ms = time.time_ns() // 1_000_000
         attempt = max(delivery.parcel.attempt, 0)
+        if not self._limits.rungs_ms:
+            self._give_back_later([delivery])
+            return
         rung = wait_until(delivery.due_ms, self._limits.rungs_ms, now_ms, attempt)
         try:
             await self._outbox.retry(delivery, _not_due(delivery), rung)
@@ -122,18 +129,29 @@ class Settler:
         spoiled: set[int] = set()
         dead: list[tuple[Delivery, Failure, str]] = []
         for failure, move, result in zip(failures, moves, results, strict=True):
-            if isinstance(result, PublishFailedError):
+            if isinstance(result, Exception):
                 spoiled.add(failure.position)
                 log.error("Copy for retry or dead letters not confirmed, message stays: %s", result)
             elif isinstance(result, BaseException):
                 raise result
             elif isinstance(move, Park):
                 dead.append((batch.deliveries[failure.position], failure, move.reason))
+            else:
+                self.tally.retried += 1
         self.tally.dead += len(dead)
-        self.tally.retried += len(failures) - len(dead) - len(spoiled)
         if dead:
-            await self._bury(dead_letter_rows(dead, self._queue))
+            await self._record_dead(dead)
         return spoiled
+
+    async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]]) -> None:
+        """Appends to `dead_letters`. The copies are confirmed: giving the messages back now would double them."""
+        try:
+            rows = dead_letter_rows(dead, self._queue)
+            await patiently(lambda: self._bury(rows))
+        except FencedError:
+            raise
+        except Exception:
+            log.exception("%d dead letters are in their queue but not in the table dead_letters", len(dead))
 
     async def _move(self, delivery: Delivery, failure: Failure, move: Settlement) -> None:
         match move:
@@ -142,10 +160,11 @@ class Settler:
             case Park(reason=reason):
                 await self._outbox.park(delivery, failure, reason)
 
-    def _ack(self, deliveries: list[Delivery]) -> None:
+    def _ack(self, deliveries: list[Delivery], span: str | None = None) -> None:
         if not deliveries:
             return
-        self._acks.finish(deliveries)
+        with self._tracing.settle_span("ack", len(deliveries), batches=(span,)):
+            self._acks.finish(deliveries)
         self._give_back_s = GIVE_BACK_FIRST_S
         self.tally.acked += len(deliveries)
         now_ms = time.time() * 1000

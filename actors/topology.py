@@ -69,6 +69,11 @@ class Topology:
         """Arguments of the dead-letter queue."""
         return {"x-queue-type": self.queue_type}
 
+    def queues(self) -> dict[str, Arguments]:
+        """Every queue with the arguments that we would create it with: main, dead letters, rungs."""
+        rungs = {self.rung(delay): self.rung_arguments(delay) for delay in self.rung_delays_ms}
+        return {self.queue: self.main_arguments(), self.dead_queue: self.dead_arguments(), **rungs}
+
     def _durable_kind(self) -> Arguments:
         if self.queue_type != "quorum":
             return {"x-queue-type": self.queue_type}
@@ -97,6 +102,13 @@ class TopologyBuilder:
         for delay in plan.rung_delays_ms:
             await self._queue(plan.rung(delay), plan.rung_arguments(delay), warnings)
             await self._bind(plan.rung(delay), plan.exchange, plan.rung(delay))
+        return warnings
+
+    async def compare(self, name: str) -> list[str]:
+        """Warnings about one existing queue of the topology, which stays as it is. Raises TopologyError."""
+        warnings: list[str] = []
+        arguments = self._topology.queues()[name]
+        check(name, await self._differences(name, arguments), arguments, self._topology, warnings)
         return warnings
 
     async def _exchange(self, name: str) -> None:

@@ -6,16 +6,18 @@ dead letter). Crashes, node loss and drains never come here: they use up no atte
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 
-from actors.categories import Categories, Category
+from actors.categories import Categories, Category, text_of
 from actors.errors import Reject, Retry
 
 ERROR_TEXT_MOST = 2_000
 LADDER_BASE_MS = 2_000
+AFTER_MOST_S = 30 * 86_400.0  # longest wait that a handler may ask for
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -111,7 +113,8 @@ def judge(error: BaseException, categories: Categories) -> Judgement:
     """The verdict on one exception: what the handler asked for, else what the category of the error says."""
     match error:
         case Retry():
-            return Judgement(verdict="retry", reason="retry_requested", category="transient", after_s=error.after_s)
+            after_s = seconds(error.after_s)
+            return Judgement(verdict="retry", reason="retry_requested", category="transient", after_s=after_s)
         case Reject():
             return Judgement(verdict="dead", reason="rejected", category="permanent")
     category = categories.of(error)
@@ -120,8 +123,16 @@ def judge(error: BaseException, categories: Categories) -> Judgement:
     return Judgement(verdict="retry", reason="exception", category=category)
 
 
+def seconds(asked: object) -> float | None:
+    """A wait as a handler gave it, within 0 and 30 days; None (the ladder decides) for what is no number."""
+    if isinstance(asked, bool) or not isinstance(asked, int | float) or math.isnan(asked):
+        return None
+    return float(min(max(asked, 0), AFTER_MOST_S))
+
+
 def describe(error: BaseException) -> tuple[str, str]:
-    """(class name, text) of an exception, bounded in length."""
+    """(class name, text) of an exception, bounded in length, encodable as UTF-8 whatever the user's text holds."""
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return name, (str(error) or name)[:ERROR_TEXT_MOST]
+    text = text_of(error) or name
+    return name, text[:ERROR_TEXT_MOST].encode("utf-8", "replace").decode()

@@ -103,12 +103,12 @@ class Worker:
     def _part(self, run: BatchRun) -> tuple[Part, pa.Table]:
         """What is finished since the last part; after the first part, nothing waits here that was not started."""
         began = time.perf_counter()
+        run.partial = True  # before taking: what finishes from now on tells it
         returned = run.take_unstarted() if run.open > len(run.finished) else []
         units = run.take_finished()
         done, failures = self._judge(run, units)
         unreadable, run.unreadable = run.unreadable, []
         finished = run.settle_positions(units) + [failure.position for failure in unreadable]
-        run.partial = True
         if not run.open:
             self._runs.pop(run.batch_id, None)
         rows = table.results(done, self._config.queue, self._config.name, run.batch_id)
@@ -123,6 +123,7 @@ class Worker:
             executing=sorted({unit.position for unit in run.now_executing()}),
             open=run.open,
             jobs=len(units) + len(unreadable),
+            span=run.span.traceparent,
             busy_s=self._executor.busy.take(),
         )
         return part, rows

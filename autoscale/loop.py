@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from time import monotonic, time
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 TICK_TIMEOUT_S: Final = 20.0
 """One look and its consequences take no longer, or the tick has failed."""
+
+RECENT_RECORDS: Final = 10
 
 
 class Depth(Protocol):
@@ -77,12 +80,16 @@ class DecisionRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Seconds between looks: while something happens, while idle, until the first speed; and of the heartbeat."""
+    """Seconds between looks: while something happens, while idle, until the first speed; between records.
+
+    `least_s` keeps many wakes in a row from becoming many looks.
+    """
 
     busy_s: float = 1.0
     idle_s: float = 5.0
     first_s: float = 0.25
     heartbeat_s: float = 60.0
+    least_s: float = 0.05
 
 
 class AutoscaleLoop:
@@ -107,13 +114,15 @@ class AutoscaleLoop:
         self._depth = depth
         self._pool = pool
         self._log = log
-        self._limits = limits
         self._window_limits = window_limits or WindowLimits()
         self._pace = pace or Pace()
+        gap_s = max(limits.longest_gap_s, 2.5 * self._pace.idle_s)
+        self._limits = replace(limits, longest_gap_s=gap_s)
         self._clock = clock
         self._wall = wall
         self._memory = Memory()
         self._journal = Journal(heartbeat_s=self._pace.heartbeat_s)
+        self._recent: deque[DecisionRecord] = deque(maxlen=RECENT_RECORDS)
         self._next_s = self._pace.busy_s
         self._stopped = asyncio.Event()
         self._woken = asyncio.Event()
@@ -122,6 +131,11 @@ class AutoscaleLoop:
     def limits(self) -> Limits:
         """The limits in force."""
         return self._limits
+
+    @property
+    def recent(self) -> tuple[DecisionRecord, ...]:
+        """The last few records, newest last: what `status` shows as the last reasons."""
+        return tuple(self._recent)
 
     @property
     def pause_s(self) -> float:
@@ -178,6 +192,7 @@ class AutoscaleLoop:
         if widened.changed:
             memory = replace(memory, window_changed_at=seen.now)
         for record in self._journal.records(seen, decision, widened, self._wall()):
+            self._recent.append(record)
             await self._log.decide(record)
         return memory
 
@@ -189,11 +204,17 @@ class AutoscaleLoop:
         return self._pace.busy_s if moving or entered or seen.backlog else self._pace.idle_s
 
     async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(self._next_s):
-                await self._woken.wait()
-        except TimeoutError:
-            return
+        """Until the next look is due or somebody wakes the loop, and a moment in any case."""
+        await _set_within(self._woken, self._next_s)
+        await _set_within(self._stopped, self._pace.least_s)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
 
 
 class Journal:

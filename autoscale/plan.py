@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Final
 
@@ -56,6 +56,10 @@ class Plan:
     elastic_mean: float
     elastic_peak: int
     elastic_p95_age_s: float
+
+    def as_json(self) -> dict[str, object]:
+        """The advice as plain values."""
+        return {**asdict(self), "meets_target": self.meets_target}
 
     @property
     def meets_target(self) -> bool:

@@ -27,9 +27,6 @@ Z: Final = 3.0
 MEDIAN: Final = 1.25
 """The standard error of a median is this much wider than that of a mean."""
 
-GAP_S: Final = 12.0
-"""Silence after which nothing is known about the time in between."""
-
 
 def remember(seen: Snapshot, memory: Memory, limits: Limits) -> Memory:
     """The memory with this look added; a new epoch, falling counters or a long silence start afresh."""
@@ -43,14 +40,14 @@ def remember(seen: Snapshot, memory: Memory, limits: Limits) -> Memory:
         saturated=seen.saturated,
     )
     last = memory.samples[-1] if memory.samples else None
-    if last is None or memory.epoch != pool.epoch or _broken(last, now):
+    if last is None or memory.epoch != pool.epoch or _broken(last, now, limits):
         return replace(memory, samples=(now,), epoch=pool.epoch, since=seen.now, peaks=(), high_since=None)
     return replace(memory, samples=_trimmed((*memory.samples, now), limits.look_back_period_s))
 
 
-def _broken(last: Sample, now: Sample) -> bool:
+def _broken(last: Sample, now: Sample, limits: Limits) -> bool:
     backwards = now.done < last.done or now.busy_s < last.busy_s or now.at < last.at
-    return backwards or now.at - last.at > GAP_S
+    return backwards or now.at - last.at > limits.longest_gap_s
 
 
 def _trimmed(samples: tuple[Sample, ...], look_back_s: float) -> tuple[Sample, ...]:

@@ -18,6 +18,7 @@ class Limits:
     `upscaling_factor`: a step adds at most this share of the target (or `upscale_step`, if that is more).
     `downscaling_factor`: a step takes away at most this share. `backlog_per_worker`: used while no speed is
     known; the report's 20 msg/s for a worker times `drain_target_s` and `target_utilization`.
+    `longest_gap_s`: after a longer silence nothing counts as known about the time in between.
     """
 
     min_size: int = 1
@@ -34,6 +35,7 @@ class Limits:
     target_utilization: float = 0.85
     backlog_per_worker: int = 500
     pending_limit_s: float = 120.0
+    longest_gap_s: float = 12.0
     fixed_size: int | None = None
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ PLOT = Path(__file__).parent / "results" / "policies.png"
 def loads(*, quick: bool) -> list[Load]:
     """The loads of the bench; `quick` has shorter ones."""
     if quick:
-        short = [step(duration_s=300), spike(duration_s=400), square(duration_s=500, cycles=1)]
+        short = [step(duration_s=300), spike(), square(duration_s=500, cycles=1)]
         return [*short, sine(duration_s=600, cycles=1), poisson(duration_s=900)]
     return [step(), ramp(), spike(), square(), sine(), poisson()]
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import aio_pika
@@ -235,7 +236,7 @@ def _bytes() -> dict[str, int]:
     )
     verbose = encode(dated, form="verbose_json")[0]
     separators = verbose.count(b'":') + verbose.count(b',"')  # the report's figure has a blank after each
-    sizes = {form: len(encode(REFERENCE, form=form)[0]) for form in FORMS}
+    sizes: dict[str, int] = {form: len(encode(REFERENCE, form=form)[0]) for form in FORMS}
     return {**sizes, "verbose_json": len(verbose) + separators}
 
 
@@ -244,8 +245,8 @@ def _codec_us() -> dict[str, dict[str, float]]:
     for form in FORMS:
         body, content_type = encode(REFERENCE, form=form)
         costs[form] = {
-            "encode": _us(lambda form=form: encode(REFERENCE, form=form)),
-            "decode": _us(lambda body=body, kind=content_type: decode(body, kind)),
+            "encode": _us(partial(encode, REFERENCE, form=form)),
+            "decode": _us(partial(decode, body, content_type)),
         }
     jobs = [REFERENCE] * 100
     body, content_type = pack(jobs)

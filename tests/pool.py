@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import ray
 from actors.job import Job
 from actors.publisher import Publisher
 from actors.store import read_only_query
+from actors.tracing import Tracing
 from cluster import compose
 from cluster.driver import Depths
 from cluster.service import Service
@@ -32,9 +33,9 @@ class RunningPool:
         self.service = service
         self._depths = Depths(loaded)
 
-    async def publish(self, jobs: Iterable[Job], *, packed: bool | int = False) -> None:
+    async def publish(self, jobs: Iterable[Job], *, packed: bool | int = False, tracer: Tracing | None = None) -> None:
         """Publishes and insists on every confirm."""
-        async with Publisher(compose.publisher(self.loaded.settings)) as publisher:
+        async with Publisher(compose.publisher(self.loaded.settings), tracer=tracer) as publisher:
             report = await publisher.publish_many(jobs, packed=packed)
         assert report.ok, [str(failed.error) for failed in report.failed[:3]]
 
@@ -72,8 +73,8 @@ class RunningPool:
         return read_only_query(self.loaded.settings.results, sql).to_pylist()
 
 
-def settings_for(amqp_url: str, folder: Path, **own: object) -> Loaded:
-    """Settings of a small pool with names of its own."""
+def settings_for(amqp_url: str, folder: Path, environ: Mapping[str, str] | None = None, **own: object) -> Loaded:
+    """Settings of a small pool with names of its own; `environ` holds e.g. OTEL_* variables."""
     name = f"t{uuid.uuid4().hex[:8]}"
     base: dict[str, object] = {
         "rabbitmq_url": amqp_url,
@@ -91,8 +92,7 @@ def settings_for(amqp_url: str, folder: Path, **own: object) -> Loaded:
         "drain_deadline_s": 10,
     }
     cli = base | own
-    environment = {"RABBITMQ_URL": str(cli.pop("rabbitmq_url"))}
-    return load(cli, environment, None)
+    return load(cli, {"RABBITMQ_URL": str(cli.pop("rabbitmq_url"))} | dict(environ or {}), None)
 
 
 @contextlib.asynccontextmanager

@@ -74,6 +74,13 @@ async def test_a_tick_grows_the_pool_and_says_why() -> None:
     assert world.records[0].inputs["ready"] == 2_000
 
 
+async def test_the_last_reasons_are_at_hand_for_status() -> None:
+    world = FakeWorld(depth=2_000)
+    loop = world.loop()
+    await ticks(world, loop, 2)
+    assert [record.event for record in loop.recent] == ["decided", "in_effect"]
+
+
 async def test_the_log_holds_changes_their_coming_into_effect_and_a_slow_heartbeat() -> None:
     world = FakeWorld(depth=2_000)
     loop = world.loop()
@@ -133,7 +140,7 @@ async def test_a_failed_tick_is_logged_and_changes_nothing(caplog: pytest.LogCap
     await running
 
 
-async def test_wake_looks_at_once() -> None:
+async def test_from_zero_a_woken_loop_looks_at_once() -> None:
     world = FakeWorld(pool=replace(QUIET, workers=0, target=0))
     limits = Limits(min_size=0, initial_size=0)
     loop = world.loop(limits, Pace(busy_s=3_600, idle_s=3_600, first_s=3_600))

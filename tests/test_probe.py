@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+
 import aio_pika
 import pytest
 
@@ -55,10 +59,16 @@ async def test_the_address_is_not_in_the_log(caplog: pytest.LogCaptureFixture) -
     assert "secret-word" not in "".join(r.getMessage() for r in caplog.records if r.name == "autoscale.probe")
 
 
-async def test_it_comes_back_with_the_broker(own_broker: PrivateBroker) -> None:
+async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(own_broker: PrivateBroker) -> None:
     await _publish(own_broker.url, "jobs", 1)
     probe = DepthProbe(own_broker.url, "jobs", timeout_s=2.0)
     assert await probe.ready() == 1
+    os.kill(own_broker.pid, signal.SIGSTOP)
+    try:
+        assert await asyncio.wait_for(probe.ready(), timeout=30) is None
+    finally:
+        os.kill(own_broker.pid, signal.SIGCONT)
+    assert await eventually(lambda: _known(probe), within_s=60)
     own_broker.kill()
     assert await probe.ready() is None
     own_broker.start()

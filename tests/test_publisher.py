@@ -444,6 +444,8 @@ async def test_a_closed_publisher_takes_nothing(amqp_url: str) -> None:
     publisher = Publisher(config(amqp_url))
     with pytest.raises(PublisherClosedError):
         publisher.submit(Job())
+    with pytest.raises(PublisherClosedError):
+        await publisher.publish_many([Job()])
     await publisher.open()
     await publisher.close()
     with pytest.raises(PublisherClosedError):

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from actors.errors import (
     PublisherFullError,
     UnroutableError,
 )
+from actors.headers import TRACEPARENT
 from actors.job import Job
 from actors.publisher import PublisherConfig, SyncPublisher
 from tests.eventually import eventually_sync
@@ -148,3 +151,20 @@ def test_what_was_submitted_is_waited_for_at_exit(queue_url: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert queued_ids(queue_url) == {str(n) for n in range(500)}
+
+
+class Tracer:
+    @contextmanager
+    def publish_span(self, destination: str, message_id: str) -> Iterator[None]:
+        yield
+
+    def inject(self, headers: dict[str, Any]) -> None:
+        headers[TRACEPARENT] = "00-1"
+
+
+def test_trace_context_travels_from_either_way_of_sending(queue_url: str) -> None:
+    with SyncPublisher(config(queue_url), tracer=Tracer()) as publisher:
+        publisher.publish(Job())
+        publisher.submit(Job()).result(10)
+    messages = asyncio.run(drained(queue_url, QUEUE))
+    assert [message.headers[TRACEPARENT] for message in messages] == ["00-1", "00-1"]

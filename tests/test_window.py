@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.errors import ConfigurationError
@@ -28,6 +28,7 @@ def test_the_report_formula_in_its_range(depth: int, workers: int, rate: float, 
     assert report_prefetch(depth, workers, rate) == expected
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 100_000),
     st.integers(0, 64),
@@ -50,6 +51,7 @@ def test_bounds_always_hold(
         assert found.batch_size * workers * 3 <= found.messages
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100_000), st.integers(1, 64), st.floats(0.001, 100_000))
 def test_a_window_fills_a_batch_for_each_worker(ready: int, workers: int, speed: float) -> None:
     found = window(seen(ready=ready, workers=workers, window=0), Memory(speed=speed), LIMITS)
@@ -58,7 +60,7 @@ def test_a_window_fills_a_batch_for_each_worker(ready: int, workers: int, speed:
 
 def test_slow_handlers_get_the_report_times_the_workers() -> None:
     found = window(seen(ready=1_000, workers=10, window=10), Memory(speed=30), LIMITS)
-    assert (found.messages, found.batch_size) == (500, 10)  # a batch in use stays where 8 would do
+    assert (found.messages, found.batch_size) == (500, 2)
 
 
 def test_fast_handlers_get_a_wider_window_and_large_batches() -> None:

@@ -422,6 +422,7 @@ def test_lines_of_either_json_form_are_jobs() -> None:
     assert wire.parse_line(json.dumps(VERBOSE_REFERENCE)).timestamp_ms == 1735819200000
     without = wire.parse_line('{"messageType": "BIRTHDAY", "userId": "u"}')
     assert without.id is not None
+    assert wire.parse_line('\ufeff{"t": "B", "u": "x"}').message_type == "BIRTHDAY"
     assert (without.user_id, without.message_type) == ("u", "BIRTHDAY")
 
 

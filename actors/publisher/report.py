@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from actors.errors import (
     EncodeError,
+    PublisherClosedError,
     PublishTimeoutError,
     RefusedError,
     UncertainError,
@@ -62,6 +63,7 @@ _KINDS: dict[type[Exception], str] = {
     PublishTimeoutError: "timed_out",
     UncertainError: "uncertain",
     EncodeError: "unwritable",
+    PublisherClosedError: "refused",
 }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from actors.errors import PublisherClosedError, PublisherFullError, RabbitrayError
+from actors.errors import PublisherClosedError, PublisherFullError, PublishTimeoutError, RabbitrayError
 from actors.job import Job
 from actors.publisher.config import PublisherConfig
 from actors.publisher.making import Maker
@@ -82,14 +82,15 @@ class SyncPublisher:
 
     Connects at the first use or on entering (BrokerUnreachableError). A child starts with a thread and a
     connection of its own; futures that the parent got before the fork end in the parent only. What was not
-    confirmed at interpreter exit is waited for as by `close`.
+    confirmed at interpreter exit is waited for as by `close`; children of `multiprocessing` end without that,
+    so close there.
     """
 
     def __init__(self, config: PublisherConfig, *, tracer: Tracer | None = None, sink: MeterSink | None = None) -> None:
         self.config = config
         self._tracer = tracer
         self._sink = sink
-        self._maker = Maker(config)
+        self._maker = Maker(config, tracer)
         self._lock = threading.Lock()
         self._room: _Room | None = None
         self._closed = False
@@ -116,7 +117,10 @@ class SyncPublisher:
     def publish(self, job: Job) -> None:
         """Send one job and return when the broker has confirmed it; raises as `Publisher.publish`."""
         room = self._open_room()
-        room.call(room.publisher.publish(job), self.config.confirm_timeout_s + _GRACE_S)
+        try:
+            room.call(room.publisher.publish(job), self.config.confirm_timeout_s + _GRACE_S)
+        except TimeoutError:
+            raise PublishTimeoutError(f"message {job.id}: the publisher's thread does not answer") from None
 
     def submit(self, job: Job) -> Reply:
         """Send one job and return at once a concurrent future that ends as `publish` would.
@@ -127,7 +131,8 @@ class SyncPublisher:
         if self.outstanding >= self.config.max_outstanding:
             raise PublisherFullError("too many messages are unconfirmed; use publish(), which waits")
         reply: Reply = concurrent.futures.Future()
-        room.post(self._maker.job(job), reply)
+        with self._maker.span(job):
+            room.post(self._maker.job(job), reply)
         return reply
 
     def publish_many(self, jobs: Iterable[Job], packed: bool | int = False) -> PublishReport:

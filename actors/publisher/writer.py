@@ -9,6 +9,7 @@ from typing import Self
 
 from actors.errors import (
     EncodeError,
+    PublisherClosedError,
     PublisherFullError,
     PublishFailedError,
     RabbitrayError,
@@ -116,6 +117,7 @@ class Publisher:
         `packed`: True puts `max_batch` jobs into one message, a number that many; they are confirmed or fail
         together, and are worked one by one. Keeps all jobs in memory for the report: feed it in parts.
         """
+        self._pipeline.require_open()
         size = self.config.max_batch if packed is True else int(packed)
         groups = self._packed(jobs, size) if packed else self._singles(jobs)
         sent: list[tuple[list[Job], asyncio.Future[None] | RabbitrayError]] = []
@@ -146,7 +148,7 @@ class Publisher:
         if not self._pipeline.try_admit(out, promise):
             try:
                 await self._pipeline.admit(out, promise)
-            except PublishFailedError as error:
+            except (PublishFailedError, PublisherClosedError) as error:
                 return error
         return promise
 

@@ -22,6 +22,7 @@ from actors.remote.worker import RayFactory, WorkerSetup
 from actors.router import Router, RouterConfig
 from actors.settling import Settler
 from actors.status import PoolStatus
+from actors.tracing import Tracing
 from actors.verdict import Limits
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,12 @@ class ConsumerRouter:
         )
         outbox = CopyOutbox(self._publisher, setup.intake.topology)
         self._settler = Settler(
-            setup.limits, setup.intake.topology.queue, acks=self._intake, outbox=outbox, bury=self._store.bury
+            setup.limits,
+            setup.intake.topology.queue,
+            acks=self._intake,
+            outbox=outbox,
+            bury=self._store.bury,
+            tracing=Tracing(queue=setup.intake.topology.queue, server=setup.worker.server),
         )
         self._router = Router(
             setup.router,

@@ -39,9 +39,12 @@ class ResultStore:
         return await self._store.register(router)
 
     @ray.method(enable_task_events=False)
-    async def write(self, epoch: int, rows: pa.Table, failed_keys: Sequence[str], queue: str) -> Answer:
+    async def write(
+        self, epoch: int, rows: pa.Table, failed_keys: Sequence[str], queue: str, span: str | None
+    ) -> Answer:
         """Commits rows and looks failed keys up; see `Store.write`."""
-        return await self._store.write(epoch, rows, failed_keys, queue=queue)
+        with self._tracing.commit_span(rows.num_rows, batches=(span,)):
+            return await self._store.write(epoch, rows, failed_keys, queue=queue)
 
     async def bury(self, epoch: int, rows: pa.Table) -> None:
         """Appends to `dead_letters`."""
@@ -91,10 +94,10 @@ class StoreClient:
         self._actor: Actor | None = None
         self.epoch = 0
 
-    async def write(self, payload: Rows, failed_keys: tuple[str, ...]) -> Answer:
+    async def write(self, payload: Rows, failed_keys: tuple[str, ...], span: str | None) -> Answer:
         """See `Recorder.write`. The rows go from the worker's node to the store's, past this process."""
         actor = await self._find()
-        return await self._answer(actor.write.remote(self.epoch, payload, failed_keys, self._queue))
+        return await self._answer(actor.write.remote(self.epoch, payload, failed_keys, self._queue, span))
 
     async def bury(self, rows: pa.Table) -> None:
         """Appends dead letters."""

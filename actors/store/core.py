@@ -226,6 +226,8 @@ class Core:
 
     def _ready(self) -> Connection:
         if self._con is None:
+            if not self._readers.ended():
+                raise StoreUnavailableError("a query of the failed instance has not ended yet: try again")
             try:
                 self.open()
             except (StoreOpenError, duckdb.Error) as error:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -30,14 +31,15 @@ _CHECKPOINT_CALL = re.compile(r"checkpoint\s*\"?\s*\(", re.IGNORECASE)  # the on
 class Readers:
     """The cursors that read, beside the one connection that writes. Thread-safe.
 
-    A failed instance stays dead until each of its cursors is closed, so `detach` ends them all.
+    A failed instance lives on until each of its cursors and Arrow readers is closed, and opening the file again waits
+    for that without end: `detach` ends them all, and `ended` says whether it could.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Condition()
         self._root: duckdb.DuckDBPyConnection | None = None
         self._open: set[duckdb.DuckDBPyConnection] = set()
-        self._resting: set[duckdb.DuckDBPyConnection] = set()
+        self._resting: dict[duckdb.DuckDBPyConnection, pa.RecordBatchReader] = {}
 
     def attach(self, con: duckdb.DuckDBPyConnection) -> None:
         """Take cursors from this connection's database from now on."""
@@ -51,15 +53,22 @@ class Readers:
         deadline = time.monotonic() + within_s
         with self._lock:
             root, self._root = self._root, None
-            while not self._open <= self._resting and time.monotonic() < deadline:
+            while not self._open <= self._resting.keys() and time.monotonic() < deadline:
                 for cursor in self._open:
                     cursor.interrupt()  # again and again: one that comes before the statement starts is lost
                 self._lock.wait(_INTERRUPT_EVERY_S)
-            for cursor in self._open & self._resting:
+            for cursor, reader in self._resting.items():
+                reader.close()
                 cursor.close()
-            self._open -= self._resting
+            self._open -= self._resting.keys()
+            self._resting.clear()
             if root is not None:
                 root.close()
+
+    def ended(self) -> bool:
+        """Whether no reader of a detached instance is left."""
+        with self._lock:
+            return self._root is not None or not self._open
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -73,20 +82,20 @@ class Readers:
         finally:
             with self._lock:
                 self._open.discard(cursor)
-                self._resting.discard(cursor)
+                self._resting.pop(cursor, None)
                 self._lock.notify_all()
                 cursor.close()
 
-    def rest(self, cursor: duckdb.DuckDBPyConnection) -> None:
-        """The cursor waits for its reader: `detach` may close it."""
+    def rest(self, cursor: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader) -> None:
+        """The cursor does nothing while its caller looks at a batch: `detach` may close it."""
         with self._lock:
-            self._resting.add(cursor)
+            self._resting[cursor] = reader
             self._lock.notify_all()
 
     def resume(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """The cursor is about to work again; raises QueryError when it was closed meanwhile."""
         with self._lock:
-            self._resting.discard(cursor)
+            self._resting.pop(cursor, None)
             if cursor not in self._open:
                 raise QueryError(_ENDED)
 
@@ -142,23 +151,25 @@ class Reading:
             self._cursor = None
 
     def _read(self, cursor: duckdb.DuckDBPyConnection, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        for batch in read(cursor, self._sql, batch_rows):
-            if self._ended.is_set():
-                raise QueryError(_ENDED)
-            self._readers.rest(cursor)
-            yield batch
-            self._readers.resume(cursor)
+        reader = start(cursor, self._sql, batch_rows)
+        try:
+            for batch in chain([pa.RecordBatch.from_pylist([], reader.schema)], reader):
+                if self._ended.is_set():
+                    raise QueryError(_ENDED)
+                self._readers.rest(cursor, reader)
+                yield batch
+                self._readers.resume(cursor)
+        finally:
+            reader.close()
 
 
-def read(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """Check and run one statement; its record batches, at least one. Raises QueryError or duckdb.Error."""
+def start(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> pa.RecordBatchReader:
+    """Check and start one statement. Raises QueryError or duckdb.Error."""
     check(cursor, sql)
     relation = cursor.sql(sql)
     if relation is None:
         raise QueryError("the statement gives no rows: ask with one SELECT")
-    reader = relation.to_arrow_reader(batch_rows)
-    yield pa.RecordBatch.from_pylist([], reader.schema)
-    yield from reader
+    return relation.to_arrow_reader(batch_rows)
 
 
 def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:

@@ -63,7 +63,8 @@ def parse_line(line: str | bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
     Raises DecodeError for anything else, documents of other shapes included.
     """
     raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
-    job = decode(raw.strip(), JSON, None, codes=codes)[0]
+    raw = raw.strip().removeprefix(_BOM)
+    job = decode(raw, JSON, None, codes=codes)[0]
     if job.id is not None:
         return job
     document = msgspec.json.decode(raw)

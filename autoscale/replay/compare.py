@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from actors.errors import ConfigurationError
 from autoscale.replay.baselines import baselines
 from autoscale.replay.ideal import clairvoyant
 from autoscale.replay.loads import Load
@@ -70,6 +71,36 @@ def replay(load: Load, settings: Mapping[str, Limits], plant: Plant) -> Comparis
         rows.extend(found.rows)
         runs.extend(found.runs)
     return Comparison(load=load, rows=tuple(rows), runs=tuple(runs))
+
+
+def replayed(
+    load: Load,
+    *,
+    service_s: float,
+    start_s: float = 3.0,
+    failure_rate: float = 0.0,
+    settings: Mapping[str, Limits] | None = None,
+    others: bool = False,
+    plot_to: Path | None = None,
+) -> tuple[list[dict[str, str | int | float]], str]:
+    """What `rabbitray replay` prints: rows as plain values, and the same as a Markdown table.
+
+    `settings`: names and limits side by side, the defaults where None. `others` adds the rules of other
+    autoscalers, with the limits of the first setting. Raises ConfigurationError for numbers without sense.
+    """
+    if service_s <= 0 or start_s < 0 or not 0 <= failure_rate < 1:
+        raise ConfigurationError("service time must be above 0, start time not below, failures in [0, 1)")
+    chosen = dict(settings or {"rabbitray": Limits()})
+    first = next(iter(chosen.values()))
+    plant = Plant(service_s=service_s, start_s=start_s, failure_rate=failure_rate, limits=first)
+    found = replay(load, chosen, plant)
+    if others:
+        target = first.drain_target_s
+        more = compare(load, plant, baselines(plant, target), target)
+        found = Comparison(load=load, rows=(*found.rows, *more.rows), runs=(*found.runs, *more.runs))
+    if plot_to is not None:
+        plot([found], plot_to)
+    return [row.as_json() for row in found.rows], table(found.rows)
 
 
 def table(rows: Iterable[Row]) -> str:

@@ -1,0 +1,177 @@
+"""The driver as people start it: `python -m cluster ...` as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from actors.job import Job
+from actors.publisher import Publisher, PublisherConfig
+from actors.store import read_only_query
+from tests.eventually import eventually_sync
+from tests.pool import HANDLE
+
+ROOT = Path(__file__).parent.parent
+
+
+class Command:
+    """One `python -m cluster ...` process; ended at the latest when the block ends."""
+
+    def __init__(self, amqp_url: str, ray_address: str | None, *arguments: str) -> None:
+        environment = os.environ | {"RABBITMQ_URL": amqp_url, "PYTHONUNBUFFERED": "1"}
+        environment.pop("RAY_ADDRESS", None)
+        if ray_address is not None:
+            environment["RAY_ADDRESS"] = ray_address
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cluster", *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self, within_s: float = 90.0) -> tuple[int, str, str]:
+        """Exit code, standard output and standard error."""
+        try:
+            out, err = self.process.communicate(timeout=within_s)
+        finally:
+            self.process.kill()
+        return self.process.returncode, out, err
+
+
+def run(amqp_url: str, ray_address: str | None, *arguments: str, within_s: float = 90.0) -> tuple[int, str, str]:
+    return Command(amqp_url, ray_address, *arguments).end(within_s)
+
+
+async def _publish(amqp_url: str, queue: str, jobs: list[Job]) -> None:
+    async with Publisher(PublisherConfig(url=amqp_url, queue=queue)) as publisher:
+        assert (await publisher.publish_many(jobs)).ok
+
+
+def publish(amqp_url: str, queue: str, jobs: list[Job]) -> None:
+    asyncio.run(_publish(amqp_url, queue, jobs))
+
+
+def work(results: Path, queue: str, *more: str) -> tuple[str, ...]:
+    """Arguments of a run on one queue."""
+    return (
+        "run", "--handler", HANDLE, "--queue", queue, "--results", str(results), "--initial-size", "2",
+        "--max-size", "2", "--dedupe-capacity", "100000", "--json", *more,
+    )  # fmt: skip
+
+
+@pytest.mark.ray
+@pytest.mark.timeout("240")
+def test_sigterm_under_load_and_a_second_run(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
+    """Every id exactly once in the results, over two runs, the first of which is told to stop half-way."""
+    results = tmp_path / "results.duckdb"
+    first = Command(amqp_url, ray_cluster, *work(results, "waves"))
+    count = 3_000
+    eventually_sync(lambda: queue_exists(amqp_url, "waves"), within_s=40)
+    publish(amqp_url, "waves", [Job(id=f"job-{n}", payload={"do": "slow", "s": 0.004}) for n in range(count)])
+    eventually_sync(lambda: ready(amqp_url, "waves") < count * 0.8, within_s=40)
+    first.process.send_signal(signal.SIGTERM)
+    code, out, err = first.end(60)
+    assert code == 0, err
+    summary = json.loads(out)
+    assert summary["clean"]
+    assert 0 < summary["done"] < count
+    code, out, err = run(amqp_url, ray_cluster, *work(results, "waves", "--until-empty"))
+    assert code == 0, err
+    assert summary["done"] + json.loads(out)["done"] == count
+    counts = read_only_query(results, "SELECT count(*) AS rows, count(DISTINCT key) AS keys FROM results")
+    assert counts.to_pylist() == [{"rows": count, "keys": count}]
+
+
+def queue_exists(amqp_url: str, queue: str) -> bool:
+    return ready(amqp_url, queue) >= 0
+
+
+def ready(amqp_url: str, queue: str) -> int:
+    from autoscale.probe import DepthProbe
+
+    async def ask() -> int | None:
+        probe = DepthProbe(amqp_url, queue)
+        try:
+            return await probe.ready()
+        finally:
+            await probe.close()
+
+    depth = asyncio.run(ask())
+    return -1 if depth is None else depth
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "--handler", "no_such_module:handle"), "no module named 'no_such_module'"),
+        (("run", "--handler", "tests.steered_handler:handel"), "did you mean 'handle'"),
+        (("run",), "no handler"),
+        (("run", "--handler", HANDLE, "--max-size", "0"), "max-size"),
+        (("run", "--handler", HANDLE, "--prefetch-count", "0"), "prefetch"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    amqp_url: str, arguments: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    code, out, err = run(amqp_url, None, *arguments)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, out, len(errors)) == (2, "", 1), err
+    assert says in errors[0]
+    assert "Traceback" not in err
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("amqp://guest:guest@127.0.0.1:9/", "127.0.0.1:9"),
+        ("amqp://guest:wrong@{address}/", "login refused"),
+    ],
+)
+def test_a_broker_that_cannot_be_used(broker: object, ray_cluster: str, url: str, says: str, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{broker.port}"  # type: ignore[attr-defined] # a PrivateBroker
+    arguments = work(tmp_path / "r.duckdb", "jobs", "--connect-timeout-s", "2", "--pool", "unreachable")
+    code, _, err = run(url.format(address=address), ray_cluster, *arguments)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, len(errors)) == (2, 1), err
+    assert says in errors[0]
+    assert "wrong" not in err
+
+
+@pytest.mark.ray
+def test_results_files_that_cannot_be_used(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
+    text = tmp_path / "notes.duckdb"
+    text.write_text("this is no database")
+    code, _, err = run(amqp_url, ray_cluster, *work(text, "jobs", "--pool", "unusable"))
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, len(errors)) == (2, 1), err
+    assert "notes.duckdb" in errors[0]
+    assert text.read_text() == "this is no database"
+
+
+def test_demo_prints_one_json_object(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("RABBITMQ_URL", "RAY_ADDRESS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "cluster", "demo", "--messages", "600", "--json"],
+        cwd=ROOT,
+        env=environment | {"RABBITRAY_RESULTS": str(tmp_path / "demo.duckdb")},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {"published", "done", "dead", "rows", "duration_s", "throughput_msg_s", "decisions", "results"} <= set(found)
+    assert (found["published"], found["done"], found["dead"], found["rows"]) == (600, 600, 0, 600)
+    assert set(found["latency_ms"]) == {"p50", "p99"}
+    assert set(found["pool"]) == {"min", "max"}
