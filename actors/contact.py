@@ -77,9 +77,7 @@ async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection
     start, delay = time.monotonic(), RETRY_FIRST_S
     while True:
         try:
-            return await aio_pika.connect(
-                url.reveal(), timeout=within_s, client_properties={"connection_name": name}
-            )
+            return await aio_pika.connect(url.reveal(), timeout=within_s, client_properties={"connection_name": name})
         except CONNECTION_ERRORS as error:
             if refused := refusal(error):
                 raise BrokerUnreachableError(f"RabbitMQ at {place(url)}: {refused}") from None

@@ -45,13 +45,18 @@ def load(path: str) -> Handler:
     Raises HandlerLoadError, one line: what cannot be found or called, and what is near. An exception of the user's
     own set-up code (`__init__`, `setup`) passes through unchanged.
     """
-    found = find(path)
+    return prepare(find(path), path)
+
+
+def prepare(found: Any, name: str) -> Handler:  # Any: a function or a class of the user's
+    """Sets a class up, and finds the style of what is already imported. Raises as `load`."""
+    require_usable(found, name)
     made: Any = found() if inspect.isclass(found) else found  # Any: the user's object
     setup = getattr(made, "setup", None)
     if inspect.isclass(found) and callable(setup):
         setup()
     close = getattr(made, "close", None) if inspect.isclass(found) else None
-    return Handler(name=path, style=_style(found, made), call=made, close=close or (lambda: None))
+    return Handler(name=name, style=_style(found, made), call=made, close=close or (lambda: None))
 
 
 def find(path: str) -> Any:  # Any: a function or a class of the user's
@@ -69,18 +74,20 @@ def find(path: str) -> Any:  # Any: a function or a class of the user's
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise HandlerLoadError(f"handler {path!r}: module {module_name!r} has no {part!r}{hint}")
         found = getattr(found, part)
-    if not callable(found):
-        raise HandlerLoadError(f"handler {path!r} is a {type(found).__name__}, not a function or a class")
-    if inspect.isclass(found):
-        _check_class(path, found)
+    require_usable(found, path)
     return found
 
 
-def _check_class(path: str, found: type) -> None:
+def require_usable(found: Any, name: str) -> None:  # Any: whatever stands at the path
+    """Raises HandlerLoadError for what is no function and no class that can be called with a job."""
+    if not callable(found):
+        raise HandlerLoadError(f"handler {name!r} is a {type(found).__name__}, not a function or a class")
+    if not inspect.isclass(found):
+        return
     if not any("__call__" in vars(base) for base in found.__mro__):
-        raise HandlerLoadError(f"handler {path!r} is a class without __call__: define __call__(self, job)")
+        raise HandlerLoadError(f"handler {name!r} is a class without __call__: define __call__(self, job)")
     if inspect.iscoroutinefunction(getattr(found, "setup", None)):
-        raise HandlerLoadError(f"handler {path!r}: setup must be a plain function, not async")
+        raise HandlerLoadError(f"handler {name!r}: setup must be a plain function, not async")
 
 
 def _import(path: str, module_name: str) -> Any:  # Any: a module

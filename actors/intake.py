@@ -11,10 +11,11 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import random
 import time
 import types
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import aio_pika
 import aiormq
 from aiormq.abc import ChannelFrame, DeliveredMessage
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity
 from pamqp import commands as spec
 
 from actors.delivery import Delivery
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 RECONNECT_FIRST_S = 0.2
 RECONNECT_MOST_S = 10.0
+CLOSE_WITHIN_S = 5.0
 CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, RuntimeError, asyncio.TimeoutError)
 """What aio-pika and aiormq raise when a connection or channel is gone or cannot be made."""
 
@@ -51,6 +53,12 @@ class IntakeConfig:
     connect_timeout_s: float = 15.0
     single_after_s: float = 0.2
     name: str = "rabbitray"
+    queue: str = ""  # the queue to consume, when it is not the topology's main queue
+
+    @property
+    def source(self) -> str:
+        """The queue that is consumed."""
+        return self.queue or self.topology.queue
 
 
 class Intake:
@@ -80,7 +88,9 @@ class Intake:
         self._held_by: Counter[int] = Counter()
         self._wanted: int | None = None  # the window that a reconnect consumes with; None: do not consume
         self._lock = asyncio.Lock()
-        self._late_writes: set[asyncio.Task[None]] = set()
+        self._unsent: deque[ChannelFrame] = deque()  # while aiormq's queue is full: order matters to acks
+        self._sender: asyncio.Task[None] | None = None
+        self._undeclared = False  # the queue was gone: declare it again before consuming
         self._flusher: asyncio.TimerHandle | None = None
         self._lost = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -134,9 +144,8 @@ class Intake:
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Returns deliveries to the queue (nack with requeue), in one write."""
-        tags = self._current(deliveries)
+        tags = self._ledger.give_back(self._current(deliveries))
         if tags:
-            self._ledger.give_back(tags)
             self._send([spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in tags])
             self._flush()
 
@@ -161,14 +170,23 @@ class Intake:
         return self._consumer is not None
 
     async def close(self) -> None:
-        """Sends what is due, closes channel and connection. May be called twice and before `open`."""
+        """Sends every ack that is safe, closes channel and connection. May be called twice and before `open`."""
         self._stopping.set()
-        self._lost.set()
         if self._flusher is not None:
             self._flusher.cancel()
         if self._watcher is not None:
+            self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        if self._channel is not None and self.connected:
+            await self._guarded(self._close_channel(self._channel))
         await self._drop_connection()
+
+    async def _close_channel(self, channel: aiormq.abc.AbstractChannel) -> None:
+        """Once the broker confirms the end of the channel it has read every ack before it."""
+        self._send([_frame(ack) for ack in self._ledger.due(math.inf)])
+        if self._sender is not None:
+            await asyncio.wait({self._sender}, timeout=CLOSE_WITHIN_S)
+        await asyncio.wait_for(channel.close(), CLOSE_WITHIN_S)
 
     async def _connect_first(self) -> None:
         """One connection within `connect_timeout_s`, or BrokerUnreachableError."""
@@ -231,6 +249,9 @@ class Intake:
         self.connected = False
         self._consumer = None
         self._channel = None
+        self._unsent.clear()
+        if self._sender is not None:
+            self._sender.cancel()
         log.warning("Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", self.unacked)
         self._on_lost(self.generation)
 
@@ -241,17 +262,31 @@ class Intake:
             try:
                 await self._drop_connection()
                 await self._connect()
+                await self._declare_again()
                 await self._open_channel()
-                if self._wanted is not None:
-                    await self.consume(self._wanted)
+                await self._consume_again()
                 self.reconnects += 1
                 log.info("Connected to RabbitMQ again (generation %d)", self.generation)
                 return
-            except CONNECTION_ERRORS as error:
+            except (TopologyError, *CONNECTION_ERRORS) as error:
+                self._undeclared = self._undeclared or isinstance(error, ChannelNotFoundEntity)
                 log.warning("RabbitMQ: %s; next try in %.1f s", redact(str(error)) or type(error).__name__, delay)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay * random.uniform(0.5, 1.5))
             delay = min(delay * 2, RECONNECT_MOST_S)
+
+    async def _declare_again(self) -> None:
+        """A queue that was deleted under us is made again, as at the start."""
+        if self._undeclared:
+            assert self._connection is not None
+            await TopologyBuilder(self._connection, self._config.topology).build()
+            self._undeclared = False
+
+    async def _consume_again(self) -> None:
+        """As `consume`, but a failure is this attempt's."""
+        async with self._lock:
+            if self._wanted is not None and self._channel is not None and self._consumer is None:
+                await self._hand_over(self._channel, self._wanted)
 
     async def _hand_over(self, channel: aiormq.abc.AbstractChannel, window: int) -> None:
         old = self._consumer
@@ -259,7 +294,7 @@ class Intake:
         tag = f"{self._config.name}-{self.generation}-{number}"
         await channel.basic_qos(prefetch_count=window)
         self._takers[tag] = self._take(number)
-        await channel.basic_consume(self._config.topology.queue, _taken_in_reader, consumer_tag=tag)
+        await channel.basic_consume(self._config.source, _taken_in_reader, consumer_tag=tag)
         self._consumer = (number, tag)
         if old is not None:
             await channel.basic_cancel(old[1])
@@ -285,12 +320,13 @@ class Intake:
         return take
 
     async def _on_broker_cancel(self, frame: spec.Basic.Cancel) -> None:
-        """The queue was deleted or its leader failed: open a new channel, which declares nothing away."""
+        """The queue was deleted or its leader failed: declare what is missing, consume on a new channel."""
         log.error(
             "RabbitMQ cancelled the consumer of queue %s: was it deleted? Trying again",
-            self._config.topology.queue,
+            self._config.source,
         )
         self._consumer = None
+        self._undeclared = True
         self._lost.set()
 
     def _current(self, deliveries: Iterable[Delivery]) -> list[int]:
@@ -306,16 +342,11 @@ class Intake:
 
     def _flush(self) -> None:
         """Sends the acks that are due and comes back when the next single ack is."""
-        frames = [spec.Basic.Ack(delivery_tag=ack.tag, multiple=ack.multiple) for ack in self._due()]
-        if frames:
-            self._send(frames)
+        self._send([_frame(ack) for ack in self._ledger.due(time.monotonic())])
         due = self._ledger.next_due()
         if due is not None and self._flusher is None:
             loop = asyncio.get_running_loop()
             self._flusher = loop.call_later(max(0.0, due - time.monotonic()) + 0.01, self._flush_later)
-
-    def _due(self) -> list[Ack]:
-        return self._ledger.due(time.monotonic())
 
     def _flush_later(self) -> None:
         self._flusher = None
@@ -325,17 +356,23 @@ class Intake:
     def _send(self, frames: list[Any]) -> None:  # Any: pamqp's frame classes share no typed base
         """All frames in one write; acks are never confirmed, a dead channel is noticed by the watcher."""
         channel = self._channel
+        if not frames:
+            return
         if channel is None or channel.is_closed:
             self.stale += len(frames)
             return
         marshalled = ChannelFrame.marshall(channel_number=channel.number, frames=frames)
         queue: asyncio.Queue[ChannelFrame] = channel.connection.write_queue
-        try:
+        if (self._sender is None or self._sender.done()) and not queue.full():
             queue.put_nowait(marshalled)
-        except asyncio.QueueFull:
-            task = asyncio.create_task(queue.put(marshalled))
-            self._late_writes.add(task)
-            task.add_done_callback(self._late_writes.discard)
+            return
+        self._unsent.append(marshalled)
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_late(queue), name="intake-late-acks")
+
+    async def _send_late(self, queue: asyncio.Queue[ChannelFrame]) -> None:
+        while self._unsent:
+            await queue.put(self._unsent.popleft())
 
     async def _guarded(self, step: Awaitable[None]) -> None:
         """A channel that dies during an RPC is the watcher's to recover."""
@@ -351,6 +388,10 @@ class Intake:
         if connection is not None:
             with contextlib.suppress(*CONNECTION_ERRORS):
                 await asyncio.wait_for(connection.close(), 5.0)
+
+
+def _frame(ack: Ack) -> spec.Basic.Ack:
+    return spec.Basic.Ack(delivery_tag=ack.tag, multiple=ack.multiple)
 
 
 def address(url: Secret) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from actors import headers as h
 from actors.delivery import Delivery
+from actors.failpoints import Failpoints
 from actors.identity import uuid7
 from actors.publisher import Message
 from actors.topology import Topology
@@ -29,8 +30,9 @@ class Sender(Protocol):
 class CopyOutbox:
     """Builds and publishes retry copies and dead letters of one queue."""
 
-    def __init__(self, sender: Sender, topology: Topology) -> None:
+    def __init__(self, sender: Sender, topology: Topology, failpoints: Failpoints | None = None) -> None:
         self._sender = sender
+        self._failpoints = failpoints or Failpoints("")
         self._topology = topology
 
     async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None:
@@ -52,6 +54,7 @@ class CopyOutbox:
 
     async def _send(self, delivery: Delivery, failure: Failure, own: Headers, queue: str) -> None:
         await self._sender.publish_message(copy_of(delivery, failure, own, self._topology.exchange, queue))
+        self._failpoints.reach("after_publish")
 
 
 def copy_of(delivery: Delivery, failure: Failure, own: Headers, exchange: str, routing_key: str) -> Message:

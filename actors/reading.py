@@ -118,5 +118,6 @@ def _traceparent(value: object) -> str | None:
 
 
 def _stamp(value: object) -> int:
-    aware = isinstance(value, datetime) and value.tzinfo is not None
-    return _number(int(value.timestamp() * 1000), 0, FAR_FUTURE_MS) if aware else 0
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        return 0
+    return _number(int(value.timestamp() * 1000), 0, FAR_FUTURE_MS)

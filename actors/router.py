@@ -10,12 +10,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from actors.batch import Batch, Buffer
 from actors.delivery import Delivery
 from actors.errors import FencedError, PayloadLostError
+from actors.failpoints import Failpoints
+from actors.outage import Outage, OutageLimits
+from actors.outcomes import RecentOutcomes, outcomes_of
 from actors.part import Part
 from actors.patience import patiently
 from actors.pool import Member, Pool, WorkerLostError
@@ -56,6 +59,8 @@ class RouterConfig:
     batch_timeout_ms: float = 50.0
     batch_bytes: int = 8 * 1024 * 1024
     max_hold_s: float = 300.0
+    outage: OutageLimits = field(default_factory=OutageLimits)
+    failpoint: str = ""
 
 
 class Router(Generic[P]):
@@ -77,6 +82,9 @@ class Router(Generic[P]):
         self._recorder = recorder
         self._settler = settler
         self._quarantine = quarantine
+        self._outage = Outage(config.outage)
+        self._failpoints = Failpoints(config.failpoint)
+        self.recent = RecentOutcomes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
@@ -128,9 +136,9 @@ class Router(Generic[P]):
         await self._source.pause()
         self._give_back_waiting()
         deadline = time.monotonic() + within_s
-        while self._tasks and (left_s := deadline - time.monotonic()) > 0:  # finished batches leave parts behind
-            await asyncio.wait(list(self._tasks), timeout=left_s)
-        unfinished = list(self._tasks)
+        while (steps := self._steps()) and (left_s := deadline - time.monotonic()) > 0:  # they leave steps behind
+            await asyncio.wait(steps, timeout=left_s)
+        unfinished = self._steps()
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
@@ -142,6 +150,8 @@ class Router(Generic[P]):
         late = time.monotonic() - self._config.max_hold_s
         self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
         self._source.give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
+        if self._outage.probe_due(time.monotonic()) and list(self.holds) == ["outage"]:
+            self.spawn(self._source.consume(1))
         self.wake()
 
     def spawn(self, step: Coroutine[object, object, None]) -> None:
@@ -149,6 +159,9 @@ class Router(Generic[P]):
         task = asyncio.create_task(step)
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    def _steps(self) -> list[asyncio.Task[None]]:
+        return [task for task in self._tasks if task is not asyncio.current_task()]
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -186,6 +199,8 @@ class Router(Generic[P]):
             self._quarantine.add([delivery])
         else:
             self.buffer.put(delivery)
+        if self._outage.held:
+            self.spawn(self._source.pause())  # this one is the probe
         self.wake()
 
     def wake(self) -> None:
@@ -214,6 +229,7 @@ class Router(Generic[P]):
                 self._send(member, batch, self._work_suspects(pool, member, batch))
 
     def _send(self, member: Member[P], batch: Batch, path: Coroutine[object, object, None]) -> None:
+        batch.probe = self._outage.held
         member.batches[batch.id] = batch  # counts at once, before the task runs
         self.spawn(path)
 
@@ -246,6 +262,9 @@ class Router(Generic[P]):
         except WorkerLostError as loss:
             await self._recover(batch, loss)
         else:
+            if batch.pending:
+                log.error("Batch %s ended without word on %d messages; they run again", batch.id, len(batch.pending))
+                self._spoil(batch, Part(finished=sorted(batch.pending)))
             await self._quarantine.acquit(batch)
 
     async def _work_suspects(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
@@ -259,7 +278,10 @@ class Router(Generic[P]):
                 answer = await self._record(part, payload)
                 if self.fenced.is_set():
                     return
-                await self._settler.settle(batch, part, answer)
+                if await self._observe(batch, part):
+                    await self._settler.settle(batch, part, answer)
+                else:
+                    self._spoil(batch, part)
             except PayloadLostError as loss:
                 log.warning("Rows of batch %s are lost (%s): its messages run again", batch.id, loss)
                 self._spoil(batch, part)
@@ -268,6 +290,19 @@ class Router(Generic[P]):
             except Exception:
                 log.exception("Batch %s could not be settled; its messages are given back", batch.id)
                 self._spoil(batch, part)
+
+    async def _observe(self, batch: Batch, part: Part) -> bool:
+        """Watches for an outage; False when this part was a probe that failed: no attempt is charged for it."""
+        now = time.monotonic()
+        self.recent.add(outcomes_of(part, now))
+        if batch.probe and self._outage.held:
+            if not self._outage.probed(part):
+                return False
+            await self.release("outage")
+        self._outage.note(part, now)
+        if (reason := self._outage.check(now)) is not None:
+            await self.hold("outage", reason)
+        return True
 
     def _spoil(self, batch: Batch, part: Part) -> None:
         """No outcome of this part is safe: none of its messages may be acked, by a later part either."""
@@ -300,7 +335,10 @@ class Router(Generic[P]):
         keys = tuple(failure.key for failure in part.failures if failure.key is not None)
         if not part.rows and not keys:
             return Answer()
-        return await self._stored(lambda: self._recorder.write(payload, keys, part.span))
+        self._failpoints.reach("before_commit")
+        answer = await self._stored(lambda: self._recorder.write(payload, keys, part.span))
+        self._failpoints.reach("after_commit")
+        return answer
 
     async def _stored(self, call: Callable[[], Awaitable[T]]) -> T:
         """Asks the store, however long it is unavailable; nothing new is consumed meanwhile."""

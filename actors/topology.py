@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import aio_pika
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelLockedResource,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
 
 from actors.errors import TopologyError
 
@@ -46,6 +51,11 @@ class Topology:
         """The dead-letter queue."""
         return f"{self.queue}.dead"
 
+    @property
+    def dropped_queue(self) -> str:
+        """Where RabbitMQ puts what it dead-letters by itself; the router collects it into the dead letters."""
+        return f"{self.queue}.dropped"
+
     def rung(self, delay_ms: int) -> str:
         """The retry queue that holds a message for `delay_ms`."""
         return f"{self.queue}.retry.{delay_ms}"
@@ -54,7 +64,7 @@ class Topology:
         """Arguments of the main queue when we create it: its DLX is the dead letters, never a rung."""
         return self._durable_kind() | {
             "x-dead-letter-exchange": self.exchange,
-            "x-dead-letter-routing-key": self.dead_queue,
+            "x-dead-letter-routing-key": self.dropped_queue,
         }
 
     def rung_arguments(self, delay_ms: int) -> Arguments:
@@ -98,6 +108,8 @@ class TopologyBuilder:
         await self._exchange(plan.exchange)
         await self._queue(plan.dead_queue, plan.dead_arguments(), warnings)
         await self._bind(plan.dead_queue, plan.exchange, plan.dead_queue)
+        await self._queue(plan.dropped_queue, plan.dead_arguments(), warnings)
+        await self._bind(plan.dropped_queue, plan.exchange, plan.dropped_queue)
         await self._queue(plan.queue, plan.main_arguments(), warnings)
         for delay in plan.rung_delays_ms:
             await self._queue(plan.rung(delay), plan.rung_arguments(delay), warnings)
@@ -144,6 +156,8 @@ class TopologyBuilder:
                 await channel.declare_queue(name, passive=True)
             except ChannelNotFoundEntity:
                 return False
+            except ChannelLockedResource as refusal:
+                raise TopologyError(f"queue {name!r} is exclusive to another connection; use another name") from refusal
             return True
 
     async def _bind(self, queue: str, exchange: str, key: str) -> None:
@@ -159,25 +173,25 @@ class TopologyBuilder:
 
         RabbitMQ names one inequivalent argument at a time; each answer is adopted and the question repeated.
         """
-        durable, trial, found = True, dict(wanted), dict[str, object]()
+        flags, trial, found = {"durable": True, "auto_delete": False}, dict(wanted), dict[str, object]()
         for _ in range(16):
-            answer = await self._ask(name, durable, trial)
+            answer = await self._ask(name, flags, trial)
             if answer is None:
                 return found
             argument, current = answer
             found[argument] = current
-            if argument == "durable":
-                durable = current == "true"
+            if argument in flags:
+                flags[argument] = current == "true"
             elif current is None:
                 trial.pop(argument, None)
             else:
                 trial[argument] = current
         return found
 
-    async def _ask(self, name: str, durable: bool, arguments: Arguments) -> tuple[str, object] | None:
+    async def _ask(self, name: str, flags: dict[str, bool], arguments: Arguments) -> tuple[str, object] | None:
         async with self._connection.channel() as channel:
             try:
-                await channel.declare_queue(name, durable=durable, arguments=arguments)
+                await channel.declare_queue(name, **flags, arguments=arguments)
             except ChannelPreconditionFailed as refusal:
                 return parse_difference(str(refusal))
             except ChannelAccessRefused:
@@ -190,15 +204,23 @@ def parse_difference(text: str) -> tuple[str, object] | None:
     match = _INEQUIVALENT.search(text)
     if match is None:
         return None
-    if match["value"] is not None:
-        number = match["type"] not in ("longstr", "bool")
-        return match["name"], int(match["value"]) if number else match["value"]
+    value = match["value"]
+    if value is not None:
+        return match["name"], _typed(value, match["type"])
     current = match["current"]
     return match["name"], None if current == "none" else current.strip("'")
 
 
+def _typed(value: str, kind: str) -> object:
+    if kind == "bool":
+        return value == "true"
+    return int(value) if kind != "longstr" and value.lstrip("-").isdigit() else value
+
+
 def check(name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]) -> None:
     """Raises TopologyError where the existing queue would lose data; adds warnings for what is only weaker."""
+    if "auto_delete" in found:
+        raise TopologyError(f"queue {name!r} is auto-delete: a pause would delete it; create it without auto_delete")
     if "durable" in found:
         raise TopologyError(f"queue {name!r} is not durable: messages die with the broker; create it durable")
     if name != topology.queue:

@@ -1,12 +1,14 @@
 """The command line: `rabbitray`, also `python -m cluster`.
 
 Exit codes: 0 all well; 1 the command did its work and something failed (messages not confirmed, not drained in
-time); 2 a mistake in settings, handler, broker, queue or results file, before anything was consumed; 130 Ctrl-C.
+time); 2 a mistake in settings, handler, broker, queue or results file, before anything was consumed; 3 no pool of
+that name runs; 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 
 import click
@@ -23,8 +25,12 @@ COMMANDS = {
     "resume": "End a pause.",
     "scale": "Fix the number of workers, or give it back to the autoscaler.",
     "drain": "Finish what is in flight, then end the pool.",
+    "dlq": "The dead letters: list, show, replay, purge.",
     "query": "SQL over the results, also while the pool runs.",
     "export": "Write the results as Parquet files.",
+    "plan": "How many workers a load needs.",
+    "replay": "The autoscaler over a recorded or imagined load, in virtual time.",
+    "check": "A doctor for broker, queues, Ray, results file and disk.",
     "config": "Each setting, its value and where it came from.",
     "broker": "A private RabbitMQ node for development.",
 }
@@ -60,6 +66,8 @@ def group() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command; every error of ours is one line on standard error."""
+    for library in ("aiormq", "aio_pika"):  # what they say reaches a log that was set up, not the terminal
+        logging.getLogger(library).addHandler(logging.NullHandler())
     try:
         code = group.main(arguments, prog_name="rabbitray", standalone_mode=False)
     except click.ClickException as error:

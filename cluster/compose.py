@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from actors.decoding import IdentityRules
 from actors.intake import IntakeConfig
+from actors.outage import OutageLimits
 from actors.publisher import PublisherConfig
 from actors.reading import BodyLimits
 from actors.remote import Boot, Flush, RouterSetup, WorkerSetup
@@ -150,7 +151,12 @@ def router(loaded: Loaded, handler: str) -> RouterSetup:
         publisher=publisher(settings, name="router"),
         worker=worker(loaded, handler),
         boot=boot(loaded),
-        router=RouterConfig(batch_timeout_ms=settings.batch_timeout_ms, max_hold_s=settings.hold_s),
+        router=RouterConfig(
+            batch_timeout_ms=settings.batch_timeout_ms,
+            max_hold_s=settings.hold_s,
+            outage=OutageLimits(enabled=settings.outage_hold),
+            failpoint=settings.failpoint,
+        ),
         limits=Limits(rungs_ms=rungs(settings), max_retries=settings.max_retries),
         max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
         max_crashes=settings.max_crashes,

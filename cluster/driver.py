@@ -14,6 +14,7 @@ import ray
 
 from actors.errors import ConfigurationError, RabbitrayError
 from actors.handlers import find
+from actors.remote.router import DRAIN_ASKED
 from autoscale.probe import DepthProbe
 from cluster import checks, compose, telemetry
 from cluster.progress import Progress
@@ -120,6 +121,8 @@ class Driver:
             other.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         for ended in done:
+            if waits[ended] == "fenced" and ended.result() == DRAIN_ASKED:
+                return DRAIN_ASKED
             if waits[ended] == "fenced":
                 raise RabbitrayError(f"pool {self.loaded.settings.pool!r} stopped: {ended.result()}")
             ended.result()

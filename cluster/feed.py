@@ -37,10 +37,14 @@ class Part:
 
 
 class LineReader:
-    """Bytes -> parts of jobs. A line longer than `most_bytes` is bad and is not kept. Pure."""
+    """Bytes -> parts of jobs. A line longer than `most_bytes` is bad and is not kept. Pure.
 
-    def __init__(self, most_bytes: int) -> None:
+    `strict`: what comes after the first bad line is not read.
+    """
+
+    def __init__(self, most_bytes: int, *, strict: bool = False) -> None:
         self._most = most_bytes
+        self._strict = strict
         self._rest = b""
         self._skipping = False
         self._number = 0
@@ -52,6 +56,8 @@ class LineReader:
         part = Part(size=len(data))
         for line in whole:
             self._take(line, part)
+            if self._strict and part.bad:
+                break
         if len(self._rest) > self._most:
             self._rest, self._skipping = b"", True
         return part
@@ -83,7 +89,7 @@ async def from_lines(stream: BinaryIO, most_bytes: int, *, strict: bool = False)
 
     `strict`: ends with the part of the first bad line, less what comes after that line.
     """
-    reader = LineReader(most_bytes)
+    reader = LineReader(most_bytes, strict=strict)
     async for data in _chunks(stream):
         part = reader.feed(data) if data else reader.end()
         yield part

@@ -17,6 +17,15 @@ F = TypeVar("F", bound=Callable[..., Any])  # Any: a click callback
 
 BROKER = ("queue", "heartbeat_s", "connect_timeout_s", "insecure_skip_verify")
 REACH = ("queue", "pool", "ray_address", "ray_namespace")
+PUBLISHING = (
+    "queue_type",
+    "dead_letter_exchange",
+    "wire_format",
+    "publisher_pool_size",
+    "publisher_confirm_timeout_ms",
+    "publisher_max_batch_size",
+    "max_message_bytes",
+)
 LOGS = ("log_format", "log_level")
 ALL = tuple(name for name in Settings.model_fields if not name.startswith(("rabbitmq_url", "failpoint")))
 

@@ -31,7 +31,8 @@ class Session:
 def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool = True) -> Session:
     """Joins the cluster at `ray_address`, or starts a local Ray with a place for every worker.
 
-    A local Ray listens on loopback only. On it CPUs are only book-keeping: it gets the share of `max_size` workers, and one for the rest.
+    A local Ray listens on loopback only. On it CPUs are only book-keeping: it gets the share of `max_size`
+    workers, and one for the rest.
     """
     local = settings.ray_address is None
     most = settings.max_size or max(2, os.cpu_count() or 1)

@@ -8,9 +8,11 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from actors.collector import Collector
 from actors.delivery import Delivery
+from actors.failpoints import Failpoints
 from actors.intake import Intake, IntakeConfig
 from actors.outbox import CopyOutbox
 from actors.pool import Pool, PoolConfig
@@ -28,6 +30,8 @@ from actors.verdict import Limits
 log = logging.getLogger(__name__)
 
 CRASH_PREFIX = "crashes:"
+DRAIN_ASKED = "asked to drain"
+"""What `watch` returns when `rabbitray drain` asked for the end; anything else is a failure."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +64,7 @@ class ConsumerRouter:
         self._keeper: asyncio.Task[None] | None = None
         self._loop_lag_s = 0.0
         self._drained = False
+        self._drain_asked = asyncio.Event()
 
     async def start(self) -> list[str]:
         """Connects, registers at the store, starts the pool, reads the control table and consumes.
@@ -78,6 +83,7 @@ class ConsumerRouter:
         if control.get("paused"):
             await self._router.hold("paused", str(control["paused"]))
         await self._router.start(setup.window, setup.batch_size)
+        await self._collector.start()
         self._keeper = asyncio.create_task(self._keep_house(), name="router-housekeeping")
         return warnings
 
@@ -94,15 +100,9 @@ class ConsumerRouter:
             counts=crash_counts(control),
             note=lambda name, count: self._store.set_control(CRASH_PREFIX + name, count or None),
         )
-        outbox = CopyOutbox(self._publisher, setup.intake.topology)
-        self._settler = Settler(
-            setup.limits,
-            setup.intake.topology.queue,
-            acks=self._intake,
-            outbox=outbox,
-            bury=self._store.bury,
-            tracing=Tracing(queue=setup.intake.topology.queue, server=setup.worker.server),
-        )
+        dropped = replace(setup.intake, queue=setup.intake.topology.dropped_queue, name=f"{setup.pool}-collector")
+        self._collector = Collector(dropped, self._settler_for)
+        self._settler = self._settler_for(self._intake)
         self._router = Router(
             setup.router,
             source=self._intake,
@@ -110,6 +110,14 @@ class ConsumerRouter:
             recorder=self._store,
             settler=self._settler,
             quarantine=self._quarantine,
+        )
+
+    def _settler_for(self, acks: Intake) -> Settler:
+        topology = self._setup.intake.topology
+        outbox = CopyOutbox(self._publisher, topology, Failpoints(self._setup.router.failpoint))
+        tracing = Tracing(queue=topology.queue, server=self._setup.worker.server)
+        return Settler(
+            self._setup.limits, topology.queue, acks=acks, outbox=outbox, bury=self._store.bury, tracing=tracing
         )
 
     def _pool_config(self, kind: str, most_in_flight: int) -> PoolConfig:
@@ -136,7 +144,7 @@ class ConsumerRouter:
             "done": tally.done,
             "duplicates": tally.duplicates,
             "retried": tally.retried,
-            "dead": tally.dead,
+            "dead": tally.dead + self._collector.collected,
             "acked": tally.acked,
             "given_back": tally.given_back,
             "latency_ms": {
@@ -145,6 +153,7 @@ class ConsumerRouter:
                 "p99": latency.percentile(0.99),
             },
             "holds": dict(self._router.holds),
+            "errors": self._router.recent.errors(time.monotonic()),
             "window": self._router.window,
             "batch_size": self._router.batch_size,
             "quarantined": len(self._quarantine),
@@ -188,9 +197,17 @@ class ConsumerRouter:
         await self._router.release("paused")
 
     async def watch(self) -> str:
-        """Lasts as long as this actor works; returns why it ended for good."""
-        await self._router.fenced.wait()
-        return "another router has taken over this pool"
+        """Lasts as long as this actor works; returns why it ended for good, or DRAIN_ASKED."""
+        ends = [asyncio.create_task(event.wait()) for event in (self._router.fenced, self._drain_asked)]
+        _, open_ends = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for task in open_ends:
+            task.cancel()
+        return "another router has taken over this pool" if self._router.fenced.is_set() else DRAIN_ASKED
+
+    async def ask_drain(self) -> None:
+        """Lets the driver, which waits in `watch`, drain and end the pool."""
+        log.info("Draining: asked to by `rabbitray drain`")
+        self._drain_asked.set()
 
     async def drain(self, within_s: float) -> dict[str, object]:
         """Stop order: intake, in-flight work up to the deadline, give back, workers, connections, traces."""
@@ -202,6 +219,7 @@ class ConsumerRouter:
         clean = await self._router.drain(within_s)
         report = await self.report()
         await asyncio.gather(self._pool.stop(5.0), self._isolated.stop(1.0))
+        await self._collector.close()
         await self._publisher.close()
         await self._intake.close()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
@@ -65,6 +65,12 @@ class ResultStore:
     async def query(self, sql: str, max_rows: int, timeout_s: float) -> pa.Table:
         """One read-only statement; `truncated(table)` tells whether there are more rows."""
         return await self._store.query(sql, max_rows=max_rows, timeout_s=timeout_s)
+
+    @ray.method(num_returns="streaming", _generator_backpressure_num_objects=4)
+    async def stream(self, sql: str, batch_rows: int) -> AsyncIterator[pa.RecordBatch]:
+        """All rows of one read-only statement, a record batch at a time, as fast as they are taken."""
+        async for batch in self._store.stream(sql, batch_rows):
+            yield batch
 
     async def stats(self) -> StoreStats:
         """Counters of the store."""

@@ -11,7 +11,7 @@ from actors.store.answers import Answer, StoreStats
 from actors.store.config import StoreConfig
 from actors.store.export import ParquetFile, write_parquet
 from actors.store.file import StoreLockedError
-from actors.store.query import read_only_query, truncated
+from actors.store.query import read_only_query, read_only_stream, truncated
 from actors.store.store import ResultStore
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "StoreLockedError",
     "StoreStats",
     "read_only_query",
+    "read_only_stream",
     "truncated",
     "write_parquet",
 ]

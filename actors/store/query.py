@@ -219,6 +219,21 @@ def read_only_query(path: Path, sql: str, *, max_rows: int = 10_000, timeout_s: 
         con.close()
 
 
+def read_only_stream(path: Path, sql: str, *, batch_rows: int = 50_000) -> Iterator[pa.RecordBatch]:
+    """All rows of one statement on a results file that nothing writes; the first batch is empty.
+
+    Blocking; the file is open as long as the iterator lives. Raises like `read_only_query`.
+    """
+    con = connect_read_only(path)
+    readers = Readers()
+    try:
+        readers.attach(con)
+        yield from Reading(readers, sql).batches(batch_rows)
+    finally:
+        readers.detach()
+        con.close()
+
+
 def _one_line(error: duckdb.Error, ended: bool) -> str:
     if ended or isinstance(error, duckdb.InterruptException):
         return _ENDED

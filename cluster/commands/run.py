@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import click
 
@@ -46,5 +47,5 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
     return 0 if found["clean"] else 1
 
 
-async def _run(loaded: Loaded, handler: str, options: RunOptions) -> dict[str, object]:
+async def _run(loaded: Loaded, handler: str, options: RunOptions) -> dict[str, Any]:  # Any: JSON values
     return await Driver(loaded, handler, options).run()

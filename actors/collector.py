@@ -1,0 +1,62 @@
+"""Collector: turns what RabbitMQ dead-lettered by itself into ordinary dead letters, with a row each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from actors.delivery import Delivery
+from actors.dropped import dropped
+from actors.errors import FencedError
+from actors.intake import Intake, IntakeConfig
+from actors.settling import Settler
+
+log = logging.getLogger(__name__)
+
+WINDOW = 20
+
+
+class Collector:
+    """Consumes `<queue>.dropped`, beside the main queue and on a connection of its own.
+
+    `settler_for` makes the settler that publishes, buries and acks on that connection.
+    """
+
+    def __init__(self, config: IntakeConfig, settler_for: Callable[[Intake], Settler]) -> None:
+        self._intake = Intake(config, on_delivery=self._take, on_lost=self._lost)
+        self._settler = settler_for(self._intake)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def collected(self) -> int:
+        """Messages that went into the dead letters."""
+        return self._settler.tally.dead
+
+    async def start(self) -> None:
+        """Begins to consume."""
+        await self._intake.open()
+        await self._intake.consume(WINDOW)
+
+    async def close(self) -> None:
+        """Stops; what is not settled stays in its queue. May be called twice and before `start`."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._intake.close()
+
+    def _take(self, delivery: Delivery) -> None:
+        task = asyncio.create_task(self._bury(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bury(self, delivery: Delivery) -> None:
+        failure = dropped(delivery)
+        log.warning("RabbitMQ dropped message %s: %s", delivery.parcel.message_id, failure.error)
+        try:
+            await self._settler.park(delivery, failure)
+        except FencedError as error:
+            log.warning("Not collected: %s", error)
+
+    def _lost(self, generation: int) -> None:
+        log.debug("Generation %d of the dropped queue ended", generation)

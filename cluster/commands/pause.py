@@ -1,0 +1,26 @@
+"""`rabbitray pause`: stop consuming."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from cluster.options import REACH, with_settings
+from cluster.reach import running
+from cluster.settings import Loaded
+
+
+@click.command("pause")
+@click.option("--reason", default="paused by an operator", show_default=True, help="Why; `status` shows it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@with_settings(*REACH)
+def command(loaded: Loaded, reason: str, as_json: bool) -> None:
+    """Stop consuming; what is at work finishes, the rest goes back to the queue.
+
+    A pause survives a restart of the pool; `rabbitray resume` ends it.
+    """
+    with running(loaded.settings) as pool:
+        pool.ask("router", "pause", reason)
+    done = {"pool": loaded.settings.pool, "paused": reason}
+    click.echo(json.dumps(done) if as_json else f"pool {loaded.settings.pool!r} is paused: {reason}")

@@ -1,0 +1,89 @@
+"""`rabbitray query`: SQL over the results, also while the pool runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import cast
+
+import click
+import pyarrow as pa
+from rich.console import Console
+
+from actors.errors import ConfigurationError
+from actors.store import truncated
+from cluster.options import REACH, with_settings
+from cluster.results import results
+from cluster.settings import Loaded
+from cluster.tables import ENDINGS, FORMATS, Format, drawn, encoded, save
+
+PIPE_WIDTH = 200
+
+
+@click.command("query")
+@click.argument("sql")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="How to print; by default a table, or what -o says.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write a file instead.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json: one list of objects.")
+@with_settings("results", *REACH, "query_max_rows", "query_timeout_ms")
+def command(loaded: Loaded, sql: str, form: str | None, output: Path | None, as_json: bool) -> int:
+    """Ask the results with one read-only SQL statement.
+
+    \b
+    rabbitray query "SELECT message_type, count(*) FROM results GROUP BY 1"
+    rabbitray query "SELECT * FROM dead_letters" --format csv -o dead.csv
+
+    Tables: results, dead_letters, decisions, control, runs; `rabbitray query "DESCRIBE results"` shows columns.
+    While a pool runs it is asked through the pool (add --queue or --pool where they are not the default); from the
+    file otherwise. At most --query-max-rows rows: `rabbitray export` writes all.
+    """
+    chosen = _form(form, output, as_json=as_json)
+    settings = loaded.settings
+    with results(loaded) as reader:
+        table = reader.query(sql, max_rows=settings.query_max_rows, timeout_s=settings.query_timeout_ms / 1000)
+        _give(table, chosen, output)
+        if truncated(table):
+            click.echo(
+                f"note: only the first {settings.query_max_rows:,} rows of {reader.where}: "
+                "raise --query-max-rows, or use `rabbitray export`",
+                err=True,
+            )
+    return 0
+
+
+def _form(form: str | None, output: Path | None, *, as_json: bool) -> Format:
+    by_name = ENDINGS.get(output.suffix.lower(), "table") if output is not None else "table"
+    chosen = "json" if as_json else cast("Format", form or by_name)
+    if chosen == "parquet" and output is None:
+        raise click.UsageError("Parquet is no text: name a file with -o FILE")
+    return chosen
+
+
+def _give(table: pa.Table, form: Format, output: Path | None) -> None:
+    if form == "table":
+        _draw(table, output)
+    elif output is None:
+        sys.stdout.buffer.write(encoded(table, form))
+        sys.stdout.buffer.flush()
+    else:
+        _save(output, encoded(table, form))
+
+
+def _draw(table: pa.Table, output: Path | None) -> None:
+    if output is not None:
+        console = Console(width=PIPE_WIDTH, record=True, quiet=True)
+        console.print(drawn(table))
+        _save(output, console.export_text().encode())
+        return
+    console = Console()
+    if not console.is_terminal:  # nobody's width: nothing is folded
+        console = Console(width=PIPE_WIDTH)
+    console.print(drawn(table))
+
+
+def _save(path: Path, content: bytes) -> None:
+    try:
+        save(path, content)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+    click.echo(f"wrote {path}", err=True)

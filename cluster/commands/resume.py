@@ -1,0 +1,28 @@
+"""`rabbitray resume`: end a pause."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from cluster.options import REACH, with_settings
+from cluster.reach import running
+from cluster.settings import Loaded
+
+
+@click.command("resume")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@with_settings(*REACH)
+def command(loaded: Loaded, as_json: bool) -> None:
+    """End a pause: the pool consumes again. Other holds (store, outage) end by themselves."""
+    with running(loaded.settings) as pool:
+        pool.ask("router", "resume")
+        holds: dict[str, str] = pool.ask("router", "report")["holds"]
+    if as_json:
+        click.echo(json.dumps({"pool": loaded.settings.pool, "holds": holds}))
+        return
+    still = "; ".join(f"{name}: {reason}" for name, reason in holds.items())
+    click.echo(
+        f"pool {loaded.settings.pool!r} consumes again" if not holds else f"the pause is over; still held: {still}"
+    )

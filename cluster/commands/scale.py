@@ -1,0 +1,50 @@
+"""`rabbitray scale`: a fixed number of workers, or the autoscaler's."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from cluster.options import REACH, with_settings
+from cluster.reach import running
+from cluster.settings import Loaded
+
+MOST = 10_000
+
+
+class Size(click.ParamType[int | None]):
+    """A number of workers, or `auto`."""
+
+    name = "N|auto"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | None:
+        """None for `auto`."""
+        text = str(value).strip().lower()
+        if text == "auto":
+            return None
+        if not text.isascii() or not text.isdecimal() or int(text) > MOST:
+            self.fail(f"{str(value)[:40]!r} is neither a number of workers from 0 to {MOST:,} nor auto", param, ctx)
+        return int(text)
+
+
+@click.command("scale")
+@click.argument("size", type=Size())
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@with_settings(*REACH)
+def command(loaded: Loaded, size: int | None, as_json: bool) -> None:
+    """Hold the pool at N workers, or give it back to the autoscaler.
+
+    \b
+    rabbitray scale 4
+    rabbitray scale auto
+
+    A fixed size survives a restart of the pool. Workers that leave finish what they have first.
+    """
+    with running(loaded.settings) as pool:
+        pool.ask("autoscaler", "fix", size)
+    if as_json:
+        click.echo(json.dumps({"pool": loaded.settings.pool, "fixed": size}))
+    else:
+        what = "is sized by the autoscaler" if size is None else f"is held at {size} workers"
+        click.echo(f"pool {loaded.settings.pool!r} {what}")
