@@ -94,3 +94,11 @@ async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection
 def place(url: Secret) -> str:
     """The URL without its credentials."""
     return redact(url.reveal())
+
+
+def server_version(connection: AbstractConnection) -> str:
+    """What the broker calls itself, e.g. `RabbitMQ 3.10.8`; empty where it does not say."""
+    transport = connection.transport
+    told = transport.connection.server_properties if transport is not None else {}
+    parts = (told.get("product", ""), told.get("version", ""))
+    return " ".join(part.decode() if isinstance(part, bytes) else str(part) for part in parts).strip()

@@ -85,8 +85,8 @@ class Executor:
         if error is not None and len(units) == 1:
             units[0].error = error
         for unit in units:
-            if error is not None and len(units) > 1:
-                unit.error = self._call_sync([unit])
+            if error is not None and len(units) > 1 and (alone := self._call_sync([unit])) is not None:
+                unit.error = alone
             self._end(run, unit)
 
     def _call_sync(self, units: list[Unit]) -> BaseException | None:
@@ -103,8 +103,8 @@ class Executor:
         if error is not None and len(units) == 1:
             units[0].error = error
         for unit in units:
-            if error is not None and len(units) > 1:
-                unit.error = await self._call_async([unit])
+            if error is not None and len(units) > 1 and (alone := await self._call_async([unit])) is not None:
+                unit.error = alone
             self._end(run, unit)
 
     async def _call_async(self, units: list[Unit]) -> BaseException | None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from actors.batch import Batch
 from actors.delivery import Delivery
-from actors.errors import FencedError, PublishFailedError
+from actors.errors import FencedError, RabbitrayError
 from actors.graves import dead_letter_rows
 from actors.latency import Latency
 from actors.part import Part
@@ -112,7 +112,7 @@ class Settler:
         rung = wait_until(delivery.due_ms, self._limits.rungs_ms, now_ms, attempt)
         try:
             await self._outbox.retry(delivery, _not_due(delivery), rung)
-        except PublishFailedError as error:
+        except RabbitrayError as error:  # a publish that failed, or a publisher that is closing
             log.error("A message that is not due yet could not be put into its rung: %s", error)
             self._give_back_later([delivery])
         else:

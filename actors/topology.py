@@ -80,9 +80,10 @@ class Topology:
         return {"x-queue-type": self.queue_type}
 
     def queues(self) -> dict[str, Arguments]:
-        """Every queue with the arguments that we would create it with: main, dead letters, rungs."""
+        """Every queue with the arguments that we would create it with: main, dead letters, dropped, rungs."""
         rungs = {self.rung(delay): self.rung_arguments(delay) for delay in self.rung_delays_ms}
-        return {self.queue: self.main_arguments(), self.dead_queue: self.dead_arguments(), **rungs}
+        dead = {name: self.dead_arguments() for name in (self.dead_queue, self.dropped_queue)}
+        return {self.queue: self.main_arguments(), **dead, **rungs}
 
     def _durable_kind(self) -> Arguments:
         if self.queue_type != "quorum":

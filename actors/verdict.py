@@ -6,7 +6,6 @@ dead letter). Crashes, node loss and drains never come here: they use up no atte
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -125,7 +124,7 @@ def judge(error: BaseException, categories: Categories) -> Judgement:
 
 def seconds(asked: object) -> float | None:
     """A wait as a handler gave it, within 0 and 30 days; None (the ladder decides) for what is no number."""
-    if isinstance(asked, bool) or not isinstance(asked, int | float) or math.isnan(asked):
+    if isinstance(asked, bool) or not isinstance(asked, int | float) or asked != asked:  # NaN
         return None
     return float(min(max(asked, 0), AFTER_MOST_S))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from cluster.settings import Settings
 from cluster.supervise import last_line
 
 ANSWER_WITHIN_S: Final = 15.0
+CONNECT_WITHIN_S: Final = 5.0
 STREAM_WITHIN_S: Final = 60.0
 
 
@@ -75,10 +77,25 @@ def translated(error: Exception, actor: str, within_s: float) -> RabbitrayError:
     return RabbitrayError(f"actor {actor}: {last_line(error)}")
 
 
+def require_reachable(address: str | None) -> None:
+    """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # auto, local, or a form that only Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN_S).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"nothing answers at the Ray address {address} ({error.strerror or error}, tried for at most "
+            f"{CONNECT_WITHIN_S:g} s); check RAY_ADDRESS"
+        ) from error
+
+
 @contextmanager
 def running(settings: Settings) -> Iterator[RunningPool]:
     """The pool of these settings, found on its Ray; NotRunningError when there is none. Disconnects at the end."""
     try:
+        require_reachable(settings.ray_address)
         join(settings)
     except ConfigurationError as nothing:
         raise NotRunningError(f"no pool {settings.pool!r} runs: {nothing}") from nothing

@@ -31,18 +31,14 @@ class Session:
 def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool = True) -> Session:
     """Joins the cluster at `ray_address`, or starts a local Ray with a place for every worker.
 
-    A local Ray listens on loopback only. On it CPUs are only book-keeping: it gets the share of `max_size`
-    workers, and one for the rest.
+    On a local Ray CPUs are only book-keeping: it gets the share of `max_size` workers,
+    and one for the rest.
     """
     local = settings.ray_address is None
     most = settings.max_size or max(2, os.cpu_count() or 1)
     own: dict[str, Any] = {}  # Any: arguments of ray.init
     if local:
-        own = {
-            "num_cpus": int(most * settings.worker_num_cpus + 1),
-            "include_dashboard": dashboard,
-            "_node_ip_address": "127.0.0.1",
-        }
+        own = {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard}
     with _private_umask():
         try:
             context = ray.init(

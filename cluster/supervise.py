@@ -57,6 +57,7 @@ class Supervised:
         try:
             word: str = await self.actor.watch.remote()
         except RayActorError as error:
+            ray.kill(self.actor, no_restart=True)  # a dead actor keeps its name for as long as it has a handle
             return last_line(error)
         if not self.ended.done():
             self.ended.set_result(word)

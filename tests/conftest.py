@@ -85,7 +85,6 @@ def ray_cluster() -> Iterator[str]:
         namespace="rabbitray",
         log_to_driver=False,
         dashboard_port=0,
-        _node_ip_address="127.0.0.1",
     )
     yield str(context.address_info["gcs_address"])
     ray.shutdown()

@@ -375,7 +375,7 @@ class FakeSender:
 
 
 class FakeOutbox:
-    """Copies that left, and a shared `log` of what happened in which order. `failures` by position of the call."""
+    """Copies that left, and a shared `log` of what happened in which order. `failures`: of the next calls, in order."""
 
     def __init__(self, log: list[str] | None = None) -> None:
         self.log = log if log is not None else []
@@ -435,7 +435,7 @@ class FakeWorker:
         self._replies: dict[str, asyncio.Queue[Reply | WorkerLostError | Exception]] = {}
 
     async def ready(self) -> WorkerInfo:
-        await self.starts
+        await asyncio.shield(self.starts)
         return WorkerInfo(slots=self.slots, pid=4711, node="node")
 
     async def run(self, batch_id: str, buffer: bytes) -> Reply:
@@ -455,6 +455,7 @@ class FakeWorker:
         self.stopped = True
         if self.hangs_on_stop:
             await asyncio.Event().wait()
+        self.die("stopped")
 
     def kill(self) -> None:
         self.killed = True
@@ -489,7 +490,7 @@ class FakeWorker:
         """Every call in flight ends with the loss of the worker."""
         if not self.starts.done():
             self.starts.set_exception(WorkerLostError(reason, "it died", guilty=False))
-        self.starts.exception()  # read, so that a withdrawn worker's is not reported as unread
+            self.starts.exception()  # read, so that a withdrawn worker's is not reported as unread
         for replies in self._replies.values():
             replies.put_nowait(WorkerLostError(reason, "it died", guilty=guilty))
 

@@ -21,6 +21,8 @@ def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
     match steps.get("do", "ok"):
         case "raise" if job.attempt < steps.get("times", 1_000):
             raise ConnectionError(steps.get("text", "told to raise"))
+        case "needs" if os.path.exists(steps["file"]):
+            raise ConnectionError("the service is down")
         case "permanent":
             raise ValueError(steps.get("text", "told to fail for good"))
         case "reject":

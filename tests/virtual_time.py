@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
@@ -55,5 +56,6 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             return runner.run(test(*args, **kwargs))
 
-    del run.__wrapped__  # type: ignore[attr-defined] # pytest must not see a coroutine function behind it
+    run.__signature__ = inspect.signature(test)  # type: ignore[attr-defined] # the parameters, for pytest
+    del run.__wrapped__  # pytest must not see a coroutine function behind it
     return run

@@ -1,0 +1,47 @@
+"""`rabbitray check`: a doctor for everything that a pool needs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from cluster import doctor
+from cluster.doctor import Row
+from cluster.options import ALL, with_settings
+from cluster.settings import Loaded
+
+MARKS = {"ok": "ok    ", "warn": "warn  ", "refuse": "REFUSE"}
+
+
+@click.command("check")
+@click.option("--no-ray", is_flag=True, help="Do not look for a Ray cluster.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+@with_settings(*ALL)
+def command(loaded: Loaded, no_ray: bool, as_json: bool) -> int:
+    """A doctor: packages, settings, handler, broker and queues, Ray, results file and disk.
+
+    Looks and changes nothing. Exit code 2 when anything would keep a pool from starting.
+    """
+    rows = examine(loaded, with_ray=not no_ray)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows]))
+    else:
+        for row in rows:
+            click.echo(f"{MARKS[row.level]} {row.area:<9} {row.text}")
+    return 2 if any(row.level == "refuse" for row in rows) else 0
+
+
+def examine(loaded: Loaded, *, with_ray: bool) -> list[Row]:
+    """All findings, area by area."""
+    ray_rows: Sequence[Row] = ()
+    cpus: float | None = None
+    if with_ray:
+        from cluster.doctor_ray import cluster  # ray takes a second to import: only where it is looked for
+
+        ray_rows, cpus = cluster(loaded)
+    broker = asyncio.run(doctor.broker(loaded))
+    return [*doctor.own(loaded, cpus), *doctor.handler(loaded), *broker, *ray_rows, *doctor.results(loaded)]

@@ -1,0 +1,68 @@
+"""`rabbitray plan`: how many workers a load needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+
+import click
+
+from autoscale.plan import Plan, plan, text
+from cluster import compose
+from cluster.durations import Duration
+from cluster.options import with_settings
+from cluster.session import MOST_WORKERS
+from cluster.settings import Loaded
+
+POLICY = ("min_size", "max_size", "drain_target_s", "target_utilization", "downscale_delay_s")
+
+
+@click.command("plan")
+@click.option("--rate", type=float, required=True, metavar="N", help="Messages per second that arrive.")
+@click.option("--service", type=Duration(), required=True, metavar="TIME", help="How long one job takes, e.g. 0.2s.")
+@click.option(
+    "--age-target", type=Duration(), default=30.0, metavar="TIME",
+    help="95 of 100 messages are done within this time [30s].",
+)  # fmt: skip
+@click.option("--slots", type=click.IntRange(1), default=1, show_default=True, help="Jobs at once in a worker (async).")
+@click.option("--start", type=Duration(), default=3.0, metavar="TIME", help="How long a worker takes to start [3s].")
+@click.option("--cores", type=click.IntRange(1), default=None, metavar="N", help="CPU cores [those of this machine].")
+@click.option("--db-pool", type=click.IntRange(1), default=10, show_default=True, help="For the report's formula.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@with_settings(*POLICY)
+def command(
+    loaded: Loaded,
+    rate: float,
+    service: float,
+    age_target: float,
+    slots: int,
+    start: float,
+    cores: int | None,
+    db_pool: int,
+    as_json: bool,
+) -> int:
+    """How many workers a load needs: the report's formula and presets, and ten minutes in the simulator.
+
+    \b
+    rabbitray plan --rate 200 --service 0.3s --age-target 10s
+    rabbitray plan --rate 200 --service 0.3s --slots 32        an async handler
+
+    Exit code 1 when the elastic pool, with these settings, misses the age target.
+    """
+    found = plan(
+        rate,
+        service,
+        age_target,
+        cpu_cores=cores or os.cpu_count() or 1,
+        db_pool=db_pool,
+        start_s=start,
+        slots=slots,
+        limits=compose.autoscale_limits(loaded.settings, MOST_WORKERS),
+    )
+    click.echo(json.dumps(_as_json(found)) if as_json else text(found))
+    return 0 if found.meets_target else 1
+
+
+def _as_json(found: Plan) -> dict[str, object]:
+    return asdict(found) | {"meets_target": found.meets_target}

@@ -1,0 +1,74 @@
+"""`rabbitray report`: one HTML page about what a results file records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from actors.errors import ConfigurationError
+from cluster.durations import Duration
+from cluster.options import REACH, with_settings
+from cluster.report import Ask, Run, page, read_run
+from cluster.results import Reader, results
+from cluster.settings import Loaded
+from cluster.tables import rows, save
+
+TIMEOUT_S = 120.0
+ROWS_MOST = 10_000
+
+
+@click.command("report")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"), show_default=True,
+    help="The page.",
+)  # fmt: skip
+@click.option("--last", "last_s", type=Duration(), metavar="TIME", help="Only what ended in the last 90s, 15m, 2h, 7d.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
+@with_settings("results", *REACH)
+def command(loaded: Loaded, file: Path | None, output: Path, last_s: float | None, as_json: bool) -> int:
+    """Make one HTML page of a results file: backlog, workers, throughput, latency, errors, dead letters.
+
+    \b
+    rabbitray report results.duckdb -o report.html
+    rabbitray report --last 2h
+
+    The page loads nothing from anywhere: send it, keep it, open it offline. While a pool runs it is asked through
+    the pool (add --queue or --pool where they are not the default).
+    """
+    if file is not None:
+        loaded = replace(loaded, settings=loaded.settings.model_copy(update={"results": file}))
+    since = None if last_s is None else datetime.now(UTC) - timedelta(seconds=last_s)
+    with results(loaded) as reader:
+        run = read_run(_asking(reader), loaded.settings.results.name, since=since)
+    _write(output, run)
+    _show(output, run, as_json=as_json)
+    return 0
+
+
+def _asking(reader: Reader) -> Ask:
+    def ask(sql: str) -> Sequence[dict[str, object]]:
+        return rows(reader.query(sql, max_rows=ROWS_MOST, timeout_s=TIMEOUT_S))
+
+    return ask
+
+
+def _write(output: Path, run: Run) -> None:
+    try:
+        save(output, page(run, made_at=datetime.now(UTC)).encode())
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {output}: {error.strerror}") from error
+
+
+def _show(output: Path, run: Run, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"report": str(output)} | run.summary()))
+        return
+    click.echo(
+        f"wrote {output}: {run.done:,} done, {run.dead:,} dead, {len(run.decisions):,} records of the autoscaler"
+    )

@@ -1,0 +1,97 @@
+"""The examples of the documentation, run as a user tests a handler: through actors.testing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from aiohttp import web
+
+from actors import Job
+from actors.testing import work, work_async
+from docs.examples.cpu_batch import CATALOGUE
+from docs.examples.model_once import Sentiment
+
+
+class GreetingService:
+    """A service that answers as its caller asks: `{"answer": status}`; remembers who called."""
+
+    def __init__(self) -> None:
+        self.keys: list[str | None] = []
+        self.url = ""
+
+    async def greet(self, request: web.Request) -> web.Response:
+        self.keys.append(request.headers.get("Idempotency-Key"))
+        asked = await request.json()
+        status = asked.get("answer", 200)
+        if status != 200:
+            return web.Response(status=status, text="no", headers={"Retry-After": "7"} if status == 429 else {})
+        return web.json_response({"text": f"Happy birthday, {asked['name']}!"})
+
+
+@pytest.fixture
+async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[GreetingService]:
+    own = GreetingService()
+    app = web.Application()
+    app.router.add_post("/greet", own.greet)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    own.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    monkeypatch.setenv("GREETING_SERVICE", own.url)
+    yield own
+    await runner.cleanup()
+
+
+async def test_http_calls(service: GreetingService) -> None:
+    answers = [{"name": "Ada"}, {"answer": 429}, {"answer": 503}, {"answer": 422}]
+    jobs = [Job(id=f"job-{n}", user_id="u1", payload=payload) for n, payload in enumerate(answers)]
+    good, busy, broken, refused = await work_async("docs.examples.http_calls:Greetings", jobs)
+    assert good.result == {"user": "u1", "text": "Happy birthday, Ada!"}
+    assert (busy.status, busy.delay_s) == ("RETRY", 8.0)  # asked for 7 s: the shortest rung that is long enough
+    assert (broken.status, broken.delay_s) == ("RETRY", 2.0)
+    assert (refused.status, refused.reason, refused.error) == ("DEAD", "rejected", "the service answered 422: no")
+    assert sorted(service.keys) == ["job-0", "job-1", "job-2", "job-3"]
+
+
+def test_http_calls_without_the_service_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREETING_SERVICE", "http://127.0.0.1:9")
+    [outcome] = work("docs.examples.http_calls:Greetings", [Job(payload={"name": "Ada"})])
+    assert (outcome.status, outcome.category) == ("RETRY", "transient")
+
+
+def test_cpu_batch() -> None:
+    jobs = [Job(payload={"vector": [2.0 * float(x) for x in CATALOGUE[entry]]}) for entry in (17, 4_000, 3)]
+    jobs.insert(1, Job(payload={"vector": [1.0, 2.0]}))
+    first, bad, second, third = work("docs.examples.cpu_batch:nearest", jobs)
+    assert [found.result["entry"] for found in (first, second, third)] == [17, 4_000, 3]
+    assert np.isclose(first.result["similarity"], 1.0)
+    assert (bad.status, bad.reason) == ("DEAD", "rejected")
+
+
+@pytest.mark.parametrize("payload", [None, {"vector": ["x"]}, {"vector": [0.0] * 64}, {"vector": [[1.0]]}, {}])
+def test_cpu_batch_refuses_what_is_no_vector(payload: object) -> None:
+    [outcome] = work("docs.examples.cpu_batch:nearest", [Job(payload=payload)])
+    assert (outcome.status, outcome.reason) == ("DEAD", "rejected")
+
+
+def test_model_once() -> None:
+    texts = ["Happy birthday, great day!", "Sorry, it came late and broken.", "It is Tuesday."]
+    outcomes = work("docs.examples.model_once:Sentiment", [Job(payload={"text": text}) for text in texts])
+    assert [outcome.result["mood"] for outcome in outcomes] == ["glad", "sorry", "calm"]
+
+
+def test_model_once_loads_once() -> None:
+    loads = []
+
+    class Counted(Sentiment):
+        def setup(self) -> None:
+            loads.append(1)
+            super().setup()
+
+    outcomes = work(Counted, [Job(payload={"text": "thanks"})] * 30, batch_size=5)
+    assert all(outcome.done for outcome in outcomes)
+    assert len(outcomes) == 30
+    assert loads == [1]

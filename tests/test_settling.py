@@ -1,0 +1,225 @@
+"""The last step: copies are confirmed, then messages are acked; what could not be made safe is given back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from actors.batch import Batch
+from actors.errors import (
+    FencedError,
+    PublisherClosedError,
+    PublishTimeoutError,
+    RefusedError,
+    StoreUnavailableError,
+    UnroutableError,
+)
+from actors.part import Part
+from actors.settling import GIVE_BACK_FIRST_S, Settler, refusal
+from actors.store.answers import Answer
+from actors.verdict import Failure, Limits, Rung
+from tests.eventually import eventually
+from tests.fakes import FakeAcks, FakeOutbox, delivery
+from tests.virtual_time import in_virtual_time
+
+
+class Harness:
+    """A settler whose every effect is in one log, in order."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.log: list[str] = []
+        self.acks = FakeAcks(self.log)
+        self.outbox = FakeOutbox(self.log)
+        self.buried: list[dict[str, Any]] = []
+        self.bury_failures: list[Exception] = []
+        self.settler = Settler(limits or Limits(), "q", acks=self.acks, outbox=self.outbox, bury=self._bury)
+
+    async def _bury(self, rows: pa.Table) -> None:
+        if self.bury_failures:
+            raise self.bury_failures.pop(0)
+        self.log.append(f"buried {rows.num_rows}")
+        self.buried += rows.to_pylist()
+
+
+def batch_of(count: int) -> Batch:
+    return Batch([delivery(tag) for tag in range(1, count + 1)])
+
+
+def failure(position: int, verdict: Any = "retry", **changes: Any) -> Failure:
+    plain: dict[str, Any] = {
+        "reason": "exception" if verdict == "retry" else "rejected",
+        "error": "x",
+        "error_class": "ConnectionError",
+        "category": "transient",
+        "key": f"k{position}",
+    }
+    return Failure(position=position, verdict=verdict, **(plain | changes))
+
+
+def done(*positions: int, failures: list[Failure] | None = None) -> Part:
+    """A part with rows for these positions; failed messages are finished as well."""
+    failures = failures or []
+    finished = sorted({*positions, *(one.position for one in failures)})
+    return Part(
+        rows=len(positions),
+        row_positions=list(positions),
+        failures=failures,
+        finished=finished,
+        jobs=len(finished),
+    )
+
+
+async def test_done_is_acked() -> None:
+    held = Harness()
+    await held.settler.settle(batch_of(2), done(0, 1), Answer(committed=2))
+    assert held.acks.acked == [1, 2]
+    tally = held.settler.tally
+    assert (tally.done, tally.acked, tally.retried, tally.dead) == (2, 2, 0, 0)
+
+
+async def test_a_copy_is_confirmed_before_its_message_is_acked() -> None:
+    held = Harness()
+    part = done(failures=[failure(0), failure(1, "dead")])
+    await held.settler.settle(batch_of(2), part, Answer())
+    assert held.log == ["retry 1 confirmed", "park 2 confirmed", "buried 1", "ack 1", "ack 2"]
+    assert held.outbox.retried[0][2] == Rung(delay_ms=2_000, attempt=1)
+    assert (held.settler.tally.retried, held.settler.tally.dead) == (1, 1)
+    assert [(row["key"], row["reason"], row["attempts"]) for row in held.buried] == [("k1", "rejected", 1)]
+    assert held.buried[0]["body"] == b"{}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [UnroutableError("x"), RefusedError("x"), PublishTimeoutError("x"), PublisherClosedError("x"), OSError("x")],
+)
+@in_virtual_time
+async def test_what_is_not_confirmed_is_given_back_and_never_acked(error: Exception) -> None:
+    held = Harness()
+    held.outbox.failures.extend([None, error, None])
+    part = done(3, failures=[failure(0), failure(1), failure(2, "dead")])
+    await held.settler.settle(batch_of(4), part, Answer(committed=1))
+    assert held.acks.acked == [1, 3, 4]
+    assert held.acks.returned == [], "after a pause only"
+    await eventually(lambda: held.acks.returned == [2])
+    assert held.settler.tally.retried == 1
+    assert held.settler.tally.given_back == 1
+
+
+@in_virtual_time
+async def test_give_backs_in_a_row_wait_longer_each_time() -> None:
+    held, loop, waited = Harness(), asyncio.get_running_loop(), []
+    for _ in range(3):
+        held.outbox.failures.append(RefusedError("full"))
+        began, before = loop.time(), len(held.acks.returned)
+        await held.settler.settle(batch_of(1), done(failures=[failure(0, "dead")]), Answer())
+        while len(held.acks.returned) == before:
+            await asyncio.sleep(0.05)
+        waited.append(loop.time() - began)
+    assert waited == pytest.approx([GIVE_BACK_FIRST_S, 2 * GIVE_BACK_FIRST_S, 4 * GIVE_BACK_FIRST_S], abs=0.06)
+
+
+async def test_a_failure_of_a_key_with_a_result_is_acked_not_published() -> None:
+    held = Harness()
+    part = done(failures=[failure(0), failure(1, "dead"), failure(2)])
+    await held.settler.settle(batch_of(3), part, Answer(already=("k0", "k1")))
+    assert held.acks.acked == [1, 2, 3]
+    assert [one.tag for one, _, _ in held.outbox.retried] == [3]
+    assert held.outbox.parked == []
+
+
+async def test_a_row_that_the_store_rejects_is_buried() -> None:
+    held = Harness()
+    answer = Answer(committed=1, duplicates=(1,), rejected=((2, "too long"),))
+    await held.settler.settle(batch_of(3), done(0, 1, 2), answer)
+    assert [(one.tag, reason, found.error) for one, found, reason in held.outbox.parked] == [
+        (3, "store_rejected", "too long")
+    ]
+    assert held.acks.acked == [1, 2, 3]
+    tally = held.settler.tally
+    assert (tally.done, tally.duplicates, tally.dead) == (1, 1, 1)
+
+
+async def test_a_packed_message_is_acked_once_all_of_it_is_safe() -> None:
+    held, batch = Harness(), batch_of(1)
+    first = Part(rows=1, row_positions=[0], failures=[failure(0, record=1, body=b"r1")], open=1, jobs=2)
+    await held.settler.settle(batch, first, Answer(committed=1))
+    assert held.acks.acked == []
+    last = Part(rows=1, row_positions=[0], row_records=[2], finished=[0], jobs=1)
+    await held.settler.settle(batch, last, Answer(committed=1))
+    assert held.acks.acked == [1]
+
+
+@in_virtual_time
+async def test_a_packed_message_with_an_unsafe_record_is_given_back_at_its_end() -> None:
+    held, batch = Harness(), batch_of(1)
+    held.outbox.failures.extend([RefusedError("full"), RefusedError("full")])
+    first = Part(failures=[failure(0, record=0), failure(0, record=1)], open=1, jobs=2)
+    await held.settler.settle(batch, first, Answer())
+    last = Part(rows=1, row_positions=[0], row_records=[2], finished=[0], jobs=1)
+    await held.settler.settle(batch, last, Answer(committed=1))
+    assert held.settler.tally.retried == 0
+    await eventually(lambda: held.acks.returned == [1])
+    assert held.acks.acked == []
+
+
+@in_virtual_time
+async def test_a_store_that_cannot_bury_is_asked_again_before_the_ack() -> None:
+    held = Harness()
+    held.bury_failures = [StoreUnavailableError("disk full")] * 3
+    await held.settler.settle(batch_of(1), done(failures=[failure(0, "dead")]), Answer())
+    assert held.log == ["park 1 confirmed", "buried 1", "ack 1"], "published once, however often the store fails"
+
+
+async def test_a_row_that_cannot_be_buried_does_not_double_the_dead_letter() -> None:
+    held = Harness()
+    held.bury_failures = [ValueError("bug")]
+    await held.settler.settle(batch_of(1), done(failures=[failure(0, "dead")]), Answer())
+    assert held.log == ["park 1 confirmed", "ack 1"], "it is safe in its queue"
+
+
+async def test_a_fenced_router_acks_nothing() -> None:
+    held = Harness()
+    held.bury_failures = [FencedError("epoch 1 has ended")]
+    with pytest.raises(FencedError):
+        await held.settler.settle(batch_of(1), done(failures=[failure(0, "dead")]), Answer())
+    assert held.acks.acked == []
+
+
+async def test_a_refused_message_is_parked_undecoded() -> None:
+    held = Harness()
+    one = delivery(7, refused="too_large: body of 9 bytes, at most 8")
+    await held.settler.park(one, refusal(one))
+    ((parked, found, reason),) = held.outbox.parked
+    assert (parked.tag, reason, found.error) == (7, "too_large", "body of 9 bytes, at most 8")
+    assert held.log == ["park 7 confirmed", "buried 1", "ack 7"]
+
+
+@in_virtual_time
+async def test_a_message_before_its_due_time_waits_on_without_a_charge() -> None:
+    held = Harness()
+    await held.settler.postpone(delivery(1, attempt=3, due_ms=32_000_000_000_000))
+    ((_, _, rung),) = held.outbox.retried
+    assert rung == Rung(delay_ms=60_000, attempt=3, due_ms=32_000_000_000_000)
+    assert held.acks.acked == [1]
+    held.outbox.failures.append(PublisherClosedError("closing"))
+    await held.settler.postpone(delivery(2, due_ms=32_000_000_000_000))
+    assert held.acks.acked == [1]
+    await eventually(lambda: held.acks.returned == [2])
+
+
+@in_virtual_time
+async def test_without_rungs_it_waits_in_its_queue() -> None:
+    held = Harness(Limits(rungs_ms=()))
+    await held.settler.postpone(delivery(1, due_ms=32_000_000_000_000))
+    await eventually(lambda: held.acks.returned == [1])
+    assert held.outbox.retried == []
+
+
+async def test_latency_is_counted_from_the_publish() -> None:
+    held = Harness()
+    batch = Batch([delivery(1, published_ms=1_000), delivery(2)])
+    await held.settler.settle(batch, done(0, 1), Answer(committed=2))
+    assert held.settler.tally.latency.count == 1, "only where the time of the publish is known"
