@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from actors import headers as h
 from actors.delivery import Delivery, Parcel
@@ -37,12 +37,42 @@ class BodyLimits:
     max_records: int = 1_000
 
 
+class PropertiesLike(Protocol):
+    """The basic properties that are read, as pamqp or the scanner has them."""
+
+    content_type: str | None
+    content_encoding: str | None
+    headers: Any  # Any: an AMQP field table or None
+    message_id: str | None
+    timestamp: Any  # Any: datetime, or Unix seconds
+
+
 def read_delivery(message: DeliveredMessage, *, generation: int, consumer: int, limits: BodyLimits) -> Delivery:
-    """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input."""
-    properties = message.header.properties
+    """The Delivery of a message as aiormq has it, see `read_message`."""
     deliver = cast("Basic.Deliver", message.delivery)
+    return read_message(
+        message.header.properties,
+        message.body,
+        tag=deliver.delivery_tag or 0,
+        redelivered=bool(deliver.redelivered),
+        generation=generation,
+        consumer=consumer,
+        limits=limits,
+    )
+
+
+def read_message(
+    properties: PropertiesLike,
+    body: bytes,
+    *,
+    tag: int,
+    redelivered: bool,
+    generation: int,
+    consumer: int,
+    limits: BodyLimits,
+) -> Delivery:
+    """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input."""
     table: Table = properties.headers or _EMPTY
-    body = message.body
     packed = properties.content_type == h.PACKED
     return Delivery(
         parcel=Parcel(
@@ -60,12 +90,12 @@ def read_delivery(message: DeliveredMessage, *, generation: int, consumer: int, 
         ),
         properties=properties,
         generation=generation,
-        tag=deliver.delivery_tag or 0,
+        tag=tag,
         consumer=consumer,
         size=len(body),
         records=max(1, _number(table.get(h.RECORDS), 1, limits.max_records)) if packed else 1,
         arrived_at=time.monotonic(),
-        redelivered=bool(deliver.redelivered),
+        redelivered=redelivered,
         refused=_refused(body, table, limits),
         returned=h.ATTEMPT in table or h.DUE in table,
         due_ms=_number(table.get(h.DUE), 0, FAR_FUTURE_MS),

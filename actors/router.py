@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 P = TypeVar("P")
 P_contra = TypeVar("P_contra", contravariant=True)
 T = TypeVar("T")
+RUSH_MS = 15.0
+RUSH_LEAST = 15  # records within RUSH_MS below which an idle worker is sent to at once: 1,000 a second
 
 
 class Source(Protocol):
@@ -89,6 +91,9 @@ class Router(Generic[P]):
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
         self._closing = False
+        self._rate = 0.0  # deliveries per second over the last tenth of a second or more
+        self._rate_since = time.monotonic()
+        self._rate_from = 0
         self.buffer = Buffer()
         self.window = 1
         self.batch_size = 1
@@ -238,13 +243,28 @@ class Router(Generic[P]):
         oldest = self.buffer.oldest_at
         if oldest is None:
             return False
-        full = self.buffer.records >= self.batch_size or self.buffer.size >= self._config.batch_bytes
-        if full or not member.batches:
+        idle = not member.batches
+        enough = min(self.batch_size, self._rush()) if idle else self.batch_size
+        if self.buffer.records >= enough or self.buffer.size >= self._config.batch_bytes:
             return True
-        left_s = oldest + self._config.batch_timeout_ms / 1000 - time.monotonic()
+        patience_ms = min(self._config.batch_timeout_ms, RUSH_MS) if idle else self._config.batch_timeout_ms
+        left_s = oldest + patience_ms / 1000 - time.monotonic()
         if left_s > 0 and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(left_s + 0.001, self._on_timer)
         return left_s <= 0
+
+    def _rush(self) -> float:
+        """How many records an idle worker waits for: what comes within RUSH_MS at the present rate, 1 when little.
+
+        In a flood an idle worker would otherwise take single messages, and a call costs as much as 100 of them.
+        """
+        now = time.monotonic()
+        passed_s = now - self._rate_since
+        if passed_s > 0.1:
+            self._rate = (self.received - self._rate_from) / passed_s
+            self._rate_since, self._rate_from = now, self.received
+        expected = self._rate * RUSH_MS / 1000
+        return expected if expected >= RUSH_LEAST else 1
 
     def _on_timer(self) -> None:
         self._timer = None

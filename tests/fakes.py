@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -89,6 +89,12 @@ class Stored:
     message_id: str | None = None
     content_type: str = h.JSON
     redelivered: bool = False
+    copies_before: int = 0  # copies of this key that were accepted before it was delivered
+
+    @property
+    def key(self) -> str:
+        """What it is called in headers or properties."""
+        return str(self.headers.get(h.KEY, self.message_id))
 
 
 @dataclass(slots=True, eq=False)
@@ -106,12 +112,14 @@ class FakeChannel:
 
 
 class FakeBroker:
-    """Queues by name; the main queue is consumed by channels."""
+    """Queues by name; the main queue is consumed by channels. `on_ack` sees each message that is acked."""
 
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self.queues: dict[str, deque[Stored]] = {name: deque() for name in topology.queues()}
         self.channels: list[FakeChannel] = []
+        self.on_ack: Callable[[Stored], None] = lambda _: None
+        self.copies: Counter[str] = Counter()  # accepted through our own exchange, by key
         self.refused = 0  # channels closed with 406
         self.up = True
 
@@ -137,6 +145,7 @@ class FakeBroker:
             message_id=message.message_id,
             content_type=message.content_type or "",
         )
+        self.copies[stored.key] += 1
         self._put(message.routing_key, stored)
 
     def expire(self) -> int:
@@ -170,7 +179,7 @@ class FakeBroker:
             self.close(channel)
             return
         for known in [t for t in channel.unacked if t == tag or (multiple and t < tag)]:
-            del channel.unacked[known]
+            self.on_ack(channel.unacked.pop(known))
             channel.held = max(0, channel.held - 1)
         self._deliver()
 
@@ -212,6 +221,7 @@ class FakeBroker:
                 channel.tag += 1
                 channel.held += 1
                 message = channel.unacked[channel.tag] = queue.popleft()
+                message.copies_before = self.copies[message.key]
                 channel.take(message, channel.tag)
 
 
@@ -429,6 +439,7 @@ class FakeWorker:
         self.slots = slots
         self.starts: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.batches: dict[str, list[Parcel]] = {}  # in hand, in the order of arrival
+        self.told: dict[str, set[int]] = {}  # positions that a test has answered for, by batch
         self.killed = False
         self.stopped = False
         self.hangs_on_stop = False

@@ -30,19 +30,27 @@ class PlainPath:
     """Everything put together as the router's actor does it; the test plays broker, workers and store."""
 
     def __init__(
-        self, *, max_in_flight: int = 2, slots: int = 1, auto: bool = True, outage: bool = False, **config: Any
+        self,
+        *,
+        max_in_flight: int = 2,
+        slots: int = 1,
+        auto: bool = True,
+        outage: bool = False,
+        before: PlainPath | None = None,
+        **config: Any,
     ) -> None:
+        """`before`: the path whose broker and store this one takes over."""
         self.topology = Topology(queue="q", rung_delays_ms=LIMITS.rungs_ms)
-        self.broker = FakeBroker(self.topology)
+        self.broker = before.broker if before else FakeBroker(self.topology)
         self.intake = FakeIntake(self.broker, on_delivery=self._receive, on_lost=self._lost)
-        self.store = FakeStore()
+        self.store = before.store if before else FakeStore()
         self.recorder = FakeRecorder(self.store)
         self.sender = FakeSender(self.broker)
         self.factory = FakeFactory(auto=auto, slots=slots)
         self.pool: Pool[pa.Table] = self._pool("w", max_in_flight)
         self.isolated: Pool[pa.Table] = self._pool("qu", 1)
         self.quarantine: Quarantine[pa.Table] = Quarantine(
-            self.isolated, max_crashes=2, counts={}, note=self.store.set_control
+            self.isolated, max_crashes=2, counts=before.crashes if before else {}, note=self.store.set_control
         )
         self.settler = Settler(
             LIMITS, "q", acks=self.intake, outbox=CopyOutbox(self.sender, self.topology), bury=self.recorder.bury
@@ -69,7 +77,7 @@ class PlainPath:
     async def start(self, *, workers: int = 1, window: int = 10, batch_size: int = 5) -> None:
         """Opens everything and consumes."""
         await self.store.open()
-        await self.store.register("router")
+        self.recorder.epoch = await self.store.register("router")
         await self.intake.open()
         self.pool.resize(workers)
         await self.router.start(window, batch_size)
@@ -82,6 +90,11 @@ class PlainPath:
         await self.router.drain(0.0)
         await asyncio.gather(self.pool.stop(0.01), self.isolated.stop(0.01))
         await self.intake.close()
+
+    @property
+    def crashes(self) -> dict[str, int]:
+        """The lone crashes that the store keeps."""
+        return {name: count for name, count in self.store.controls.items() if isinstance(count, int) and count}
 
     def publish(self, *keys: str, **headers: Any) -> None:
         """One message for each key."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from actors.errors import ConfigurationError
+from actors.errors import ConfigurationError, StoreOpenError
 from cluster.durations import Duration
 from cluster.options import REACH, with_settings
 from cluster.report import Ask, Run, page, read_run
@@ -42,6 +42,8 @@ def command(loaded: Loaded, file: Path | None, output: Path, last_s: float | Non
     the pool (add --queue or --pool where they are not the default).
     """
     if file is not None:
+        if not file.exists():
+            raise StoreOpenError(f"there is no results file {file}: run a pool first, or name another file")
         loaded = replace(loaded, settings=loaded.settings.model_copy(update={"results": file}))
     since = None if last_s is None else datetime.now(UTC) - timedelta(seconds=last_s)
     with results(loaded) as reader:

@@ -14,7 +14,7 @@ from cluster.report.reading import Spread
 from cluster.report.scale import Tick, ceiling, clock, duration, number, number_ticks, time_ticks
 
 WIDTH, HEIGHT = 1000.0, 100.0
-Kind = Literal["area", "line", "step", "dashed"]
+Kind = Literal["area", "line", "step", "dashed", "dots"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +172,7 @@ def _curve(curve: Curve, span: Span, top: float) -> Html:
             runs.append([])
         else:
             runs[-1].append((WIDTH * span.share(at), HEIGHT * (1 - value / top)))
-    path = "".join(_path(run, step=curve.kind in ("step", "dashed")) for run in runs if run)
+    path = "".join(_path(run, curve.kind) for run in runs if run)
     line = tag("path", d=path, class_=f"line {curve.tone} {curve.kind}")
     if curve.kind != "area":
         return line
@@ -180,18 +180,20 @@ def _curve(curve: Curve, span: Span, top: float) -> Html:
     return joined([tag("path", d=filled, class_=f"fill {curve.tone}"), line])
 
 
-def _path(run: Sequence[tuple[float, float]], *, step: bool) -> str:
+def _path(run: Sequence[tuple[float, float]], kind: Kind) -> str:
     """A lone point is a short stroke, or nobody would see it."""
+    if kind == "dots":  # strokes of no length, with round ends
+        return "".join(f"M{_short(x)} {_short(y)}h0" for x, y in run)
     if len(run) == 1:
         return f"M{_short(run[0][0] - 1)} {_short(run[0][1])}h2"
     parts = [f"M{_short(run[0][0])} {_short(run[0][1])}"]
     for x, y in run[1:]:
-        parts.append(f"H{_short(x)}V{_short(y)}" if step else f"L{_short(x)} {_short(y)}")
+        parts.append(f"H{_short(x)}V{_short(y)}" if kind in ("step", "dashed") else f"L{_short(x)} {_short(y)}")
     return "".join(parts)
 
 
 def _filled(run: Sequence[tuple[float, float]]) -> str:
-    return f"{_path(run, step=False)}L{_short(run[-1][0])} {HEIGHT:g}L{_short(run[0][0])} {HEIGHT:g}Z"
+    return f"{_path(run, 'line')}L{_short(run[-1][0])} {HEIGHT:g}L{_short(run[0][0])} {HEIGHT:g}Z"
 
 
 def _numbers(chart: TimeChart) -> Mapping[str, object]:

@@ -10,7 +10,7 @@ from cluster.report.charts import Curve, Mark, Span, TimeChart, bars, histogram,
 from cluster.report.markup import Html, joined, raw, tag
 from cluster.report.reading import Decision, Run, Series
 from cluster.report.scale import clock, duration, number
-from cluster.report.tables import Column, code, count, milliseconds, moment, table, text
+from cluster.report.tables import DEAD_LETTERS, DECISIONS, ERRORS, SLOWEST, TYPES, table
 
 DECISIONS_SHOWN = 30
 POLICY = (
@@ -107,7 +107,7 @@ def _over_time(run: Run, series: Series) -> Html:
     end = series.start + series.span_s
     seen = [(one.at, one.backlog) for one in run.decisions if one.backlog is not None]
     backlog = Curve(label="in the system", kind="area", tone="blue", points=_buckets(series, series.backlog))
-    measured = Curve(label="ready + held, as decided on", kind="step", tone="orange", points=seen)
+    measured = Curve(label="ready + held, as the autoscaler saw it", kind="dots", tone="orange", points=seen)
     had = [(one.at, float(one.had)) for one in run.decisions]
     wanted = [(one.at, float(one.wanted)) for one in decided]
     workers = [
@@ -168,19 +168,8 @@ def _failures(run: Run) -> Html:
     runs = [
         (f"{row['attempts']} {'run' if row['attempts'] == 1 else 'runs'}", int(row["jobs"])) for row in run.attempts
     ]
-    classes = table(
-        [text("error_class", "error"), text("category"), text("reasons"), count("jobs"), text("latest", "latest text")],
-        run.errors,
-        none="No job became a dead letter.",
-    )
-    letters = table(
-        [
-            moment("at", "when"), code("key"), text("message_type", "type"), text("reason"),
-            text("error_class", "error"), text("error", "text"), count("attempts", "runs"), count("bytes"), code("worker"), code("trace_id", "trace"),
-        ],
-        run.dead_letters,
-        none="There are no dead letters.",
-    )  # fmt: skip
+    classes = table(ERRORS, run.errors, none="No job became a dead letter.")
+    letters = table(DEAD_LETTERS, run.dead_letters, none="There are no dead letters.")
     shown = f"the latest {len(run.dead_letters)} of {number(run.dead)}" if run.dead > len(run.dead_letters) else ""
     return joined(
         [
@@ -192,31 +181,11 @@ def _failures(run: Run) -> Html:
 
 
 def _jobs(run: Run) -> Html:
-    slowest = table(
-        [
-            milliseconds("handler_ms", "in the handler"), milliseconds("latency_ms", "publish to result"), code("key"),
-            text("message_type", "type"), text("user_id", "user"), count("attempts", "runs"), code("worker"),
-            code("trace_id", "trace"),
-        ],
-        run.slowest,
-        none="No job was done.",
-    )  # fmt: skip
-    types = table(
-        [
-            text("message_type", "type"), count("jobs"), milliseconds("p50", "handler p50"),
-            milliseconds("p95", "handler p95"), Column(title="runs per job", write=_mean_runs, kind="number"),
-        ],
-        run.types,
-        none="No job was done.",
-    )  # fmt: skip
+    slowest = table(SLOWEST, run.slowest, none="No job was done.")
+    types = table(TYPES, run.types, none="No job was done.")
     return joined(
         [tag("section", tag("h2", "Slowest jobs"), slowest), tag("section", tag("h2", "Message types"), types)]
     )
-
-
-def _mean_runs(row: object) -> str:
-    assert isinstance(row, dict)
-    return f"{row['attempts']:.2f}" if row["attempts"] is not None else ""
 
 
 def _decisions(decisions: Sequence[Decision]) -> Html:
@@ -231,8 +200,7 @@ def _decisions(decisions: Sequence[Decision]) -> Html:
         for one in decisions
         if one.event != "still"
     ]
-    columns = [moment("at", "when"), text("change", "workers"), text("event"), count("backlog"), text("reason")]
-    first = table(columns, rows[:DECISIONS_SHOWN], none="The autoscaler decided nothing.")
+    first = table(DECISIONS, rows[:DECISIONS_SHOWN], none="The autoscaler decided nothing.")
     rest = rows[DECISIONS_SHOWN:]
-    more = tag("details", tag("summary", f"{len(rest)} more"), table(columns, rest, none="")) if rest else None
+    more = tag("details", tag("summary", f"{len(rest)} more"), table(DECISIONS, rest, none="")) if rest else None
     return tag("section", tag("h2", "Decisions of the autoscaler"), first, more)

@@ -160,8 +160,8 @@ def _decisions(decided: str) -> str:
     """The newest ones, oldest first."""
     return f"""
     SELECT * FROM (
-      SELECT epoch_us(decided_at) / 1e6 AS at, current, wanted, reason, inputs::VARCHAR AS inputs
-      FROM decisions WHERE {decided} ORDER BY decided_at DESC LIMIT {DECISIONS_MOST}) ORDER BY at"""
+      SELECT epoch_us(decided_at) / 1e6 AS at_s, current, wanted, reason, inputs::VARCHAR AS inputs
+      FROM decisions WHERE {decided} ORDER BY decided_at DESC LIMIT {DECISIONS_MOST}) ORDER BY at_s"""
 
 
 def _decision(row: Row) -> Decision:
@@ -172,7 +172,7 @@ def _decision(row: Row) -> Decision:
     seen = seen if isinstance(seen, dict) else {}
     ready, held = seen.get("ready"), seen.get("held")
     return Decision(
-        at=row["at"],
+        at=row["at_s"],
         event=str(record.get("event", "decided")),
         kind=str(record.get("kind", "")),
         had=_int(record.get("had"), row["current"] or 0),
@@ -266,6 +266,6 @@ def _slowest(done: str) -> str:
 
 def _dead_letters(dead: str) -> str:
     return f"""
-    SELECT epoch_us(dead_at) / 1e6 AS at, key, message_type, reason, error_class, error, attempts, worker, trace_id,
+    SELECT epoch_us(dead_at) / 1e6 AS at_s, key, message_type, reason, error_class, error, attempts, worker, trace_id,
            octet_length(body) AS bytes
     FROM dead_letters WHERE {dead} ORDER BY dead_at DESC LIMIT {DEAD_SHOWN}"""

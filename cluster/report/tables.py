@@ -15,7 +15,7 @@ TEXT_MOST = 240
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """`write` makes the cell's text of the row; `kind` is a class: number, code or text."""
+    """`write` makes the cell's text of the row; `kind` is a class: number, code, text or long."""
 
     title: str
     write: Callable[[Row], str]
@@ -35,6 +35,11 @@ def table(columns: Sequence[Column], rows: Sequence[Row], *, none: str) -> Html:
 def text(name: str, title: str | None = None) -> Column:
     """A value as text, cut where it is long."""
     return Column(title=title or name.replace("_", " "), write=lambda row: short(row[name]))
+
+
+def long(name: str, title: str | None = None) -> Column:
+    """A sentence, in a cell of its own width."""
+    return Column(title=title or name.replace("_", " "), write=lambda row: short(row[name]), kind="long")
 
 
 def code(name: str, title: str | None = None) -> Column:
@@ -63,3 +68,52 @@ def short(value: object) -> str:
         return ""
     words = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return words if len(words) <= TEXT_MOST else f"{words[:TEXT_MOST]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _mean_runs(row: Row) -> str:
+    return f"{row['attempts']:.2f}" if row["attempts"] is not None else ""
+
+
+ERRORS = (
+    text("error_class", "error"),
+    text("category"),
+    text("reasons"),
+    count("jobs"),
+    long("latest", "latest text"),
+)
+DEAD_LETTERS = (
+    moment("at_s", "when"),
+    code("key"),
+    text("message_type", "type"),
+    text("reason"),
+    text("error_class", "error"),
+    long("error", "text"),
+    count("attempts", "runs"),
+    count("bytes"),
+    code("worker"),
+    code("trace_id", "trace"),
+)
+SLOWEST = (
+    milliseconds("handler_ms", "in the handler"),
+    milliseconds("latency_ms", "publish to result"),
+    code("key"),
+    text("message_type", "type"),
+    text("user_id", "user"),
+    count("attempts", "runs"),
+    code("worker"),
+    code("trace_id", "trace"),
+)
+TYPES = (
+    text("message_type", "type"),
+    count("jobs"),
+    milliseconds("p50", "handler p50"),
+    milliseconds("p95", "handler p95"),
+    Column(title="runs per job", write=_mean_runs, kind="number"),
+)
+DECISIONS = (
+    moment("at", "when"),
+    text("change", "workers"),
+    text("event"),
+    count("backlog"),
+    long("reason"),
+)

@@ -1,12 +1,13 @@
-"""Traces and logs of a process: `start` at its beginning, `Telemetry.shutdown` at its end.
+"""Traces, metrics and logs of a process: `start` at its beginning, `Telemetry.shutdown` at its end.
 
-`config` reads what the OTEL_* variables ask for, `traces` is the only user of the OpenTelemetry SDK and is
-imported only when something is asked for, `logs` sets up logging.
+`config` reads what the OTEL_* variables ask for, `traces` and `meters` are the only users of the OpenTelemetry SDK
+and are imported only when something is asked for, `logs` sets up logging.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Telemetry(Protocol):
-    """The traces of this process."""
+    """The traces and metrics of this process."""
 
     @property
     def dropped(self) -> int:
@@ -39,18 +40,53 @@ class _NoTelemetry:
         return True
 
 
+class _Together:
+    """Traces and metrics of one process, ended one after the other within one deadline."""
+
+    def __init__(self, traces: Telemetry, metrics: Telemetry) -> None:
+        self._traces = traces
+        self._metrics = metrics
+
+    @property
+    def dropped(self) -> int:
+        """Spans that were lost; a lost export of metrics loses nothing, the next one carries the same totals."""
+        return self._traces.dropped
+
+    def shutdown(self, deadline_s: float = 5.0) -> bool:
+        """Sends what is left of both."""
+        until = time.monotonic() + deadline_s
+        complete = self._traces.shutdown(deadline_s)
+        return self._metrics.shutdown(max(0.0, until - time.monotonic())) and complete
+
+
 def start(config: TelemetryConfig, role: str, *, attributes: Mapping[str, str] | None = None) -> Telemetry:
-    """Sets the provider of this process as `config` asks; `role` is e.g. `router`, `worker`, `publisher`.
+    """Sets the providers of this process as `config` asks; `role` is e.g. `router`, `worker`, `publisher`.
 
     `attributes` join the resource (Ray ids). A provider that is set already stays, and stays its owner's.
     Never raises for a collector that is down: telemetry fails no message.
     """
+    traces, metrics = _start_traces(config, role, attributes or {}), _start_metrics(config, role, attributes or {})
+    return traces if metrics is None else _Together(traces, metrics)
+
+
+def _start_traces(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Telemetry:
     if not config.enabled:
         return _NoTelemetry()
     from cluster.telemetry.traces import install  # loads the SDK: only where traces are asked for
 
-    installed = install(config, role, attributes or {})
+    installed = install(config, role, attributes)
     if installed is None:
         log.info("A tracer provider is set already in this process; its owner exports the spans")
         return _NoTelemetry()
+    return installed
+
+
+def _start_metrics(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Telemetry | None:
+    if not config.metrics.exporters:
+        return None
+    from cluster.telemetry.meters import install  # loads the SDK: only where metrics are asked for
+
+    installed = install(config, role, attributes)
+    if installed is None:
+        log.info("A meter provider is set already in this process; its owner exports the metrics")
     return installed

@@ -15,12 +15,32 @@ SAMPLERS: Final = (
     *("parentbased_always_on", "parentbased_always_off", "parentbased_traceidratio"),
 )
 COMPRESSIONS: Final = ("none", "gzip", "deflate")
+TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
 UNSUPPORTED: Final = {
     "OTEL_CONFIG_FILE": "declarative configuration is not supported: use the OTEL_* variables",
     "OTEL_PYTHON_TRACER_PROVIDER": "rabbitray makes its own provider",
 }
 _DEFAULT_ENDPOINT = "http://localhost:4318"
 _MILLISECONDS_FROM = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsExport:
+    """Metrics of a process: where they go beside Ray's Prometheus endpoint, and how often.
+
+    `exporters` is empty when nothing is asked for. `headers` and `endpoint` may hold credentials.
+    """
+
+    exporters: tuple[str, ...] = ()
+    endpoint: Secret = field(default_factory=lambda: Secret(_DEFAULT_ENDPOINT + "/v1/metrics"))
+    headers: Secret = field(default_factory=lambda: Secret(""))
+    timeout_s: float = 5.0
+    compression: str = "none"
+    certificate: str | None = None
+    client_key: str | None = None
+    client_certificate: str | None = None
+    temporality: str = "cumulative"
+    interval_ms: int = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +67,7 @@ class TelemetryConfig:
     max_export_batch_size: int = 512
     schedule_delay_ms: int = 5000
     span_links: int = 128
+    metrics: MetricsExport = field(default_factory=MetricsExport)
 
     @property
     def enabled(self) -> bool:
@@ -57,10 +78,11 @@ class TelemetryConfig:
     def from_environ(cls, environ: Mapping[str, str]) -> TelemetryConfig:
         """Reads the OTEL_* variables of `environ`; raises ConfigurationError with one line for each mistake.
 
-        OTEL_TRACES_EXPORTER (none, console, otlp) asks for traces, or, without it, an OTLP endpoint.
+        OTEL_TRACES_EXPORTER (none, console, otlp) asks for traces, or, without it, an OTLP endpoint;
+        OTEL_METRICS_EXPORTER alone asks for metrics, which are in Ray's Prometheus endpoint anyway.
         """
         reader = _Reader(environ)
-        exporters = _exporters(reader)
+        exporters = _exporters(reader, default="otlp" if reader.otlp("ENDPOINT") else "none")
         attributes = reader.pairs("OTEL_RESOURCE_ATTRIBUTES")
         queue = reader.whole("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1)
         config = cls(
@@ -80,6 +102,7 @@ class TelemetryConfig:
             max_export_batch_size=min(reader.whole("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, 1), queue),
             schedule_delay_ms=reader.whole("OTEL_BSP_SCHEDULE_DELAY", 5000, 1),
             span_links=reader.whole("OTEL_SPAN_LINK_COUNT_LIMIT", 128, 0),
+            metrics=_metrics(_Reader(environ, "METRICS", reader.problems)),
         )
         if reader.problems and not reader.disabled:
             raise ConfigurationError("\n".join(reader.problems))
@@ -89,17 +112,20 @@ class TelemetryConfig:
 class _Reader:
     """Typed look-ups in one environment; collects the mistakes."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], signal: str = "TRACES", problems: list[str] | None = None
+    ) -> None:
         self._environ = environ
-        self.problems: list[str] = []
+        self.signal = signal
+        self.problems = [] if problems is None else problems
         self.disabled = (self.get("OTEL_SDK_DISABLED") or "").lower() == "true"
 
     def get(self, name: str) -> str | None:
         return self._environ.get(name, "").strip() or None
 
     def otlp_name(self, suffix: str) -> str:
-        """The name that counts: the one for traces, else the one for all signals."""
-        own = f"OTEL_EXPORTER_OTLP_TRACES_{suffix}"
+        """The name that counts: the one for this signal, else the one for all signals."""
+        own = f"OTEL_EXPORTER_OTLP_{self.signal}_{suffix}"
         return own if self.get(own) else f"OTEL_EXPORTER_OTLP_{suffix}"
 
     def otlp(self, suffix: str) -> str | None:
@@ -140,11 +166,26 @@ class _Reader:
         return tuple((key.strip(), value.strip()) for key, _, value in entries)
 
 
-def _exporters(reader: _Reader) -> tuple[str, ...]:
-    text = reader.get("OTEL_TRACES_EXPORTER") or ("otlp" if reader.otlp("ENDPOINT") else "none")
-    wanted = [exporter.strip().lower() for exporter in text.split(",")]
+def _metrics(reader: _Reader) -> MetricsExport:
+    return MetricsExport(
+        exporters=_exporters(reader, default="none"),
+        endpoint=Secret(_endpoint(reader)),
+        headers=Secret(reader.otlp("HEADERS") or ""),
+        timeout_s=_timeout_s(reader),
+        compression=reader.choice(reader.otlp_name("COMPRESSION"), COMPRESSIONS, "none"),
+        certificate=reader.otlp("CERTIFICATE"),
+        client_key=reader.otlp("CLIENT_KEY"),
+        client_certificate=reader.otlp("CLIENT_CERTIFICATE"),
+        temporality=reader.choice("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", TEMPORALITIES, "cumulative"),
+        interval_ms=reader.whole("OTEL_METRIC_EXPORT_INTERVAL", 60_000, 1),
+    )
+
+
+def _exporters(reader: _Reader, default: str) -> tuple[str, ...]:
+    name = f"OTEL_{reader.signal}_EXPORTER"
+    wanted = [exporter.strip().lower() for exporter in (reader.get(name) or default).split(",")]
     if any(exporter not in EXPORTERS for exporter in wanted):
-        reader.refuse("OTEL_TRACES_EXPORTER", "one or more of " + ", ".join(EXPORTERS))
+        reader.refuse(name, "one or more of " + ", ".join(EXPORTERS))
     if reader.disabled:
         return ()
     protocol = reader.otlp("PROTOCOL")
@@ -154,9 +195,10 @@ def _exporters(reader: _Reader) -> tuple[str, ...]:
 
 
 def _endpoint(reader: _Reader) -> str:
-    """The full URL: the variable for traces is taken as it is, the one for all signals gets `/v1/traces`."""
-    own = reader.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    url = own or (reader.get("OTEL_EXPORTER_OTLP_ENDPOINT") or _DEFAULT_ENDPOINT).rstrip("/") + "/v1/traces"
+    """The full URL: the signal's own variable is taken as it is, the one for all signals gets e.g. `/v1/traces`."""
+    own = reader.get(f"OTEL_EXPORTER_OTLP_{reader.signal}_ENDPOINT")
+    path = f"/v1/{reader.signal.lower()}"
+    url = own or (reader.get("OTEL_EXPORTER_OTLP_ENDPOINT") or _DEFAULT_ENDPOINT).rstrip("/") + path
     if not url.startswith(("http://", "https://")):
         name = reader.otlp_name("ENDPOINT")
         reader.problems.append(f"{name} (environment): must be a URL that starts with http:// or https://")

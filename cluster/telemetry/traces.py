@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 MIN_SPAN_LINKS: Final = 1000
 """Links that a span keeps at least: a packed batch may hold more messages than the default of 128."""
 
-_COMPRESSION = {
+COMPRESSION = {
     "none": Compression.NoCompression,
     "gzip": Compression.Gzip,
     "deflate": Compression.Deflate,
@@ -216,7 +216,7 @@ def build(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> 
     """Makes a provider with a queue of its own for each exporter, without setting it."""
     provider = TracerProvider(
         sampler=sampler(config.sampler, config.sampler_ratio),
-        resource=_resource(config, role, attributes),
+        resource=resource(config, role, attributes),
         shutdown_on_exit=False,
         span_limits=SpanLimits(max_links=max(config.span_links, MIN_SPAN_LINKS)),
     )
@@ -229,7 +229,7 @@ def build(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> 
     return Traces(provider, flows)
 
 
-def _resource(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Resource:
+def resource(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Resource:
     own: dict[str, AttributeValue] = {
         "service.name": config.service_name,
         "service.instance.id": f"{role}-{os.getpid()}",
@@ -247,7 +247,7 @@ def _otlp(config: TelemetryConfig) -> OTLPSpanExporter:
         client_certificate_file=config.client_certificate,
         headers=parse_env_headers(config.headers.reveal(), liberal=True),
         timeout=config.timeout_s,
-        compression=_COMPRESSION[config.compression],
+        compression=COMPRESSION[config.compression],
     )
 
 

@@ -23,13 +23,15 @@ from typing import Any
 import aio_pika
 import aiormq
 from aiormq.abc import ChannelFrame, DeliveredMessage
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity
+from aiormq.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity
 from pamqp import commands as spec
 
 from actors.delivery import Delivery
 from actors.errors import BrokerUnreachableError, TopologyError
+from actors.intake.connection import CONNECTION_ERRORS, ScanningConnection, address, connect, refusal
+from actors.intake.scanner import Scanned
 from actors.ledger import Ack, AckLedger
-from actors.reading import BodyLimits, read_delivery
+from actors.reading import BodyLimits, PropertiesLike, read_message
 from actors.secret import Secret, redact
 from actors.topology import Topology, TopologyBuilder
 
@@ -38,8 +40,6 @@ log = logging.getLogger(__name__)
 RECONNECT_FIRST_S = 0.2
 RECONNECT_MOST_S = 10.0
 CLOSE_WITHIN_S = 5.0
-CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, RuntimeError, asyncio.TimeoutError)
-"""What aio-pika and aiormq raise when a connection or channel is gone or cannot be made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,10 @@ class IntakeConfig:
         return self.queue or self.topology.queue
 
 
+Taker = Callable[[int, bool, PropertiesLike, bytes], None]
+"""Gets tag, redelivered, properties and body of a message."""
+
+
 class Intake:
     """Consumes one queue into a callback, and settles deliveries.
 
@@ -78,13 +82,13 @@ class Intake:
         self._config = config
         self._on_delivery = on_delivery
         self._on_lost = on_lost
-        self._connection: aio_pika.abc.AbstractConnection | None = None
+        self._connection: ScanningConnection | None = None
         self._channel: aiormq.abc.AbstractChannel | None = None
         self._holder: aio_pika.abc.AbstractChannel | None = None  # aio-pika keeps channels in a WeakSet
         self._ledger = AckLedger(single_after_s=config.single_after_s)
         self._consumers = itertools.count(1)
         self._consumer: tuple[int, str] | None = None
-        self._takers: dict[str, Callable[[DeliveredMessage], None]] = {}
+        self._takers: dict[str, Taker] = {}
         self._held_by: Counter[int] = Counter()
         self._wanted: int | None = None  # the window that a reconnect consumes with; None: do not consume
         self._lock = asyncio.Lock()
@@ -211,11 +215,8 @@ class Intake:
 
     async def _connect(self) -> None:
         config = self._config
-        self._connection = await aio_pika.connect(
-            config.url.reveal(),
-            timeout=config.connect_timeout_s,
-            heartbeat=config.heartbeat_s,
-            client_properties={"connection_name": config.name},
+        self._connection = await connect(
+            config.url, timeout_s=config.connect_timeout_s, heartbeat_s=config.heartbeat_s, name=config.name
         )
         self._connection.close_callbacks.add(lambda *_: self._lost.set())
         self._lost.clear()
@@ -229,6 +230,8 @@ class Intake:
         channel.on_consumer_cancel_callbacks.add(self._on_broker_cancel)
         self._takers = {}
         take_in_reader(channel, self._takers)
+        if (scanner := self._connection.scanner) is not None:
+            scanner.watch(channel.number, self._take_scanned)
         self.generation += 1
         self._ledger = AckLedger(single_after_s=self._config.single_after_s)
         self._held_by.clear()
@@ -307,17 +310,32 @@ class Intake:
         await channel.basic_cancel(tag)
         self._takers.pop(tag, None)
 
-    def _take(self, consumer: int) -> Callable[[DeliveredMessage], None]:
-        """The consumer callback: reads the properties and buffers; nothing else may happen here."""
+    def _take(self, consumer: int) -> Taker:
+        """What a consumer does with a message: reads its properties and buffers; nothing else may happen here."""
         generation, limits = self.generation, self._config.limits
 
-        def take(message: DeliveredMessage) -> None:
-            delivery = read_delivery(message, generation=generation, consumer=consumer, limits=limits)
-            self._ledger.delivered(delivery.tag)
+        def take(tag: int, redelivered: bool, properties: PropertiesLike, body: bytes) -> None:
+            delivery = read_message(
+                properties,
+                body,
+                tag=tag,
+                redelivered=redelivered,
+                generation=generation,
+                consumer=consumer,
+                limits=limits,
+            )
+            self._ledger.delivered(tag)
             self._held_by[consumer] += 1
             self._on_delivery(delivery)
 
         return take
+
+    def _take_scanned(self, found: Scanned) -> bool:
+        take = self._takers.get(found.consumer_tag)
+        if take is None:
+            return False
+        take(found.delivery_tag, found.redelivered, found.properties, found.body)
+        return True
 
     async def _on_broker_cancel(self, frame: spec.Basic.Cancel) -> None:
         """The queue was deleted or its leader failed: declare what is missing, consume on a new channel."""
@@ -394,28 +412,13 @@ def _frame(ack: Ack) -> spec.Basic.Ack:
     return spec.Basic.Ack(delivery_tag=ack.tag, multiple=ack.multiple)
 
 
-def address(url: Secret) -> str:
-    """host:port/vhost of a broker URL, without user and password."""
-    return url.reveal().rpartition("@")[2].rpartition("://")[2]
-
-
-def refusal(error: BaseException) -> str | None:
-    """A plain sentence for errors that no retry mends: wrong credentials, missing vhost; else None."""
-    text = redact(str(error))
-    if isinstance(error, aiormq.exceptions.ProbableAuthenticationError) or "ACCESS_REFUSED" in text:
-        return "login refused; check user and password in RABBITMQ_URL"
-    if "NOT_ALLOWED" in text or "vhost" in text:
-        return f"vhost refused ({text}); check the path of RABBITMQ_URL and the user's permissions"
-    return None
-
-
 async def _taken_in_reader(message: DeliveredMessage) -> None:
     """What aiormq is told to call; never called, see `take_in_reader`."""
     log.error("Delivery %s was not taken in the reader", message.delivery_tag)
 
 
-def take_in_reader(channel: aiormq.abc.AbstractChannel, takers: dict[str, Callable[[DeliveredMessage], None]]) -> None:
-    """Lets `takers` (by consumer tag) have deliveries inside the channel's reader.
+def take_in_reader(channel: aiormq.abc.AbstractChannel, takers: dict[str, Taker]) -> None:
+    """Lets `takers` (by consumer tag) have deliveries inside the channel's reader, when the scanner left them.
 
     aiormq makes a task of every delivery (about 15 us each, cancelled when the channel closes). We only buffer, so
     the task buys nothing. Replaces `aiormq.Channel._on_deliver_frame` on this one channel.
@@ -426,6 +429,6 @@ def take_in_reader(channel: aiormq.abc.AbstractChannel, takers: dict[str, Callab
         message = await self._read_content(frame, header)
         take = takers.get(frame.consumer_tag or "")
         if take is not None:
-            take(message)
+            take(frame.delivery_tag or 0, bool(frame.redelivered), header.properties, message.body)
 
     channel._on_deliver_frame = types.MethodType(on_deliver_frame, channel)  # type: ignore[attr-defined] # aiormq.Channel has it

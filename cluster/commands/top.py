@@ -1,0 +1,245 @@
+"""`rabbitray top`: a live dashboard of a running pool, with keys."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from actors.errors import ConfigurationError, RabbitrayError
+from autoscale.probe import DepthProbe
+from cluster.commands.status import look
+from cluster.keys import Keys, typed
+from cluster.options import REACH, with_settings
+from cluster.reach import NotRunningError, RunningPool, running
+from cluster.settings import Loaded
+from cluster.state import Look, picture
+from cluster.top import KEYS, Picture, View, frame, render
+from cluster.usage import LocalUsage
+
+ANSWER_WITHIN_S = 5.0
+BEFORE_LOOKS = 10
+DEPTHS_KEPT = 120
+NOTICE_S = 8.0
+DRAIN_QUESTION = "Drain? What is in flight finishes, then the pool ends. y: yes, any other key: no"
+
+
+@click.command("top")
+@click.option("--once", is_flag=True, help="Print one frame and end.")
+@click.option(
+    "--every", "every_s", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, metavar="SECONDS",
+    help="Time between looks.",
+)  # fmt: skip
+@with_settings(*REACH)
+def command(loaded: Loaded, once: bool, every_s: float) -> int:
+    """A live dashboard of a running pool: queue, throughput, errors against their targets, workers, decisions.
+
+    \b
+    p pause   r resume   + - one worker more or less, held   a autoscaler again   d drain   q quit
+
+    Exit code 3 when no pool of that name runs. For machines: `rabbitray status --json`.
+    """
+    if not once and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigurationError(
+            "rabbitray top needs a terminal; use `rabbitray top --once` or `rabbitray status --json`"
+        )
+    with running(loaded.settings) as pool:
+        if once:
+            _print_once(look(pool, loaded, every_s))
+        else:
+            click.echo(asyncio.run(Screen(pool, loaded, every_s).run()))
+    return 0
+
+
+def _print_once(seen: Look) -> None:
+    """One frame, as long as it takes, as wide as the terminal or 80."""
+    now = picture(seen)
+    pids = [worker["pid"] for worker in now["workers"] if worker["pid"]]
+    view = View(
+        seen=now,
+        at=time.time(),
+        before=picture(replace(seen, report=seen.earlier)),
+        apart_s=seen.apart_s,
+        depths=[(seen.ready or 0) + seen.status.held],
+        usage=LocalUsage().read(pids),
+        keys="",
+    )
+    console = Console()
+    width = console.width if console.is_terminal else 80
+    if console.is_terminal:
+        console.print(render(view, width=width, height=None))
+    else:
+        click.echo(frame(view, width=width, height=None), nl=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One picture and when it was taken (monotonic seconds)."""
+
+    picture: Picture
+    at: float
+
+
+class Screen:
+    """The live dashboard: looks at the pool beside, draws, and does what the keys say."""
+
+    def __init__(self, pool: RunningPool, loaded: Loaded, every_s: float) -> None:
+        self._pool = pool
+        self._queue = loaded.settings.queue
+        self._every_s = every_s
+        self._probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), loaded.settings.queue, timeout_s=2.0)
+        self._usage = LocalUsage()
+        self._report: dict[str, Any] = {}  # Any: JSON values
+        self._reported_at = 0.0
+        self._history: deque[Seen] = deque(maxlen=BEFORE_LOOKS + 1)
+        self._depths: deque[int] = deque(maxlen=DEPTHS_KEPT)
+        self._view: View | None = None
+        self._notice, self._notice_until = "", 0.0
+        self._asked = False  # the question about draining stands
+        self._draining = False
+
+    async def run(self) -> str:
+        """Until `q`, or until the pool has ended; the last word about it."""
+        await self._look()
+        console = Console()
+        with typed() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+            looking = asyncio.create_task(self._keep_looking())
+            try:
+                return await self._show(keys, live, looking)
+            finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+                await self._probe.close()
+
+    async def _show(self, keys: Keys, live: Live, looking: asyncio.Task[None]) -> str:
+        """Draws after each key and each look; ends with whatever ends the looking."""
+        while not looking.done():
+            self._draw(live)
+            key = await keys.next(0.25)
+            if key == "q" and not self._asked:
+                return f"pool {self._pool.name!r} goes on"
+            if key is not None:
+                self._say(await self._act(key))
+        try:
+            looking.result()
+        except NotRunningError:
+            if not self._draining:
+                raise
+        return f"pool {self._pool.name!r} has ended"
+
+    def _draw(self, live: Live) -> None:
+        assert self._view is not None
+        notice = DRAIN_QUESTION if self._asked else self._notice if time.monotonic() < self._notice_until else ""
+        size = live.console.size
+        view = replace(self._view, notice=notice, at=time.time())
+        live.update(render(view, width=size.width, height=size.height), refresh=True)
+
+    def _say(self, notice: str) -> None:
+        self._notice, self._notice_until = notice, time.monotonic() + NOTICE_S
+
+    async def _keep_looking(self) -> None:
+        """Looks for ever; a silent actor is told, a pool that is gone ends it."""
+        while True:
+            await asyncio.sleep(self._every_s)
+            try:
+                await self._look()
+            except NotRunningError:
+                raise
+            except RabbitrayError as error:
+                self._say(str(error))
+
+    async def _look(self) -> None:
+        earlier, earlier_at = self._report, self._reported_at
+        report, ready = await asyncio.gather(self._ask("router", "report"), self._probe.ready())
+        self._report, self._reported_at = report, time.monotonic()
+        status, decisions, store, control = await asyncio.gather(
+            self._ask("router", "status"),
+            self._if_it_answers("autoscaler", "decisions"),
+            self._if_it_answers("store", "stats"),
+            self._if_it_answers("store", "control"),
+        )
+        seen = picture(
+            Look(
+                pool=self._pool.name,
+                queue=self._queue,
+                report=report,
+                earlier=earlier or report,
+                apart_s=self._reported_at - earlier_at,
+                status=status,
+                decisions=decisions,
+                store=store,
+                control=control,
+                ready=ready,
+            )
+        )
+        self._keep(seen)
+
+    def _keep(self, seen: Picture) -> None:
+        """The frame compares with the oldest picture kept, some seconds ago."""
+        self._history.append(Seen(picture=seen, at=self._reported_at))
+        messages, oldest = seen["messages"], self._history[0]
+        self._depths.append((messages["ready"] or 0) + messages["held"])
+        self._view = View(
+            seen=seen,
+            at=time.time(),
+            before=oldest.picture if len(self._history) > 1 else None,
+            apart_s=max(self._reported_at - oldest.at, 0.001),
+            depths=list(self._depths),
+            usage=self._usage.read([worker["pid"] for worker in seen["workers"] if worker["pid"]]),
+            keys=KEYS,
+        )
+
+    async def _act(self, key: str) -> str:
+        """Does what a key says; what came of it, in words."""
+        if self._asked:
+            self._asked = False
+            return await self._told("router", "ask_drain", says="the pool drains") if key in "yY" else "not drained"
+        match key:
+            case "p":
+                return await self._told("router", "pause", "rabbitray top", says="paused")
+            case "r":
+                return await self._told("router", "resume", says="goes on")
+            case "+" | "=":
+                return await self._scale(1)
+            case "-":
+                return await self._scale(-1)
+            case "a":
+                return await self._told("autoscaler", "fix", None, says="the autoscaler decides")
+            case "d":
+                self._asked = True
+                return ""
+        return KEYS
+
+    async def _scale(self, more: int) -> str:
+        assert self._view is not None
+        size = self._view.seen["size"]
+        wanted = max(0, (size["wanted"] if size["fixed"] is None else size["fixed"]) + more)
+        return await self._told("autoscaler", "fix", wanted, says=f"held at {wanted} workers; a gives them back")
+
+    async def _told(self, actor: str, method: str, *arguments: object, says: str) -> str:
+        try:
+            await self._ask(actor, method, *arguments)
+            self._draining = self._draining or method == "ask_drain"
+            await self._look()
+        except RabbitrayError as error:
+            return str(error)
+        return says
+
+    async def _ask(self, actor: str, method: str, *arguments: object) -> Any:  # Any: as RunningPool.ask
+        def ask() -> Any:  # Any: as above
+            return self._pool.ask(actor, method, *arguments, within_s=ANSWER_WITHIN_S)
+
+        return await asyncio.get_running_loop().run_in_executor(None, ask)
+
+    async def _if_it_answers(self, actor: str, method: str) -> Any:  # Any: as RunningPool.ask
+        try:
+            return await self._ask(actor, method)
+        except RabbitrayError:  # the picture says which one is silent
+            return None

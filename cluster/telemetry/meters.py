@@ -1,0 +1,135 @@
+"""The OpenTelemetry metrics of one process: provider, periodic export, bounded shutdown."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from opentelemetry import metrics
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.metrics import _internal as api_state
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    ConsoleMetricExporter,
+    MetricExporter,
+    MetricExportResult,
+    MetricsData,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.util.re import parse_env_headers
+
+from cluster.telemetry.config import MetricsExport, TelemetryConfig
+from cluster.telemetry.traces import COMPRESSION, resource
+
+log = logging.getLogger(__name__)
+
+_SAY_EVERY_S: Final = 60.0
+_TEMPORALITY: Final = {
+    "cumulative": {},
+    "delta": {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA},
+    "lowmemory": {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA},
+}
+
+
+class SayingExporter(MetricExporter):
+    """Passes metrics on; says at most once a minute that they do not arrive."""
+
+    def __init__(self, exporter: MetricExporter) -> None:
+        super().__init__(
+            preferred_temporality=exporter._preferred_temporality,
+            preferred_aggregation=exporter._preferred_aggregation,
+        )
+        self._exporter = exporter
+        self._said_at = float("-inf")
+        self.failed = 0
+
+    def export(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object
+    ) -> MetricExportResult:
+        """Sends one collection; an exporter that raises counts as a failed one."""
+        try:
+            result = self._exporter.export(metrics_data, timeout_millis)
+        except Exception as error:
+            log.debug("Exporting metrics failed: %s", type(error).__name__, exc_info=True)
+            result = MetricExportResult.FAILURE
+        if result is not MetricExportResult.SUCCESS:
+            self._say()
+        return result
+
+    def _say(self) -> None:
+        self.failed += 1
+        now = time.monotonic()
+        if now - self._said_at >= _SAY_EVERY_S:
+            self._said_at = now
+            log.warning("The metrics collector takes nothing: %d exports lost so far; work goes on", self.failed)
+
+    def force_flush(self, timeout_millis: float = 10_000) -> bool:
+        """Nothing is held here."""
+        return self._exporter.force_flush(timeout_millis)
+
+    def shutdown(self, timeout_millis: float = 30_000, **kwargs: object) -> None:
+        """Ends the exporter."""
+        self._exporter.shutdown(timeout_millis)
+
+
+class Meters:
+    """The provider of a process and its end."""
+
+    dropped = 0
+
+    def __init__(self, provider: MeterProvider, exporters: list[SayingExporter]) -> None:
+        self.provider = provider
+        self._exporters = exporters
+        self._end: threading.Thread | None = None
+
+    def shutdown(self, deadline_s: float = 5.0) -> bool:
+        """Exports once more in a thread of its own and waits for it until the deadline; never longer. Repeatable."""
+        if self._end is None:
+            self._end = threading.Thread(target=self.provider.shutdown, name="metrics-shutdown", daemon=True)
+            self._end.start()
+        self._end.join(max(0.0, deadline_s))
+        return not self._end.is_alive() and not any(exporter.failed for exporter in self._exporters)
+
+
+def install(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Meters | None:
+    """Makes the provider and sets it; None when this process has one already."""
+    if api_state._METER_PROVIDER is not None:  # the API offers no other way to ask without making one
+        return None
+    meters = build(config, role, attributes)
+    for name in ("opentelemetry.exporter.otlp", "opentelemetry.sdk.metrics"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # SayingExporter says it once a minute instead
+    metrics.set_meter_provider(meters.provider)
+    return meters
+
+
+def build(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Meters:
+    """Makes a provider with a reader for each exporter, without setting it."""
+    wanted = config.metrics
+    exporters = [
+        SayingExporter(ConsoleMetricExporter() if name == "console" else _otlp(wanted)) for name in wanted.exporters
+    ]
+    readers = [
+        PeriodicExportingMetricReader(
+            exporter, export_interval_millis=wanted.interval_ms, export_timeout_millis=wanted.timeout_s * 1000
+        )
+        for exporter in exporters
+    ]
+    provider = MeterProvider(readers, resource=resource(config, role, attributes), shutdown_on_exit=False)
+    return Meters(provider, exporters)
+
+
+def _otlp(config: MetricsExport) -> OTLPMetricExporter:
+    return OTLPMetricExporter(
+        endpoint=config.endpoint.reveal(),
+        certificate_file=config.certificate,
+        client_key_file=config.client_key,
+        client_certificate_file=config.client_certificate,
+        headers=parse_env_headers(config.headers.reveal(), liberal=True),
+        timeout=config.timeout_s,
+        compression=COMPRESSION[config.compression],
+        preferred_temporality=dict(_TEMPORALITY[config.temporality]),
+    )

@@ -1,0 +1,250 @@
+"""The terminal dashboard: a picture of `rabbitray status` -> a frame of text, useful from 80 x 24 on. Pure.
+
+In the spirit of the report's 7.2: figures against their targets, a line for each worker, the last decisions.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rich.console import Console
+from rich.text import Text
+
+Picture = Mapping[str, Any]  # Any: JSON values, as `cluster.state.picture` makes them
+LEAST_WIDTH: Final = 66  # narrower terminals see the left part
+SPARKS: Final = "▁▂▃▄▅▆▇█"
+KEYS: Final = "p pause  r resume  + - scale  a auto  d drain  q quit"
+STATE_STYLES: Final = {"healthy": "green", "paused": "yellow", "degraded": "bold red"}
+BAR_WIDTH: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """The report's targets (7.1): messages, messages per second, shares."""
+
+    depth: int = 1_000
+    depth_alert: int = 5_000
+    consumed_s: float = 200.0
+    per_worker_s: float = 20.0
+    retried: float = 0.05
+    dead: float = 0.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """CPU in percent of one core, memory in bytes, of one worker's process."""
+
+    cpu_percent: float
+    rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """All that one frame shows. `before`: a picture `apart_s` earlier, for what happened since; None: since the start.
+
+    `depths`: backlog at the last looks, newest last. `usage`: by pid, of the workers on this machine.
+    """
+
+    seen: Picture
+    at: float  # Unix seconds
+    before: Picture | None = None
+    apart_s: float = 1.0
+    depths: Sequence[int] = ()
+    usage: Mapping[int, Usage] = field(default_factory=dict)
+    notice: str = ""
+    keys: str = KEYS
+
+
+def frame(view: View, *, width: int = 80, height: int | None = 24) -> str:
+    """The frame as plain text; `height` None shows every worker."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, legacy_windows=False)
+    with console.capture() as captured:
+        console.print(render(view, width=width, height=height), end="")
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+
+
+def render(view: View, *, width: int, height: int | None, targets: Targets | None = None) -> Text:
+    """The frame with its colours, never larger than its terminal; workers that do not fit are counted."""
+    wide, targets = max(width, LEAST_WIDTH), targets or Targets()
+    head = [*_head(view, wide), *_figures(view, targets), _sizes(view.seen), _titles(wide)]
+    foot = [Text("Decisions", style="bold"), *_reasons(view.seen), Text(view.notice, style="bold")]
+    foot.append(Text(view.keys, style="dim"))
+    room = len(view.seen["workers"]) if height is None else max(1, height - len(head) - len(foot))
+    lines = [*head, *_workers(view, targets, wide, room)]
+    if height is not None:
+        lines += [Text("")] * (height - len(lines) - len(foot))
+    lines += foot
+    shown = lines if height is None or len(lines) <= height else [*lines[: height - 1], foot[-1]]
+    for line in shown:
+        line.truncate(max(1, width), overflow="ellipsis")
+    return Text("\n", no_wrap=True).join(shown)
+
+
+def _head(view: View, width: int) -> list[Text]:
+    seen = view.seen
+    left = Text.assemble(("rabbitray ", "bold"), f"{seen['pool']}  ")
+    left.append(f"● {seen['state']}", style=STATE_STYLES.get(seen["state"], ""))
+    right = f"queue {seen['queue']}  {datetime.fromtimestamp(view.at, UTC):%H:%M:%S} UTC"
+    left.truncate(max(10, width - len(right) - 1), overflow="ellipsis")
+    left.append(" " * max(1, width - left.cell_len - len(right)) + right, style="dim")
+    return [left, *_troubles(seen), Text("─" * width, style="dim")]
+
+
+def _troubles(seen: Picture) -> list[Text]:
+    """Why nothing moves, first; at most three lines, so that the rest keeps its place."""
+    found = [f"! {problem}" for problem in seen["problems"]]
+    if "paused" in seen["holds"]:
+        found.append(f"! paused: {seen['holds']['paused']}")
+    return [Text(line, style="bold yellow") for line in found[:3]]
+
+
+def _figures(view: View, targets: Targets) -> list[Text]:
+    seen = view.seen
+    messages, rates, latency = seen["messages"], seen["rates"], seen["latency_ms"]
+    counts = "  ".join(f"{count:,} {name}" for name, count in seen["counts"].items() if name != "acked")
+    queue = (
+        f"{_count(messages['ready'])} ready  {_count(messages['held'])} held  {_count(messages['in_flight'])} in flight"
+    )
+    speed = f"in {_rate(rates['received_s'])}  done {_rate(rates['acked_s'])} "
+    slow = "  ".join(f"{name} {_ms(latency.get(name))}" for name in ("p50", "p95", "p99"))
+    return [
+        _line("Queue", f"{queue}  window {_count(seen['window'])}  batch {seen['batch_size']}"),
+        _line("", f"{sparkline(view.depths, 24):<24}", _depth_mark(messages, targets)),
+        _line("Throughput", f"{speed:<26}", _speed_mark(view, targets)),
+        _line("Latency", f"{slow}  publish to ack"),
+        _line("Errors", *_shares(view, targets)),
+        _line("Counts", counts),
+    ]
+
+
+def _line(title: str, *parts: str | Text) -> Text:
+    line = Text(f"{title:<11}", style="")
+    line.stylize("bold", 0, len(title))
+    for part in parts:
+        line.append(part)
+    return line
+
+
+def _depth_mark(messages: Mapping[str, Any], targets: Targets) -> Text:  # Any: JSON values
+    ready = messages["ready"]
+    if ready is None:
+        return Text(" depth is not known", style="yellow")
+    words = f" target <{targets.depth:,}, alarm >{targets.depth_alert:,} "
+    return Text(words, style="dim") + _mark(ready < targets.depth, bad=ready > targets.depth_alert)
+
+
+def _speed_mark(view: View, targets: Targets) -> Text:
+    """A pool with nothing to do misses no target."""
+    rate = view.seen["rates"]["acked_s"] or 0.0
+    words = Text(f"{bar(rate / targets.consumed_s, BAR_WIDTH)} target >{targets.consumed_s:,.0f}/s ")
+    waiting = (view.seen["messages"]["ready"] or 0) > 0
+    return words + (_mark(rate > targets.consumed_s) if waiting else Text("idle", style="dim"))
+
+
+def _shares(view: View, targets: Targets) -> list[Text]:
+    """Shares of the outcomes since `before`; of all where there were none since."""
+    counts = _since(view) if any(_since(view).values()) else view.seen["counts"]
+    total = counts["done"] + counts["retried"] + counts["dead"]
+    retried, dead = (counts[name] / total if total else 0.0 for name in ("retried", "dead"))
+    return [
+        Text(f"retried {retried:.1%} of runs, target <{targets.retried:.0%} ") + _mark(retried < targets.retried),
+        Text(f"  dead {dead:.2%}, target <{targets.dead:.1%} ") + _mark(dead < targets.dead),
+    ]
+
+
+def _since(view: View) -> Mapping[str, int]:
+    earlier = view.before["counts"] if view.before else {}
+    return {name: count - earlier.get(name, 0) for name, count in view.seen["counts"].items()}
+
+
+def _mark(good: bool, *, bad: bool = False) -> Text:
+    if good:
+        return Text("✓", style="green")
+    return Text("✗", style="bold red") if bad else Text("⚠", style="yellow")
+
+
+def _sizes(seen: Picture) -> Text:
+    size = seen["size"]
+    parts = [f"{size['had']} of {size['wanted']} wanted", f"{size['busy']} busy"]
+    parts += [f"{size[name]} {name}" for name in ("starting", "retiring") if size[name]]
+    parts += [f"{size['possible']} possible"] if size["possible"] is not None else []
+    parts += [f"fixed at {size['fixed']}"] if size["fixed"] is not None else []
+    return _line("Workers", ", ".join(parts))
+
+
+def _titles(width: int) -> Text:
+    name = f"  {'NAME':<{width - 56}}"
+    return Text(f"{name} {'STATE':<9} {'MSG/S':>8} {'BUSY':>5} {'CPU':>5} {'MEM':>8} {'JOBS':>10}", style="dim")
+
+
+def _workers(view: View, targets: Targets, width: int, room: int) -> list[Text]:
+    workers = sorted(view.seen["workers"], key=lambda worker: (worker["state"] != "starting", worker["name"]))
+    earlier = {worker["name"]: worker for worker in (view.before or {}).get("workers", ())}
+    fitting = workers if len(workers) <= room else workers[: max(0, room - 1)]
+    lines = [_worker(worker, earlier.get(worker["name"]), view, targets, width) for worker in fitting]
+    if len(fitting) < len(workers):
+        lines.append(Text(f"  ... {len(workers) - len(fitting)} more workers", style="dim"))
+    return lines
+
+
+def _worker(
+    worker: Mapping[str, Any],  # Any: JSON values
+    earlier: Mapping[str, Any] | None,  # Any: JSON values
+    view: View,
+    targets: Targets,
+    width: int,
+) -> Text:
+    name = worker["name"] if len(worker["name"]) <= width - 56 else "…" + worker["name"][-(width - 57) :]
+    used = view.usage.get(worker["pid"] or 0)
+    rate = busy = "-"
+    slow = False
+    if earlier is not None:
+        rate_s = (worker["jobs"] - earlier["jobs"]) / view.apart_s
+        share = min((worker["busy_s"] - earlier["busy_s"]) / view.apart_s, 1.0)
+        rate, busy = f"{rate_s:,.1f}", f"{share:.0%}"
+        slow = share > 0.5 and rate_s < targets.per_worker_s
+    cpu = "-" if used is None else f"{used.cpu_percent:.0f}%"
+    memory = "-" if used is None else f"{used.rss_bytes / 2**20:,.0f} MB"
+    style = {"starting": "cyan", "retiring": "dim"}.get(worker["state"], "yellow" if slow else "")
+    text = f"  {name:<{width - 56}} {worker['state']:<9} {rate:>8} {busy:>5} {cpu:>5} {memory:>8} {worker['jobs']:>10,}"
+    return Text(text, style=style)
+
+
+def _reasons(seen: Picture) -> list[Text]:
+    """The newest first."""
+    found = [
+        f"  {one['at'][11:19]}  {one['event'].replace('_', ' ')} {one['wanted']}: {one['reason']}"
+        for one in seen["reasons"]
+    ]
+    return [Text(line) for line in reversed(found)] or [Text("  none yet", style="dim")]
+
+
+def sparkline(values: Sequence[int], width: int) -> str:
+    """The last `width` values as bars of eighths of the highest."""
+    shown = values[-width:]
+    highest = max(shown, default=0)
+    return "".join(SPARKS[round(value / highest * 7)] if highest else SPARKS[0] for value in shown)
+
+
+def bar(share: float, width: int) -> str:
+    """How much of a target is reached; full at or above it."""
+    full = round(min(max(share, 0.0), 1.0) * width)
+    return "█" * full + "░" * (width - full)
+
+
+def _count(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
+
+
+def _rate(value: float | None) -> str:
+    return "?/s" if value is None else f"{value:,.0f}/s" if value >= 10 else f"{value:,.1f}/s"
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value / 1000:,.1f} s" if value >= 10_000 else f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms"

@@ -1,0 +1,109 @@
+"""What `status` says of a pool, without a pool."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ray.exceptions import GetTimeoutError
+
+from actors.errors import QueryError, RabbitrayError
+from actors.store import StoreStats
+from autoscale.loop import DecisionRecord
+from cluster.reach import NotRunningError, translated
+from cluster.state import Look, lines, picture
+from tests.pool_status import QUIET
+
+REPORT: dict[str, Any] = {
+    "connected": True,
+    "holds": {},
+    "acked": 150,
+    "received": 120,
+    "done": 140,
+    "latency_ms": {"p50": 8, "p99": 30},
+    "workers": [{"name": "jobs-worker-0001", "state": "ready", "pid": 4, "batches": 1, "jobs": 9, "busy_s": 1.5}],
+}
+DECISION = DecisionRecord(
+    at=1_760_000_000.0, event="decided", kind="grow", wanted=3, had=1, starting=0, retiring=0, reason="want 3: load",
+    window=50, batch_size=10, took_s=None, inputs={"arrival": 48.123, "speed": 20.0},
+)  # fmt: skip
+HEALTHY = Look(
+    pool="jobs",
+    queue="jobs",
+    report=REPORT,
+    earlier=REPORT | {"acked": 100, "received": 100},
+    apart_s=2.0,
+    status=replace(QUIET, workers=1, starting=2, target=3, placeable=4),
+    decisions=[DECISION],
+    store=StoreStats(rows=140),
+    control={"fixed_size": 3},
+    ready=12,
+)
+
+
+def test_a_healthy_pool() -> None:
+    seen = picture(HEALTHY)
+    assert (seen["state"], seen["problems"]) == ("healthy", [])
+    assert (seen["size"]["wanted"], seen["size"]["had"], seen["size"]["starting"]) == (3, 1, 2)
+    assert (seen["size"]["possible"], seen["size"]["fixed"]) == (7, 3)
+    assert seen["rates"] == {"received_s": 10.0, "acked_s": 25.0, "arrivals_s": 48.12, "speed_per_worker_s": 20.0}
+    assert seen["reasons"][0]["reason"] == "want 3: load"
+
+
+def test_the_text_holds_what_people_ask_for() -> None:
+    text = "\n".join(lines(picture(HEALTHY)))
+    for part in (
+        "healthy",
+        "1 of 3 wanted, fixed at 3",
+        "12 ready",
+        "25.0 finished",
+        "want 3: load",
+        "jobs-worker-0001",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("look", "says"),
+    [
+        (replace(HEALTHY, report=REPORT | {"connected": False}), "not connected"),
+        (replace(HEALTHY, report=REPORT | {"holds": {"store": "disk full"}}), "held (store): disk full"),
+        (replace(HEALTHY, report=REPORT | {"start_error": "ImportError: x"}), "workers cannot start: ImportError: x"),
+        (replace(HEALTHY, report=REPORT | {"fenced": True}), "another router"),
+        (replace(HEALTHY, report=REPORT | {"loop_lag_s": 2.5}), "2.5 s late"),
+        (replace(HEALTHY, store=None), "the store does not answer"),
+        (replace(HEALTHY, store=StoreStats(paused="no space left")), "cannot commit: no space left"),
+        (replace(HEALTHY, decisions=None), "the autoscaler does not answer"),
+        (
+            replace(HEALTHY, status=replace(QUIET, workers=0, starting=1, target=1, pending_s=90.0)),
+            "no worker has started",
+        ),
+    ],
+)
+def test_a_degraded_pool_says_why(look: Look, says: str) -> None:
+    seen = picture(look)
+    assert seen["state"] == "degraded"
+    assert any(says in problem for problem in seen["problems"]), seen["problems"]
+    assert any(says in line for line in lines(seen))
+
+
+def test_a_pause_is_somebodys_will() -> None:
+    report = REPORT | {"holds": {"paused": "night"}}
+    seen = picture(replace(HEALTHY, report=report, status=replace(QUIET, workers=1, target=1, paused=True)))
+    assert (seen["state"], seen["holds"]) == ("paused", {"paused": "night"})
+
+
+def test_unknown_values_are_shown_as_unknown() -> None:
+    look = replace(HEALTHY, ready=None, decisions=[], control=None, status=replace(QUIET, placeable=None))
+    assert "? ready" in "\n".join(lines(picture(look)))
+
+
+def test_what_ray_raises_becomes_one_line() -> None:
+    assert (
+        str(translated(GetTimeoutError("long text"), "jobs-store", 5)) == "actor jobs-store gave no answer within 5 s"
+    )
+    assert not isinstance(translated(GetTimeoutError(""), "jobs-store", 5), NotRunningError)
+    assert isinstance(translated(RuntimeError("a\nb"), "jobs-store", 5), RabbitrayError)
+    assert NotRunningError("x").exit_code == 3
+    assert QueryError("x").exit_code == 1
