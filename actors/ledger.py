@@ -60,6 +60,10 @@ class AckLedger:
         self._advance()
         return back
 
+    def give_back_open(self) -> list[int]:
+        """Gives back whatever is not finished; then one frame acks all that is."""
+        return self.give_back(range(self._low, self._last + 1))
+
     def due(self, now: float) -> list[Ack]:
         """The frames to send now; what is returned counts as acked."""
         frames: list[Ack] = []

@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -158,6 +158,15 @@ class Pool(Generic[P]):
         for member in sorted(staying, key=_retire_order)[: max(0, len(staying) - target)]:
             self._retire(member)
         self._fill()
+
+    def leave(self, nodes: Collection[str]) -> None:
+        """These nodes are going away: their workers get no new batch, finish, and are replaced elsewhere."""
+        leaving = [m for m in self._members.values() if m.state == "ready" and m.info and m.info.node in nodes]
+        for member in leaving:
+            log.warning("Worker %s leaves: its node is draining", member.name)
+            self._retire(member)
+        if leaving:
+            self._fill()
 
     async def run(self, member: Member[P], batch: Batch) -> AsyncIterator[tuple[Part, P]]:
         """Runs a batch on a worker and yields its parts; raises WorkerLostError when the worker ends with it."""

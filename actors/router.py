@@ -77,6 +77,7 @@ class Router(Generic[P]):
         recorder: Recorder[P],
         settler: Settler,
         quarantine: Quarantine[P],
+        waited: Callable[[float], None] | None = None,
     ) -> None:
         self._config = config
         self._source = source
@@ -84,6 +85,7 @@ class Router(Generic[P]):
         self._recorder = recorder
         self._settler = settler
         self._quarantine = quarantine
+        self._waited = waited  # told at each dispatch how many seconds the median message of the batch waited
         self._outage = Outage(config.outage)
         self._failpoints = Failpoints(config.failpoint)
         self.recent = RecentOutcomes()
@@ -235,6 +237,8 @@ class Router(Generic[P]):
 
     def _send(self, member: Member[P], batch: Batch, path: Coroutine[object, object, None]) -> None:
         batch.probe = self._outage.held
+        if self._waited is not None:
+            self._waited(time.monotonic() - batch.deliveries[len(batch.deliveries) // 2].arrived_at)
         member.batches[batch.id] = batch  # counts at once, before the task runs
         self.spawn(path)
 

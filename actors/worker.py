@@ -20,6 +20,7 @@ from actors.delivery import unpack_parcels
 from actors.errors import RabbitrayError
 from actors.execute import Executor
 from actors.handlers import Handler
+from actors.measuring import WorkerMeter
 from actors.part import Part
 from actors.result_json import result_json
 from actors.run import BatchRun, Unit
@@ -51,10 +52,18 @@ class UnknownBatchError(RabbitrayError):
 class Worker:
     """Runs batches through one handler. Methods belong to one event loop."""
 
-    def __init__(self, config: WorkerConfig, handler: Handler, categories: Categories, tracing: Tracing) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        handler: Handler,
+        categories: Categories,
+        tracing: Tracing,
+        meter: WorkerMeter | None = None,
+    ) -> None:
         self._config = config
         self._categories = categories
         self._tracing = tracing
+        self._meter = meter
         self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s)
         self._runs: dict[str, BatchRun] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,6 +115,8 @@ class Worker:
         run.partial = True  # before taking: what finishes from now on tells it
         returned = run.take_unstarted() if run.open > len(run.finished) else []
         units = run.take_finished()
+        if self._meter is not None:
+            self._meter.jobs([(unit.started_us, unit.finished_us) for unit in units])
         done, failures = self._judge(run, units)
         unreadable, run.unreadable = run.unreadable, []
         finished = run.settle_positions(units) + [failure.position for failure in unreadable]

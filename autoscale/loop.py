@@ -110,6 +110,7 @@ class AutoscaleLoop:
         pace: Pace | None = None,
         clock: Callable[[], float] = monotonic,
         wall: Callable[[], float] = time,
+        on_look: Callable[[Snapshot], None] | None = None,
     ) -> None:
         self._depth = depth
         self._pool = pool
@@ -120,6 +121,7 @@ class AutoscaleLoop:
         self._limits = replace(limits, longest_gap_s=gap_s)
         self._clock = clock
         self._wall = wall
+        self._on_look = on_look
         self._memory = Memory()
         self._journal = Journal(heartbeat_s=self._pace.heartbeat_s)
         self._recent: deque[DecisionRecord] = deque(maxlen=RECENT_RECORDS)
@@ -180,7 +182,10 @@ class AutoscaleLoop:
 
     async def _observe(self) -> Snapshot:
         ready, pool = await asyncio.gather(self._depth.ready(), self._pool.status())
-        return Snapshot(now=self._clock(), ready=ready, pool=pool)
+        seen = Snapshot(now=self._clock(), ready=ready, pool=pool)
+        if self._on_look is not None:
+            self._on_look(seen)
+        return seen
 
     async def _act(self, seen: Snapshot, decision: Decision, memory: Memory) -> Memory:
         widened = window(seen, memory, self._window_limits)

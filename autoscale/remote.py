@@ -11,9 +11,11 @@ import ray
 
 from actors.errors import RabbitrayError
 from actors.remote import Actor, Boot, Flush, ray_attributes
+from actors.remote.metrics import Metering
 from actors.secret import Secret
 from actors.status import PoolStatus
 from actors.tracing import Tracing
+from autoscale.arrivals import QueueMeter
 from autoscale.loop import AutoscaleLoop, DecisionRecord, Pace
 from autoscale.probe import DepthProbe
 from autoscale.signals import Limits
@@ -31,6 +33,7 @@ class AutoscalerSetup:
     queue: str
     url: Secret
     boot: Boot
+    metering: Metering = field(default_factory=Metering)
     num_cpus: float = 1.0
     limits: Limits = field(default_factory=Limits)
     window: WindowLimits = field(default_factory=WindowLimits)
@@ -50,6 +53,7 @@ class Autoscaler:
         self._decided: deque[DecisionRecord] = deque(maxlen=REASONS_KEPT)
         self._done = asyncio.Event()
         self._run: asyncio.Task[None] | None = None
+        self._metrics = setup.metering.recorder()
         self._loop = AutoscaleLoop(
             depth=self._probe,
             pool=self,
@@ -57,6 +61,7 @@ class Autoscaler:
             limits=setup.limits,
             window_limits=setup.window,
             pace=setup.pace,
+            on_look=QueueMeter(self._metrics).look,
         )
 
     async def start(self) -> list[str]:
@@ -116,7 +121,7 @@ class Autoscaler:
 
     async def watch(self) -> str:
         """Lasts as long as this actor works."""
-        await self._done.wait()
+        await self._metrics.run(self._done)
         return "stopped"
 
     async def stop(self) -> None:
@@ -125,6 +130,7 @@ class Autoscaler:
         if self._run is not None:
             await self._run
         await self._probe.close()
+        self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
         self._done.set()
 

@@ -92,7 +92,7 @@ class BenchPool:
 
     async def report(self) -> dict[str, Any]:  # Any: JSON values
         """The router's report."""
-        return await self._service.report()
+        return dict(await self._service.report())
 
     async def fix(self, size: int | None) -> None:
         """As `rabbitray scale`."""
@@ -159,7 +159,7 @@ class BenchPool:
 
     def rows(self, sql: str) -> list[dict[str, Any]]:  # Any: SQL values
         """Reads the results file of a pool that was stopped."""
-        return read_only_query(self.loaded.settings.results, sql).to_pylist()
+        return list(read_only_query(self.loaded.settings.results, sql).to_pylist())
 
     @property
     def _router(self) -> Any:  # Any: Ray's handles are untyped
@@ -171,12 +171,14 @@ async def _pid(actor: Any) -> int:  # Any: Ray's handles are untyped
     return int(await actor.__ray_call__.remote(lambda _: os.getpid()))
 
 
-def settings(url: str, folder: Path, environ: Mapping[str, str] | None = None, **own: object) -> Loaded:
-    """Default settings, with a queue, a pool and a results file of its own; `environ` holds e.g. OTEL_* variables."""
+def settings(
+    url: str, folder: Path, own: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> Loaded:
+    """Default settings and `own`, with a queue, a pool and a results file of its own; `environ`: e.g. OTEL_*."""
     name = f"b{uuid.uuid4().hex[:8]}"
     cli: dict[str, object] = {"queue": name, "pool": name, "results": folder / f"{name}.duckdb"}
     quiet = {"RABBITRAY_LOG_LEVEL": "WARNING"}
-    return load(cli | own, {"RABBITMQ_URL": url} | quiet | dict(environ or {}), None)
+    return load(cli | dict(own or {}), {"RABBITMQ_URL": url} | quiet | dict(environ or {}), None)
 
 
 def fixed(workers: int) -> dict[str, object]:

@@ -140,7 +140,7 @@ async def _track(url: str, broker_pid: int, session: Session, kind: str) -> Asyn
     queue = f"bench-raw-{uuid.uuid4().hex[:8]}"
     await declare(url, queue, kind)
     with folder() as place:
-        async with pool_of(settings(url, place, queue_type=kind, **fixed(WORKERS)), session) as pool:
+        async with pool_of(settings(url, place, {"queue_type": kind} | fixed(WORKERS)), session) as pool:
             await pool.pause()
             yield Track(pool, queue, broker_pid)
     await delete(url, queue)

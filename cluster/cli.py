@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 import click
 
@@ -56,8 +57,15 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
+def _version() -> str:
+    try:
+        return version("rabbitray")
+    except PackageNotFoundError:  # `python -m cluster` in a checkout
+        return "unknown (run from a checkout)"
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="rabbitray", prog_name="rabbitray")
+@click.version_option(_version(), prog_name="rabbitray")
 def group() -> None:
     """An elastic pool of Ray actors that works a RabbitMQ queue.
 

@@ -7,10 +7,12 @@ from urllib.parse import unquote, urlsplit
 
 from actors.decoding import IdentityRules
 from actors.intake import IntakeConfig
+from actors.metrics import MetricsConfig
 from actors.outage import OutageLimits
 from actors.publisher import PublisherConfig
 from actors.reading import BodyLimits
 from actors.remote import Boot, Flush, RouterSetup, WorkerSetup
+from actors.remote.metrics import Metering
 from actors.router import RouterConfig
 from actors.secret import Secret
 from actors.store import StoreConfig
@@ -43,6 +45,19 @@ def boot_process(
     """Starts logging, then traces; returns what sends the rest of the traces."""
     telemetry.start_logging(logs, role, ids=attributes)
     return telemetry.start(traces, role, attributes=attributes).shutdown
+
+
+def metering(loaded: Loaded) -> Metering:
+    """What every process of the pool measures, and under which labels."""
+    settings = loaded.settings
+    config = MetricsConfig(
+        enabled=settings.metrics_enabled,
+        batched=settings.metrics_batch_enabled,
+        batch_size=settings.metrics_batch_size,
+        flush_interval_ms=settings.metrics_flush_interval_ms,
+    )
+    otlp = bool(loaded.telemetry.metrics.exporters)
+    return Metering(pool=settings.pool, queue=settings.queue, config=config, otlp=otlp)
 
 
 def password(url: Secret) -> Secret | None:
@@ -129,6 +144,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         boot=boot(loaded),
         num_cpus=settings.worker_num_cpus,
         server=server(settings.rabbitmq_url),
+        metering=metering(loaded),
     )
 
 
@@ -151,6 +167,7 @@ def router(loaded: Loaded, handler: str) -> RouterSetup:
         publisher=publisher(settings, name="router"),
         worker=worker(loaded, handler),
         boot=boot(loaded),
+        metering=metering(loaded),
         router=RouterConfig(
             batch_timeout_ms=settings.batch_timeout_ms,
             max_hold_s=settings.hold_s,
@@ -175,6 +192,7 @@ def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
         queue=settings.queue,
         url=settings.rabbitmq_url,
         boot=boot(loaded),
+        metering=metering(loaded),
         num_cpus=settings.worker_num_cpus,
         limits=autoscale_limits(settings, max_size),
         window=window_limits(settings),

@@ -6,7 +6,7 @@ import ray
 
 from actors.errors import ConfigurationError
 from cluster.doctor import Level, Row
-from cluster.reach import require_reachable
+from cluster.reach import require_reachable, token_hint
 from cluster.session import join
 from cluster.settings import Loaded
 
@@ -20,7 +20,12 @@ def cluster(loaded: Loaded) -> tuple[list[Row], float | None]:
     except ConfigurationError as nothing:
         if settings.ray_address is None:
             return [_row("ok", f"Ray {ray.__version__}; no cluster here, the pool starts a local one")], None
-        return [_row("refuse", f"Ray at {settings.ray_address} cannot be reached: {nothing}")], None
+        return [
+            _row(
+                "refuse",
+                f"Ray at {settings.ray_address} cannot be reached: {nothing}{token_hint(settings.ray_address)}",
+            )
+        ], None
     try:
         cpus = float(ray.cluster_resources().get("CPU", 0.0))
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())

@@ -77,6 +77,12 @@ def translated(error: Exception, actor: str, within_s: float) -> RabbitrayError:
     return RabbitrayError(f"actor {actor}: {last_line(error)}")
 
 
+def token_hint(address: str | None) -> str:
+    """What to add to a failed connection: Ray turns token auth on by itself for `auto`, never for an address."""
+    explicit = address not in (None, "auto")
+    return "; a cluster with token auth needs RAY_AUTH_MODE=token here as well" if explicit else ""
+
+
 def require_reachable(address: str | None) -> None:
     """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
@@ -98,7 +104,9 @@ def running(settings: Settings) -> Iterator[RunningPool]:
         require_reachable(settings.ray_address)
         join(settings)
     except ConfigurationError as nothing:
-        raise NotRunningError(f"no pool {settings.pool!r} runs: {nothing}") from nothing
+        raise NotRunningError(
+            f"no pool {settings.pool!r} runs: {nothing}{token_hint(settings.ray_address)}"
+        ) from nothing
     try:
         pool = RunningPool(name=settings.pool, namespace=settings.ray_namespace)
         pool.find("router")

@@ -110,7 +110,13 @@ class Service:
     async def _start_store(self) -> Actor:
         config = compose.store(self._loaded.settings)
         return await self._make(
-            ResultStore, self.store.name, "open", config, self.store.name, compose.boot(self._loaded)
+            ResultStore,
+            self.store.name,
+            "open",
+            config,
+            self.store.name,
+            compose.boot(self._loaded),
+            compose.metering(self._loaded),
         )
 
     async def _start_router(self) -> Actor:

@@ -14,24 +14,16 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
+from actors import kpi
+
 Picture = Mapping[str, Any]  # Any: JSON values, as `cluster.state.picture` makes them
 LEAST_WIDTH: Final = 66  # narrower terminals see the left part
+NUMBERS_WIDTH: Final = 54  # of a worker's line: all but its name
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 KEYS: Final = "p pause  r resume  + - scale  a auto  d drain  q quit"
 STATE_STYLES: Final = {"healthy": "green", "paused": "yellow", "degraded": "bold red"}
 BAR_WIDTH: Final = 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Targets:
-    """The report's targets (7.1): messages, messages per second, shares."""
-
-    depth: int = 1_000
-    depth_alert: int = 5_000
-    consumed_s: float = 200.0
-    per_worker_s: float = 20.0
-    retried: float = 0.05
-    dead: float = 0.001
+MARKS: Final = {"good": ("✓", "green"), "missed": ("⚠", "yellow"), "alert": ("✗", "bold red")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +59,14 @@ def frame(view: View, *, width: int = 80, height: int | None = 24) -> str:
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
-def render(view: View, *, width: int, height: int | None, targets: Targets | None = None) -> Text:
+def render(view: View, *, width: int, height: int | None) -> Text:
     """The frame with its colours, never larger than its terminal; workers that do not fit are counted."""
-    wide, targets = max(width, LEAST_WIDTH), targets or Targets()
-    head = [*_head(view, wide), *_figures(view, targets), _sizes(view.seen), _titles(wide)]
+    wide = max(width, LEAST_WIDTH)
+    head = [*_head(view, wide), *_figures(view), _sizes(view.seen), _titles(wide)]
     foot = [Text("Decisions", style="bold"), *_reasons(view.seen), Text(view.notice, style="bold")]
     foot.append(Text(view.keys, style="dim"))
     room = len(view.seen["workers"]) if height is None else max(1, height - len(head) - len(foot))
-    lines = [*head, *_workers(view, targets, wide, room)]
+    lines = [*head, *_workers(view, wide, room)]
     if height is not None:
         lines += [Text("")] * (height - len(lines) - len(foot))
     lines += foot
@@ -102,7 +94,7 @@ def _troubles(seen: Picture) -> list[Text]:
     return [Text(line, style="bold yellow") for line in found[:3]]
 
 
-def _figures(view: View, targets: Targets) -> list[Text]:
+def _figures(view: View) -> list[Text]:
     seen = view.seen
     messages, rates, latency = seen["messages"], seen["rates"], seen["latency_ms"]
     counts = "  ".join(f"{count:,} {name}" for name, count in seen["counts"].items() if name != "acked")
@@ -113,10 +105,10 @@ def _figures(view: View, targets: Targets) -> list[Text]:
     slow = "  ".join(f"{name} {_ms(latency.get(name))}" for name in ("p50", "p95", "p99"))
     return [
         _line("Queue", f"{queue}  window {_count(seen['window'])}  batch {seen['batch_size']}"),
-        _line("", f"{sparkline(view.depths, 24):<24}", _depth_mark(messages, targets)),
-        _line("Throughput", f"{speed:<26}", _speed_mark(view, targets)),
+        _line("", f"{sparkline(view.depths, 24):<24}", _depth_mark(messages["ready"])),
+        _line("Throughput", f"{speed:<26}", _speed_mark(view)),
         _line("Latency", f"{slow}  publish to ack"),
-        _line("Errors", *_shares(view, targets)),
+        _line("Errors", *_shares(view)),
         _line("Counts", counts),
     ]
 
@@ -129,42 +121,53 @@ def _line(title: str, *parts: str | Text) -> Text:
     return line
 
 
-def _depth_mark(messages: Mapping[str, Any], targets: Targets) -> Text:  # Any: JSON values
-    ready = messages["ready"]
+def _depth_mark(ready: int | None) -> Text:
     if ready is None:
         return Text(" depth is not known", style="yellow")
-    words = f" target <{targets.depth:,}, alarm >{targets.depth_alert:,} "
-    return Text(words, style="dim") + _mark(ready < targets.depth, bad=ready > targets.depth_alert)
+    return Text(" ") + _against(kpi.QUEUE_DEPTH, ready)
 
 
-def _speed_mark(view: View, targets: Targets) -> Text:
+def _speed_mark(view: View) -> Text:
     """A pool with nothing to do misses no target."""
-    rate = view.seen["rates"]["acked_s"] or 0.0
-    words = Text(f"{bar(rate / targets.consumed_s, BAR_WIDTH)} target >{targets.consumed_s:,.0f}/s ")
-    waiting = (view.seen["messages"]["ready"] or 0) > 0
-    return words + (_mark(rate > targets.consumed_s) if waiting else Text("idle", style="dim"))
+    rate, target = view.seen["rates"]["acked_s"] or 0.0, _target(kpi.CONSUMED)
+    reached = Text(bar(rate / (target.least or 1.0), BAR_WIDTH) + " ")
+    return reached + (_against(kpi.CONSUMED, rate) if _backlog(view) else Text("idle", style="dim"))
 
 
-def _shares(view: View, targets: Targets) -> list[Text]:
+def _backlog(view: View) -> bool:
+    return (view.seen["messages"]["ready"] or 0) > 0
+
+
+def _shares(view: View) -> list[Text]:
     """Shares of the outcomes since `before`; of all where there were none since."""
     counts = _since(view) if any(_since(view).values()) else view.seen["counts"]
-    total = counts["done"] + counts["retried"] + counts["dead"]
-    retried, dead = (counts[name] / total if total else 0.0 for name in ("retried", "dead"))
+    retried, dead = counts["retried"], counts["dead"]
+    runs = max(1, counts["done"] + retried + dead)
     return [
-        Text(f"retried {retried:.1%} of runs, target <{targets.retried:.0%} ") + _mark(retried < targets.retried),
-        Text(f"  dead {dead:.2%}, target <{targets.dead:.1%} ") + _mark(dead < targets.dead),
+        _share("failed", (retried + dead) / runs, kpi.ERROR_RATE),
+        _share("  retried", retried / runs, kpi.RETRY_RATE),
+        _share("  dead", dead / runs, kpi.DLQ_RATE),
     ]
+
+
+def _share(name: str, share: float, measurement: kpi.Kpi) -> Text:
+    return Text(f"{name} {share:.2%} ") + _against(measurement, share * 100)
+
+
+def _against(measurement: kpi.Kpi, value: float) -> Text:
+    """The report's target and a sign for how the figure stands against it; the sign never is colour alone."""
+    target = _target(measurement)
+    return Text.assemble((f"{target.text} ", "dim"), MARKS[target.verdict(value)])
+
+
+def _target(measurement: kpi.Kpi) -> kpi.Target:
+    assert measurement.target is not None
+    return measurement.target
 
 
 def _since(view: View) -> Mapping[str, int]:
     earlier = view.before["counts"] if view.before else {}
     return {name: count - earlier.get(name, 0) for name, count in view.seen["counts"].items()}
-
-
-def _mark(good: bool, *, bad: bool = False) -> Text:
-    if good:
-        return Text("✓", style="green")
-    return Text("✗", style="bold red") if bad else Text("⚠", style="yellow")
 
 
 def _sizes(seen: Picture) -> Text:
@@ -177,15 +180,15 @@ def _sizes(seen: Picture) -> Text:
 
 
 def _titles(width: int) -> Text:
-    name = f"  {'NAME':<{width - 56}}"
-    return Text(f"{name} {'STATE':<9} {'MSG/S':>8} {'BUSY':>5} {'CPU':>5} {'MEM':>8} {'JOBS':>10}", style="dim")
+    name = f"  {'NAME':<{width - NUMBERS_WIDTH}}"
+    return Text(f"{name} {'STATE':<8} {'MSG/S':>8} {'BUSY':>5} {'CPU':>5} {'MEM':>8} {'JOBS':>10}", style="dim")
 
 
-def _workers(view: View, targets: Targets, width: int, room: int) -> list[Text]:
+def _workers(view: View, width: int, room: int) -> list[Text]:
     workers = sorted(view.seen["workers"], key=lambda worker: (worker["state"] != "starting", worker["name"]))
     earlier = {worker["name"]: worker for worker in (view.before or {}).get("workers", ())}
     fitting = workers if len(workers) <= room else workers[: max(0, room - 1)]
-    lines = [_worker(worker, earlier.get(worker["name"]), view, targets, width) for worker in fitting]
+    lines = [_worker(worker, earlier.get(worker["name"]), view, width) for worker in fitting]
     if len(fitting) < len(workers):
         lines.append(Text(f"  ... {len(workers) - len(fitting)} more workers", style="dim"))
     return lines
@@ -195,23 +198,37 @@ def _worker(
     worker: Mapping[str, Any],  # Any: JSON values
     earlier: Mapping[str, Any] | None,  # Any: JSON values
     view: View,
-    targets: Targets,
     width: int,
 ) -> Text:
-    name = worker["name"] if len(worker["name"]) <= width - 56 else "…" + worker["name"][-(width - 57) :]
+    room = width - NUMBERS_WIDTH
+    name = worker["name"] if len(worker["name"]) <= room else "…" + worker["name"][1 - room :]
     used = view.usage.get(worker["pid"] or 0)
-    rate = busy = "-"
-    slow = False
-    if earlier is not None:
-        rate_s = (worker["jobs"] - earlier["jobs"]) / view.apart_s
-        share = min((worker["busy_s"] - earlier["busy_s"]) / view.apart_s, 1.0)
-        rate, busy = f"{rate_s:,.1f}", f"{share:.0%}"
-        slow = share > 0.5 and rate_s < targets.per_worker_s
+    rate_s, share = _pace(worker, earlier, view.apart_s)
+    rate = "-" if rate_s is None else f"{rate_s:,.1f}"
+    busy = "-" if share is None else f"{share:.0%}"
     cpu = "-" if used is None else f"{used.cpu_percent:.0f}%"
-    memory = "-" if used is None else f"{used.rss_bytes / 2**20:,.0f} MB"
-    style = {"starting": "cyan", "retiring": "dim"}.get(worker["state"], "yellow" if slow else "")
-    text = f"  {name:<{width - 56}} {worker['state']:<9} {rate:>8} {busy:>5} {cpu:>5} {memory:>8} {worker['jobs']:>10,}"
-    return Text(text, style=style)
+    memory = "-" if used is None else f"{used.rss_bytes / kpi.MB:,.0f} MB"
+    style = {"starting": "cyan", "retiring": "dim"}.get(worker["state"], "")
+    text = f"  {name:<{room}} {worker['state']:<8} {rate:>8} {busy:>5} {cpu:>5} {memory:>8} {worker['jobs']:>10,} "
+    worst = _worst(rate_s if _backlog(view) and (share or 0.0) > 0.5 else None, used)
+    return Text(text, style=style) + (Text.assemble(MARKS[worst]) if worst else Text(""))
+
+
+def _pace(
+    worker: Mapping[str, Any], earlier: Mapping[str, Any] | None, apart_s: float
+) -> tuple[float | None, float | None]:  # Any: JSON values
+    """Jobs per second and share of the time busy since the earlier look; None without one."""
+    if earlier is None:
+        return None, None
+    busy_s = worker["busy_s"] - earlier["busy_s"]
+    return (worker["jobs"] - earlier["jobs"]) / apart_s, min(max(busy_s, 0.0) / apart_s, 1.0)
+
+
+def _worst(rate_s: float | None, used: Usage | None) -> str | None:
+    """How a worker stands: its speed, where it has enough to do, and its memory."""
+    verdicts: list[str] = [] if rate_s is None else [_target(kpi.WORKER_THROUGHPUT).verdict(rate_s)]
+    verdicts += [] if used is None else [_target(kpi.WORKER_MEMORY).verdict(used.rss_bytes)]
+    return max(verdicts, key=list(MARKS).index, default=None)
 
 
 def _reasons(seen: Picture) -> list[Text]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -187,3 +189,19 @@ def test_it_needs_neither_ray_nor_duckdb() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def _snippets() -> list[str]:
+    text = (Path(__file__).parent.parent / "docs" / "testing.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", _snippets())
+def test_the_snippets_of_the_documentation(snippet: str) -> None:
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    tests = [function for name, function in names.items() if name.startswith("test_")]
+    assert tests
+    for function in tests:
+        assert callable(function)
+        function()

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from actors import Job
+from cluster.cli import group
 from cluster.top import KEYS, Usage, View, bar, frame, sparkline
+from tests.eventually import eventually
+from tests.pool import RunningPool, pool_of, settings_for
+from tests.terminal import terminal
 
 AT = 1_767_323_045.0  # 03:04:05 UTC
 
@@ -64,7 +77,7 @@ def line_with(text: str, word: str) -> str:
 
 def test_a_frame_says_it_all_in_80_by_24() -> None:
     now = seen()
-    usage = {1_001: Usage(cpu_percent=68.2, rss_bytes=45 * 2**20)}
+    usage = {1_001: Usage(cpu_percent=68.2, rss_bytes=45_000_000)}
     text = frame(
         View(seen=now, at=AT, before=earlier(now, 820, 9.1), apart_s=10.0, depths=[0, 500, 2_034], usage=usage)
     )
@@ -78,7 +91,7 @@ def test_a_frame_says_it_all_in_80_by_24() -> None:
     assert "p50 7.2 ms  p95 115 ms  p99 16.8 s" in text
     assert "3 of 4 wanted, 3 busy, 1 starting, 8 possible" in text
     assert line_with(text, "worker-0001").split() == [
-        "orders-worker-0001", "ready", "82.0", "91%", "68%", "45", "MB", "10,000",
+        "orders-worker-0001", "ready", "82.0", "91%", "68%", "45", "MB", "10,000", "✓",
     ]  # fmt: skip
     assert lines[-1] == KEYS
 
@@ -86,12 +99,21 @@ def test_a_frame_says_it_all_in_80_by_24() -> None:
 def test_targets_are_marked_by_a_sign_and_not_by_colour_alone() -> None:
     now = seen()
     text = frame(View(seen=now, at=AT, before=earlier(now, 820, 9.1), apart_s=10.0))
-    assert line_with(text, "target <1,000").endswith("⚠")  # 1,234 ready: above the target, below the alarm
-    assert "retried 1.0% of runs, target <5% ✓" in text
-    assert "dead 0.00%, target <0.1% ✓" in text
+    assert line_with(text, "<1000, alert >5000").endswith("⚠")  # 1,234 ready: above the target, below the alarm
+    assert "failed 1.00% <1% ✓  retried 1.00% <5% ✓  dead 0.00% <0.1% ✓" in text
     deep = frame(View(seen=seen(messages=now["messages"] | {"ready": 9_000}), at=AT))
-    assert line_with(deep, "target <1,000").endswith("✗")
-    assert "dead 0.05%" in deep  # nothing to compare with: of all since the start
+    assert line_with(deep, "<1000, alert >5000").endswith("✗")
+    assert "dead 0.05% <0.1% ✓" in deep  # nothing to compare with: of all since the start
+
+
+def test_a_slow_or_a_large_worker_is_marked() -> None:
+    now = seen()
+    usage = {1_002: Usage(cpu_percent=99.0, rss_bytes=600_000_000)}
+    text = frame(View(seen=now, at=AT, before=earlier(now, 100, 9.1), apart_s=10.0, usage=usage))
+    assert line_with(text, "worker-0001").endswith("⚠")  # 10 a second while busy, with a backlog
+    assert line_with(text, "worker-0002").endswith("✗")
+    idle = frame(View(seen=now, at=AT, before=earlier(now, 1, 0.1), apart_s=10.0))
+    assert line_with(idle, "worker-0001").endswith("10,000")
 
 
 def test_an_idle_pool_misses_no_target() -> None:
@@ -164,3 +186,75 @@ def test_sparkline(values: list[int], drawn: str | None) -> None:
 
 def test_bar() -> None:
     assert [bar(share, 4) for share in (-1.0, 0.0, 0.5, 1.0, 9.0)] == ["░░░░", "░░░░", "██░░", "████", "████"]
+
+
+class TestLive:
+    """`rabbitray top` on a running pool, on a terminal."""
+
+    @pytest.mark.ray
+    async def test_keys_steer_the_pool(self, ray_cluster: str, amqp_url: str, tmp_path: Path) -> None:
+        loaded = settings_for(amqp_url, tmp_path, min_size=1, initial_size=1)
+        name = loaded.settings.pool
+        environ = {"RAY_ADDRESS": ray_cluster, "RABBITMQ_URL": amqp_url}
+        async with pool_of(loaded) as pool:
+            await pool.publish(Job(payload={"n": n}) for n in range(50))
+            await pool.acked(50)
+            async with terminal("top", "--queue", name, environ=environ) as screen:
+                await eventually(lambda: f"{name}-worker-0001" in screen.text, within_s=30, message="no frame")
+                assert "● healthy" in screen.text
+                assert "50 done" in screen.text
+                screen.press("p")
+                await self._report(pool, lambda report: "paused" in report["holds"])
+                await eventually(lambda: "! paused: rabbitray top" in screen.text, message="the pause is not shown")
+                screen.press("r")
+                await self._report(pool, lambda report: not report["holds"])
+                screen.press("+")
+                await self._report(pool, lambda report: report["target"] == 2)
+                await eventually(lambda: "fixed at 2" in screen.text, message="the fixed size is not shown")
+                screen.press("-")
+                await self._report(pool, lambda report: report["target"] == 1)
+                screen.press("a")
+                await eventually(lambda: "the autoscaler decides" in screen.text, message="not given back")
+                screen.press("dn")
+                await eventually(lambda: "not drained" in screen.text, message="the question was not asked")
+                screen.press("q")
+                await eventually(lambda: screen.process.returncode is not None, message="q does not quit")
+                assert screen.process.returncode == 0
+                assert "goes on" in screen.text
+            assert (await pool.report())["connected"]
+
+    async def _report(self, pool: RunningPool, fits: Callable[[dict[str, Any]], bool]) -> None:
+        async def seen() -> bool:
+            return fits(await pool.report())
+
+        await eventually(seen, within_s=20, message="the pool does not do what the key says")
+
+    @pytest.mark.ray
+    async def test_once_and_json_need_no_terminal(self, ray_cluster: str, amqp_url: str, tmp_path: Path) -> None:
+        loaded = settings_for(amqp_url, tmp_path, min_size=1, initial_size=1)
+        name = loaded.settings.pool
+        environ = dict(os.environ) | {"RAY_ADDRESS": ray_cluster, "RABBITMQ_URL": amqp_url}
+        async with pool_of(loaded) as pool:
+            await eventually(lambda: self._ready(pool), within_s=30)
+            once = await self._printed("top", "--queue", name, "--once", environ=environ)
+            assert all(cell_len(line) <= 80 for line in once.splitlines())
+            assert f"{name}-worker-0001" in once
+            assert re.search(r"ready .* \d+% +\d+ MB", once)  # this machine's worker: CPU and memory are known
+            as_json = json.loads(await self._printed("top", "--queue", name, "--json", environ=environ))
+            assert as_json["pool"] == name
+
+    async def _ready(self, pool: RunningPool) -> bool:
+        return any(worker["state"] == "ready" for worker in (await pool.report())["workers"])
+
+    async def _printed(self, *arguments: str, environ: dict[str, str]) -> str:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cluster", *arguments, env=environ, stdout=asyncio.subprocess.PIPE
+        )
+        printed, _ = await process.communicate()
+        assert process.returncode == 0
+        return printed.decode()
+
+
+def test_without_a_terminal_it_says_what_to_use() -> None:
+    found = CliRunner().invoke(group, ["top"])
+    assert "--once" in str(found.exception)

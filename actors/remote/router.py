@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import time
@@ -14,13 +15,17 @@ from actors.collector import Collector
 from actors.delivery import Delivery
 from actors.failpoints import Failpoints
 from actors.intake import Intake, IntakeConfig
+from actors.kpi import READ_DURATION
+from actors.measuring import Counts, PoolMeter, PublishMeter
+from actors.metrics import NO_METRICS
 from actors.outbox import CopyOutbox
 from actors.pool import Pool, PoolConfig
 from actors.publisher import Publisher, PublisherConfig
 from actors.quarantine import Quarantine
 from actors.remote.boot import Boot, Flush, ray_attributes
+from actors.remote.metrics import Metering
 from actors.remote.store import StoreClient
-from actors.remote.worker import RayFactory, WorkerSetup
+from actors.remote.worker import RayFactory, WorkerSetup, draining_nodes
 from actors.router import Router, RouterConfig
 from actors.settling import Settler
 from actors.status import PoolStatus
@@ -30,6 +35,7 @@ from actors.verdict import Limits
 log = logging.getLogger(__name__)
 
 CRASH_PREFIX = "crashes:"
+DRAINING_EVERY_TICKS = 5
 DRAIN_ASKED = "asked to drain"
 """What `watch` returns when `rabbitray drain` asked for the end; anything else is a failure."""
 
@@ -44,6 +50,7 @@ class RouterSetup:
     publisher: PublisherConfig
     worker: WorkerSetup
     boot: Boot
+    metering: Metering = field(default_factory=Metering)
     router: RouterConfig = field(default_factory=RouterConfig)
     limits: Limits = field(default_factory=Limits)
     max_tasks_in_flight_per_actor: int = 2
@@ -60,8 +67,11 @@ class ConsumerRouter:
         self._setup = setup
         self._flush: Flush = setup.boot("router", ray_attributes("ConsumerRouter", f"{setup.pool}-router"))
         self._store = StoreClient(f"{setup.pool}-store", setup.namespace, setup.intake.topology.queue)
-        self._publisher = Publisher(setup.publisher)
+        self._metrics = setup.metering.recorder()
+        self._meter = None if self._metrics is NO_METRICS else PoolMeter(self._metrics)
+        self._publisher = Publisher(setup.publisher, sink=PublishMeter(self._metrics))
         self._keeper: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Task[None] | None = None
         self._loop_lag_s = 0.0
         self._drained = False
         self._drain_asked = asyncio.Event()
@@ -85,6 +95,7 @@ class ConsumerRouter:
         await self._router.start(setup.window, setup.batch_size)
         await self._collector.start()
         self._keeper = asyncio.create_task(self._keep_house(), name="router-housekeeping")
+        self._flushing = asyncio.create_task(self._metrics.run(asyncio.Event()), name="router-metrics")
         return warnings
 
     def _assemble(self, control: dict[str, object]) -> None:
@@ -110,6 +121,7 @@ class ConsumerRouter:
             recorder=self._store,
             settler=self._settler,
             quarantine=self._quarantine,
+            waited=None if self._meter is None else self._note_wait,
         )
 
     def _settler_for(self, acks: Intake) -> Settler:
@@ -218,10 +230,14 @@ class ConsumerRouter:
             self._keeper.cancel()
         clean = await self._router.drain(within_s)
         report = await self.report()
+        self._measure()
         await asyncio.gather(self._pool.stop(5.0), self._isolated.stop(1.0))
         await self._collector.close()
         await self._publisher.close()
         await self._intake.close()
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
         return report | {"clean": clean}
 
@@ -236,11 +252,39 @@ class ConsumerRouter:
 
     async def _keep_house(self) -> None:
         """Once a second: what must not wait for ever; also measures how late this loop runs."""
-        while True:
+        for tick in itertools.count():
             before = time.monotonic()
             await asyncio.sleep(1.0)
             self._loop_lag_s = time.monotonic() - before - 1.0
-            self._router.house_keep()
+            try:
+                self._router.house_keep()
+                self._measure()
+                if tick % DRAINING_EVERY_TICKS == 0:
+                    await self._leave_draining_nodes()
+            except Exception:
+                log.exception("The router's housekeeping failed; it tries again in a second")
+
+    async def _leave_draining_nodes(self) -> None:
+        draining = await asyncio.get_running_loop().run_in_executor(None, draining_nodes)
+        if draining:
+            self._pool.leave(draining)
+
+    def _note_wait(self, seconds: float) -> None:
+        self._metrics.record(READ_DURATION.name, seconds * 1000)
+
+    def _measure(self) -> None:
+        """One look for the metrics; nothing where they are switched off."""
+        if self._meter is not None:
+            tally = self._settler.tally
+            counts = Counts(
+                at=time.monotonic(),
+                done=tally.done,
+                duplicates=tally.duplicates,
+                retried=tally.retried,
+                dead=tally.dead + self._collector.collected,
+                acked=tally.acked,
+            )
+            self._meter.look(self._status(), counts, connected=self._intake.connected, lag_s=self._loop_lag_s)
 
     def _status(self) -> PoolStatus:
         pool, router, tally, now = self._pool, self._router, self._settler.tally, time.monotonic()

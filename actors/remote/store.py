@@ -12,6 +12,7 @@ from ray.exceptions import ObjectLostError, OwnerDiedError, RayActorError, RayEr
 
 from actors.errors import FencedError, PayloadLostError, StoreUnavailableError
 from actors.remote.boot import Actor, Boot, Flush, Rows, ray_attributes
+from actors.remote.metrics import Metering
 from actors.remote.worker import first_line
 from actors.store import ResultStore as Store
 from actors.store import StoreConfig, StoreStats
@@ -24,10 +25,11 @@ T = TypeVar("T")
 class ResultStore:
     """The only process that opens the results file."""
 
-    def __init__(self, config: StoreConfig, name: str, boot: Boot) -> None:
+    def __init__(self, config: StoreConfig, name: str, boot: Boot, metering: Metering) -> None:
         self._name = name
         self._flush: Flush = boot("store", ray_attributes("ResultStore", name))
-        self._store = Store(config)
+        self._metrics = metering.recorder()
+        self._store = Store(config, self._metrics)
         self._tracing = Tracing(database=config.path.name)
 
     async def open(self) -> None:
@@ -78,12 +80,13 @@ class ResultStore:
 
     async def watch(self) -> str:
         """Lasts as long as this actor works."""
-        await asyncio.Event().wait()
+        await self._metrics.run(asyncio.Event())
         return "closed"
 
     async def close(self) -> None:
         """Commits, checkpoints and closes the file."""
         await self._store.close()
+        self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
 
     def __repr__(self) -> str:

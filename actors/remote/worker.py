@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+import psutil
 import pyarrow as pa
 import ray
 from ray.exceptions import (
@@ -22,13 +25,17 @@ from ray.exceptions import (
 
 from actors.categories import Categories
 from actors.handlers import load
+from actors.measuring import WorkerMeter
+from actors.metrics import NO_METRICS
 from actors.part import Part, decode_part, encode_part
 from actors.pool import WorkerInfo, WorkerLostError
 from actors.remote.boot import Actor, Boot, Flush, Rows, ray_attributes
+from actors.remote.metrics import Metering
 from actors.tracing import Tracing
 from actors.worker import Worker, WorkerConfig
 
 CALLS_MOST = 1_000
+LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +48,7 @@ class WorkerSetup:
     categories: Mapping[str, str] = field(default_factory=dict)
     num_cpus: float = 1.0
     server: tuple[str, int] | None = None
+    metering: Metering = field(default_factory=Metering)
 
 
 class PoolWorker:
@@ -50,11 +58,17 @@ class PoolWorker:
         self._name = setup.config.name
         self._flush: Flush = setup.boot("worker", ray_attributes("PoolWorker", self._name))
         tracing = Tracing(queue=setup.config.queue, server=setup.server)
-        self._worker = Worker(setup.config, load(setup.handler), Categories(setup.categories), tracing)
+        self._metrics = setup.metering.recorder(self._name)
+        self._meter = None if self._metrics is NO_METRICS else WorkerMeter(self._metrics)
+        self._ended = asyncio.Event()
+        self._measuring: asyncio.Task[None] | None = None
+        self._worker = Worker(setup.config, load(setup.handler), Categories(setup.categories), tracing, self._meter)
 
     async def ready(self) -> WorkerInfo:
         """Answers once the handler is loaded."""
         node = ray.get_runtime_context().get_node_id()
+        if self._meter is not None and self._measuring is None:
+            self._measuring = asyncio.create_task(self._measure(self._meter), name="worker-measuring")
         return WorkerInfo(slots=self._worker.slots, pid=os.getpid(), node=node)
 
     @ray.method(num_returns=2, enable_task_events=False)
@@ -72,7 +86,20 @@ class PoolWorker:
     async def stop(self) -> None:
         """Ends the handler and sends what traces are left."""
         await self._worker.close()
+        self._ended.set()
+        self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
+
+    async def _measure(self, meter: WorkerMeter) -> None:
+        """Looks at this process once every few seconds until `stop`."""
+        flushing = asyncio.create_task(self._metrics.run(self._ended), name="worker-metrics")
+        process = psutil.Process()
+        process.cpu_percent(None)  # the first reading only starts the measurement
+        while not self._ended.is_set():
+            meter.look(time.monotonic(), cpu_percent=process.cpu_percent(None), rss_bytes=process.memory_info().rss)
+            with contextlib.suppress(TimeoutError):  # the ordinary case: it goes on
+                await asyncio.wait_for(self._ended.wait(), LOOK_EVERY_S)
+        await flushing
 
     def __repr__(self) -> str:
         pool, _, number = self._name.rpartition("-worker-")
@@ -161,6 +188,19 @@ class RayFactory:
             max_concurrency=CALLS_MOST,
         )
         return RayWorker(cast("Actor", options.remote(setup)))
+
+
+def draining_nodes() -> set[str]:
+    """Ids of the nodes that Ray is about to take away: drained, or preempted.
+
+    Ray has no public call for it (2.60); where the private one is gone, nodes are only noticed when they die.
+    """
+    try:
+        from ray._private.state import state
+
+        return set(state.get_draining_nodes())
+    except (ImportError, AttributeError, RayError):
+        return set()
 
 
 def first_line(error: BaseException) -> str:

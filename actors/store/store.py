@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import pyarrow as pa
 
+from actors import kpi
 from actors.errors import StoreUnavailableError
+from actors.metrics import NO_METRICS, Recorder
 from actors.store import records
 from actors.store.answers import Answer, Call, StoreStats
 from actors.store.config import StoreConfig
@@ -31,8 +34,9 @@ class ResultStore:
     first committed one stays, across restarts and crashes. An error says that nothing may be acknowledged.
     """
 
-    def __init__(self, config: StoreConfig) -> None:
+    def __init__(self, config: StoreConfig, metrics: Recorder = NO_METRICS) -> None:
         self._config = config
+        self._metrics = metrics
         self._readers = Readers()
         self._core = Core(config, self._readers)
         self._group = GroupCommit(self._commit, rows=config.commit_rows, interval_s=config.commit_interval_ms / 1_000)
@@ -161,7 +165,11 @@ class ResultStore:
         return True
 
     async def _commit(self, calls: Sequence[Call]) -> Sequence[Answer | Exception]:
-        return await self._on_writer(lambda: self._core.commit(calls))
+        began = time.perf_counter()
+        answers = await self._on_writer(lambda: self._core.commit(calls))
+        self._metrics.record(kpi.COMMIT_DURATION.name, (time.perf_counter() - began) * 1000)
+        self._metrics.record(kpi.COMMIT_ROWS.name, sum(call.rows.num_rows for call in calls))
+        return answers
 
     async def _on_core(self, work: Callable[..., T]) -> T:
         return await self._on_writer(lambda: self._core.use(work))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections import deque
@@ -33,12 +34,13 @@ DRAIN_QUESTION = "Drain? What is in flight finishes, then the pool ends. y: yes,
 
 @click.command("top")
 @click.option("--once", is_flag=True, help="Print one frame and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print what a frame shows as one JSON object, and end.")
 @click.option(
     "--every", "every_s", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, metavar="SECONDS",
     help="Time between looks.",
 )  # fmt: skip
 @with_settings(*REACH)
-def command(loaded: Loaded, once: bool, every_s: float) -> int:
+def command(loaded: Loaded, once: bool, as_json: bool, every_s: float) -> int:
     """A live dashboard of a running pool: queue, throughput, errors against their targets, workers, decisions.
 
     \b
@@ -46,12 +48,14 @@ def command(loaded: Loaded, once: bool, every_s: float) -> int:
 
     Exit code 3 when no pool of that name runs. For machines: `rabbitray status --json`.
     """
-    if not once and not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not once and not as_json and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigurationError(
             "rabbitray top needs a terminal; use `rabbitray top --once` or `rabbitray status --json`"
         )
     with running(loaded.settings) as pool:
-        if once:
+        if as_json:
+            click.echo(json.dumps(picture(look(pool, loaded, every_s))))
+        elif once:
             _print_once(look(pool, loaded, every_s))
         else:
             click.echo(asyncio.run(Screen(pool, loaded, every_s).run()))

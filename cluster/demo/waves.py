@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from actors.job import Job
+from actors.measuring import PublishMeter
 from actors.publisher import Publisher
 from cluster import compose
 from cluster.demo.jobs import reference_jobs
@@ -34,7 +35,8 @@ class Waves:
         """Runs beside the pool."""
         jobs = reference_jobs(self._messages)
         first = round(self._messages * FIRST_WAVE)
-        async with Publisher(compose.publisher(driver.loaded.settings)) as publisher:
+        metrics = compose.metering(driver.loaded).recorder()
+        async with Publisher(compose.publisher(driver.loaded.settings), sink=PublishMeter(metrics)) as publisher:
             await self._wave(publisher, driver, itertools.islice(jobs, first))
             await self._lull(driver)
             await self._wave(publisher, driver, jobs)

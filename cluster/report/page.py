@@ -140,7 +140,14 @@ def _speed(series: Series) -> Html:
         Curve(label="published", kind="line", tone="orange", points=_buckets(series, rate(series.published))),
     ]
     if any(series.dead):
-        curves.append(Curve(label="dead letters", kind="line", tone="red", points=_buckets(series, rate(series.dead))))
+        curves.append(
+            Curve(
+                label="dead letters",
+                kind="line",
+                tone="red",
+                points=_buckets(series, [one or None for one in rate(series.dead)]),
+            )
+        )
     slowness = [
         Curve(label="p50", kind="line", tone="blue", points=_buckets(series, series.p50_ms), shape="duration"),
         Curve(label="p95", kind="line", tone="orange", points=_buckets(series, series.p95_ms), shape="duration"),

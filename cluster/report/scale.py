@@ -80,6 +80,6 @@ def duration(milliseconds: float | None) -> str:
     if milliseconds is None:
         return "\u2013"
     for unit, size in (("d", 86_400_000.0), ("h", 3_600_000.0), ("min", 60_000.0), ("s", 1_000.0)):
-        if milliseconds >= size:
+        if milliseconds >= size * (2 if unit == "min" else 1):  # 90 s, not 1.5 min
             return f"{number(round(milliseconds / size, 1))} {unit}"
     return f"{number(round(milliseconds, 1))} ms"

@@ -112,9 +112,7 @@ class TelemetryConfig:
 class _Reader:
     """Typed look-ups in one environment; collects the mistakes."""
 
-    def __init__(
-        self, environ: Mapping[str, str], signal: str = "TRACES", problems: list[str] | None = None
-    ) -> None:
+    def __init__(self, environ: Mapping[str, str], signal: str = "TRACES", problems: list[str] | None = None) -> None:
         self._environ = environ
         self.signal = signal
         self.problems = [] if problems is None else problems

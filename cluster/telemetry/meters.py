@@ -10,7 +10,7 @@ from typing import Final
 
 from opentelemetry import metrics
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-from opentelemetry.metrics import _internal as api_state
+from opentelemetry.metrics._internal import _ProxyMeterProvider  # the API has no public name for "not set"
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -28,7 +28,7 @@ from cluster.telemetry.traces import COMPRESSION, resource
 log = logging.getLogger(__name__)
 
 _SAY_EVERY_S: Final = 60.0
-_TEMPORALITY: Final = {
+_TEMPORALITY: Final[dict[str, dict[type, AggregationTemporality]]] = {
     "cumulative": {},
     "delta": {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA},
     "lowmemory": {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA},
@@ -47,9 +47,7 @@ class SayingExporter(MetricExporter):
         self._said_at = float("-inf")
         self.failed = 0
 
-    def export(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object
-    ) -> MetricExportResult:
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
         """Sends one collection; an exporter that raises counts as a failed one."""
         try:
             result = self._exporter.export(metrics_data, timeout_millis)
@@ -97,7 +95,7 @@ class Meters:
 
 def install(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Meters | None:
     """Makes the provider and sets it; None when this process has one already."""
-    if api_state._METER_PROVIDER is not None:  # the API offers no other way to ask without making one
+    if not isinstance(metrics.get_meter_provider(), _ProxyMeterProvider):
         return None
     meters = build(config, role, attributes)
     for name in ("opentelemetry.exporter.otlp", "opentelemetry.sdk.metrics"):
@@ -131,5 +129,5 @@ def _otlp(config: MetricsExport) -> OTLPMetricExporter:
         headers=parse_env_headers(config.headers.reveal(), liberal=True),
         timeout=config.timeout_s,
         compression=COMPRESSION[config.compression],
-        preferred_temporality=dict(_TEMPORALITY[config.temporality]),
+        preferred_temporality=_TEMPORALITY[config.temporality],
     )

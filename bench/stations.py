@@ -1,0 +1,83 @@
+"""What one message costs in each station that is plain code, measured alone: microseconds, the least of repeats.
+
+The message is the report's entry (3.1) as our publisher writes it. `deserialize` is the body to a Job, types and
+bounds checked with it; `validate` is what comes on top: identity, attempt, one unit of work. `ack` is a share of one
+`multiple` frame for a batch of 100.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import timeit
+from collections.abc import Callable, Sequence
+
+from aiormq.abc import DeliveredMessage
+from pamqp import commands as spec
+from pamqp.header import ContentHeader
+
+from actors import headers
+from actors.decoding import IdentityRules, decode_parcels
+from actors.job import Job
+from actors.ledger import AckLedger
+from actors.metrics import MetricsBuffer, Totals
+from actors.reading import BodyLimits, read_delivery
+from actors.wire import WireLimits, decode, encode
+
+BATCH = 100
+LIMITS, RULES, BOUNDS = WireLimits(), IdentityRules(), BodyLimits()
+
+
+def costs_us(number: int = 20_000) -> dict[str, float]:
+    """Microseconds per message of: dequeue, deserialize, validate, ack, metrics."""
+    message = delivered(Job(user_id="user-123", message_type="BIRTHDAY"))
+    parcel = read_delivery(message, generation=1, consumer=1, limits=BOUNDS).parcel
+    decoding = _us(lambda: decode(parcel.body, parcel.content_type, "", LIMITS), number)
+    parcels = [parcel] * BATCH
+    units = _us(lambda: decode_parcels(parcels, LIMITS, RULES), number // BATCH) / BATCH
+    metrics = MetricsBuffer(Totals())
+    return {
+        "dequeue": _us(lambda: read_delivery(message, generation=1, consumer=1, limits=BOUNDS), number),
+        "deserialize": decoding,
+        "validate": round(max(0.0, units - decoding), 2),
+        "ack": _us(_acking(), number // BATCH) / BATCH,
+        "metrics": _us(lambda: metrics.record("done"), number),
+    }
+
+
+def delivered(job: Job) -> DeliveredMessage:
+    """A message as aiormq hands it over."""
+    body, content_type = encode(job)
+    properties = spec.Basic.Properties(
+        content_type=content_type,
+        delivery_mode=2,
+        message_id=job.id,
+        headers={headers.PUBLISHED: time.time_ns() // 1_000_000},
+    )
+    return DeliveredMessage(
+        delivery=spec.Basic.Deliver(
+            consumer_tag="bench", delivery_tag=1, redelivered=False, exchange="", routing_key="q"
+        ),
+        header=ContentHeader(body_size=len(body), properties=properties),
+        body=body,
+        channel=None,  # type: ignore[arg-type] # nothing is sent through it
+    )
+
+
+def _acking() -> Callable[[], object]:
+    ledger, tags = AckLedger(single_after_s=0.2), itertools.count(1)
+
+    def step() -> Sequence[object]:
+        batch = list(itertools.islice(tags, BATCH))
+        for tag in batch:
+            ledger.delivered(tag)
+        ledger.finish(batch, 0.0)
+        frames = ledger.due(0.1)
+        ledger.next_due()
+        return [spec.Basic.Ack(delivery_tag=ack.tag, multiple=ack.multiple).marshal() for ack in frames]
+
+    return step
+
+
+def _us(work: Callable[[], object], number: int) -> float:
+    return round(min(timeit.repeat(work, number=number, repeat=3)) / number * 1e6, 2)
