@@ -20,7 +20,7 @@ demo: ## the main job on reference data, with nothing to prepare
 	@$(PY) -m cluster demo $(ARGS)
 
 test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some)
-	@$(PREPARE) python broker
+	@$(PREPARE) python broker test-tools
 	@$(PY) -m pytest $(ARGS)
 
 lint: ## ruff format, ruff, import-linter, mypy

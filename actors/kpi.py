@@ -21,7 +21,11 @@ DURATION_BUCKETS_MS: Final = (
     *(1.0, 2.0, 5.0, 8.0, 10.0, 15.0, 20.0, 50.0, 100.0, 250.0, 500.0),
     *(1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0),
 )
-"""Histogram bounds in ms; every target of the report is one of them, so that its percentile can be told."""
+"""Histogram bounds in ms; every target of the report is one of them, so that its percentile can be told.
+
+Ray hands on only the bucket counts and makes `_sum` from the middles of the buckets (tried with 2.60: 3.2 ms counts as
+3.5 ms): a mean on its endpoint is as exact as these bounds. Over OTLP it is exact.
+"""
 
 ROWS_BUCKETS: Final = (1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_000.0, 5_000.0, 10_000.0)
 

@@ -142,8 +142,9 @@ class Router(Generic[P]):
         self._closing = True
         await self._source.pause()
         self._give_back_waiting()
-        deadline = time.monotonic() + within_s
-        while (steps := self._steps()) and (left_s := deadline - time.monotonic()) > 0:  # they leave steps behind
+        now = asyncio.get_running_loop().time
+        deadline = now() + within_s
+        while (steps := self._steps()) and (left_s := deadline - now()) > 0:  # they leave steps behind
             await asyncio.wait(steps, timeout=left_s)
         unfinished = self._steps()
         for task in unfinished:

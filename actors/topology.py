@@ -208,8 +208,8 @@ def parse_difference(text: str) -> tuple[str, object] | None:
     value = match["value"]
     if value is not None:
         return match["name"], _typed(value, match["type"])
-    current = match["current"]
-    return match["name"], None if current == "none" else current.strip("'")
+    current = match["current"].strip("'")
+    return match["name"], None if current == "none" else _typed(current, "")
 
 
 def _typed(value: str, kind: str) -> object:

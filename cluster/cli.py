@@ -29,6 +29,7 @@ COMMANDS = {
     "drain": "Finish what is in flight, then end the pool.",
     "dlq": "The dead letters: list, show, replay, purge.",
     "query": "SQL over the results, also while the pool runs.",
+    "trace": "One message's story: published, received, runs, worker, commit, dead letters.",
     "export": "Write the results as Parquet files.",
     "report": "One HTML page about what was worked, decided and refused.",
     "plan": "How many workers a load needs.",

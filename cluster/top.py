@@ -131,7 +131,9 @@ def _speed_mark(view: View) -> Text:
     """A pool with nothing to do misses no target."""
     rate, target = view.seen["rates"]["acked_s"] or 0.0, _target(kpi.CONSUMED)
     reached = Text(bar(rate / (target.least or 1.0), BAR_WIDTH) + " ")
-    return reached + (_against(kpi.CONSUMED, rate) if _backlog(view) else Text("idle", style="dim"))
+    return reached + (
+        _against(kpi.CONSUMED, rate) if _backlog(view) else Text("keeping up" if rate else "idle", style="dim")
+    )
 
 
 def _backlog(view: View) -> bool:

@@ -50,3 +50,13 @@ async def handle_async(job: Job) -> dict[str, Any]:
     if wait_s:
         await asyncio.sleep(wait_s)
     return _act(job, steps)
+
+
+class NeverReady:
+    """A handler whose set-up always fails."""
+
+    def setup(self) -> None:
+        raise OSError("the model is missing")
+
+    def __call__(self, job: Job) -> None:
+        raise AssertionError("never called")

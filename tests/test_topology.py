@@ -76,7 +76,7 @@ async def test_classic_queues_on_wish(connection: aio_pika.abc.AbstractConnectio
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({}, ["x-queue-type='classic'", "x-dead-letter-exchange=None"]),
+        ({}, ["x-queue-type=None", "x-dead-letter-exchange=None"]),
         ({"x-queue-type": "quorum"}, ["x-dead-letter-exchange=None"]),
         ({"x-max-length": 7, "x-overflow": "drop-head"}, ["x-max-length=7", "x-overflow='drop-head'"]),
         ({"x-queue-type": "quorum", "x-single-active-consumer": True}, ["x-single-active-consumer=True"]),
@@ -184,6 +184,11 @@ async def test_a_classic_rung_is_only_weaker(connection: aio_pika.abc.AbstractCo
             "PRECONDITION_FAILED - inequivalent arg 'durable' for queue 'q' in vhost '/': "
             "received 'true' but current is 'false'",
             ("durable", "false"),
+        ),
+        (
+            "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': "
+            "received '1000' but current is '1500'",
+            ("x-message-ttl", 1500),
         ),
         (
             "PRECONDITION_FAILED - inequivalent arg 'x-single-active-consumer' for queue 'q' in vhost '/': "

@@ -300,7 +300,7 @@ class RouterMachine(RuleBasedStateMachine):
 
 
 RouterMachine.TestCase.settings = settings(
-    max_examples=250, stateful_step_count=50, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=2500, stateful_step_count=60, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
 
 

@@ -56,23 +56,24 @@ def command(loaded: Loaded, once: bool, as_json: bool, every_s: float) -> int:
         if as_json:
             click.echo(json.dumps(picture(look(pool, loaded, every_s))))
         elif once:
-            _print_once(look(pool, loaded, every_s))
+            usage = LocalUsage()
+            usage.read(_pids(pool.ask("router", "report")))  # from here on CPU is measured
+            _print_once(look(pool, loaded, every_s), usage)
         else:
             click.echo(asyncio.run(Screen(pool, loaded, every_s).run()))
     return 0
 
 
-def _print_once(seen: Look) -> None:
+def _print_once(seen: Look, usage: LocalUsage) -> None:
     """One frame, as long as it takes, as wide as the terminal or 80."""
     now = picture(seen)
-    pids = [worker["pid"] for worker in now["workers"] if worker["pid"]]
     view = View(
         seen=now,
         at=time.time(),
         before=picture(replace(seen, report=seen.earlier)),
         apart_s=seen.apart_s,
         depths=[(seen.ready or 0) + seen.status.held],
-        usage=LocalUsage().read(pids),
+        usage=usage.read(_pids(now)),
         keys="",
     )
     console = Console()
@@ -81,6 +82,10 @@ def _print_once(seen: Look) -> None:
         console.print(render(view, width=width, height=None))
     else:
         click.echo(frame(view, width=width, height=None), nl=False)
+
+
+def _pids(seen: Picture) -> list[int]:
+    return [worker["pid"] for worker in seen["workers"] if worker["pid"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +201,7 @@ class Screen:
             before=oldest.picture if len(self._history) > 1 else None,
             apart_s=max(self._reported_at - oldest.at, 0.001),
             depths=list(self._depths),
-            usage=self._usage.read([worker["pid"] for worker in seen["workers"] if worker["pid"]]),
+            usage=self._usage.read(_pids(seen)),
             keys=KEYS,
         )
 

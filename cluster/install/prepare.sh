@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what is missing and skips what is there: `prepare.sh python` makes .venv from requirements.lock,
-# `prepare.sh broker` sees to a RabbitMQ server (by apt, where we are root). Where packages come from is the
-# machine's own pip, uv and apt configuration. PYTHON chooses another interpreter than python3.
+# `prepare.sh broker` sees to a RabbitMQ server, `prepare.sh test-tools` to what only the tests need: Prometheus's
+# promtool and Chromium (by apt, where we are root). Where packages come from is the machine's own pip, uv and apt
+# configuration. PYTHON chooses another interpreter than python3.
 set -eu
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-python3}
@@ -107,10 +108,33 @@ prepare_broker() {
   fail "RabbitMQ is missing: as root, \`apt-get install --no-install-recommends rabbitmq-server\`; or set RABBITMQ_URL to a broker that runs (demo and bench)"
 }
 
+# --- what only the tests need
+
+has_promtool() { command -v promtool >/dev/null; }
+has_chromium() { command -v chromium >/dev/null || command -v chromium-browser >/dev/null; }
+
+prepare_test_tools() {
+  missing=
+  has_promtool || missing="prometheus"
+  has_chromium || missing="$missing chromium"
+  [ -n "$missing" ] || return 0
+  if is_root && command -v apt-get >/dev/null; then
+    # shellcheck disable=SC2086 # a list of package names
+    if (without_autostart install_with_apt $missing) && has_promtool && has_chromium; then
+      case "$missing" in *prometheus*)
+        [ ! -d /run/systemd/system ] || systemctl disable --quiet prometheus || true ;; # nor at the next boot
+      esac
+      return 0
+    fi
+  fi
+  fail "missing for the tests: $missing (promtool, chromium): as root, \`apt-get install --no-install-recommends $missing\`"
+}
+
 for part in "$@"; do
   case "$part" in
     python) prepare_python ;;
     broker) prepare_broker ;;
-    *) fail "usage: prepare.sh [python] [broker]" ;;
+    test-tools) prepare_test_tools ;;
+    *) fail "usage: prepare.sh [python] [broker] [test-tools]" ;;
   esac
 done

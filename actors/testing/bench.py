@@ -1,25 +1,12 @@
-"""The test kit: a handler over messages through the real decode -> run -> verdict path, with no broker and no Ray.
-
-    from actors.testing import work
-
-    def test_a_birthday_is_greeted():
-        [outcome] = work("mypackage.jobs:handle", [Job(message_type="BIRTHDAY", payload={"name": "Ada"})])
-        assert outcome.status == "DONE"
-        assert outcome.result == {"text": "Happy birthday, Ada!"}
-
-What a pool adds is not here: no dedupe (there is no results file), no killing of a worker that hangs or dies. A
-handler that ends its process ends the test's.
-"""
+"""Bench: one worker and what stands around it in a pool, on paper."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict
 
 import msgspec
 import pyarrow as pa
@@ -27,33 +14,17 @@ import pyarrow as pa
 from actors.categories import Categories, Category
 from actors.decoding import IdentityRules, decode_parcels
 from actors.delivery import Parcel
-from actors.errors import ConfigurationError
-from actors.handlers import Function, Handler, load, prepare
-from actors.headers import JSON, MSGPACK
+from actors.handlers import Handler
+from actors.headers import MSGPACK
 from actors.job import Job
 from actors.part import Part
 from actors.tracing import Tracing
 from actors.verdict import Failure, Limits, Park, Rung, Settlement, settlement
-from actors.wire import WireLimits, encode
+from actors.wire import WireLimits
 from actors.worker import Worker, WorkerConfig
 
 QUEUE = "test"
 BATCH_SIZE = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """A message as a producer of any kind may have sent it.
-
-    `attempt`: charged runs before this one (the attempt header); None leaves it to the body. `key`: the key header.
-    """
-
-    body: bytes
-    content_type: str = MSGPACK
-    content_encoding: str = ""
-    message_id: str | None = None
-    key: str | None = None
-    attempt: int | None = None
 
 
 class KitSettings(TypedDict, total=False):
@@ -103,38 +74,6 @@ class Outcome:
     def done(self) -> bool:
         """Whether there is a result."""
         return self.status == "DONE"
-
-
-def work(
-    handler: str | Function | type,
-    messages: Iterable[Job | Message | Mapping[str, Any] | bytes],  # Any: a JSON document
-    **settings: Unpack[KitSettings],
-) -> list[Outcome]:
-    """Runs a handler over messages; one outcome for each job, in the order of the messages.
-
-    `handler`: `module:attr`, a function, or a class, which is set up and closed as in a worker. A Job goes out as our
-    publisher sends it, a mapping as a JSON document of another producer, bytes as msgpack; a Message says it all.
-
-    Raises HandlerLoadError, ConfigurationError for a setting that does not exist, EncodeError for a job that cannot
-    be sent, TimeoutError when a synchronous handler finishes no job for `handler_timeout_s` (a pool would kill its
-    worker), and whatever the handler's set-up raises. Inside a running event loop, await `work_async` instead.
-    """
-    return asyncio.run(work_async(handler, messages, **settings))
-
-
-async def work_async(
-    handler: str | Function | type,
-    messages: Iterable[Job | Message | Mapping[str, Any] | bytes],  # Any: a JSON document
-    **settings: Unpack[KitSettings],
-) -> list[Outcome]:
-    """`work` for a test that is itself a coroutine."""
-    _require_known(settings)
-    parcels = [_parcel(message) for message in messages]
-    bench = Bench(_handler(handler), settings)
-    try:
-        return await bench.work(parcels)
-    finally:
-        await bench.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,51 +207,6 @@ def _delay_s(move: Settlement, now_ms: int) -> float | None:
     if isinstance(move, Park):
         return None
     return max(move.delay_ms, move.due_ms - now_ms) / 1000
-
-
-def _handler(handler: str | Function | type) -> Handler:
-    if isinstance(handler, str):
-        return load(handler)
-    return prepare(handler, getattr(handler, "__qualname__", type(handler).__name__))
-
-
-def _parcel(message: Job | Message | Mapping[str, Any] | bytes) -> Parcel:  # Any: a JSON document
-    match message:
-        case Message():
-            return _raw(message)
-        case Job():
-            body, content_type = encode(message)
-            attempt = message.attempt or None
-            sent = Message(body=body, content_type=content_type, message_id=message.id, key=message.key)
-            return msgspec.structs.replace(_raw(sent), attempt=-1 if attempt is None else attempt)
-        case bytes():
-            return _raw(Message(body=message))
-        case _:
-            return _raw(Message(body=msgspec.json.encode(message), content_type=JSON))
-
-
-def _raw(message: Message) -> Parcel:
-    now_ms = time.time_ns() // 1_000_000
-    return Parcel(
-        body=message.body,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        message_id=message.message_id,
-        key=message.key,
-        attempt=-1 if message.attempt is None else message.attempt,
-        first_seen_ms=now_ms,
-        published_ms=now_ms,
-        received_ms=now_ms,
-        traceparent=None,
-        tracestate=None,
-    )
-
-
-def _require_known(settings: KitSettings) -> None:
-    for name in settings.keys() - KitSettings.__annotations__.keys():
-        near = get_close_matches(name, KitSettings.__annotations__, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigurationError(f"the test kit has no setting {name}{hint}")
 
 
 def _wire(settings: KitSettings) -> WireLimits:

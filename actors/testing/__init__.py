@@ -1,0 +1,72 @@
+"""The test kit: a handler over messages through the real decode -> run -> verdict path, with no broker and no Ray.
+
+    from actors.testing import work
+
+    def test_a_birthday_is_greeted():
+        [outcome] = work("mypackage.jobs:handle", [Job(message_type="BIRTHDAY", payload={"name": "Ada"})])
+        assert outcome.status == "DONE"
+        assert outcome.result == {"text": "Happy birthday, Ada!"}
+
+What a pool adds is not here: no dedupe (there is no results file), no killing of a worker that hangs or dies. A
+handler that ends its process ends the test's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, Unpack
+
+from actors.errors import ConfigurationError
+from actors.handlers import Function, Handler, load, prepare
+from actors.job import Job
+from actors.testing.bench import Bench, KitSettings, Outcome
+from actors.testing.messages import Message, parcel_of
+
+__all__ = ["KitSettings", "Message", "Outcome", "work", "work_async"]
+
+
+def work(
+    handler: str | Function | type,
+    messages: Iterable[Job | Message | Mapping[str, Any] | bytes],  # Any: a JSON document
+    **settings: Unpack[KitSettings],
+) -> list[Outcome]:
+    """Runs a handler over messages; one outcome for each job, in the order of the messages.
+
+    `handler`: `module:attr`, a function, or a class, which is set up and closed as in a worker. A Job goes out as our
+    publisher sends it, a mapping as a JSON document of another producer, bytes as msgpack; a Message says it all.
+
+    Raises HandlerLoadError, ConfigurationError for a setting that does not exist, EncodeError for a job that cannot
+    be sent, TimeoutError when a synchronous handler finishes no job for `handler_timeout_s` (a pool would kill its
+    worker), and whatever the handler's set-up raises. Inside a running event loop, await `work_async` instead.
+    """
+    return asyncio.run(work_async(handler, messages, **settings))
+
+
+async def work_async(
+    handler: str | Function | type,
+    messages: Iterable[Job | Message | Mapping[str, Any] | bytes],  # Any: a JSON document
+    **settings: Unpack[KitSettings],
+) -> list[Outcome]:
+    """`work` for a test that is itself a coroutine."""
+    _require_known(settings)
+    parcels = [parcel_of(message) for message in messages]
+    bench = Bench(_handler(handler), settings)
+    try:
+        return await bench.work(parcels)
+    finally:
+        await bench.close()
+
+
+def _handler(handler: str | Function | type) -> Handler:
+    if isinstance(handler, str):
+        return load(handler)
+    return prepare(handler, getattr(handler, "__qualname__", type(handler).__name__))
+
+
+def _require_known(settings: KitSettings) -> None:
+    for name in settings.keys() - KitSettings.__annotations__.keys():
+        near = get_close_matches(name, KitSettings.__annotations__, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigurationError(f"the test kit has no setting {name}{hint}")

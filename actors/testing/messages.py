@@ -1,0 +1,63 @@
+"""What may be handed to `work`, as the parcel that a worker would get. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from actors.delivery import Parcel
+from actors.headers import JSON, MSGPACK
+from actors.job import Job
+from actors.wire import encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """A message as a producer of any kind may have sent it.
+
+    `attempt`: charged runs before this one (the attempt header); None leaves it to the body. `key`: the key header.
+    """
+
+    body: bytes
+    content_type: str = MSGPACK
+    content_encoding: str = ""
+    message_id: str | None = None
+    key: str | None = None
+    attempt: int | None = None
+
+
+def parcel_of(message: Job | Message | Mapping[str, Any] | bytes) -> Parcel:  # Any: a JSON document
+    """A message of a test as it would arrive. Raises EncodeError for a job that cannot be sent."""
+    match message:
+        case Message():
+            return _raw(message)
+        case Job():
+            body, content_type = encode(message)
+            attempt = message.attempt or None
+            sent = Message(body=body, content_type=content_type, message_id=message.id, key=message.key)
+            return msgspec.structs.replace(_raw(sent), attempt=-1 if attempt is None else attempt)
+        case bytes():
+            return _raw(Message(body=message))
+        case _:
+            return _raw(Message(body=msgspec.json.encode(message), content_type=JSON))
+
+
+def _raw(message: Message) -> Parcel:
+    now_ms = time.time_ns() // 1_000_000
+    return Parcel(
+        body=message.body,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        message_id=message.message_id,
+        key=message.key,
+        attempt=-1 if message.attempt is None else message.attempt,
+        first_seen_ms=now_ms,
+        published_ms=now_ms,
+        received_ms=now_ms,
+        traceparent=None,
+        tracestate=None,
+    )

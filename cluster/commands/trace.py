@@ -1,0 +1,86 @@
+"""`rabbitray trace`: one message's story from the store."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from cluster.options import REACH, with_settings
+from cluster.results import Reader, results
+from cluster.settings import Loaded
+from cluster.story import Step, Story, graves_sql, results_sql, stories
+
+PIPE_WIDTH = 160
+
+
+@click.command("trace")
+@click.argument("message_id")
+@click.option("--json", "as_json", is_flag=True, help="One list of stories.")
+@with_settings("results", *REACH)
+def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
+    """Tell the story of one message: published, received, runs, worker, commit, dead letters.
+
+    \b
+    rabbitray trace 0192d5c6-7b1e-7a3c-9c55-2f6f2f6f0001
+    rabbitray trace order-4711 --queue orders
+
+    MESSAGE_ID is a message id or a key. While a pool runs it is asked through the pool (add --queue or --pool where
+    they are not the default); from the file otherwise. Exit code 1: nothing is recorded about it (yet).
+    """
+    with results(loaded) as reader:
+        found = told(reader, message_id)
+        if as_json:
+            click.echo(msgspec.json.encode([asdict(story) for story in found]))
+        elif found:
+            _draw(found)
+        if not found:
+            click.echo(
+                f"nothing is recorded about {message_id!r} in the {reader.where}: it waits in its queue or in a retry "
+                "rung, is being worked on, or was never published here",
+                err=True,
+            )
+    return 0 if found else 1
+
+
+def told(reader: Reader, name: str) -> list[Story]:
+    """The stories of a key or message id; what a message id leads to is followed by its key."""
+    graves = reader.query(graves_sql(name)).to_pylist()
+    done = reader.query(results_sql(name)).to_pylist()
+    keys = [row["key"] for row in [*done, *graves] if row["key"] and row["key"] != name]
+    if keys:
+        graves = reader.query(graves_sql(name, keys)).to_pylist()
+        done = reader.query(results_sql(name, keys)).to_pylist()
+    return stories(done, graves)
+
+
+def _draw(found: list[Story]) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPE_WIDTH)
+    for story in found:
+        console.print(tree(story), highlight=False)
+
+
+def tree(story: Story) -> Tree:
+    """The story for a terminal."""
+    title = f"[bold]{escape(story.key or '(no key)')}[/bold]  {escape(story.queue)}  {story.ended}"
+    drawn = Tree(title + (f"  {escape(story.message_type)}" if story.message_type else ""))
+    ids = [one for one in story.message_ids if one != story.key]
+    if ids:
+        drawn.add("message id  " + escape(", ".join(ids)))
+    if story.trace_id:
+        drawn.add(f"trace id    {story.trace_id}")
+    for step in story.steps:
+        drawn.add(_line(step))
+    return drawn
+
+
+def _line(step: Step) -> str:
+    at = "" if step.at is None else step.at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
+    since = "" if step.after_ms is None else f"+{step.after_ms:,.1f} ms"
+    return f"{step.what:<11} {at:<24} {since:>12}  {escape(step.detail)}"

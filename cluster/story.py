@@ -1,0 +1,132 @@
+"""One message's story out of the results and the dead letters: what happened to it, when, and where. Pure.
+
+The tables keep the last run of each outcome: when it was published, received, started, finished and committed, by
+which worker, after how many runs. The acknowledgement follows the commit (or the confirm of the copy) and is not
+recorded itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+Row = Mapping[str, Any]  # Any: values of the tables
+
+RESULT_COLUMNS = (
+    *("key", "message_id", "queue", "message_type", "status", "attempts"),
+    *("published_at", "received_at", "started_at", "finished_at", "committed_at", "worker", "batch_id", "trace_id"),
+)
+GRAVE_COLUMNS = (
+    *("key", "message_id", "queue", "message_type", "error", "error_class", "category", "reason", "attempts"),
+    *("first_seen", "dead_at", "recorded_at", "worker", "trace_id", "id"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that happened. `at` is None where only the order is known; `after_ms`: since the step before."""
+
+    what: str
+    at: datetime | None
+    detail: str = ""
+    after_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """What became of one key in one queue. `ended`: done, dead, or done after dead (a replay)."""
+
+    key: str | None
+    queue: str
+    message_ids: tuple[str, ...]
+    message_type: str | None
+    ended: str
+    trace_id: str | None
+    steps: tuple[Step, ...]
+
+
+def results_sql(name: str, keys: Sequence[str] = ()) -> str:
+    """The results of a key or message id, and of the keys that are known to belong to it."""
+    return f"SELECT {', '.join(RESULT_COLUMNS)} FROM results WHERE {_matching(name, keys)} ORDER BY committed_at"
+
+
+def graves_sql(name: str, keys: Sequence[str] = ()) -> str:
+    """The dead letters of a key or message id, and of the keys that are known to belong to it."""
+    return f"SELECT {', '.join(GRAVE_COLUMNS)} FROM dead_letters WHERE {_matching(name, keys)} ORDER BY dead_at"
+
+
+def _matching(name: str, keys: Sequence[str]) -> str:
+    wanted = ", ".join(_literal(key) for key in dict.fromkeys((name, *keys)))
+    return f"key IN ({wanted}) OR message_id = {_literal(name)}"
+
+
+def _literal(text: str) -> str:
+    """A text as SQL; the query is read-only and single in any case."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def stories(results: Sequence[Row], graves: Sequence[Row]) -> list[Story]:
+    """One story for each queue and key; a message without a key is told by its message id."""
+    told: dict[tuple[str, str], tuple[list[Row], list[Row]]] = {}
+    for place, rows in enumerate((results, graves)):
+        for row in rows:
+            identity = str(row["queue"]), str(row["key"] or row["message_id"])
+            told.setdefault(identity, ([], []))[place].append(row)
+    return [_story(queue, done, dead) for (queue, _), (done, dead) in told.items()]
+
+
+def _story(queue: str, done: Sequence[Row], dead: Sequence[Row]) -> Story:
+    rows = [*done, *dead]
+    steps = [step for row in done for step in _worked(row)] + [step for row in dead for step in _buried(row)]
+    ordered = sorted((step for step in steps if step.at is not None), key=_time_of)
+    first = rows[0]
+    return Story(
+        key=first["key"],
+        queue=queue,
+        message_ids=tuple(dict.fromkeys(row["message_id"] for row in rows if row["message_id"])),
+        message_type=first["message_type"],
+        ended=("done, after dead letters" if dead else "done") if done else "dead",
+        trace_id=next((row["trace_id"] for row in rows if row["trace_id"]), None),
+        steps=tuple(_spaced(ordered)),
+    )
+
+
+def _worked(row: Row) -> list[Step]:
+    runs = row["attempts"] or 1
+    return [
+        Step(what="published", at=row["published_at"]),
+        Step(what="received", at=row["received_at"], detail=f"by the router, from {row['queue']}"),
+        Step(what="started", at=row["started_at"], detail=f"run {runs} on {row['worker']}, batch {row['batch_id']}"),
+        Step(what="finished", at=row["finished_at"], detail=str(row["status"])),
+        Step(what="committed", at=row["committed_at"], detail="result row in DuckDB; then acknowledged to RabbitMQ"),
+    ]
+
+
+def _buried(row: Row) -> list[Step]:
+    error = f"{row['error_class']}: {row['error']}" if row["error_class"] else str(row["error"] or "")
+    runs = f" after {row['attempts']} runs" if row["attempts"] and row["attempts"] > 1 else ""
+    where = f" on {row['worker']}" if row["worker"] else ""
+    return [
+        Step(what="first seen", at=row["first_seen"]),
+        Step(what="parked", at=row["dead_at"], detail=f"{row['reason']} ({row['category']}){runs}{where}: {error}"),
+        Step(what="recorded", at=row["recorded_at"], detail="in dead_letters; then acknowledged to RabbitMQ"),
+    ]
+
+
+def _time_of(step: Step) -> datetime:
+    assert step.at is not None
+    return step.at
+
+
+def _spaced(steps: Sequence[Step]) -> list[Step]:
+    """The steps with the time since the one before; the same step told twice (by two rows) is told once."""
+    found: list[Step] = []
+    for step in steps:
+        if found and (step.what, step.at, step.detail) == (found[-1].what, found[-1].at, found[-1].detail):
+            continue
+        before = found[-1].at if found else None
+        after = None if before is None or step.at is None else (step.at - before).total_seconds() * 1000
+        found.append(Step(what=step.what, at=step.at, detail=step.detail, after_ms=after))
+    return found

@@ -1,0 +1,185 @@
+"""The alert rules: made from the table, read by Prometheus's own promtool, and firing when a target is missed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from actors import kpi
+from actors.kpi import Kpi
+from cluster.prometheus import making
+
+FOLDER = Path(making.__file__).parent
+MINUTES = 40
+LABELS = 'pool="orders",queue="orders"'
+
+Series = dict[str, str]
+
+
+def promtool(*arguments: str, cwd: Path = FOLDER) -> subprocess.CompletedProcess[str]:
+    program = shutil.which("promtool")
+    assert program, "promtool is missing: `apt-get install prometheus` (`make test` does it)"
+    return subprocess.run([program, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+def gauge(one: Kpi, value: float) -> Series:
+    """A gauge that stays where it is."""
+    worker = ',worker="orders-worker-0001"' if "worker" in one.labels else ""
+    return {f"{one.prometheus}{{{LABELS}{worker}}}": f"{value:g}+0x{MINUTES}"}
+
+
+def counter(one: Kpi, per_s: float) -> Series:
+    """A counter that grows evenly."""
+    return {f"{one.prometheus}{{{LABELS}}}": f"0+{per_s * 60:g}x{MINUTES}"}
+
+
+def histogram(one: Kpi, value: float, *, slow: float = 0.0, slow_of_100: int = 0) -> Series:
+    """100 values a minute: some of them `slow`."""
+    found = {f"{one.prometheus}_count{{{LABELS}}}": f"0+100x{MINUTES}"}
+    mean = (value * (100 - slow_of_100) + slow * slow_of_100) / 100
+    found[f"{one.prometheus}_sum{{{LABELS}}}"] = f"0+{mean * 100:g}x{MINUTES}"
+    for bound in (*one.buckets, float("inf")):
+        below = (100 - slow_of_100 if value <= bound else 0) + (slow_of_100 if slow <= bound else 0)
+        le = "+Inf" if bound == float("inf") else f"{bound:.1f}"
+        found[f'{one.prometheus}_bucket{{{LABELS},le="{le}"}}'] = f"0+{below}x{MINUTES}"
+    return found
+
+
+HEALTHY: Series = {
+    **histogram(kpi.WRITE_DURATION, 3),
+    **histogram(kpi.READ_DURATION, 3),
+    **histogram(kpi.PROCESSING_DURATION, 40),
+    **counter(kpi.PUBLISHED, 245),
+    **counter(kpi.CONSUMED, 238),
+    **gauge(kpi.WORKER_THROUGHPUT, 24),
+    **gauge(kpi.QUEUE_DEPTH, 45),
+    **gauge(kpi.WORKER_CPU, 70),
+    **gauge(kpi.WORKER_MEMORY, 150 * kpi.MB),
+    **gauge(kpi.ERROR_RATE, 0.5),
+    **gauge(kpi.RETRY_RATE, 0.4),
+    **gauge(kpi.DLQ_RATE, 0.05),
+    **gauge(kpi.CONNECTED, 1),
+    **gauge(kpi.HOLD, 0),
+    **gauge(kpi.LOOP_LAG, 2),
+    **gauge(kpi.WORKERS_WANTED, 4),
+    **gauge(kpi.WORKERS_READY, 4),
+}
+BACKLOG: Series = gauge(kpi.QUEUE_DEPTH, 2_000)
+IDLE: Series = {
+    **HEALTHY,
+    **counter(kpi.PUBLISHED, 0),
+    **counter(kpi.CONSUMED, 0),
+    **gauge(kpi.WORKER_THROUGHPUT, 0),
+    **gauge(kpi.WORKER_CPU, 1),
+    **gauge(kpi.QUEUE_DEPTH, 0),
+}
+SLOW_WRITES: Series = histogram(kpi.WRITE_DURATION, 12)
+
+CASES: dict[str, tuple[Series, set[str]]] = {
+    "healthy": (HEALTHY, set()),
+    "idle": (IDLE, set()),
+    "writes are slow": (SLOW_WRITES, {"WriteSlow"}),
+    "some writes are slow": (histogram(kpi.WRITE_DURATION, 3, slow=40, slow_of_100=8), {"WriteSlowP95"}),
+    "reads are slow": (histogram(kpi.READ_DURATION, 7), {"ReadSlow"}),
+    "some reads are slow": (histogram(kpi.READ_DURATION, 1, slow=40, slow_of_100=8), {"ReadSlowP95"}),
+    "reads wait behind a backlog": (histogram(kpi.READ_DURATION, 70) | BACKLOG, {"QueueDepthHigh"}),
+    "jobs are slow": (histogram(kpi.PROCESSING_DURATION, 700), {"ProcessingSlow"}),
+    "some jobs are slow": (
+        histogram(kpi.PROCESSING_DURATION, 40, slow=4_000, slow_of_100=8),
+        {"ProcessingSlowP95"},
+    ),
+    "publishers are held up": (SLOW_WRITES | counter(kpi.PUBLISHED, 40), {"WriteSlow", "PublishedLow"}),
+    "falling behind": (counter(kpi.CONSUMED, 90) | BACKLOG, {"ConsumedLow", "QueueDepthHigh"}),
+    "workers are slow": (
+        gauge(kpi.WORKER_THROUGHPUT, 4) | BACKLOG,
+        {"WorkerThroughputLow", "QueueDepthHigh"},
+    ),
+    "deep queue": (gauge(kpi.QUEUE_DEPTH, 9_000), {"QueueDepthHigh", "QueueDepthCritical"}),
+    "hot workers": (gauge(kpi.WORKER_CPU, 97), {"WorkerCpuHigh"}),
+    "workers wait": (gauge(kpi.WORKER_CPU, 8) | BACKLOG, {"WorkerCpuLow", "QueueDepthHigh"}),
+    "big workers": (gauge(kpi.WORKER_MEMORY, 300 * kpi.MB), {"WorkerMemoryHigh"}),
+    "leaking workers": (
+        gauge(kpi.WORKER_MEMORY, 700 * kpi.MB),
+        {"WorkerMemoryHigh", "WorkerMemoryCritical"},
+    ),
+    "errors": (gauge(kpi.ERROR_RATE, 2.1), {"ErrorRateHigh"}),
+    "retries": (gauge(kpi.RETRY_RATE, 6), {"RetryRateHigh"}),
+    "dead letters": (gauge(kpi.DLQ_RATE, 0.2), {"DlqRateHigh"}),
+    "broker is away": (gauge(kpi.CONNECTED, 0), {"Disconnected"}),
+    "paused": (gauge(kpi.HOLD, 1), {"Held"}),
+    "no room for workers": (gauge(kpi.WORKERS_READY, 1), {"WorkersMissing"}),
+    "router is blocked": (gauge(kpi.LOOP_LAG, 2_500), {"LoopBlocked"}),
+}
+
+
+def scenario(series: Series, firing: set[str]) -> dict[str, Any]:
+    samples = [{"labels": f'{{alertname="Rabbitray{name}"}}', "value": 1} for name in sorted(firing)]
+    return {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
+                "eval_time": f"{MINUTES - 2}m",
+                "exp_samples": samples,
+            }
+        ],
+    }
+
+
+def run_scenarios(folder: Path, scenarios: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+    shutil.copy(FOLDER / "alerts.yml", folder)
+    content = {"rule_files": ["alerts.yml"], "evaluation_interval": "1m", "tests": scenarios}
+    (folder / "rules_test.yml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return promtool("test", "rules", "rules_test.yml", cwd=folder)
+
+
+def test_the_file_is_what_the_table_makes() -> None:
+    assert (FOLDER / "alerts.yml").read_text() == making.file(), "run `python -m cluster.prometheus.making`"
+
+
+def test_promtool_reads_rules_and_configuration() -> None:
+    for arguments in (("check", "rules", "alerts.yml"), ("check", "config", "--syntax-only", "scrape.yml")):
+        checked = promtool(*arguments)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_rule_says_what_to_do() -> None:
+    for alert in making.alerts():
+        assert alert.action.endswith(".") or alert.action.endswith("?"), alert.name
+
+
+def test_every_target_of_the_report_has_a_rule() -> None:
+    text = making.file()
+    for one in kpi.REPORT:
+        assert one.target is not None
+        for bound in (one.target.most, one.target.least, one.target.p95_most, one.target.alert_above):
+            if bound is not None:
+                rules = [alert for alert in making.alerts() if one.prometheus in alert.expr]
+                assert any(f"{bound:g}" in alert.expr for alert in rules), (one.name, bound, text)
+
+
+def test_every_rule_is_tried_below() -> None:
+    tried = {f"Rabbitray{name}" for _, firing in CASES.values() for name in firing} | {"RabbitrayPoolMissing"}
+    assert {alert.name for alert in making.alerts()} == tried
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_rules_fire_on_a_recorded_series_and_only_then(case: str, tmp_path: Path) -> None:
+    own, firing = CASES[case]
+    ran = run_scenarios(tmp_path, [scenario(HEALTHY | own, firing)])
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_pool_that_reports_nothing_is_missed(tmp_path: Path) -> None:
+    ran = run_scenarios(tmp_path, [scenario({}, {"PoolMissing"})])
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_wrong_expectation_would_be_noticed(tmp_path: Path) -> None:
+    assert run_scenarios(tmp_path, [scenario(HEALTHY, {"Held"})]).returncode != 0

@@ -1,0 +1,135 @@
+"""The pool and its window under changing load, on real parts."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from actors.job import Job
+from tests.eventually import eventually
+from tests.pool import HANDLE_ASYNC, RunningPool, pool_of, settings_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout("240")]
+
+COUNTS = "SELECT count(*) AS rows, count(DISTINCT key) AS keys, max(attempts) AS runs FROM results"
+BRISK: dict[str, object] = {
+    "min_size": 1,
+    "initial_size": 1,
+    "drain_target_s": 2,
+    "downscale_delay_s": 1,
+    "look_back_period_s": 3,
+    "queue_concurrency": 8,
+}
+
+
+def slow_jobs(first: int, count: int, s: float = 0.05) -> list[Job]:
+    return [Job(id=f"job-{n}", payload={"do": "slow", "s": s}) for n in range(first, first + count)]
+
+
+async def ready_workers(pool: RunningPool) -> int:
+    return sum(worker["state"] == "ready" for worker in (await pool.report())["workers"])
+
+
+async def test_a_square_wave_loses_nothing_and_kills_no_busy_worker(amqp_url: str, tmp_path: Path) -> None:
+    """Three cycles of burst and lull: every job runs once, the pool grows and goes back each time."""
+    async with pool_of(settings_for(amqp_url, tmp_path, max_size=3, **BRISK), HANDLE_ASYNC) as pool:
+        for cycle in range(3):
+            await pool.publish(slow_jobs(cycle * 1_000, 1_000))
+            await eventually(lambda: _size_is(pool, 3), within_s=30, message="did not grow")
+            await pool.acked(1_000 * (cycle + 1))
+            await eventually(lambda: _size_is(pool, 1), within_s=30, message="did not shrink")
+        report = await pool.report()
+        assert (report["retried"], report["dead"], report["duplicates"], report["replaced"]) == (0, 0, 0, 0)
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 3_000, "keys": 3_000, "runs": 1}]
+
+
+async def _size_is(pool: RunningPool, size: int) -> bool:
+    return await ready_workers(pool) == size
+
+
+async def test_to_zero_and_back(amqp_url: str, tmp_path: Path) -> None:
+    own = BRISK | {"min_size": 0, "initial_size": 1, "downscale_to_zero_delay_s": 1}
+    async with pool_of(settings_for(amqp_url, tmp_path, max_size=2, **own), HANDLE_ASYNC) as pool:
+        await pool.publish(slow_jobs(0, 20))
+        await pool.acked(20)
+        await eventually(lambda: _size_is(pool, 0), within_s=40, message="did not go to zero")
+        await pool.publish(slow_jobs(20, 20))
+        await pool.acked(40)
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 40, "keys": 40, "runs": 1}]
+
+
+async def test_no_more_is_asked_for_than_the_cluster_can_place(amqp_url: str, tmp_path: Path) -> None:
+    """The session's Ray has 16 CPUs: one worker of 10 fits, eight are wanted."""
+    own = BRISK | {"worker_num_cpus": 10}
+    async with pool_of(settings_for(amqp_url, tmp_path, max_size=8, **own), HANDLE_ASYNC) as pool:
+        await pool.publish(slow_jobs(0, 1_500))
+        await pool.acked(1_500, within_s=90)
+        assert await ready_workers(pool) == 1
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 1_500, "keys": 1_500, "runs": 1}]
+        asked = pool.rows("SELECT max(wanted) AS most FROM decisions")
+        assert asked == [{"most": 1}]
+
+
+async def test_workers_that_cannot_start_are_tried_with_back_off(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path, min_size=1, initial_size=1, max_size=1)
+    async with pool_of(loaded, "tests.steered_handler:NeverReady") as pool:
+        await pool.publish([Job(id=f"job-{n}") for n in range(10)])
+        report = await eventually(lambda: _start_error(pool), within_s=30)
+        assert "the model is missing" in report["start_error"]
+        assert len(report["workers"]) <= 1
+        assert report["done"] == 0
+    assert await _ready(pool) == 10, "the queue is intact"
+
+
+async def _start_error(pool: RunningPool) -> dict[str, object] | None:
+    report = await pool.report()
+    return report if report["start_error"] else None
+
+
+async def _ready(pool: RunningPool) -> int | None:
+    from autoscale.probe import DepthProbe
+
+    settings = pool.loaded.settings
+    probe = DepthProbe(settings.rabbitmq_url.reveal(), settings.queue)
+    try:
+        return await eventually(probe.ready, within_s=10)
+    finally:
+        await probe.close()
+
+
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
+async def test_the_window_changes_every_second_without_loss_or_duplicate(
+    amqp_url: str, tmp_path: Path, kind: str
+) -> None:
+    loaded = settings_for(amqp_url, tmp_path, queue_type=kind, batch_size=20)
+    async with pool_of(loaded, HANDLE_ASYNC) as pool:
+        await pool.service.autoscaler.stop()
+        router = pool.service.router.actor
+        assert router is not None
+        await pool.publish(slow_jobs(0, 6_000, 0.01))
+        for window in (5, 500) * 3:
+            await router.widen.remote(window, 20)
+            await asyncio.wait({asyncio.create_task(asyncio.Event().wait())}, timeout=1.0)
+        await pool.acked(6_000)
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 6_000, "keys": 6_000, "runs": 1}]
+
+
+async def test_slow_handlers_hold_no_more_than_the_old_and_the_new_window(amqp_url: str, tmp_path: Path) -> None:
+    """Handlers of 60 s, so nothing is acked: whatever the window does, unacked stays within two windows."""
+    loaded = settings_for(amqp_url, tmp_path, drain_deadline_s=0, **BRISK)
+    async with pool_of(loaded, HANDLE_ASYNC) as pool:
+        await pool.publish(slow_jobs(0, 2_000, 60.0))
+        windows, held = [1], []
+        for _ in range(20):
+            report = await pool.report()
+            windows.append(report["window"])
+            held.append(report["unacked"])
+            await asyncio.wait({asyncio.create_task(asyncio.Event().wait())}, timeout=0.5)
+        assert max(held) > 0
+        assert max(held) <= sum(sorted(set(windows))[-2:])
