@@ -52,6 +52,10 @@ class CopyOutbox:
         }
         await self._send(delivery, failure, own, self._topology.dead_queue)
 
+    async def again(self, delivery: Delivery, piece: Failure) -> None:
+        """One record of a packed message into the main queue, at no charge."""
+        await self._send(delivery, piece, {h.ATTEMPT: piece.attempt}, self._topology.queue)
+
     async def _send(self, delivery: Delivery, failure: Failure, own: Headers, queue: str) -> None:
         await self._sender.publish_message(copy_of(delivery, failure, own, self._topology.exchange, queue))
         self._failpoints.reach("after_publish")

@@ -25,6 +25,7 @@ from actors.pool import Member, Pool, WorkerLostError
 from actors.quarantine import Quarantine
 from actors.settling import Settler, refusal
 from actors.store.answers import Answer
+from actors.unpacking import is_packed
 from actors.verdict import Failure
 
 log = logging.getLogger(__name__)
@@ -347,6 +348,9 @@ class Router(Generic[P]):
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
         if not loss.guilty and not self._quarantine.holds(batch):
             self._requeue(left)
+        elif loss.guilty and len(left) == 1 and is_packed(left[0]):
+            await self._quarantine.acquit(batch)
+            await self._settler.part(left[0])
         elif (failure := await self._quarantine.accuse(batch, left, loss)) is not None:
             await self._park(left[0], failure)
         self.wake()

@@ -16,14 +16,16 @@ import pyarrow as pa
 
 from actors.batch import Batch
 from actors.delivery import Delivery
-from actors.errors import FencedError, RabbitrayError
+from actors.errors import DecodeError, FencedError, PublishFailedError
 from actors.graves import dead_letter_rows
 from actors.latency import Latency
 from actors.part import Part
 from actors.patience import patiently
 from actors.store.answers import Answer
 from actors.tracing import Tracing
+from actors.unpacking import records_of
 from actors.verdict import Failure, Limits, Park, Rung, Settlement, settlement, wait_until
+from actors.wire import WireLimits
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Outbox(Protocol):
 
     async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None: ...
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None: ...
+    async def again(self, delivery: Delivery, piece: Failure) -> None: ...
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ class Settler:
         outbox: Outbox,
         bury: Callable[[pa.Table], Awaitable[None]],
         tracing: Tracing | None = None,
+        wire: WireLimits | None = None,
     ) -> None:
         self._limits = limits
         self._queue = queue
@@ -77,6 +81,7 @@ class Settler:
         self._outbox = outbox
         self._bury = bury
         self._tracing = tracing or Tracing(queue=queue)
+        self._wire = wire or WireLimits()
         self._give_back_s = GIVE_BACK_FIRST_S
         self.tally = Tally()
 
@@ -101,6 +106,20 @@ class Settler:
         """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked."""
         batch = Batch([delivery])
         await self.settle(batch, Part(failures=[failure], finished=[0]), Answer())
+
+    async def part(self, delivery: Delivery) -> None:
+        """A packed message becomes single ones in the main queue, so that one record cannot hurt the others."""
+        try:
+            pieces = records_of(delivery, self._wire)
+            await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
+        except DecodeError as error:
+            await self.park(delivery, whole(delivery, error.reason, str(error), "DecodeError"))
+        except PublishFailedError as error:
+            log.error("The records of a packed message could not be published singly, it stays: %s", error)
+            self._give_back_later([delivery])
+        else:
+            log.warning("A packed message of %d records that ended a worker was taken apart", len(pieces))
+            self._ack([delivery])
 
     async def postpone(self, delivery: Delivery) -> None:
         """A message before its due time goes into a rung again, at no charge."""
@@ -140,6 +159,7 @@ class Settler:
                 self.tally.retried += 1
         self.tally.dead += len(dead)
         if dead:
+            _say_dead(dead)
             await self._record_dead(dead)
         return spoiled
 
@@ -177,6 +197,19 @@ class Settler:
         delay, self._give_back_s = self._give_back_s, min(self._give_back_s * 2, GIVE_BACK_MOST_S)
         self.tally.given_back += len(deliveries)
         asyncio.get_running_loop().call_later(delay, self._acks.give_back, deliveries)
+
+
+def _say_dead(dead: list[tuple[Delivery, Failure, str]]) -> None:
+    """One line for all dead letters of a part, with the ids of the first; every one of them is in the table."""
+    _, first, reason = dead[0]
+    log.warning(
+        "%d to the dead letters, the first as %s: %s: %s",
+        len(dead),
+        reason,
+        first.error_class,
+        first.error[:200],
+        extra={"key": first.key, "message_id": first.message_id, "attempt": first.attempt},
+    )
 
 
 def rejections(part: Part, answer: Answer) -> list[Failure]:

@@ -112,6 +112,7 @@ class TopologyBuilder:
         await self._queue(plan.dropped_queue, plan.dead_arguments(), warnings)
         await self._bind(plan.dropped_queue, plan.exchange, plan.dropped_queue)
         await self._queue(plan.queue, plan.main_arguments(), warnings)
+        await self._bind(plan.queue, plan.exchange, plan.queue)
         for delay in plan.rung_delays_ms:
             await self._queue(plan.rung(delay), plan.rung_arguments(delay), warnings)
             await self._bind(plan.rung(delay), plan.exchange, plan.rung(delay))

@@ -401,6 +401,9 @@ class FakeOutbox:
         await self._confirm(f"park {delivery.tag}")
         self.parked.append((delivery, failure, reason))
 
+    async def again(self, delivery: Delivery, piece: Failure) -> None:
+        await self._confirm(f"again {delivery.tag}.{piece.record}")
+
     async def _confirm(self, what: str) -> None:
         failure = self.failures.popleft() if self.failures else None
         await asyncio.sleep(0)

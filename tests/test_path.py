@@ -173,3 +173,28 @@ async def test_a_second_pool_of_the_same_name_is_refused(amqp_url: str, tmp_path
         with pytest.raises(ConfigurationError, match="runs already"):
             async with pool_of(loaded):
                 await asyncio.Event().wait()
+
+
+async def test_one_record_that_kills_does_not_take_its_packed_neighbours_along(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path)
+    async with pool_of(loaded) as pool:
+        records = jobs(40)
+        await pool.publish([*records[:20], Job(id="poison", payload={"do": "die"}), *records[20:]], packed=50)
+        await eventually(lambda: _at_rest(pool, done=40, dead=1), within_s=60)
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 40, "keys": 40}]
+        assert pool.rows("SELECT key, reason FROM dead_letters") == [{"key": "poison", "reason": "worker_crashed"}]
+
+
+async def test_only_the_failing_records_of_a_packed_message_are_retried(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path)
+    async with pool_of(loaded) as pool:
+        failing = [Job(id=f"once-{n}", payload={"do": "raise", "times": 1}) for n in range(5)]
+        rejected = [Job(id="never", payload={"do": "reject"})]
+        await pool.publish([*jobs(94), *failing, *rejected], packed=100)
+        await eventually(lambda: _at_rest(pool, done=99, dead=1), within_s=60)
+        report = await pool.report()
+        assert report["received"] == 1 + 5, "one packed message, and five single copies"
+        await pool.stop()
+        runs = pool.rows("SELECT attempts, count(*) AS n FROM results GROUP BY 1 ORDER BY 1")
+        assert runs == [{"attempts": 1, "n": 94}, {"attempts": 2, "n": 5}]

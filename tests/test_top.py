@@ -120,6 +120,8 @@ def test_an_idle_pool_misses_no_target() -> None:
     rates = {"received_s": 0.0, "acked_s": 0.0, "arrivals_s": None, "speed_per_worker_s": None}
     quiet = seen(rates=rates, messages=seen()["messages"] | {"ready": 0, "held": 0})
     assert line_with(frame(View(seen=quiet, at=AT)), "Throughput").endswith("idle")
+    fast = quiet | {"rates": rates | {"acked_s": 30.0}}
+    assert line_with(frame(View(seen=fast, at=AT)), "Throughput").endswith("keeping up")
 
 
 def test_troubles_stand_at_the_top() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -287,6 +287,8 @@ class RouterMachine(RuleBasedStateMachine):
         self._tick(60.0)
         rows, dead = path.rows(), set(path.dead())
         missing = set(self.published) - set(rows) - dead
+        if missing:
+            print("DBG", path.broker.ready, path.broker.unacked, path.router.holds, path.running, [(m.name, m.state, list(m.batches), m.slow) for m in path.pool.members], [(m.name, m.state, list(m.batches)) for m in path.isolated.members], len(path.quarantine), path.quarantine._running, path.router._steps(), path.intake.__dict__, path.pool.target, path.isolated.target)
         assert not missing, f"neither a row nor a dead letter: {missing}; {len(path.router.buffer)} buffered"
         assert set(rows.values()) <= {1}
         assert path.at_rest
@@ -300,7 +302,7 @@ class RouterMachine(RuleBasedStateMachine):
 
 
 RouterMachine.TestCase.settings = settings(
-    max_examples=2500, stateful_step_count=60, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    max_examples=2500, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -129,7 +129,13 @@ class ConsumerRouter:
         outbox = CopyOutbox(self._publisher, topology, Failpoints(self._setup.router.failpoint))
         tracing = Tracing(queue=topology.queue, server=self._setup.worker.server)
         return Settler(
-            self._setup.limits, topology.queue, acks=acks, outbox=outbox, bury=self._store.bury, tracing=tracing
+            self._setup.limits,
+            topology.queue,
+            acks=acks,
+            outbox=outbox,
+            bury=self._store.bury,
+            tracing=tracing,
+            wire=self._setup.worker.config.wire,
         )
 
     def _pool_config(self, kind: str, most_in_flight: int) -> PoolConfig:

@@ -105,7 +105,7 @@ class TelemetryConfig:
             metrics=_metrics(_Reader(environ, "METRICS", reader.problems)),
         )
         if reader.problems and not reader.disabled:
-            raise ConfigurationError("\n".join(reader.problems))
+            raise ConfigurationError("\n".join(dict.fromkeys(reader.problems)))  # one may serve both signals
         return config
 
 

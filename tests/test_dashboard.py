@@ -1,0 +1,110 @@
+"""The Ray dashboard shows a running pool: a real headless Chromium finds its actors, its log lines and its job."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import ray
+from ray.job_submission import JobSubmissionClient
+from ray.util.state import list_actors
+
+from actors.job import Job
+from tests.chrome import Tab, chromium
+from tests.eventually import eventually
+from tests.pool import pool_of, settings_for
+
+TOKEN_COOKIE = "ray-authentication-token"
+SEEN_WITHIN_S = 60.0
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(240)]
+
+
+def dashboard() -> str:
+    """The address of the session's dashboard."""
+    from ray._private.worker import _global_node  # Ray tells it at ray.init only, and a fixture did that
+
+    assert _global_node is not None
+    return f"http://{_global_node.webui_url}"
+
+
+@contextlib.asynccontextmanager
+async def signed_in() -> AsyncIterator[Tab]:
+    """A browser that holds the token of this Ray, as after its log-in dialog."""
+    async with chromium() as tab:
+        token = await asyncio.to_thread(Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text)
+        await tab.call("Network.setCookie", name=TOKEN_COOKIE, value=token, url=dashboard())
+        await tab.look_like(width=1500, height=700)
+        yield tab
+
+
+async def sees(tab: Tab, *words: str) -> str:
+    """Waits until all words stand on the page; its text then."""
+    text = ""
+
+    async def all_there() -> bool:
+        nonlocal text
+        text = str(await tab.run("document.body.innerText"))
+        return all(word in text for word in words)
+
+    try:
+        await eventually(all_there, within_s=SEEN_WITHIN_S)
+    except AssertionError as late:
+        missing = [word for word in words if word not in text]
+        raise AssertionError(f"not on the page: {missing}; it says: {text[:2000]}") from late
+    return text
+
+
+async def test_actors_are_found_by_class_name_and_repr(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path)
+    name = loaded.settings.pool
+    async with pool_of(loaded) as pool, signed_in() as tab:
+        await pool.publish([Job(id=f"job-{n}") for n in range(200)])
+        await pool.acked(200)
+        await tab.open(f"{dashboard()}/#/actors")
+        await sees(
+            tab,
+            *("ConsumerRouter", "PoolWorker", "ResultStore", "Autoscaler"),
+            *(f"{name}-router", f"{name}-store", f"{name}-autoscaler", f"{name}-worker-0001"),
+            *(f"ConsumerRouter({name})", f"ResultStore({name})", f"PoolWorker({name}#1)", f"PoolWorker({name}#2)"),
+        )
+        if wanted := os.environ.get("RABBITRAY_SCREENSHOT"):  # docs/images/ray-dashboard.png is made this way
+            await asyncio.to_thread(Path(wanted).write_bytes, await tab.screenshot())
+
+
+async def test_log_lines_carry_the_ids_of_a_message(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path)
+    name = loaded.settings.pool
+    async with pool_of(loaded) as pool, signed_in() as tab:
+        await pool.publish([Job(id="order-4711", payload={"do": "reject", "text": "no such user"})])
+        await pool.acked(1)
+        (router,) = await asyncio.to_thread(
+            list_actors, filters=[("class_name", "=", "ConsumerRouter"), ("name", "=", f"{name}-router")]
+        )
+        await tab.open(f"{dashboard()}/#/actors/{router.actor_id}")
+        await sees(tab, f"ConsumerRouter({name})", "1 to the dead letters", "key=order-4711", "message_id=")
+
+
+async def test_the_job_page_shows_entrypoint_and_metadata(tmp_path: Path) -> None:
+    client = JobSubmissionClient(dashboard())
+    metadata = {"pool": "orders", "queue": "orders-in", "rabbitray": "0.1.0"}
+    number = client.submit_job(entrypoint="echo rabbitray run", metadata=metadata)
+    async with signed_in() as tab:
+        await tab.open(f"{dashboard()}/#/jobs/{quote(number)}")
+        await sees(tab, "echo rabbitray run", number)
+        await tab.open(f"{dashboard()}/#/jobs")
+        await sees(tab, number)
+    assert client.get_job_info(number).metadata == metadata
+
+
+async def test_without_the_token_it_shows_nothing() -> None:
+    async with chromium() as tab:
+        await tab.open(f"{dashboard()}/#/actors")
+        await sees(tab, "Token")
+        assert ray.is_initialized()
+        assert "ConsumerRouter" not in str(await tab.run("document.body.innerText"))
