@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from actors.batch import Batch
 from actors.delivery import Delivery
-from actors.errors import DecodeError, FencedError, PublishFailedError
+from actors.errors import DecodeError, FencedError, RabbitrayError
 from actors.graves import dead_letter_rows
 from actors.latency import Latency
 from actors.part import Part
@@ -114,7 +114,7 @@ class Settler:
             await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
         except DecodeError as error:
             await self.park(delivery, whole(delivery, error.reason, str(error), "DecodeError"))
-        except PublishFailedError as error:
+        except RabbitrayError as error:
             log.error("The records of a packed message could not be published singly, it stays: %s", error)
             self._give_back_later([delivery])
         else:

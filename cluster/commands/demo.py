@@ -28,6 +28,7 @@ DEMO_SETTINGS: dict[str, object] = {
     "look_back_period_s": 4,
     "downscale_delay_s": 2,
     "queue_depth_busy_interval_ms": 250,
+    "queue_depth_interval_ms": 500,
     "log_level": "WARNING",
 }
 """Small and quick, so that a newcomer sees the pool grow and shrink within half a minute."""
