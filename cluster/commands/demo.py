@@ -102,15 +102,18 @@ def _fresh_results() -> str:
 
 def _show(found: dict[str, Any]) -> None:  # Any: JSON values
     latency, pool = found["latency_ms"], found["pool"]
-    click.echo(
-        f"\npublished {found['published']:,}   done {found['done']:,}   dead {found['dead']:,}   rows {found['rows']:,}\n"
-        f"{found['throughput_msg_s']:,.0f} msg/s while a wave was worked   publish to ack p50 {latency['p50']:,.0f} ms, "
-        f"p99 {latency['p99']:,.0f} ms\n"
-        f"pool {pool['min']} to {pool['max']} workers   {found['decisions']} decisions   {found['duration_s']:.0f} s in all\n"
-        f"results: {found['results']}\n"
+    lines = (
+        "",
+        f"published {found['published']:,}   done {found['done']:,}   dead {found['dead']:,}   rows {found['rows']:,}",
+        f"{found['throughput_msg_s']:,.0f} msg/s while a wave was worked",
+        f"publish to ack: p50 {latency['p50']:,.0f} ms, p99 {latency['p99']:,.0f} ms",
+        f"pool: {pool['min']} to {pool['max']} workers, {found['decisions']} decisions, {found['duration_s']:.0f} s in all",
+        f"results: {found['results']}",
+        "",
     )
+    for line in lines:
+        click.echo(line)
     for row in read_only_query(Path(found["results"]), FIVE_ROWS).to_pylist():
         click.echo(f"  {row['user_id']:<8} {row['message_type']:<12} {row['ms']:>6} ms  {row['greeting']}")
-    click.echo(
-        f'\nnext: rabbitray query --results {found["results"]} "SELECT message_type, count(*) FROM results GROUP BY 1"'
-    )
+    question = "SELECT message_type, count(*) FROM results GROUP BY 1"
+    click.echo(f'\nnext: rabbitray query --results {found["results"]} "{question}"')
