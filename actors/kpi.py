@@ -121,7 +121,7 @@ READ_DURATION: Final = _duration(
 )
 PROCESSING_DURATION: Final = _duration(
     "message.processing.duration",
-    "Time of one job in the handler; up to 32 jobs of each part of a batch are measured.",
+    "Time of one job in the handler; up to 16 jobs of each part of a batch are measured.",
     target=Target(text="<500ms, p95 <1000ms", most=500, p95_most=1_000),
     convention="messaging.process.duration",
 )

@@ -17,7 +17,7 @@ from actors.status import PoolStatus
 
 T = TypeVar("T")
 
-SAMPLED_MOST = 32
+SAMPLED_MOST = 16
 RATE_SPAN_S = 60.0
 
 

@@ -25,7 +25,8 @@ Units stand in the names; variables that the report names keep its names and uni
 The broker's URL with a password belongs into `RABBITMQ_URL`, or into a file of mode 0600 that
 `RABBITMQ_URL_FILE` names; it is refused on the command line. All standard `OTEL_*` variables are
 respected: traces go out when `OTEL_TRACES_EXPORTER` (`none`, `console`, `otlp`) or
-`OTEL_EXPORTER_OTLP_ENDPOINT` asks for them, over HTTP.
+`OTEL_EXPORTER_OTLP_ENDPOINT` asks for them, over HTTP; metrics are on Ray's Prometheus endpoint, and over
+OTLP, too, when `OTEL_METRICS_EXPORTER` asks for it.
 """
 
 

@@ -100,8 +100,9 @@ class JsonLines(_Clean):
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
-    """What the caller passed as `extra=`: the ids of a job or a message."""
-    return {key: value for key, value in vars(record).items() if key not in _OWN_FIELDS}
+    """What the caller passed as `extra=`: the ids of a job or a message. (Ray puts `_ray_timestamp_ns` into each.)"""
+    own = (item for item in vars(record).items() if not item[0].startswith("_"))
+    return {key: value for key, value in own if key not in _OWN_FIELDS}
 
 
 def _trace_ids() -> dict[str, object]:

@@ -1,0 +1,79 @@
+"""The Kubernetes samples: what they must say, and what they must not. (No API server checks them here.)"""
+
+from __future__ import annotations
+
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import cluster
+from cluster.settings import Settings
+
+FOLDER = Path(cluster.__path__[0]) / "kuberay"
+Json = dict[str, Any]
+
+
+def documents(name: str) -> list[Json]:
+    return list(yaml.safe_load_all((FOLDER / name).read_text()))
+
+
+def specs() -> list[Json]:
+    """The cluster of each sample."""
+    return [documents("raycluster.yaml")[0]["spec"], documents("rayjob.yaml")[0]["spec"]["rayClusterSpec"]]
+
+
+def pods(spec: Json) -> list[Json]:
+    groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+    return [group["template"]["spec"] for group in groups]
+
+
+def test_both_samples_are_of_the_kinds_that_kuberay_knows() -> None:
+    kinds = [(one["apiVersion"], one["kind"]) for name in ("raycluster.yaml", "rayjob.yaml") for one in documents(name)]
+    assert kinds == [("ray.io/v1", "RayCluster"), ("v1", "PersistentVolumeClaim"), ("ray.io/v1", "RayJob")]
+
+
+@pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
+def test_every_cluster_uses_the_token_and_the_autoscaler(spec: Json) -> None:
+    assert spec["authOptions"] == {"mode": "token"}
+    assert spec["enableInTreeAutoscaling"] is True
+    assert spec["rayVersion"] == version("ray")
+    (group,) = spec["workerGroupSpecs"]
+    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+@pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
+def test_no_worker_fits_on_the_head_and_a_drain_fits_into_the_grace_period(spec: Json) -> None:
+    settings = Settings.model_fields
+    assert float(spec["headGroupSpec"]["rayStartParams"]["num-cpus"]) - 0.03 < settings["worker_num_cpus"].default
+    assert pods(spec)[0]["terminationGracePeriodSeconds"] > 2 * settings["drain_deadline_s"].default
+
+
+@pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
+def test_the_brokers_address_is_a_file_on_the_head_and_nowhere_else(spec: Json) -> None:
+    head, *workers = pods(spec)
+    (container,), (copying,) = head["containers"], head["initContainers"]
+    assert copying["command"] == ["install", "-m", "600", "/etc/rabbitmq-secret/url", "/etc/rabbitray/url"]
+    assert container["env"] == [{"name": "RABBITMQ_URL_FILE", "value": "/etc/rabbitray/url"}]
+    secret = next(volume["secret"] for volume in head["volumes"] if "secret" in volume)
+    assert secret == {"secretName": "rabbitmq", "defaultMode": 0o440}
+    assert not any("env" in one or "volumeMounts" in one for pod in workers for one in pod["containers"])
+
+
+def test_the_job_runs_a_command_that_exists_and_gives_the_drain_its_time() -> None:
+    spec = documents("rayjob.yaml")[0]["spec"]
+    words = shlex.split(spec["entrypoint"])
+    assert words[:5] == ["exec", "python", "-m", "cluster", "run"]
+    wait_s = int(yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"])
+    assert wait_s > Settings.model_fields["drain_deadline_s"].default
+    assert "url" not in " ".join(spec["metadata"])
+
+
+@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
+def test_no_secret_is_in_a_sample(name: str) -> None:
+    text = (FOLDER / name).read_text().replace("amqps://USER:PASSWORD@HOST/VHOST", "")
+    assert "amqp" not in text
+    assert "RAY_AUTH_TOKEN" not in text.replace("RAY_AUTH_TOKEN=$(kubectl", "")

@@ -1,0 +1,137 @@
+"""No secret leaves: a canary password is looked for in logs, processes, actor state, the dashboard's JSON and spans."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+import psutil
+import pytest
+from ray.util.state import list_actors, list_jobs, list_tasks, list_workers
+
+from actors.errors import RabbitrayError
+from actors.job import Job
+from cluster.broker import PrivateBroker
+from tests.eventually import eventually
+from tests.otlp_receiver import OtlpReceiver
+from tests.pool import RunningPool, pool_of, settings_for
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout(180)]
+
+PAGES = ("/logical/actors", "/nodes?view=summary", "/api/jobs/", "/api/cluster_status", "/api/v0/workers")
+
+
+@pytest.fixture
+def canary() -> str:
+    """A password that stands nowhere else."""
+    return "canary" + secrets.token_hex(8)
+
+
+@pytest.fixture
+def secret_url(broker: PrivateBroker, amqp_url: str, canary: str) -> Iterator[str]:
+    """The test's vhost, for a user with the canary password."""
+    vhost, user = urlsplit(amqp_url).path.lstrip("/"), f"user-{secrets.token_hex(4)}"
+    broker.api("PUT", f"/api/users/{user}", {"password": canary, "tags": ""})
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    broker.api("PUT", f"/api/permissions/{quote(vhost, safe='')}/{user}", everything)
+    yield amqp_url.replace("guest:guest@", f"{user}:{canary}@")
+    broker.api("DELETE", f"/api/users/{user}")
+
+
+def logs_with(canary: str) -> list[str]:
+    """The log files of this Ray session that hold the canary."""
+    from ray._private.worker import _global_node  # the session's folder has no public name
+
+    assert _global_node is not None
+    folder = Path(_global_node.get_logs_dir_path())
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    assert len(files) > 10
+    return [file.name for file in files if canary.encode() in file.read_bytes()]
+
+
+def processes_with(canary: str) -> list[str]:
+    """Processes that show the canary in their title or their environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if process.pid != os.getpid() and canary in f"{process.cmdline()} {process.environ()}":
+                found.append(process.name())
+    return found
+
+
+def state_with(canary: str) -> list[str]:
+    """Entries of Ray's state API that hold the canary."""
+    entries = [str(one) for ask in (list_actors, list_workers, list_jobs) for one in ask(detail=True, limit=1_000)]
+    entries += [str(one) for one in list_tasks(detail=True, limit=5_000)]
+    assert any("ConsumerRouter" in entry for entry in entries)
+    return [entry for entry in entries if canary in entry]
+
+
+async def pages_with(canary: str) -> list[str]:
+    """Answers of the dashboard that hold the canary."""
+    from ray._private.worker import _global_node  # Ray tells the address at ray.init only
+
+    assert _global_node is not None
+    token = await asyncio.to_thread(Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text)
+    found = []
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+        for page in PAGES:
+            async with session.get(f"http://{_global_node.webui_url}{page}") as answer:
+                assert answer.status == 200, (page, answer.status)
+                if canary in await answer.text():
+                    found.append(page)
+    return found
+
+
+async def work_and_fail(pool: RunningPool, url: str) -> None:
+    """Jobs that are done, retried and parked; the errors name the broker's address, as careless handlers do."""
+    await pool.publish(
+        [
+            *(Job(id=f"job-{n}") for n in range(50)),
+            Job(id="twice", payload={"do": "raise", "times": 1, "text": "again"}),
+            Job(id="bad", payload={"do": "reject", "text": f"cannot reach {url}"}),
+        ]
+    )
+    await pool.acked(53)
+
+
+async def test_a_password_is_in_no_log_process_state_page_or_span(
+    secret_url: str, canary: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with OtlpReceiver() as receiver:
+        environ = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+            "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{canary}-token",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        }
+        loaded = settings_for(secret_url, tmp_path, environ, log_level="DEBUG")
+        async with pool_of(loaded) as pool:
+            await work_and_fail(pool, secret_url)
+            assert await asyncio.to_thread(processes_with, canary) == []
+            assert await asyncio.to_thread(state_with, canary) == []
+            assert await pages_with(canary) == []
+        await eventually(lambda: receiver.spans, message="no span arrived")
+        assert canary in str(receiver.requests), "the header did reach the collector"
+        assert canary not in str(receiver.spans)
+    assert await asyncio.to_thread(logs_with, "cannot reach amqp://"), "the careless error did reach a log"
+    assert await asyncio.to_thread(logs_with, canary) == []
+    assert canary not in "".join(capfd.readouterr())
+    assert canary not in repr(loaded)
+
+
+async def test_a_password_that_is_refused_is_not_told(
+    secret_url: str, canary: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wrong = secret_url.replace(canary, canary + "-wrong")
+    with pytest.raises(RabbitrayError) as refused:
+        async with pool_of(settings_for(wrong, tmp_path, log_level="DEBUG")):
+            pass
+    assert canary not in str(refused.value)
+    assert await asyncio.to_thread(logs_with, canary) == []
+    assert canary not in "".join(capfd.readouterr())
