@@ -67,7 +67,12 @@ def delivery(tag: int = 1, body: bytes = b"{}", **changes: Any) -> Delivery:
 
 
 def received(
-    body: bytes = b"{}", headers: Mapping[str, Any] | None = None, *, tag: int = 1, redelivered: bool = False, **own: Any
+    body: bytes = b"{}",
+    headers: Mapping[str, Any] | None = None,
+    *,
+    tag: int = 1,
+    redelivered: bool = False,
+    **own: Any,
 ) -> DeliveredMessage:
     """A message as aiormq hands it to a consumer; `own`: AMQP basic properties."""
     properties = spec.Basic.Properties(headers=dict(headers) if headers else None, **own)

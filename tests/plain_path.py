@@ -170,7 +170,5 @@ def mixed(keys: list[str], failing: dict[int, Any], attempts: list[int]) -> tupl
     """A whole batch: `failing` positions with their verdict, the rest DONE."""
     done = [position for position in range(len(keys)) if position not in failing]
     failures = [fails(n, keys[n], verdict=verdict, attempt=attempts[n]) for n, verdict in failing.items()]
-    part = Part(
-        rows=len(done), row_positions=done, failures=failures, finished=list(range(len(keys))), jobs=len(keys)
-    )
+    part = Part(rows=len(done), row_positions=done, failures=failures, finished=list(range(len(keys))), jobs=len(keys))
     return part, rows_of([keys[position] for position in done])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import urllib.error
 from email.message import Message
@@ -64,7 +63,6 @@ class StillOurQuotaError(QuotaError): ...
         (ConnectionError(), "transient"),
         (ConnectionResetError(errno.ECONNRESET, "reset"), "transient"),
         (TimeoutError(), "transient"),
-        (asyncio.TimeoutError(), "transient"),
         (MemoryError(), "transient"),
         (ValueError("x"), "permanent"),
         (KeyError("x"), "permanent"),
@@ -93,7 +91,14 @@ def test_by_errno(number: int | None, category: str) -> None:
 
 @pytest.mark.parametrize(
     ("status", "category"),
-    [(429, "transient"), (503, "transient"), (404, "permanent"), (422, "permanent"), (200, "unknown"), ("504", "transient")],
+    [
+        (429, "transient"),
+        (503, "transient"),
+        (404, "permanent"),
+        (422, "permanent"),
+        (200, "unknown"),
+        ("504", "transient"),
+    ],
 )
 def test_by_http_status(status: object, category: str) -> None:
     assert CATEGORIES.of(HttpError(status)) == category
@@ -127,7 +132,9 @@ def test_by_known_codes_in_the_text(text: str, category: str) -> None:
 
 
 def test_the_users_rows_come_first() -> None:
-    mine = Categories({"ValueError": "transient", f"{__name__}.QuotaError": "permanent", "E_BUSY": "transient", "503": "permanent"})
+    mine = Categories(
+        {"ValueError": "transient", f"{__name__}.QuotaError": "permanent", "E_BUSY": "transient", "503": "permanent"}
+    )
     assert mine.of(ValueError()) == "transient"
     assert mine.of(StillOurQuotaError()) == "permanent"
     assert mine.of(RuntimeError("E_BUSY: later")) == "transient"

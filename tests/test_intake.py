@@ -113,7 +113,11 @@ class RealWay:
         self.lost: list[int] = []
         self.wire: Wire | None = None
         config = IntakeConfig(
-            url=Secret(through or url), topology=TOPOLOGY, limits=BodyLimits(), single_after_s=SINGLE_AFTER_S, name="test"
+            url=Secret(through or url),
+            topology=TOPOLOGY,
+            limits=BodyLimits(),
+            single_after_s=SINGLE_AFTER_S,
+            name="test",
         )
         self.intake = Intake(config, on_delivery=self.got.append, on_lost=self.lost.append)
         self._url = url
@@ -394,5 +398,3 @@ async def test_a_killed_broker_that_comes_back_is_found_again(own_broker: Privat
     await eventually(lambda: len(way.got) == 6, within_s=60)
     way.intake.finish(way.got[3:])
     await way.intake.close()
-
-

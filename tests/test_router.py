@@ -112,7 +112,9 @@ async def test_a_slow_job_holds_up_no_other_message() -> None:
     async with path_of(window=6, batch_size=2) as path:
         path.publish("slow", "k0")
         worker, batch = await path.batch()
-        worker.answer(batch, Part(rows=1, row_positions=[1], finished=[1], open=1, executing=[0], jobs=1), rows_of(["k0"]))
+        worker.answer(
+            batch, Part(rows=1, row_positions=[1], finished=[1], open=1, executing=[0], jobs=1), rows_of(["k0"])
+        )
         path.pool.resize(2)
         path.publish(*names(40)[1:])
 

@@ -140,7 +140,13 @@ class RouterMachine(RuleBasedStateMachine):
         return [n for n in range(len(worker.batches[batch])) if n not in told]
 
     def _answer(
-        self, worker: FakeWorker, batch: str, verdicts: dict[int, str], *, still_open: int, returned: list[int] | None = None
+        self,
+        worker: FakeWorker,
+        batch: str,
+        verdicts: dict[int, str],
+        *,
+        still_open: int,
+        returned: list[int] | None = None,
     ) -> None:
         keys = self.path.keys(batch)
         parcels = worker.batches[batch]
@@ -313,5 +319,3 @@ class TestRouterMachine(RouterMachine.TestCase):
 
     def tearDown(self) -> None:
         logging.disable(logging.NOTSET)
-
-

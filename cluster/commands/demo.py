@@ -107,7 +107,8 @@ def _show(found: dict[str, Any]) -> None:  # Any: JSON values
         f"published {found['published']:,}   done {found['done']:,}   dead {found['dead']:,}   rows {found['rows']:,}",
         f"{found['throughput_msg_s']:,.0f} msg/s while a wave was worked",
         f"publish to ack: p50 {latency['p50']:,.0f} ms, p99 {latency['p99']:,.0f} ms",
-        f"pool: {pool['min']} to {pool['max']} workers, {found['decisions']} decisions, {found['duration_s']:.0f} s in all",
+        f"pool: {pool['min']} to {pool['max']} workers, {found['decisions']} decisions",
+        f"{found['duration_s']:.0f} s in all",
         f"results: {found['results']}",
         "",
     )
