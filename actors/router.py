@@ -371,6 +371,7 @@ class Router(Generic[P]):
 
     async def _stored(self, call: Callable[[], Awaitable[T]]) -> T:
         """Asks the store, however long it is unavailable; nothing new is consumed meanwhile."""
-        answer = await patiently(call, unavailable=lambda error: self.hold("store", str(error)))
-        await self.release("store")
-        return answer
+        try:
+            return await patiently(call, unavailable=lambda error: self.hold("store", str(error)))
+        finally:  # also when it ends with another error: the hold must not outlive the question
+            await self.release("store")

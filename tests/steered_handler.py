@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from actors import Job, Reject, Retry
@@ -23,6 +24,11 @@ def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
             raise ConnectionError(steps.get("text", "told to raise"))
         case "needs" if os.path.exists(steps["file"]):
             raise ConnectionError("the service is down")
+        case "stamp":
+            with Path(steps["file"]).open("a") as file:
+                file.write(f"{time.time()}\n")
+            if job.attempt < steps["times"]:
+                raise Retry("stamped", after_s=steps.get("after_s"))
         case "permanent":
             raise ValueError(steps.get("text", "told to fail for good"))
         case "reject":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import time
@@ -198,3 +199,41 @@ async def test_only_the_failing_records_of_a_packed_message_are_retried(amqp_url
         await pool.stop()
         runs = pool.rows("SELECT attempts, count(*) AS n FROM results GROUP BY 1 ORDER BY 1")
         assert runs == [{"attempts": 1, "n": 94}, {"attempts": 2, "n": 5}]
+
+
+async def test_retries_are_never_early_and_long_delays_hold_up_no_short_ones(amqp_url: str, tmp_path: Path) -> None:
+    """The ladder's 0.5 s and 1 s, 2 s asked for by the handler, and 5 s beyond the longest rung, all at once."""
+    loaded = settings_for(amqp_url, tmp_path, retry_delay_ms=500, retry_max_delay_ms=2_000)
+    wanted = {"ladder": [0.5, 1.0], "asked": [2.0], "beyond": [5.0]}
+    asked = {"ladder": None, "asked": 1.6, "beyond": 5.0}
+    async with pool_of(loaded) as pool:
+        await pool.publish(
+            Job(
+                id=f"{kind}-{n}",
+                payload={
+                    "do": "stamp",
+                    "file": str(tmp_path / f"{kind}-{n}"),
+                    "times": len(wanted[kind]),
+                    "after_s": asked[kind],
+                },
+            )
+            for kind in wanted
+            for n in range(10)
+        )
+        await eventually(lambda: _at_rest(pool, done=30, dead=0), within_s=60)
+    for kind, delays in wanted.items():
+        for n in range(10):
+            stamps = [float(line) for line in (tmp_path / f"{kind}-{n}").read_text().split()]
+            gaps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
+            assert len(gaps) == len(delays)
+            assert all(gap >= delay for gap, delay in zip(gaps, delays, strict=True)), (kind, gaps)
+
+
+async def test_a_job_that_hangs_is_parked_and_its_neighbours_finish(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path, handler_timeout_s=1, batch_size=20)
+    async with pool_of(loaded) as pool:
+        await pool.publish([*jobs(100), Job(id="hangs", payload={"do": "hang"}), *jobs(200)[100:]])
+        await eventually(lambda: _at_rest(pool, done=200, dead=1), within_s=90)
+        await pool.stop()
+        assert pool.rows("SELECT max(attempts) AS runs FROM results") == [{"runs": 1}]
+        assert pool.rows("SELECT key, reason FROM dead_letters") == [{"key": "hangs", "reason": "handler_timeout"}]

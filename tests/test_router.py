@@ -171,6 +171,19 @@ async def test_while_the_store_is_unavailable_nothing_is_consumed_or_acked(failu
         assert path.rows() == dict.fromkeys(names(10), 1)
 
 
+async def test_a_store_that_comes_back_with_another_error_ends_the_hold_too() -> None:
+    async with path_of() as path:
+        path.store.fail_next(StoreUnavailableError("restarting"))
+        path.store.fail_next(PayloadLostError("its node died meanwhile"))
+        path.publish(*names(3))
+        worker, batch = await path.batch()
+        worker.done(batch)
+        await eventually(lambda: path.settler.tally.given_back == 3)
+        assert path.router.holds == {}
+        await path.work()
+        assert path.rows() == dict.fromkeys(names(3), 1)
+
+
 async def test_a_lost_payload_runs_its_messages_again_failures_included() -> None:
     async with path_of() as path:
         path.publish(*names(3))
