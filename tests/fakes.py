@@ -450,6 +450,7 @@ class FakeWorker:
         self.told: dict[str, set[int]] = {}  # positions that a test has answered for, by batch
         self.killed = False
         self.stopped = False
+        self.lost: tuple[str, bool] | None = None  # it is dead: reason and guilt that every call meets
         self.hangs_on_stop = False
         self._replies: dict[str, asyncio.Queue[Reply | WorkerLostError | Exception]] = {}
 
@@ -458,6 +459,8 @@ class FakeWorker:
         return WorkerInfo(slots=self.slots, pid=4711, node="node")
 
     async def run(self, batch_id: str, buffer: bytes) -> Reply:
+        if self.lost is not None:
+            raise WorkerLostError(self.lost[0], "it is dead", guilty=self.lost[1])
         self.batches[batch_id] = unpack_parcels(buffer)
         self._replies[batch_id] = asyncio.Queue()
         return await self.more(batch_id)
@@ -506,7 +509,8 @@ class FakeWorker:
         self._replies[batch_id].put_nowait(error)
 
     def die(self, reason: str = "worker_crashed", *, guilty: bool = True) -> None:
-        """Every call in flight ends with the loss of the worker."""
+        """Every call in flight ends with the loss of the worker, and every later one."""
+        self.lost = self.lost or (reason, guilty)
         if not self.starts.done():
             self.starts.set_exception(WorkerLostError(reason, "it died", guilty=False))
             self.starts.exception()  # read, so that a withdrawn worker's is not reported as unread

@@ -104,7 +104,7 @@ class PlainPath:
     @property
     def alive(self) -> list[FakeWorker]:
         """Workers that are not ended."""
-        return [worker for worker in self.factory.workers if not worker.killed and not worker.stopped]
+        return [worker for worker in self.factory.workers if worker.lost is None and not worker.stopped]
 
     @property
     def running(self) -> list[tuple[FakeWorker, str]]:

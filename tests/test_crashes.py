@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.ray,
     pytest.mark.faults,
     pytest.mark.usefixtures("ray_cluster"),
-    pytest.mark.timeout("300"),
+    pytest.mark.timeout("1200"),
 ]
 
 COUNT = 240
@@ -58,7 +58,7 @@ async def lost_and_duplicated(pool: RunningPool, count: int) -> tuple[int, int]:
 
 
 async def is_true(check: Callable[[], Any]) -> None:
-    await eventually(check, within_s=120, message="the pool did not come to rest")
+    await eventually(check, within_s=240, message="the pool did not come to rest")
 
 
 @pytest.mark.parametrize("place", ["before_commit", "after_commit", "after_publish"])
