@@ -296,7 +296,7 @@ class RouterMachine(RuleBasedStateMachine):
         missing = set(self.published) - set(rows) - dead
         assert not missing, f"neither a row nor a dead letter: {missing}; {len(path.router.buffer)} buffered"
         assert set(rows.values()) <= {1}
-        assert path.at_rest, f"{path.broker.ready} ready, {path.broker.unacked} unacked, running {path.running}, DBG {path.router.holds} {path.intake.consuming} {len(path.router.buffer)} {path.pool.target} {[(m.name, m.state, list(m.batches), m.slow) for m in path.pool.members + path.isolated.members]} {path.quarantine._running} {len(path.quarantine)} {path.router._steps()} {path.quarantine._counts} {path.broker.queues} {[(o.key, o.headers) for c in path.broker.channels for o in c.unacked.values()]} {path.router._woken} {path.pool.start_again_in_s} {path.isolated.start_again_in_s}"
+        assert path.at_rest, f"{path.broker.ready} ready, {path.broker.unacked} unacked, running {path.running}"
         assert path.intake.unacked == 0
         assert len(path.router.buffer) == len(path.quarantine) == 0
         assert all(not member.batches for member in [*path.pool.members, *path.isolated.members])
@@ -310,6 +310,7 @@ RouterMachine.TestCase.settings = settings(
     max_examples=30 * int(os.environ.get("ROUNDS", "2")),
     stateful_step_count=50,
     deadline=None,
+    derandomize="ROUNDS" not in os.environ,  # `make test` is the same each time, `make faults` explores
     suppress_health_check=list(HealthCheck),
 )
 

@@ -15,7 +15,8 @@ config = TaskProcessorConfig(
     adapter_config=CeleryAdapterConfig(
         broker_url=os.environ["BENCH_URL"],
         backend_url="rpc://",
-        app_custom_config={"task_ignore_result": True, "worker_prefetch_multiplier": 128},
+        app_custom_config={"worker_prefetch_multiplier": 128},
+        task_custom_config={"ignore_result": True},
     ),
 )
 
@@ -34,7 +35,7 @@ def publish(count: int) -> None:
     """One by one, as its adapter offers it."""
     adapter = instantiate_adapter_from_config(config)
     for _ in range(count):
-        adapter.enqueue_task_sync("noop")
+        adapter.enqueue_task_sync("noop", ignore_result=True)
 
 
 def work() -> None:
