@@ -131,8 +131,8 @@ class Settler:
         rung = wait_until(delivery.due_ms, self._limits.rungs_ms, now_ms, attempt)
         try:
             await self._outbox.retry(delivery, _not_due(delivery), rung)
-        except RabbitrayError as error:  # a publish that failed, or a publisher that is closing
-            log.error("A message that is not due yet could not be put into its rung: %s", error)
+        except Exception:  # whatever it was: nobody else has this message
+            log.exception("A message that is not due yet could not be put into its rung, and stays")
             self._give_back_later([delivery])
         else:
             self._ack([delivery])

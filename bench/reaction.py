@@ -32,7 +32,6 @@ POLICY: dict[str, object] = {
     "initial_size": 1,
     "max_size": MOST,
     "drain_target_s": 2.0,
-    "downscale_delay_s": 2.0,
     "downscaling_factor": 1.0,
     "look_back_period_s": 4.0,
 }
@@ -47,9 +46,10 @@ class Size:
     wave: int
     quiet_s: float
     idle_s: float
+    downscale_delay_s: float
 
 
-FULL = Size(bursts=5, burst=5_000, cycles=20, wave=5_000, quiet_s=6.0, idle_s=60.0)
+FULL = Size(bursts=5, burst=5_000, cycles=20, wave=5_000, quiet_s=6.0, idle_s=60.0, downscale_delay_s=2.0)
 QUICK = Size(bursts=1, burst=5_000, cycles=1, wave=4_000, quiet_s=1.0, idle_s=2.0)
 QUIET_RATE = 50.0
 
@@ -63,7 +63,8 @@ def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
 async def _measured(url: str, place: Path, session: Session, size: Size) -> dict[str, Any]:  # Any: JSON values
     starts: list[float] = []
     spins: list[float] = []
-    async with pool_of(settings(url, place, POLICY), session, "bench.handlers:wait") as pool:
+    loaded = settings(url, place, POLICY | {"downscale_delay_s": size.downscale_delay_s})
+    async with pool_of(loaded, session, "bench.handlers:wait") as pool:
         for _ in range(size.bursts):
             starts.append(await _scaled(pool))
             await _shrunk(pool)

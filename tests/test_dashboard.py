@@ -92,7 +92,9 @@ async def test_log_lines_carry_the_ids_of_a_message(amqp_url: str, tmp_path: Pat
         await pool.publish([Job(id="order-4711", payload={"do": "reject", "text": "no such user"})])
         await pool.acked(1)
         (router,) = await asyncio.to_thread(
-            list_actors, filters=[("class_name", "=", "ConsumerRouter"), ("name", "=", f"{name}-router")]
+            list_actors,
+            address=ray.get_runtime_context().gcs_address,
+            filters=[("class_name", "=", "ConsumerRouter"), ("name", "=", f"{name}-router")],
         )
         await tab.open(f"{dashboard()}/#/actors/{router.actor_id}")
         await sees(tab, f"ConsumerRouter({name})", "1 to the dead letters", "key=order-4711", "message_id=")
@@ -101,7 +103,17 @@ async def test_log_lines_carry_the_ids_of_a_message(amqp_url: str, tmp_path: Pat
 async def test_the_job_page_shows_entrypoint_and_metadata() -> None:
     client = JobSubmissionClient(dashboard())
     metadata = {"pool": "orders", "queue": "orders-in", "rabbitray": "0.1.0"}
-    number = client.submit_job(entrypoint="echo rabbitray run", metadata=metadata)
+
+    def submitted() -> str | None:
+        try:
+            return client.submit_job(entrypoint="echo rabbitray run", metadata=metadata)
+        except RuntimeError as refused:
+            if "No available agent" in str(refused):  # it comes up some time after the dashboard
+                return None
+            raise
+
+    number = await eventually(submitted, within_s=60)
+    assert number is not None
     async with signed_in() as tab:
         await tab.open(f"{dashboard()}/#/jobs/{quote(number)}")
         await sees(tab, "echo rabbitray run", number, "orders-in")

@@ -31,6 +31,17 @@ def ray_job(*arguments: str, within_s: float = 120.0) -> str:
     return done.stdout
 
 
+def agent_takes(submit: tuple[str, ...]) -> bool:
+    """Submits a job; False while the dashboard has no agent yet, which comes up some time after it."""
+    try:
+        ray_job(*submit)
+    except AssertionError as refused:
+        if "No available agent" in str(refused):
+            return False
+        raise
+    return True
+
+
 async def publish(amqp_url: str, queue: str, count: int) -> None:
     async with Publisher(PublisherConfig(url=amqp_url, queue=queue)) as publisher:
         jobs = [Job(id=f"job-{n}", payload={"do": "slow", "s": 0.01}) for n in range(count)]
@@ -42,7 +53,7 @@ def dashboard(ray_cluster: str) -> str:
     return f"http://{ray._private.worker.global_worker.node.webui_url}"
 
 
-@pytest.mark.timeout("300")
+@pytest.mark.timeout("600")
 def test_a_submitted_job_works_and_drains_when_it_is_stopped(amqp_url: str, dashboard: str, tmp_path: Path) -> None:
     """The broker's address comes from a file of mode 0600, never through the job's metadata."""
     queue, job = f"q{uuid.uuid4().hex[:8]}", f"job-{uuid.uuid4().hex[:8]}"
@@ -56,12 +67,13 @@ def test_a_submitted_job_works_and_drains_when_it_is_stopped(amqp_url: str, dash
     }
     entrypoint = ["exec", sys.executable, "-m", "cluster", "run", "--handler", HANDLE, "--queue", queue]
     entrypoint += ["--results", str(results), "--initial-size", "2", "--max-size", "2"]
-    ray_job(
+    submit = (
         "submit", "--address", dashboard, "--submission-id", job, "--no-wait", "--working-dir", ".",
         "--runtime-env-json", json.dumps({"env_vars": variables}),
         "--", *entrypoint,
     )  # fmt: skip
-    eventually_sync(lambda: ready(amqp_url, queue) >= 0, within_s=90, message="the job did not start")
+    eventually_sync(lambda: agent_takes(submit), within_s=90, message="no agent takes jobs")
+    eventually_sync(lambda: ready(amqp_url, queue) >= 0, within_s=240, message="the job did not start")
     asyncio.run(publish(amqp_url, queue, 2_000))
     eventually_sync(lambda: ready(amqp_url, queue) < 1_500, within_s=60)
     ray_job("stop", "--address", dashboard, job)

@@ -204,10 +204,11 @@ async def test_a_message_before_its_due_time_waits_on_without_a_charge() -> None
     ((_, _, rung),) = held.outbox.retried
     assert rung == Rung(delay_ms=60_000, attempt=3, due_ms=32_000_000_000_000)
     assert held.acks.acked == [1]
-    held.outbox.failures.append(PublisherClosedError("closing"))
+    held.outbox.failures.extend([PublisherClosedError("closing"), OSError("reset")])
     await held.settler.postpone(delivery(2, due_ms=32_000_000_000_000))
+    await held.settler.postpone(delivery(3, due_ms=32_000_000_000_000))
     assert held.acks.acked == [1]
-    await eventually(lambda: held.acks.returned == [2])
+    await eventually(lambda: held.acks.returned == [2, 3])
 
 
 @in_virtual_time

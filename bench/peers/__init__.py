@@ -36,6 +36,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ENVIRONMENT = ROOT / ".venv-peers"
 LOOK_EVERY_S = 0.05
+LEAST = 2_000  # several times what any of them prefetches
 END_WITHIN_S = 15.0
 
 
@@ -114,7 +115,7 @@ async def _measured(url: str, place: Path, session: Any, rounds: int, count: int
         for _ in range(rounds):
             rates["rabbitray"].append(await _ours(pool, count))
             for peer in PEERS:
-                rates[peer.name].append(await _rate(peer, url, int(count * peer.share)))
+                rates[peer.name].append(await _rate(peer, url, max(LEAST, int(count * peer.share))))
     fastest = [max(rates[peer.name][turn] for peer in PEERS) for turn in range(rounds)]
     ratio = median(ours / other for ours, other in zip(rates["rabbitray"], fastest, strict=True))
     extra = {"ratio_to_fastest": rounded(ratio, 3), "spread": spreads(rates), "load_average": load_average()}

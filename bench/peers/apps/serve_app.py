@@ -1,4 +1,4 @@
-"""Ray Serve's asynchronous inference: two replicas, Celery's long prefetch; with a number it publishes so many."""
+"""Ray Serve's asynchronous inference: two replicas, longer prefetch; with a number it publishes so many."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ config = TaskProcessorConfig(
     adapter_config=CeleryAdapterConfig(
         broker_url=os.environ["BENCH_URL"],
         backend_url="rpc://",
-        app_custom_config={"worker_prefetch_multiplier": 128},
+        app_custom_config={"worker_prefetch_multiplier": 16},
         task_custom_config={"ignore_result": True},
     ),
 )
