@@ -50,7 +50,7 @@ class Size:
 
 
 FULL = Size(bursts=5, burst=5_000, cycles=20, wave=5_000, quiet_s=6.0, idle_s=60.0, downscale_delay_s=2.0)
-QUICK = Size(bursts=1, burst=5_000, cycles=1, wave=4_000, quiet_s=1.0, idle_s=2.0)
+QUICK = Size(bursts=1, burst=5_000, cycles=1, wave=1_000, quiet_s=1.0, idle_s=2.0, downscale_delay_s=0.5)
 QUIET_RATE = 50.0
 
 

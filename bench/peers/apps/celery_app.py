@@ -6,6 +6,7 @@ import os
 import sys
 
 from celery import Celery
+from ticks import tick
 
 app = Celery(broker=os.environ["BENCH_URL"])
 app.conf.update(
@@ -19,7 +20,8 @@ app.conf.update(
 
 @app.task(name="noop")
 def noop() -> None:
-    """Does nothing."""
+    """Does nothing but count."""
+    tick()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
+from ticks import tick
 
 broker = RabbitmqBroker(url=os.environ["BENCH_URL"])
 dramatiq.set_broker(broker)
@@ -14,7 +15,8 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(queue_name=os.environ["BENCH_QUEUE"], actor_name="noop")
 def noop() -> None:
-    """Does nothing."""
+    """Does nothing but count."""
+    tick()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import sys
 
 from faststream import FastStream
 from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
+from ticks import tick
 
 QUEUE = RabbitQueue(os.environ["BENCH_QUEUE"], durable=True)
 PART = 500
@@ -17,7 +18,8 @@ app = FastStream(broker, logger=None)
 
 @broker.subscriber(QUEUE, channel=Channel(prefetch_count=500))
 async def noop(body: str) -> None:
-    """Does nothing."""
+    """Does nothing but count."""
+    tick()
 
 
 async def publish(count: int) -> None:

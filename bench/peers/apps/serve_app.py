@@ -9,6 +9,7 @@ import ray
 from ray import serve
 from ray.serve.schema import CeleryAdapterConfig, TaskProcessorConfig
 from ray.serve.task_consumer import instantiate_adapter_from_config, task_consumer, task_handler
+from ticks import tick
 
 config = TaskProcessorConfig(
     queue_name=os.environ["BENCH_QUEUE"],
@@ -28,7 +29,8 @@ class Noop:
 
     @task_handler(name="noop")
     def noop(self) -> None:
-        """Does nothing."""
+        """Does nothing but count."""
+        tick()
 
 
 def publish(count: int) -> None:

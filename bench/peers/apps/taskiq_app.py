@@ -7,6 +7,7 @@ import os
 import sys
 
 from taskiq_aio_pika import AioPikaBroker, Queue
+from ticks import tick
 
 QUEUE = os.environ["BENCH_QUEUE"]
 PART = 500
@@ -15,7 +16,8 @@ broker = AioPikaBroker(os.environ["BENCH_URL"], qos=500, task_queues=[Queue(name
 
 @broker.task(task_name="noop", queue_name=QUEUE)
 async def noop() -> None:
-    """Does nothing."""
+    """Does nothing but count."""
+    tick()
 
 
 async def publish(count: int) -> None:
