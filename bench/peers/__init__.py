@@ -2,10 +2,9 @@
 
 Celery, Dramatiq, taskiq, FastStream and Ray Serve's asynchronous inference, each in its best documented settings from
 `apps/`, out of an environment of their own (.venv-peers, made from requirements.txt when it is missing). They store
-their results nowhere, which favours them; rabbitray commits every result before its ack. Their rate is
-that between the first and the last tenth of the tasks, as the tasks themselves count them, so start-up does not count;
-ours is from `resume` of a warm pool to the last ack. Always on a private node, since the peers leave queues and
-exchanges behind. The systems take turns.
+their results nowhere, which favours them; rabbitray commits every result before its ack. The rate is that at which
+the ready messages go from 95 % to 10 %, read every 50 ms by a passive declare, so start-up does not count. Always on a
+private node, since the peers leave queues and exchanges behind. The systems take turns.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.peers.apps.ticks import EVERY
+from autoscale.probe import DepthProbe
 from bench.pool import BenchPool, fixed, folder, jobs, local_ray, pool_of, settings
 from bench.raw import delete
 from bench.spread import medians, rounded, spreads
@@ -37,7 +36,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ENVIRONMENT = ROOT / ".venv-peers"
 LOOK_EVERY_S = 0.05
-LEAST = 2_000  # several times what any of them prefetches
 END_WITHIN_S = 15.0
 
 
@@ -116,7 +114,7 @@ async def _measured(url: str, place: Path, session: Any, rounds: int, count: int
         for _ in range(rounds):
             rates["rabbitray"].append(await _ours(pool, count))
             for peer in PEERS:
-                rates[peer.name].append(await _rate(peer, url, place, max(LEAST, int(count * peer.share))))
+                rates[peer.name].append(await _rate(peer, url, int(count * peer.share)))
     fastest = [max(rates[peer.name][turn] for peer in PEERS) for turn in range(rounds)]
     ratio = median(ours / other for ours, other in zip(rates["rabbitray"], fastest, strict=True))
     extra = {"ratio_to_fastest": rounded(ratio, 3), "spread": spreads(rates), "load_average": load_average()}
@@ -128,13 +126,12 @@ async def _ours(pool: BenchPool, count: int) -> float:
     return count / await pool.drain_paused(count)
 
 
-async def _rate(peer: Peer, url: str, place: Path, count: int) -> float:
-    """Fills a queue with nobody there, starts the workers, and counts what they work."""
-    name = f"bench-{peer.name}-{secrets.token_hex(4)}"
-    environ = _environ() | {"BENCH_URL": url, "BENCH_QUEUE": name, "BENCH_TICKS": str(place / name)}
+async def _rate(peer: Peer, url: str, count: int) -> float:
+    """Fills a queue with nobody there, starts the workers, watches the queue fall."""
+    environ = _environ(url, f"bench-{peer.name}-{secrets.token_hex(4)}")
     await asyncio.to_thread(_publish, peer, environ, count)
     with _workers(peer, environ):
-        rate = await _worked(Path(environ["BENCH_TICKS"]), count)
+        rate = await _falling(DepthProbe(url, environ["BENCH_QUEUE"]), count)
     await delete(url, environ["BENCH_QUEUE"])
     return rate
 
@@ -144,11 +141,11 @@ def _publish(peer: Peer, environ: dict[str, str], count: int) -> None:
     subprocess.run(command, cwd=HERE / "apps", env=environ, check=True, stdout=sys.stderr, timeout=300)
 
 
-def _environ() -> dict[str, str]:
+def _environ(url: str, queue: str) -> dict[str, str]:
     """Of a peer: its own programs first, and nothing of this bench's Ray."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "VIRTUAL_ENV"))}
     path = f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
-    return kept | {"PATH": path, "RAY_AUTH_MODE": "disabled"}  # on loopback, with nothing of ours in it
+    return kept | {"PATH": path, "BENCH_URL": url, "BENCH_QUEUE": queue, "RAY_AUTH_MODE": "disabled"}
 
 
 @contextlib.contextmanager
@@ -177,16 +174,23 @@ def _workers(peer: Peer, environ: dict[str, str]) -> Iterator[None]:
         process.wait()
 
 
-async def _worked(ticks: Path, count: int, within_s: float = 180.0) -> float:
-    """Tasks per second between the first and the last tenth."""
+async def _falling(probe: DepthProbe, count: int, within_s: float = 120.0) -> float:
+    """Messages per second between 95 % and 10 % of the ready messages."""
+    samples: list[tuple[float, int]] = []
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
+        ready = await probe.ready()
+        if ready is not None:
+            samples.append((time.perf_counter(), ready))
+            if ready <= 0.10 * count:
+                break
         await asyncio.sleep(LOOK_EVERY_S)
-        times = sorted(int(line) for line in ticks.read_text().split()) if ticks.exists() else []
-        if len(times) * EVERY >= 0.9 * count:
-            first, last = int(0.1 * count / EVERY), int(0.9 * count / EVERY) - 1
-            return (last - first) * EVERY / (times[last] - times[first]) * 1e9
-    raise RuntimeError(f"not {count} tasks worked within {within_s:g} s")
+    await probe.close()
+    falling = [(at, ready) for at, ready in samples if ready <= 0.95 * count]
+    if len(falling) < 2 or falling[-1][1] > 0.10 * count:
+        raise RuntimeError(f"the queue did not empty within {within_s:g} s: {samples[-1:]} of {count}")
+    (start, most), (end, least) = falling[0], falling[-1]
+    return (most - least) / (end - start)
 
 
 def table(result: dict[str, Any]) -> str:  # Any: JSON values

@@ -6,7 +6,6 @@ import os
 import sys
 
 from celery import Celery
-from ticks import tick
 
 app = Celery(broker=os.environ["BENCH_URL"])
 app.conf.update(
@@ -20,8 +19,7 @@ app.conf.update(
 
 @app.task(name="noop")
 def noop() -> None:
-    """Does nothing but count."""
-    tick()
+    """Does nothing."""
 
 
 if __name__ == "__main__":

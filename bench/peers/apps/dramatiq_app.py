@@ -7,7 +7,6 @@ import sys
 
 import dramatiq
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
-from ticks import tick
 
 broker = RabbitmqBroker(url=os.environ["BENCH_URL"])
 dramatiq.set_broker(broker)
@@ -15,8 +14,7 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(queue_name=os.environ["BENCH_QUEUE"], actor_name="noop")
 def noop() -> None:
-    """Does nothing but count."""
-    tick()
+    """Does nothing."""
 
 
 if __name__ == "__main__":

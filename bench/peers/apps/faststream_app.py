@@ -8,7 +8,6 @@ import sys
 
 from faststream import FastStream
 from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
-from ticks import tick
 
 QUEUE = RabbitQueue(os.environ["BENCH_QUEUE"], durable=True)
 PART = 500
@@ -18,8 +17,7 @@ app = FastStream(broker, logger=None)
 
 @broker.subscriber(QUEUE, channel=Channel(prefetch_count=500))
 async def noop(body: str) -> None:
-    """Does nothing but count."""
-    tick()
+    """Does nothing."""
 
 
 async def publish(count: int) -> None:

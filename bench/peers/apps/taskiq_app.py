@@ -7,7 +7,6 @@ import os
 import sys
 
 from taskiq_aio_pika import AioPikaBroker, Queue
-from ticks import tick
 
 QUEUE = os.environ["BENCH_QUEUE"]
 PART = 500
@@ -16,8 +15,7 @@ broker = AioPikaBroker(os.environ["BENCH_URL"], qos=500, task_queues=[Queue(name
 
 @broker.task(task_name="noop", queue_name=QUEUE)
 async def noop() -> None:
-    """Does nothing but count."""
-    tick()
+    """Does nothing."""
 
 
 async def publish(count: int) -> None:
