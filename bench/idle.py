@@ -20,7 +20,7 @@ WORKERS = 2
 def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
     """After a little work, so that everything has been touched once."""
     with private_node() as node, folder() as place, local_ray(WORKERS) as session:
-        return asyncio.run(_measured(node.url, place, session, *((1.0, 4.0) if quick else (15.0, 60.0))))
+        return asyncio.run(_measured(node.url, place, session, *((0.5, 3.0) if quick else (15.0, 60.0))))
 
 
 async def _measured(url: str, place: Path, session: Session, calm_s: float, seconds: float) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from bench.pool import BenchPool, Pids, fixed, folder, jobs, local_ray, pool_of,
 from bench.usage import peak_mb, private_mb
 from cluster.session import Session
 
-LOWER_IS_BETTER = ()
 WORKERS = 2
 FULL = (1_000, 5_000, *range(10_000, 100_001, 5_000))
 QUICK = (100, 500, 1_000, 1_500, 2_000)

@@ -31,7 +31,7 @@ SHARES = {"tracing_full": 1.0, "tracing_sampled": 0.01}
 
 def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
     """Fractions, medians of the rounds; messages per second of each pool beside them."""
-    rounds, count = (1, 2_000) if quick else (7, 60_000)
+    rounds, count = (1, 1_000) if quick else (7, 60_000)
     with private_node() as node, folder() as place, collector() as endpoint, local_ray(4 * WORKERS) as session:
         return asyncio.run(_measured(node.url, place, session, variants(endpoint), rounds, count))
 

@@ -1,7 +1,8 @@
 """How fast a real pool reacts, and what a square wave costs: scale-out, scale-in, nothing lost, nobody killed.
 
 `actors_start_s`: from `scale 4` on a pool of one until the others are ready, the least that growing can take.
-`spinup_s`: from the first message of a burst of 5,000 (a 50 ms async handler) until the pool is at its target.
+`spinup_s`: from the first message of a burst of 5,000 (a 50 ms async handler) until the pool is at its target; the
+pool had been idle for long enough (7 s) that its autoscaler had slowed down to looking every QUEUE_DEPTH_INTERVAL.
 `square_wave`: bursts with quiet between, so that the pool grows and shrinks in each cycle; workers are retired while
 messages still come. `lost` and `duplicated` are jobs without a row, and rows beyond one for a job;
 `attempts_charged` are runs beyond the first; `busy_killed` are workers that ended otherwise than by retiring.
@@ -40,17 +41,41 @@ POLICY: dict[str, object] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
+    """`look_idle_s`: QUEUE_DEPTH_INTERVAL, which is 5 s by default."""
+
     bursts: int
     burst: int
     cycles: int
     wave: int
     quiet_s: float
     idle_s: float
+    rest_s: float
     downscale_delay_s: float
+    look_idle_s: float
 
 
-FULL = Size(bursts=5, burst=5_000, cycles=20, wave=5_000, quiet_s=6.0, idle_s=60.0, downscale_delay_s=2.0)
-QUICK = Size(bursts=1, burst=5_000, cycles=1, wave=1_000, quiet_s=1.0, idle_s=2.0, downscale_delay_s=0.5)
+FULL = Size(
+    bursts=5,
+    burst=5_000,
+    cycles=20,
+    wave=5_000,
+    quiet_s=6.0,
+    idle_s=60.0,
+    rest_s=7.0,
+    downscale_delay_s=2.0,
+    look_idle_s=5.0,
+)
+QUICK = Size(
+    bursts=1,
+    burst=3_000,
+    cycles=1,
+    wave=1_000,
+    quiet_s=1.0,
+    idle_s=1.0,
+    rest_s=0.0,
+    downscale_delay_s=0.3,
+    look_idle_s=0.5,
+)
 QUIET_RATE = 50.0
 
 
@@ -63,11 +88,13 @@ def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
 async def _measured(url: str, place: Path, session: Session, size: Size) -> dict[str, Any]:  # Any: JSON values
     starts: list[float] = []
     spins: list[float] = []
-    loaded = settings(url, place, POLICY | {"downscale_delay_s": size.downscale_delay_s})
+    pace = {"downscale_delay_s": size.downscale_delay_s, "queue_depth_interval_ms": round(size.look_idle_s * 1_000)}
+    loaded = settings(url, place, POLICY | pace)
     async with pool_of(loaded, session, "bench.handlers:wait") as pool:
         for _ in range(size.bursts):
             starts.append(await _scaled(pool))
             await _shrunk(pool)
+            await asyncio.sleep(size.rest_s)
             spins.append(await _burst(pool, size.burst))
             await _shrunk(pool)
         wave = await _wave(pool, size)

@@ -1,64 +1,227 @@
-"""README and docs say what is true: snippets run, commands exist with these options, alerts have a run-book entry."""
+"""README and docs say what is true: snippets run, commands and options exist, links lead somewhere, alerts have a page.
+
+How each block is exercised is told in `doc_blocks`.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-import shlex
+import subprocess
+import sys
+import tomllib
+import uuid
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
-import click
 import pytest
 import yaml
 
-from actors.testing import work
-from cluster.cli import COMMANDS, group
+import actors.errors
+import cluster.reach
+from actors.contact import contact, declare
+from actors.errors import ConfigurationError, RabbitrayError
+from actors.job import Job
+from actors.publisher import Publisher, PublisherConfig
+from actors.secret import Secret
+from actors.store import read_only_query
+from cluster import compose
+from cluster.broker import PrivateBroker
+from cluster.cli import COMMANDS
+from cluster.settings import load
+from tests.doc_blocks import DOCUMENTS, PLAIN, ROOT, Block, all_flags, blocks, check, commands, known_variable
+from tests.eventually import eventually
+from tests.pool import RunningPool, pool_of, settings_for
+from tests.results_file import eventful_file
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def test_the_readmes_handler_runs() -> None:
-    (snippet,) = blocks(README, "python")
-    names: dict[str, object] = {}
-    exec(compile(snippet, "README.md", "exec"), names)
-    done, rejected, later = work(names["handle"], [{"a": 1}, None, {"later": True}])  # type: ignore[arg-type] # a function
-    assert done.status == "DONE"
-    assert rejected.status == "DEAD"
-    assert later.status == "RETRY"
-
-
-def lines(text: str) -> list[list[str]]:
-    """The words of each `rabbitray ...` line of all bash blocks."""
-    joined = "\n".join(blocks(text, "bash")).replace("\\\n", " ")
-    return [shlex.split(line, comments=True)[1:] for line in joined.splitlines() if line.startswith("rabbitray ")]
+EVERY_BLOCK = [block for document in DOCUMENTS for block in blocks(document)]
+FREE = ("text", "sql", "toml", "jsonl", "yaml")
+SESSIONS = [document for document in DOCUMENTS if any(block.runs for block in blocks(document))]
+PROSE = [document for document in DOCUMENTS if document.name not in ("seed.md", "configuration.md", "CHANGELOG.md")]
+CALL_TESTS = "\nfor _name in [name for name in globals() if name.startswith('test_')]: globals()[_name]()\n"
 
 
-@pytest.mark.parametrize("words", lines(README), ids=lambda words: words[0])
-def test_the_readmes_commands_parse(words: list[str]) -> None:
-    command = group.get_command(click.Context(group), words[0])
-    assert command is not None
-    command.make_context(words[0], words[1:], resilient_parsing=True)
-    known = {option for parameter in command.params for option in parameter.opts}
-    assert {word for word in words if word.startswith("--")} <= known
+def name_of(one: Path | Block) -> str:
+    return one.name if isinstance(one, Path) else one.where
 
 
-def test_every_command_has_help() -> None:
-    for name in COMMANDS:
-        command = group.get_command(click.Context(group), name)
-        assert command is not None
-        assert command.help or command.short_help
+def inline(document: Path) -> list[str]:
+    """What stands between single backticks, outside of the blocks."""
+    prose = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"`([^`\n]+)`", prose)
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), target
+# blocks
 
 
-def test_every_alert_has_a_run_book_entry() -> None:
-    rules = yaml.safe_load((ROOT / "cluster/prometheus/alerts.yml").read_text())
-    alerts = {rule["alert"] for one in rules["groups"] for rule in one["rules"] if "alert" in rule}
-    assert alerts <= set(re.findall(r"^## (\w+)", (ROOT / "docs/operations.md").read_text(), re.MULTILINE))
+@pytest.fixture
+def newcomer(tmp_path: Path, amqp_url: str) -> dict[str, str]:
+    """The environment of somebody who follows a document: `rabbitray` on the path, a broker at RABBITMQ_URL."""
+    program = tmp_path / "bin" / "rabbitray"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cluster "$@"\n')
+    program.chmod(0o755)
+    path = f"{program.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "PYTHONPATH": f"{ROOT}", "RABBITMQ_URL": amqp_url}
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("document", SESSIONS, ids=name_of)
+def test_the_blocks_of_a_document_run_in_order(document: Path, newcomer: dict[str, str], tmp_path: Path) -> None:
+    for block in blocks(document):
+        if "file" in block.marks:
+            (tmp_path / block.marks["file"]).write_text(block.text)
+        if not block.runs:
+            continue
+        text = block.text + (CALL_TESTS if block.language == "python" else "")
+        program = (
+            [sys.executable, "-c", text] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", text]
+        )
+        ran = subprocess.run(program, cwd=tmp_path, env=newcomer, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, f"{block.where}\n{ran.stdout}\n{ran.stderr}"
+
+
+@pytest.mark.parametrize("block", [one for one in EVERY_BLOCK if one.language == "bash"], ids=name_of)
+def test_commands_and_their_options_exist(block: Block) -> None:
+    found = list(commands(block))
+    assert found
+    for words in found:
+        check(words)
+
+
+def test_every_block_is_exercised_in_some_way() -> None:
+    unknown = [one.where for one in EVERY_BLOCK if one.language not in ("bash", "python", *FREE)]
+    assert not unknown
+    assert all(set(one.marks) <= {"test", "file"} for one in EVERY_BLOCK)
+
+
+@pytest.mark.parametrize("block", [one for one in EVERY_BLOCK if one.language == "toml"], ids=name_of)
+def test_settings_in_the_docs_are_taken(block: Block, tmp_path: Path) -> None:
+    assert tomllib.loads(block.text)
+    file = tmp_path / "rabbitray.toml"
+    file.touch(mode=0o600)
+    file.write_text(block.text)
+    load({}, {}, file)
+
+
+def test_queries_in_the_docs_have_answers(tmp_path: Path) -> None:
+    file = eventful_file(tmp_path / "results.duckdb")
+    queries = [one for one in EVERY_BLOCK if one.language == "sql"]
+    assert queries
+    for block in queries:
+        assert read_only_query(file, block.text).num_rows, block.where
+
+
+def test_a_wrong_command_would_be_noticed() -> None:
+    for line in ("rabbitray run --no-such-flag", "ray job submit --no-such-flag", "make nothing", "frobnicate"):
+        with pytest.raises(Exception, match=r"[Nn]o such|what is"):
+            check(line.split())
+
+
+# prose
+
+
+@pytest.mark.parametrize("document", PROSE, ids=name_of)
+def test_flags_and_variables_that_are_named_exist(document: Path) -> None:
+    words = [word for code in inline(document) if code.split()[0] not in PLAIN for word in code.split()]
+    flags = {word.partition("=")[0] for word in words if re.fullmatch(r"--[a-z][a-z0-9-]*(=.*)?", word)}
+    assert flags <= all_flags()
+    variables = {word.partition("=")[0] for word in words if re.fullmatch(r"[A-Z]+_[A-Z_]+(=.*)?", word)}
+    assert not {name for name in variables if not known_variable(name)}
+    asked = {code.split()[1] for code in inline(document) if re.match(r"rabbitray [a-z]", code)}
+    assert asked <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("document", PROSE, ids=name_of)
+def test_files_and_tests_that_are_named_exist(document: Path) -> None:
+    for code in inline(document):
+        path, _, test = code.partition("::")
+        if not re.fullmatch(r"(actors|autoscale|cluster|tests|bench|docs)/[\w/.-]*", path):
+            continue
+        assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), f"{document.name}: {code}"
+        assert not test or f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{document.name}: {code}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", document.read_text(encoding="utf-8")):
+        if target.startswith("https://"):
+            continue
+        file, _, anchor = target.partition("#")
+        place = (document.parent / file).resolve() if file else document
+        assert place.exists(), target
+        assert not anchor or anchor in anchors(place), target
+
+
+def anchors(document: Path) -> set[str]:
+    """What the headings of a document are called in links, as GitHub does it."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert not [page.name for page in ROOT.glob("docs/*.md") if f"(docs/{page.name}" not in readme]
+
+
+# the run-book
+
+
+def test_every_alert_has_a_run_book_entry_and_every_entry_an_alert() -> None:
+    rules = yaml.safe_load((ROOT / "cluster/prometheus/alerts.yml").read_text(encoding="utf-8"))
+    alerts = [rule for one in rules["groups"] for rule in one["rules"] if "alert" in rule]
+    page = ROOT / "docs/operations.md"
+    entries = re.findall(r"^#+ (Rabbitray\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(entries) == sorted(rule["alert"] for rule in alerts)
+    assert all(rule["annotations"]["runbook"].partition("#")[2] in anchors(page) for rule in alerts)
+
+
+def test_the_exit_codes_are_those_of_the_errors() -> None:
+    told = set(re.findall(r"^\| (\d+) \|", (ROOT / "docs/operations.md").read_text(encoding="utf-8"), re.MULTILINE))
+    classes = [one for module in (actors.errors, cluster.reach) for one in vars(module).values()]
+    codes = {one.exit_code for one in classes if isinstance(one, type) and issubclass(one, RabbitrayError)}
+    assert {str(code) for code in codes} | {"0", "130"} == told
+    assert ConfigurationError.exit_code == 2
+
+
+# the rights of the broker's user
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.timeout(180)
+async def test_the_rights_in_the_docs_are_enough_for_a_pool(
+    broker: PrivateBroker, amqp_url: str, tmp_path: Path
+) -> None:
+    """Queues made beforehand; then a user with these rights works, retries and parks, and may declare nothing."""
+    (line,) = re.findall(r"^rabbitmqctl set_permissions .*rabbitray '(.*)' '(.*)' '(.*)'$", security(), re.MULTILINE)
+    vhost, user = urlsplit(amqp_url).path.lstrip("/"), f"worker-{uuid.uuid4().hex[:8]}"
+    broker.api("PUT", f"/api/users/{user}", {"password": user, "tags": ""})
+    rights = dict(zip(("configure", "write", "read"), line, strict=True))
+    broker.api("PUT", f"/api/permissions/{quote(vhost, safe='')}/{user}", rights)
+    mine = amqp_url.replace("guest:guest@", f"{user}:{user}@")
+    loaded = settings_for(mine, tmp_path, queue="orders")
+    async with contact(Secret(amqp_url), within_s=10.0) as connection:
+        await declare(connection, compose.topology(loaded.settings))
+    async with pool_of(loaded) as pool:
+        steps = [{"do": "ok"}, {"do": "raise", "times": 1}, {"do": "reject"}]
+        async with Publisher(PublisherConfig(url=amqp_url, queue="orders")) as publisher:
+            sent = await publisher.publish_many([Job(payload=step) for step in steps])
+        async with Publisher(PublisherConfig(url=amqp_url, queue="orders.dropped")) as dropping:
+            await dropping.publish(Job(id="dropped"))
+        assert sent.ok
+        report = await pool.acked(4)
+        await eventually(lambda: dead(pool, 2), message="what was dropped is not collected")
+    assert report["done"] == 2
+    reasons = pool.rows("SELECT reason FROM dead_letters ORDER BY reason")
+    assert [row["reason"] for row in reasons] == ["broker_unknown", "rejected"]
+    broker.api("DELETE", f"/api/users/{user}")
+
+
+async def dead(pool: RunningPool, count: int) -> bool:
+    return bool((await pool.report())["dead"] == count)
+
+
+def security() -> str:
+    return (ROOT / "docs/security.md").read_text(encoding="utf-8")
