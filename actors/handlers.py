@@ -108,11 +108,15 @@ def _import(path: str, module_name: str) -> Any:  # Any: a module
         ) from error
 
 
+def awaits(found: Any) -> bool:  # Any: a function, an object with `__call__`, or a class of such
+    """Whether calling the handler gives a coroutine: its jobs then share a worker's slots."""
+    called = getattr(found, "__call__", None)  # noqa: B004 # the method is wanted, not whether one exists
+    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(called)
+
+
 def _style(found: Any, made: Any) -> Style:  # Any: the user's objects
     function = made.__call__ if inspect.isclass(found) else made
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(made, "__call__", None)  # noqa: B004 # the bound method is wanted, not whether one exists
-    )
+    is_async = awaits(made)
     is_batch = bool(getattr(found, _BATCH_MARK, False) or getattr(function, _BATCH_MARK, False))
     match is_async, is_batch:
         case True, True:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -94,6 +94,7 @@ class MetricsBuffer:
         self._size = config.batch_size if config.batched else 1
         self._interval_s = config.flush_interval_ms / 1000
         self._max_series = config.max_series
+        self._wake: Callable[[], object] | None = None  # set while `run` sleeps until something is noted
         self._events: deque[tuple[str, float, Labels]] = deque()
         self._series: set[Series] = set()
         self._flushing = threading.Lock()
@@ -102,6 +103,9 @@ class MetricsBuffer:
     def record(self, name: str, value: float = 1.0, labels: Labels = NO_LABELS) -> None:
         """Notes one event; the event that fills the batch pays for its flush, unless one is under way."""
         self._events.append((name, value, labels))
+        if (wake := self._wake) is not None:
+            self._wake = None
+            wake()
         if len(self._events) >= self._size and self._flushing.acquire(blocking=False):
             try:
                 self._emit()
@@ -119,9 +123,24 @@ class MetricsBuffer:
             await asyncio.wait_for(stopped.wait(), self._interval_s)
         self.flush()
 
+    async def _noted(self, stopped: asyncio.Event) -> None:
+        """Sleeps until something is noted or `stopped`: an idle process does not wake ten times a second."""
+        noted = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._wake = lambda: loop.call_soon_threadsafe(noted.set)
+        if not self._events:
+            waits = [asyncio.ensure_future(noted.wait()), asyncio.ensure_future(stopped.wait())]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+        self._wake = None
+
     async def run(self, stopped: asyncio.Event) -> None:
         """Flushes every `flush_interval_ms` until `stopped`, and once more then."""
         while not stopped.is_set():
+            await self._noted(stopped)
             await self.run_once(stopped)
         self.flush()
 

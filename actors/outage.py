@@ -30,6 +30,8 @@ class Outage:
     def __init__(self, limits: OutageLimits) -> None:
         self._limits = limits
         self._seen: deque[tuple[float, int, Counter[str]]] = deque()
+        self._jobs = 0  # running totals over `_seen`: parts are many, and most have no error
+        self._errors: Counter[str] = Counter()
         self._probe_s = limits.probe_first_s
         self._probe_at: float | None = None  # not None: held
 
@@ -47,21 +49,24 @@ class Outage:
         )
         if part.jobs:
             self._seen.append((now, part.jobs, errors))
+            self._jobs += part.jobs
+            self._errors.update(errors)
         while self._seen and self._seen[0][0] < now - self._limits.look_back_s:
-            self._seen.popleft()
+            _, jobs, gone = self._seen.popleft()
+            self._jobs -= jobs
+            self._errors -= gone  # drops what falls to 0
 
     def check(self, now: float) -> str | None:
         """The reason to hold, in words, when an outage begins now; else None."""
         if not self._limits.enabled or self.held:
             return None
-        jobs = sum(count for _, count, _ in self._seen)
-        errors: Counter[str] = sum((found for _, _, found in self._seen), Counter())
-        if jobs < self._limits.least or not errors:
+        jobs = self._jobs
+        if jobs < self._limits.least or not self._errors:
             return None
-        name, count = errors.most_common(1)[0]
+        name, count = self._errors.most_common(1)[0]
         if count < self._limits.share * jobs:
             return None
-        self._seen.clear()
+        self._forget()
         self._probe_s = self._limits.probe_first_s
         self._probe_at = now + self._probe_s
         return f"{name} ended {count} of the last {jobs} jobs; probing with one message at a time"
@@ -81,5 +86,10 @@ class Outage:
         )
         if over:
             self._probe_at = None
-            self._seen.clear()
+            self._forget()
         return over
+
+    def _forget(self) -> None:
+        self._seen.clear()
+        self._jobs = 0
+        self._errors.clear()

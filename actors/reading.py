@@ -148,6 +148,7 @@ def _traceparent(value: object) -> str | None:
 
 
 def _stamp(value: object) -> int:
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        return 0
-    return _number(int(value.timestamp() * 1000), 0, FAR_FUTURE_MS)
+    """Unix ms of the timestamp property: a datetime from pamqp, whole seconds from the scanner; 0 for noise."""
+    if isinstance(value, datetime):
+        value = int(value.timestamp()) if value.tzinfo is not None else 0
+    return _number(value, 0, FAR_FUTURE_MS // 1000) * 1000

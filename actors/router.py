@@ -105,6 +105,7 @@ class Router(Generic[P]):
         self.received = 0
         self.returned = 0
         self.mean_message_bytes: float | None = None  # smoothed over about the last 100 messages
+        self.records_per_message = 1.0  # likewise
 
     # control
 
@@ -198,6 +199,10 @@ class Router(Generic[P]):
             self.returned += 1
         mean = self.mean_message_bytes
         self.mean_message_bytes = delivery.size if mean is None else mean + 0.01 * (delivery.size - mean)
+        if mean is None:
+            self.records_per_message = float(delivery.records)
+        else:
+            self.records_per_message += 0.01 * (delivery.records - self.records_per_message)
         if self._closing:
             self.buffer.put(delivery)  # it crossed the cancelling of the consumer; given back with the rest
         elif delivery.refused is not None:

@@ -34,8 +34,9 @@ class PoolStatus:
     hold: str | None  # reason of an outage hold
     window: int
     old_window_held: int  # messages that older consumers still hold
-    batch_size: int
+    batch_size: int  # records
     mean_message_bytes: float | None
     slots: int  # concurrent jobs of a worker: async slots, or 1
     pending_s: float | None  # age of the oldest starting worker
     epoch: int
+    records_per_message: float = 1.0  # smoothed; above 1 where messages are packed

@@ -86,14 +86,18 @@ def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecisi
 def batch_size(seen: Snapshot, speed: float | None, messages: int, limits: WindowLimits) -> int:
     """Jobs for one call: `work_s` of measured work, at least the async slots, at most what leaves a window of
     `messages` enough for every worker's batches in flight and one more."""
-    room = messages // (max(1, seen.pool.workers) * (limits.in_flight + 1))
+    room = int(messages * seen.pool.records_per_message) // (max(1, seen.pool.workers) * (limits.in_flight + 1))
     return max(1, min(_full_batch(seen, speed, limits), limits.max_batch, room))
 
 
 def _full_batch(seen: Snapshot, speed: float | None, limits: WindowLimits) -> int:
     if limits.batch_size is not None:
         return limits.batch_size
-    work = limits.first_batch if speed is None else ceil(speed * limits.work_s)
+    """Records; speed is in messages. While no speed is known (start, after a lull) what was found before stays."""
+    if speed is None:
+        work = max(limits.first_batch, seen.pool.batch_size)
+    else:
+        work = ceil(speed * seen.pool.records_per_message * limits.work_s)
     slots = seen.pool.slots if seen.pool.slots > 1 else 1
     return min(max(work, slots), limits.max_batch)
 
@@ -119,7 +123,7 @@ def _fitting(seen: Snapshot, speed: float | None, limits: WindowLimits) -> tuple
 
 def _wide(seen: Snapshot, rate: float, limits: WindowLimits) -> int:
     workers = seen.pool.workers
-    filled = _full_batch(seen, rate or None, limits) * (limits.in_flight + 1)
+    filled = ceil(_full_batch(seen, rate or None, limits) / seen.pool.records_per_message) * (limits.in_flight + 1)
     lifted = ceil(rate * limits.buffer_s)
     return workers * max(report_prefetch(seen.backlog, workers, rate), lifted, filled)
 

@@ -28,7 +28,7 @@ from cluster import telemetry
 from cluster.settings import Loaded, Settings
 
 START_WINDOW = 200
-START_BATCH = 50
+START_BATCH = 10
 
 
 def boot(loaded: Loaded) -> Boot:
@@ -80,6 +80,12 @@ def topology(settings: Settings) -> Topology:
         rung_delays_ms=rungs(settings) if settings.max_retries else (),
         dead_letter_exchange=settings.dead_letter_exchange,
     )
+
+
+def error_categories(settings: Settings) -> dict[str, str]:
+    """The user's rows: exception class or code -> category."""
+    rows = (row.partition("=") for row in settings.error_categories.split(",") if row.strip())
+    return {name.strip(): category.strip() for name, _, category in rows}
 
 
 def rungs(settings: Settings) -> tuple[int, ...]:
@@ -142,6 +148,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         config=config,
         handler=handler,
         boot=boot(loaded),
+        categories=error_categories(settings),
         num_cpus=settings.worker_num_cpus,
         server=server(settings.rabbitmq_url),
         metering=metering(loaded),

@@ -35,17 +35,21 @@ class Row:
     text: str
 
 
-def own(loaded: Loaded, cpus: float | None = None) -> Iterator[Row]:
-    """Versions, and the relations between settings and this machine."""
-    settings = loaded.settings
-    facts = checks.Facts(
+def facts(loaded: Loaded, *, cpus: float | None = None, sync_handler: bool = False) -> checks.Facts:
+    """What the start-up checks need to know of this machine and this job."""
+    return checks.Facts(
         job_stop_wait_s=loaded.job_stop_wait_s,
         cpus=cpus,
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        file_system=checks.file_system_of(str(settings.results.absolute()), _mounts()),
+        file_system=checks.file_system_of(str(loaded.settings.results.absolute()), _mounts()),
+        sync_handler=sync_handler,
     )
+
+
+def own(loaded: Loaded, cpus: float | None = None) -> Iterator[Row]:
+    """Versions, and the relations between settings and this machine."""
     versions = checks.check_versions(checks.installed_versions())
-    found = checks.check_settings(settings, facts)
+    found = checks.check_settings(loaded.settings, facts(loaded, cpus=cpus))
     for area, findings in (("packages", versions), ("settings", found)):
         yield from (Row(area=area, level=finding.level, text=finding.text) for finding in findings)
         if not findings:

@@ -13,10 +13,11 @@ from typing import Any
 import ray
 
 from actors.errors import ConfigurationError, RabbitrayError
-from actors.handlers import find
+from actors.handlers import awaits, find
 from actors.remote.router import DRAIN_ASKED
 from autoscale.probe import DepthProbe
 from cluster import checks, compose, telemetry
+from cluster.doctor import facts
 from cluster.progress import Progress
 from cluster.service import Service
 from cluster.session import Session, connect
@@ -169,14 +170,13 @@ def check(loaded: Loaded, handler: str) -> None:
     settings = loaded.settings
     telemetry.start_logging(telemetry.LogConfig(format=settings.log_format, level=settings.log_level), "driver")
     findings = checks.check_versions(checks.installed_versions())
-    findings += checks.check_settings(settings, checks.Facts(job_stop_wait_s=loaded.job_stop_wait_s))
+    findings += checks.check_settings(settings, facts(loaded, sync_handler=not awaits(find(handler))))
     for finding in findings:
         if finding.level == "warn":
             log.warning("%s", finding.text)
     refusals = [finding.text for finding in findings if finding.level == "refuse"]
     if refusals:
         raise ConfigurationError("\n".join(refusals))
-    find(handler)
 
 
 def summary(report: dict[str, Any], duration_s: float, reason: str) -> dict[str, Any]:  # Any: JSON values

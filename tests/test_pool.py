@@ -354,3 +354,20 @@ async def test_a_worker_withdrawn_while_starting_stays_out() -> None:
     assert pool.pool.members == []
     assert pool.pool.start_error is None
     await pool.pool.stop(0.05)
+
+
+async def test_workers_of_a_draining_node_finish_and_are_replaced() -> None:
+    pool = Harness()
+    await pool.ready(2)
+    batch, task = pool.send()
+    await pool.arrived(batch)
+    pool.pool.leave({"another"})
+    assert pool.pool.count("retiring") == 0
+    pool.pool.leave({"node"})
+    await eventually(lambda: len(pool.workers) == 4)
+    assert pool.pool.count("retiring") == 1, "the busy one finishes first"
+    pool.at(batch).answer(batch.id, Part(finished=[0], jobs=1))
+    await task
+    await eventually(lambda: pool.pool.count("retiring") == 0)
+    assert not any(worker.killed for worker in pool.workers)
+    assert pool.pool.replaced == 0

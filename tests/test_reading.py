@@ -139,3 +139,18 @@ names = st.sampled_from([h.KEY, h.ATTEMPT, h.FIRST_SEEN, h.PUBLISHED, h.DUE, h.R
 def test_nothing_that_a_producer_writes_raises_or_breaks_the_parcel(table: dict[str, Any], body: bytes) -> None:
     found = read(body, table)
     assert unpack_parcels(pack_parcels([found])) == [found.parcel], "a worker can read what the router sends"
+
+
+def test_the_timestamp_property_counts_whoever_read_it() -> None:
+    """pamqp gives a datetime, the scanner whole seconds; a producer's own clock is all that some messages have."""
+    from actors.intake.scanner import Properties
+    from actors.reading import read_message
+
+    def published(stamp: object) -> int:
+        properties = Properties(timestamp=stamp)  # type: ignore[arg-type] # noise is tried too
+        found = read_message(properties, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=BodyLimits())
+        return found.parcel.published_ms
+
+    assert published(1_764_000_000) == 1_764_000_000_000
+    assert published(datetime(2025, 11, 24, 16, 0, tzinfo=UTC)) == 1_764_000_000_000
+    assert [published(noise) for noise in (None, -5, True, "x", datetime(2025, 1, 1))] == [0, 0, 0, 0, 0]  # noise

@@ -138,3 +138,16 @@ def test_with_handlers_of_60_s_unacked_messages_stay_within_the_old_and_the_new_
 def test_a_window_of_zero_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="unlimited"):
         WindowLimits(window=0)
+
+
+def test_packed_messages_are_counted_in_records() -> None:
+    """A worker does 50 messages of 100 records a second: 50 ms of work are 250 records, three messages."""
+    look = seen(ready=10_000, workers=2, busy=2, window=200, batch_size=10, records_per_message=100.0)
+    found = window(look, Memory(speed=50.0), LIMITS)
+    assert found.batch_size == 250
+    assert 1 <= found.messages <= 2_000
+
+
+def test_what_was_found_stays_while_no_speed_is_known() -> None:
+    found = window(seen(ready=0, workers=1, window=2_000, batch_size=400), Memory(speed=None), LIMITS)
+    assert found.batch_size >= 300, "after a lull the first burst is not fed in tens"

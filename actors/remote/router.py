@@ -22,6 +22,7 @@ from actors.outbox import CopyOutbox
 from actors.pool import Pool, PoolConfig
 from actors.publisher import Publisher, PublisherConfig
 from actors.quarantine import Quarantine
+from actors.remote.alarm import Alarm
 from actors.remote.boot import Boot, Flush, ray_attributes
 from actors.remote.metrics import Metering
 from actors.remote.store import StoreClient
@@ -70,6 +71,7 @@ class ConsumerRouter:
         self._metrics = setup.metering.recorder()
         self._meter = None if self._metrics is NO_METRICS else PoolMeter(self._metrics)
         self._publisher = Publisher(setup.publisher, sink=PublishMeter(self._metrics))
+        self._alarm = Alarm(f"{setup.pool}-autoscaler", setup.namespace)
         self._keeper: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._loop_lag_s = 0.0
@@ -249,6 +251,7 @@ class ConsumerRouter:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self._router.receive(delivery)
+        self._alarm.delivered(delivery.arrived_at)
 
     def _on_lost(self, generation: int) -> None:
         self._router.drop(generation)
@@ -325,6 +328,7 @@ class ConsumerRouter:
             slots=max((member.slots for member in pool.members), default=1),
             pending_s=max(starting, default=None),
             epoch=self._store.epoch,
+            records_per_message=self._router.records_per_message,
         )
 
     def __repr__(self) -> str:

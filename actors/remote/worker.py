@@ -62,7 +62,10 @@ class PoolWorker:
         self._meter = None if self._metrics is NO_METRICS else WorkerMeter(self._metrics)
         self._ended = asyncio.Event()
         self._measuring: asyncio.Task[None] | None = None
-        self._worker = Worker(setup.config, load(setup.handler), Categories(setup.categories), tracing, self._meter)
+        handler = load(setup.handler)
+        own: Mapping[str, str] = getattr(handler.call, "error_categories", {})
+        categories = Categories(dict(setup.categories) | dict(own))
+        self._worker = Worker(setup.config, handler, categories, tracing, self._meter)
 
     async def ready(self) -> WorkerInfo:
         """Answers once the handler is loaded."""
@@ -151,7 +154,7 @@ class RayWorker:
         """Tells a crash of the process, for which a job may be guilty, from everything else."""
         detail = first_line(error)
         if isinstance(error, RayTaskError):
-            return WorkerLostError("worker_error", detail, guilty=False)
+            return WorkerLostError("worker_error", detail, guilty=True)  # our code failed on it: isolate what does it
         if isinstance(error, ActorUnavailableError | GetTimeoutError):
             return WorkerLostError("unavailable", detail, guilty=False)
         if not isinstance(error, ActorDiedError | WorkerCrashedError | RayActorError):

@@ -62,7 +62,7 @@ prepare_python() {
     fail "$PYTHON is missing or older than 3.11: install Python 3.11 or later, or set PYTHON=/path/to/it"
   wanted=$(sha256sum requirements.lock | cut -d' ' -f1)
   stamp=.venv/requirements.sha256
-  [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return 0
+  [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && [ -x .venv/bin/rabbitray ] && return 0
   uv=$(find_uv)
   if [ -z "$uv" ]; then
     fetch_uv || fail "uv could not be installed with pip (see above)"
@@ -74,7 +74,18 @@ prepare_python() {
   [ -x .venv/bin/python ] || quietly "$uv" venv --quiet --python "$PYTHON" .venv
   quietly "$uv" pip sync --quiet --require-hashes --python .venv/bin/python requirements.lock ||
     fail "the packages of requirements.lock could not be installed (see above)"
+  write_launcher
   echo "$wanted" >"$stamp"
+}
+
+# `.venv/bin/rabbitray` works from every folder, with the code of this one.
+write_launcher() {
+  cat >.venv/bin/rabbitray <<'L'
+#!/bin/sh
+here=$(cd "$(dirname "$0")/../.." && pwd)
+PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec "$here/.venv/bin/python" -m cluster "$@"
+L
+  chmod 755 .venv/bin/rabbitray
 }
 
 # --- RabbitMQ

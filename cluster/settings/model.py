@@ -178,6 +178,11 @@ class Settings(BaseModel):
         help=f"Longest time that a message is held; auto: {DERIVED_HOLD_S:g}, more for long handlers.",
     )  # fmt: skip
     max_crashes: int = _retry(2, ge=1, le=100, help="A job that killed its worker this often, alone, is a dead letter.")
+    error_categories: str = _retry(
+        "", pattern=r"^\s*([\w.]+\s*=\s*(transient|permanent|unknown)\s*(,|$)\s*)*$",
+        allowed="exception classes or codes with a category: mylib.QuotaError=transient, 418=permanent",
+        help="Rows of your own for the error categories; a handler may have an attribute of this name, a dict.",
+    )  # fmt: skip
     outage_hold: bool = _retry(True, help="Pause while one transient error dominates, and probe.")
     drain_deadline_s: float = _retry(
         30.0, ge=0, le=86_400, help="Time to finish work at the end; the rest is given back."

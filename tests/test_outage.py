@@ -1,0 +1,83 @@
+"""When an outage begins, how it is probed, and when it is over."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.outage import Outage, OutageLimits
+from actors.part import Part
+from actors.verdict import Failure
+
+
+def part(done: int, failed: int, *, error: str = "ConnectionError", category: str = "transient") -> Part:
+    """So many finished jobs, of which some failed."""
+    failure = Failure(
+        position=0,
+        verdict="retry",
+        reason="exception",
+        error="down",
+        error_class=error,
+        category=category,  # type: ignore[arg-type] # one of the three words
+    )
+    return Part(jobs=done + failed, rows=done, failures=[failure] * failed)
+
+
+def test_one_transient_class_that_dominates_is_an_outage() -> None:
+    outage = Outage(OutageLimits())
+    outage.note(part(4, 16), 0.0)
+    reason = outage.check(0.0)
+    assert reason is not None
+    assert "ConnectionError ended 16 of the last 20 jobs" in reason
+    assert outage.held
+
+
+def test_few_mixed_or_permanent_failures_are_none() -> None:
+    outage = Outage(OutageLimits())
+    outage.note(part(0, 19), 0.0)
+    assert outage.check(0.0) is None, "fewer than 20 outcomes say nothing"
+    mixed = Outage(OutageLimits())
+    mixed.note(part(0, 10), 0.0)
+    mixed.note(part(0, 10, error="TimeoutError"), 0.0)
+    assert mixed.check(0.0) is None
+    bad = Outage(OutageLimits())
+    bad.note(part(0, 50, category="permanent"), 0.0)
+    assert bad.check(0.0) is None
+
+
+def test_it_is_forgotten_after_the_look_back_and_off_by_a_setting() -> None:
+    outage = Outage(OutageLimits(look_back_s=10.0))
+    outage.note(part(0, 19), 0.0)
+    outage.note(part(1, 0), 11.0)
+    assert outage.check(11.0) is None
+    off = Outage(OutageLimits(enabled=False))
+    off.note(part(0, 100), 0.0)
+    assert off.check(0.0) is None
+
+
+def test_probes_are_further_and_further_apart_until_one_succeeds() -> None:
+    outage = Outage(OutageLimits(probe_first_s=1.0, probe_most_s=4.0))
+    outage.note(part(0, 20), 0.0)
+    outage.check(0.0)
+    due = [second for second in range(20) if outage.probe_due(float(second))]
+    assert due == [1, 3, 7, 11, 15, 19]
+    assert not outage.probed(part(0, 1))
+    assert outage.held
+    assert outage.probed(part(1, 0))
+    assert not outage.held
+    assert outage.check(20.0) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 5)), max_size=40))
+def test_the_running_totals_are_those_of_the_look_back(steps: list[tuple[int, int, int]]) -> None:
+    limits = OutageLimits(look_back_s=10.0, least=1)
+    outage, now, seen = Outage(limits), 0.0, []
+    for wait, done, failed in steps:
+        now += wait
+        outage.note(part(done, failed), now)
+        seen = [one for one in [*seen, (now, done, failed)] if one[0] >= now - 10.0]
+        jobs, errors = sum(d + f for _, d, f in seen), sum(f for _, _, f in seen)
+        expected = bool(errors) and errors >= limits.share * jobs
+        assert (outage.check(now) is not None) == expected
+        if expected:
+            return
