@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from time import monotonic, time
 from typing import Final, Protocol
 
+from actors.errors import RabbitrayError
 from actors.status import PoolStatus
 from autoscale.signals import Decision, Limits, Memory, Snapshot
 from autoscale.sizing import decide
@@ -165,6 +166,9 @@ class AutoscaleLoop:
             try:
                 async with asyncio.timeout(TICK_TIMEOUT_S):
                     await self.run_once()
+            except RabbitrayError as gone:  # an actor is being restarted, the broker is away
+                self._next_s = self._pace.busy_s
+                log.warning("autoscaler: nothing changed: %s; next look in %.1f s", gone, self._next_s)
             except Exception:  # whatever fails in a tick must not end the loop
                 self._next_s = self._pace.busy_s
                 log.exception("autoscaler tick failed, nothing changed")

@@ -6,11 +6,13 @@ import asyncio
 from collections import deque
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import ray
+from ray.exceptions import RayActorError
 
 from actors.errors import RabbitrayError
-from actors.remote import Actor, Boot, Flush, ray_attributes
+from actors.remote import Boot, Flush, ray_attributes
 from actors.remote.metrics import Metering
 from actors.secret import Secret
 from actors.status import PoolStatus
@@ -66,7 +68,7 @@ class Autoscaler:
 
     async def start(self) -> list[str]:
         """Reads the fixed size, if one is set, and begins to look."""
-        control = await (await self._store.find()).control.remote()
+        control = await self._store.call("control")
         size = control.get("fixed_size")
         if isinstance(size, int):
             self._loop.fix(size)
@@ -75,7 +77,7 @@ class Autoscaler:
 
     async def fix(self, size: int | None) -> None:
         """Holds the pool at `size`, or decides again (None); survives a restart."""
-        await (await self._store.find()).set_control.remote("fixed_size", size)
+        await self._store.call("set_control", "fixed_size", size)
         self._loop.fix(size)
 
     async def wake(self) -> None:
@@ -88,21 +90,18 @@ class Autoscaler:
 
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
-        router = await self._router.find()
-        seen: PoolStatus = await router.status.remote()
+        seen: PoolStatus = await self._router.call("status")
         placeable = await asyncio.get_running_loop().run_in_executor(None, self._placeable)
         return replace(seen, at=asyncio.get_running_loop().time(), placeable=placeable)
 
     async def resize(self, target: int, reason: str) -> None:
         """Aims at `target` workers."""
-        router = await self._router.find()
         with self._tracing.resize_span(had=0, wanted=target, reason=reason):
-            await router.resize.remote(target, reason)
+            await self._router.call("resize", target, reason)
 
     async def widen(self, window: int, batch_size: int) -> None:
         """Uses this window and batch size."""
-        router = await self._router.find()
-        await router.widen.remote(window, batch_size)
+        await self._router.call("widen", window, batch_size)
 
     async def decide(self, record: DecisionRecord) -> None:
         """Keeps one decision, here and in the `decisions` table."""
@@ -117,7 +116,7 @@ class Autoscaler:
             "reason": record.reason,
             "in_effect_at": at if record.event == "in_effect" else None,
         }
-        await (await self._store.find()).decide.remote([row])
+        await self._store.call("decide", [row])
 
     async def watch(self) -> str:
         """Lasts as long as this actor works."""
@@ -144,16 +143,17 @@ class Autoscaler:
 
 
 class NamedActor:
-    """Finds an actor by name each time: after a restart it is another one."""
+    """Calls an actor that is found by its name each time: after a restart it is another one."""
 
     def __init__(self, name: str, namespace: str) -> None:
         self._name = name
         self._namespace = namespace
 
-    async def find(self) -> Actor:
-        """The living actor of that name; RabbitrayError when there is none now."""
-        loop = asyncio.get_running_loop()
+    async def call(self, method: str, *arguments: object) -> Any:  # Any: what the method returns
+        """What the living actor of that name answers; RabbitrayError when there is none now."""
         try:
-            return await loop.run_in_executor(None, ray.get_actor, self._name, self._namespace)
-        except ValueError as missing:
+            find = asyncio.get_running_loop().run_in_executor
+            actor = await find(None, ray.get_actor, self._name, self._namespace)
+            return await getattr(actor, method).remote(*arguments)
+        except (ValueError, RayActorError) as missing:
             raise RabbitrayError(f"actor {self._name} does not run; it is being restarted") from missing

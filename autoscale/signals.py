@@ -68,6 +68,11 @@ class Snapshot:
         return self.pool.workers + self.pool.starting
 
     @property
+    def fed(self) -> int:
+        """Workers that the window is for: those ready, or those that come first while none is."""
+        return self.pool.workers or self.pool.starting
+
+    @property
     def backlog(self) -> int:
         """Ready + held; 0 where the depth is unknown."""
         return max(0, (self.ready or 0) + self.pool.held)

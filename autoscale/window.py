@@ -86,14 +86,17 @@ def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecisi
 def batch_size(seen: Snapshot, speed: float | None, messages: int, limits: WindowLimits) -> int:
     """Jobs for one call: `work_s` of measured work, at least the async slots, at most what leaves a window of
     `messages` enough for every worker's batches in flight and one more."""
-    room = int(messages * seen.pool.records_per_message) // (max(1, seen.pool.workers) * (limits.in_flight + 1))
-    return max(1, min(_full_batch(seen, speed, limits), limits.max_batch, room))
+    full = min(_full_batch(seen, speed, limits), limits.max_batch)
+    if seen.fed == 0:
+        return full  # the window of 1 is only for the delivery that wakes the pool
+    room = int(messages * seen.pool.records_per_message) // (seen.fed * (limits.in_flight + 1))
+    return max(1, min(full, room))
 
 
 def _full_batch(seen: Snapshot, speed: float | None, limits: WindowLimits) -> int:
+    """Records; speed is in messages. While no speed is known (start, after a lull) what was found before stays."""
     if limits.batch_size is not None:
         return limits.batch_size
-    """Records; speed is in messages. While no speed is known (start, after a lull) what was found before stays."""
     if speed is None:
         work = max(limits.first_batch, seen.pool.batch_size)
     else:
@@ -104,7 +107,7 @@ def _full_batch(seen: Snapshot, speed: float | None, limits: WindowLimits) -> in
 
 def _fitting(seen: Snapshot, speed: float | None, limits: WindowLimits) -> tuple[int, str]:
     """The window that would fit now, and why."""
-    if seen.pool.workers == 0:
+    if seen.fed == 0:
         return 1, "no workers, the next delivery wakes the pool"
     if limits.window is not None:
         return limits.window, "fixed"
@@ -112,7 +115,7 @@ def _fitting(seen: Snapshot, speed: float | None, limits: WindowLimits) -> tuple
         wide, why = max(limits.first_window, _wide(seen, 0.0, limits)), "speed unknown yet"
     else:
         rate = speed or 0.0
-        wide, why = _wide(seen, rate, limits), f"{rate:,.3g} msg/s each of {seen.pool.workers} workers"
+        wide, why = _wide(seen, rate, limits), f"{rate:,.3g} msg/s each of {seen.fed} workers"
     if wide > limits.max_window:
         wide, why = limits.max_window, f"at most {limits.max_window}"
     size = seen.pool.mean_message_bytes
@@ -122,7 +125,7 @@ def _fitting(seen: Snapshot, speed: float | None, limits: WindowLimits) -> tuple
 
 
 def _wide(seen: Snapshot, rate: float, limits: WindowLimits) -> int:
-    workers = seen.pool.workers
+    workers = seen.fed
     filled = ceil(_full_batch(seen, rate or None, limits) / seen.pool.records_per_message) * (limits.in_flight + 1)
     lifted = ceil(rate * limits.buffer_s)
     return workers * max(report_prefetch(seen.backlog, workers, rate), lifted, filled)

@@ -95,6 +95,6 @@ class Supervised:
 
 
 def last_line(error: BaseException) -> str:
-    """The last line of a text, where Ray puts what happened."""
+    """The last line of a text, where Ray puts what happened; Ray's list of common causes is left out."""
     lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+    return lines[-1].strip().partition(" Some common causes include")[0] if lines else type(error).__name__

@@ -63,17 +63,21 @@ async def is_true(check: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("place", ["before_commit", "after_commit", "after_publish"])
 async def test_router_killed_in_a_crash_window(amqp_url: str, tmp_path: Path, place: str, rounds: int) -> None:
-    """Killed again and again at the same place, some random number of passes apart."""
+    """Killed again and again at the same place, some random number of passes apart.
+
+    The number is large enough for each life to get somewhere: the pauses between lives double.
+    """
+    count = 2 * COUNT
     for number in range(rounds):
-        hits = random.Random(f"{place}-{number}").randint(12, 30)
+        hits = random.Random(f"{place}-{number}").randint(20, 36)
         folder = tmp_path / f"{place}-{number}"
         folder.mkdir()
         loaded = settings_for(amqp_url, folder, failpoint=f"{place}:kill@{hits}", batch_size=10, prefetch_count=60)
         async with pool_of(loaded) as pool:
-            await pool.publish(mixed_jobs(COUNT))
-            await is_true(lambda pool=pool: finished(pool, COUNT))
+            await pool.publish(mixed_jobs(count))
+            await is_true(lambda pool=pool: finished(pool, count))
             assert pool.service.router.restarts > 0, "the failpoint was never reached"
-            assert await lost_and_duplicated(pool, COUNT) == (0, 0)
+            assert await lost_and_duplicated(pool, count) == (0, 0)
 
 
 @pytest.mark.parametrize("victim", ["router", "store"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from actors.errors import RabbitrayError
 from actors.status import PoolStatus
 from autoscale.loop import AutoscaleLoop, DecisionRecord, Pace
 from autoscale.signals import Limits
@@ -138,6 +139,16 @@ async def test_a_failed_tick_is_logged_and_changes_nothing(caplog: pytest.LogCap
     await eventually(lambda: world.resized == [4])
     loop.stop()
     await running
+
+
+async def test_an_actor_that_is_being_restarted_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    world = FakeWorld(fail=RabbitrayError("actor p-router does not run; it is being restarted"))
+    loop = world.loop(pace=Pace(busy_s=0.01))
+    running = asyncio.create_task(loop.run())
+    await eventually(lambda: "actor p-router does not run" in caplog.text, within_s=5)
+    loop.stop()
+    await running
+    assert all(record.exc_info is None for record in caplog.records)
 
 
 async def test_from_zero_a_woken_loop_looks_at_once() -> None:

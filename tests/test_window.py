@@ -81,7 +81,15 @@ def test_until_a_speed_is_known_the_start_is_the_report_batch_in_a_middling_wind
 
 def test_no_workers_keep_a_window_of_one() -> None:
     found = window(seen(ready=5_000, workers=0), Memory(speed=1_000), LIMITS)
-    assert (found.messages, found.batch_size) == (1, 1)
+    assert (found.messages, found.batch_size) == (1, 50)
+
+
+def test_workers_that_start_find_the_window_open() -> None:
+    """After a restart of the router no worker is ready for a second; its first batches must not be single messages."""
+    found = window(
+        seen(ready=5_000, workers=0, starting=2, window=60), Memory(), WindowLimits(window=60, batch_size=10)
+    )
+    assert (found.messages, found.batch_size, found.changed) == (60, 10, False)
 
 
 def test_large_messages_narrow_the_window() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from actors.collector import Collector
 from actors.delivery import Delivery
+from actors.errors import RabbitrayError
 from actors.failpoints import Failpoints
 from actors.intake import Intake, IntakeConfig
 from actors.kpi import READ_DURATION
@@ -75,6 +76,7 @@ class ConsumerRouter:
         self._keeper: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._loop_lag_s = 0.0
+        self._started = False
         self._drained = False
         self._drain_asked = asyncio.Event()
 
@@ -98,6 +100,7 @@ class ConsumerRouter:
         await self._collector.start()
         self._keeper = asyncio.create_task(self._keep_house(), name="router-housekeeping")
         self._flushing = asyncio.create_task(self._metrics.run(asyncio.Event()), name="router-metrics")
+        self._started = True
         return warnings
 
     def _assemble(self, control: dict[str, object]) -> None:
@@ -149,10 +152,12 @@ class ConsumerRouter:
 
     async def status(self) -> PoolStatus:
         """What the autoscaler decides on."""
+        self._insist_started()
         return self._status()
 
     async def report(self) -> dict[str, object]:
         """What people look at: counts, latency, holds, workers."""
+        self._insist_started()
         tally, latency = self._settler.tally, self._settler.tally.latency
         return {
             "connected": self._intake.connected,
@@ -197,6 +202,7 @@ class ConsumerRouter:
 
     async def resize(self, target: int, reason: str) -> None:
         """Sets the number of workers."""
+        self._insist_started()
         if target != self._pool.target:
             log.info("Pool: %d -> %d workers: %s", self._pool.target, target, reason)
         self._pool.resize(target)
@@ -204,15 +210,18 @@ class ConsumerRouter:
 
     async def widen(self, window: int, batch_size: int) -> None:
         """Sets the prefetch window (messages) and the batch size (records)."""
+        self._insist_started()
         await self._router.set_window(window, batch_size)
 
     async def pause(self, reason: str) -> None:
         """Stops consuming until `resume`; survives a restart."""
+        self._insist_started()
         await self._store.set_control("paused", reason)
         await self._router.hold("paused", reason)
 
     async def resume(self) -> None:
         """Ends a pause."""
+        self._insist_started()
         await self._store.set_control("paused", None)
         await self._router.release("paused")
 
@@ -248,6 +257,11 @@ class ConsumerRouter:
         self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
         return report | {"clean": clean}
+
+    def _insist_started(self) -> None:
+        """An actor has its name before `start` has done its work: whoever finds it then is told to come again."""
+        if not self._started:
+            raise RabbitrayError(f"actor {self._setup.pool}-router is starting; ask again in a few seconds")
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self._router.receive(delivery)
