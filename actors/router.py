@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -20,19 +20,16 @@ from actors.failpoints import Failpoints
 from actors.outage import Outage, OutageLimits
 from actors.outcomes import RecentOutcomes, outcomes_of
 from actors.part import Part
-from actors.patience import patiently
 from actors.pool import Member, Pool, WorkerLostError
 from actors.quarantine import Quarantine
+from actors.recording import Entry, Recorder, Recording
 from actors.settling import Settler, refusal
-from actors.store.answers import Answer
 from actors.unpacking import is_packed
 from actors.verdict import Failure
 
 log = logging.getLogger(__name__)
 
 P = TypeVar("P")
-P_contra = TypeVar("P_contra", contravariant=True)
-T = TypeVar("T")
 RUSH_MS = 15.0
 RUSH_LEAST = 15  # records within RUSH_MS below which an idle worker is sent to at once: 1,000 a second
 
@@ -44,15 +41,6 @@ class Source(Protocol):
     async def pause(self) -> None: ...
     def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]: ...
-
-
-class Recorder(Protocol[P_contra]):
-    """Where results go.
-
-    Raises StoreUnavailableError (try again), PayloadLostError (the rows are gone) or FencedError (stop for good).
-    """
-
-    async def write(self, payload: P_contra, failed_keys: tuple[str, ...], span: str | None) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +71,16 @@ class Router(Generic[P]):
         self._config = config
         self._source = source
         self._pool = pool
-        self._recorder = recorder
         self._settler = settler
         self._quarantine = quarantine
         self._waited = waited  # told at each dispatch how many seconds the median message of the batch waited
         self._outage = Outage(config.outage)
-        self._failpoints = Failpoints(config.failpoint)
+        self._recording = Recording(
+            recorder,
+            Failpoints(config.failpoint),
+            away=lambda error: self.hold("store", str(error)),
+            back=lambda: self.release("store"),
+        )
         self.recent = RecentOutcomes()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -156,13 +148,20 @@ class Router(Generic[P]):
         return not unfinished
 
     def house_keep(self) -> None:
-        """Once a second: gives back what waits longer than `max_hold_s`, since no worker comes for it."""
+        """Once a second: gives back what waits longer than `max_hold_s`, for a worker or for the store."""
         late = time.monotonic() - self._config.max_hold_s
         self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
         self._source.give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
-        if self._outage.probe_due(time.monotonic()) and list(self.holds) == ["outage"]:
+        for entry in self._recording.older_than(late):
+            log.warning("Batch %s waits for the store too long; its messages are given back", entry.batch.id)
+            self._give_up(entry)
+        if list(self.holds) == ["outage"] and not self._probing() and self._outage.probe_due(time.monotonic()):
             self.spawn(self._source.consume(1))
         self.wake()
+
+    def _probing(self) -> bool:
+        """Whether a probe is on its way: one at a time finds out whether an outage is over."""
+        return any(batch.probe for member in self._pool.members for batch in member.batches.values())
 
     def spawn(self, step: Coroutine[object, object, None]) -> None:
         """Runs a step beside the others; a failure of it is logged, never swallowed."""
@@ -232,6 +231,8 @@ class Router(Generic[P]):
 
     def _dispatch(self) -> None:
         self._woken = False
+        if self._outage.held:
+            self._dispatch_probe()
         while not self._closing:
             member = self._pool.pick()
             if member is None or not self._ripe(member):
@@ -241,6 +242,14 @@ class Router(Generic[P]):
         if not self._closing:
             for pool, member, batch in self._quarantine.next():
                 self._send(member, batch, self._work_suspects(pool, member, batch))
+
+    def _dispatch_probe(self) -> None:
+        """During an outage one message goes out, when none is out there yet; what else arrived waits in the queue."""
+        member = self._pool.pick()
+        if member is not None and not self._probing() and (probe := self.buffer.take(1, self._config.batch_bytes)):
+            batch = Batch(probe)
+            self._send(member, batch, self.work(self._pool, member, batch))
+        self._source.give_back(self.buffer.remove(lambda _: True))
 
     def _send(self, member: Member[P], batch: Batch, path: Coroutine[object, object, None]) -> None:
         batch.probe = self._outage.held
@@ -304,23 +313,24 @@ class Router(Generic[P]):
 
     async def _conclude(self, batch: Batch, part: Part, payload: P) -> None:
         """Record, then settle. Whatever goes wrong, the messages of the part are given back, not forgotten."""
+        entry = self._recording.enter(batch, part)
         async with batch.in_order:
             try:
-                answer = await self._record(part, payload)
-                if self.fenced.is_set():
+                answer = await self._recording.commit(entry, payload)
+                if self.fenced.is_set() or entry.given_up:
                     return
                 if await self._observe(batch, part):
                     await self._settler.settle(batch, part, answer)
                 else:
-                    self._spoil(batch, part)
+                    self._give_up(entry)
             except PayloadLostError as loss:
                 log.warning("Rows of batch %s are lost (%s): its messages run again", batch.id, loss)
-                self._spoil(batch, part)
+                self._give_up(entry)
             except FencedError as error:
                 await self._fence(error)
             except Exception:
                 log.exception("Batch %s could not be settled; its messages are given back", batch.id)
-                self._spoil(batch, part)
+                self._give_up(entry)
 
     async def _observe(self, batch: Batch, part: Part) -> bool:
         """Watches for an outage; False when this part was a probe that failed: no attempt is charged for it."""
@@ -334,6 +344,11 @@ class Router(Generic[P]):
         if (reason := self._outage.check(now)) is not None:
             await self.hold("outage", reason)
         return True
+
+    def _give_up(self, entry: Entry) -> None:
+        if not entry.given_up:
+            entry.given_up = True
+            self._spoil(entry.batch, entry.part)
 
     def _spoil(self, batch: Batch, part: Part) -> None:
         """No outcome of this part is safe: none of its messages may be acked, by a later part either."""
@@ -361,22 +376,9 @@ class Router(Generic[P]):
         self.wake()
 
     def _requeue(self, deliveries: list[Delivery]) -> None:
-        self.buffer.put_back(self._source.still_ours(deliveries))
+        """They go out again first; during an outage they wait in the queue, for one probe is enough."""
+        if self._outage.held:
+            self._source.give_back(deliveries)
+        else:
+            self.buffer.put_back(self._source.still_ours(deliveries))
         self.wake()
-
-    async def _record(self, part: Part, payload: P) -> Answer:
-        """The store's answer on a part: which rows are committed, duplicate or rejected."""
-        keys = tuple(failure.key for failure in part.failures if failure.key is not None)
-        if not part.rows and not keys:
-            return Answer()
-        self._failpoints.reach("before_commit")
-        answer = await self._stored(lambda: self._recorder.write(payload, keys, part.span))
-        self._failpoints.reach("after_commit")
-        return answer
-
-    async def _stored(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Asks the store, however long it is unavailable; nothing new is consumed meanwhile."""
-        try:
-            return await patiently(call, unavailable=lambda error: self.hold("store", str(error)))
-        finally:  # also when it ends with another error: the hold must not outlive the question
-            await self.release("store")

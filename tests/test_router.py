@@ -273,6 +273,23 @@ async def test_what_no_worker_comes_for_is_given_back() -> None:
         assert (path.broker.unacked, path.broker.ready) == (0, 3)
 
 
+async def test_what_waits_too_long_for_the_store_is_given_back_and_its_rows_stay() -> None:
+    async with path_of(max_hold_s=0.0) as path:
+        path.store.fail_next(StoreUnavailableError("disk full"))
+        path.publish(*names(3))
+        worker, batch = await path.batch()
+        worker.done(batch)
+        await eventually(lambda: "store" in path.router.holds)
+        path.router.house_keep()
+        path.router.house_keep()  # once is enough
+        await eventually(lambda: path.rows() == dict.fromkeys(names(3), 1))
+        await path.work()
+        assert path.settler.tally.given_back == 3
+        assert path.settler.tally.duplicates == 3
+        assert path.rows() == dict.fromkeys(names(3), 1)
+        assert path.broker.refused == 0
+
+
 async def test_a_drain_finishes_what_is_in_flight_and_gives_the_rest_back() -> None:
     async with path_of(window=10, batch_size=2, max_in_flight=1) as path:
         path.publish(*names(10))
@@ -441,6 +458,35 @@ async def test_an_outage_stops_burning_attempts_and_a_probe_ends_it() -> None:
         await eventually(lambda: path.settler.tally.given_back >= 1)
         assert path.settler.tally.retried == before, "a failed probe charges no attempt"
         await eventually(probing, within_s=15)
+        worker, batch = path.running[0]
+        worker.done(batch)
+        await eventually(lambda: path.router.holds == {})
+        await path.work()
+
+
+async def test_in_an_outage_one_probe_is_out_at_a_time_and_nothing_else() -> None:
+    async with path_of(outage=True, window=60, batch_size=20, workers=2) as path:
+        path.publish(*names(60))
+        await eventually(lambda: len(path.running) == 3)
+        (worker, batch), *others = path.running
+        keys = path.keys(batch)
+        worker.answer(batch, *mixed(keys, dict.fromkeys(range(len(keys)), "retry"), [0] * len(keys)))
+        await eventually(lambda: "outage" in path.router.holds)
+        for other, name in others:  # these were not started when it began
+            other.answer(name, Part(returned=list(range(len(path.keys(name))))))
+        await asyncio.sleep(0)
+        assert path.running == []
+        assert path.broker.unacked == 0, "what a worker returns waits in the queue"
+
+        def probing() -> bool:
+            path.router.house_keep()
+            return bool(path.running)
+
+        await eventually(probing)
+        path.router._outage._probe_at = 0.0  # the next one is due, but the first has not ended
+        path.router.house_keep()
+        await asyncio.sleep(0.05)
+        assert [len(path.keys(name)) for _, name in path.running] == [1]
         worker, batch = path.running[0]
         worker.done(batch)
         await eventually(lambda: path.router.holds == {})

@@ -18,6 +18,7 @@ from actors.store.file import connect
 from actors.store.group import GroupCommit
 from actors.store.schema import prepare
 from tests.store_rows import dead_rows, rows_of
+from tests.virtual_time import in_virtual_time
 
 
 @pytest.fixture
@@ -189,6 +190,31 @@ async def test_a_group_takes_whole_calls_up_to_its_rows() -> None:
     gate.set()
     assert [answer.committed for answer in await asyncio.gather(*tasks)] == [2] * 5
     assert max(groups) == 2
+
+
+@pytest.mark.parametrize(("took_s", "least", "most"), [(0.001, 20, 30), (0.01, 5, 6), (0.1, 9, 11)])
+def test_commits_take_a_quarter_of_the_time_and_wait_no_longer_than_the_interval(
+    took_s: float, least: int, most: int
+) -> None:
+    """Two callers, 100 ms (or ten times the commit): an interval of 20 ms is waited only where commits are slow."""
+    groups: list[int] = []
+
+    async def commit(calls: Sequence[Call]) -> Sequence[Answer | Exception]:
+        groups.append(len(calls))
+        await asyncio.sleep(took_s)
+        return [Answer() for _ in calls]
+
+    async def caller(group: GroupCommit, until: float) -> None:
+        while asyncio.get_running_loop().time() < until:
+            await group.submit(Call(epoch=1, rows=rows_of([])))
+
+    async def main() -> None:
+        group = GroupCommit(commit, rows=4, interval_s=0.02)
+        until = asyncio.get_running_loop().time() + max(0.1, 10 * took_s)
+        await asyncio.gather(*(caller(group, until) for _ in range(2)))
+
+    in_virtual_time(main)()
+    assert least <= len(groups) <= most
 
 
 async def test_a_commit_that_fails_fails_its_callers_and_not_the_next() -> None:

@@ -4,7 +4,7 @@ Celery, Dramatiq, taskiq, FastStream and Ray Serve's asynchronous inference, eac
 `apps/`, out of an environment of their own (.venv-peers, made from requirements.txt when it is missing). They store
 their results nowhere, which favours them; rabbitray commits every result before its ack. The rate is that at which
 the ready messages go from 95 % to 10 %, read every 50 ms by a passive declare, so start-up does not count. Always on a
-private node, since the peers leave queues and exchanges behind. The systems take turns.
+private node, since the peers leave queues and exchanges behind. The systems take turns. Ours is read in the same way.
 """
 
 from __future__ import annotations
@@ -123,7 +123,9 @@ async def _measured(url: str, place: Path, session: Any, rounds: int, count: int
 
 async def _ours(pool: BenchPool, count: int) -> float:
     await pool.publish(jobs(count))
-    return count / await pool.drain_paused(count)
+    url, queue = pool.loaded.settings.rabbitmq_url.reveal(), pool.loaded.settings.queue
+    rate, _ = await asyncio.gather(_falling(DepthProbe(url, queue), count), pool.drain_paused(count))
+    return rate
 
 
 async def _rate(peer: Peer, url: str, count: int) -> float:
