@@ -6,6 +6,7 @@ An exception is the outcome of one job, whatever it is; it never leaves this mod
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import time
 from collections.abc import Callable
@@ -50,7 +51,9 @@ class Executor:
             await closing
 
     async def _in_thread(self, style: Callable[[BatchRun], None], run: BatchRun) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, style, run)
+        """With the context of the batch: log lines and spans of a handler in a thread belong to its trace too."""
+        within = contextvars.copy_context()
+        await asyncio.get_running_loop().run_in_executor(self._thread, within.run, style, run)
 
     def _sync_jobs(self, run: BatchRun) -> None:
         call = self._handler.call

@@ -75,6 +75,14 @@ async def test_everything_else_is_refused_in_one_line(store: ResultStore, sql: s
     assert (await store.query(counts)).to_pylist() == [{"rows": 100, "runs": 1}]
 
 
+async def test_an_answer_is_capped_in_bytes_too(store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand bodies of megabytes must not be gathered in the only process that can write."""
+    monkeypatch.setattr("actors.store.query._MOST_BYTES", 10_000)
+    cut = await store.query("SELECT repeat('x', 1000) AS body FROM results", max_rows=100)
+    assert 1 <= cut.num_rows <= 10
+    assert truncated(cut)
+
+
 async def test_rows_are_capped_and_marked(store: ResultStore) -> None:
     cut = await store.query("SELECT * FROM results ORDER BY seq", max_rows=7)
     assert cut.num_rows == 7

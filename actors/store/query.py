@@ -23,6 +23,7 @@ from actors.store.file import connect_read_only
 TRUNCATED = b"rabbitray.truncated"
 
 _BATCH_ROWS = 2_048
+_MOST_BYTES = 256 * 1024 * 1024  # of one answer: it is built in the memory of the only process that can write
 _INTERRUPT_EVERY_S = 0.02
 _ENDED = "the query was ended: it ran out of its time, or the store closed"
 _CHECKPOINT_CALL = re.compile(r"checkpoint\s*\"?\s*\(", re.IGNORECASE)  # the one table function with an effect
@@ -126,13 +127,18 @@ class Reading:
                 cursor.interrupt()
 
     def table(self, max_rows: int) -> pa.Table:
-        """All rows up to `max_rows`; the metadata says whether there were more. Raises QueryError."""
+        """All rows up to `max_rows` and 256 MiB; the metadata says whether there were more. Raises QueryError."""
         batches: list[pa.RecordBatch] = []
-        found = 0
+        found = size = 0
         with closing(self.batches(min(_BATCH_ROWS, max_rows + 1))) as rows:
             for batch in rows:
+                if size + batch.nbytes > _MOST_BYTES:
+                    share = max(1, int(batch.num_rows * (_MOST_BYTES - size) / batch.nbytes))
+                    batches.append(batch.slice(0, share))
+                    return capped(batches, min(max_rows, found + share), cut=True)
                 batches.append(batch)
                 found += batch.num_rows
+                size += batch.nbytes
                 if found > max_rows:
                     break
         return capped(batches, max_rows)
@@ -184,10 +190,10 @@ def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
         raise QueryError("checkpoint() is not for queries: the store does it")
 
 
-def capped(batches: list[pa.RecordBatch], max_rows: int) -> pa.Table:
-    """The batches as one table of at most `max_rows`, marked with whether rows were cut off."""
+def capped(batches: list[pa.RecordBatch], max_rows: int, *, cut: bool = False) -> pa.Table:
+    """The batches as one table of at most `max_rows`, marked with whether rows were cut off, here or before."""
     table = pa.Table.from_batches(batches)
-    mark = {TRUNCATED: b"true" if table.num_rows > max_rows else b"false"}
+    mark = {TRUNCATED: b"true" if cut or table.num_rows > max_rows else b"false"}
     return table.slice(0, max_rows).replace_schema_metadata({**(table.schema.metadata or {}), **mark})
 
 

@@ -44,8 +44,8 @@ def command(loaded: Loaded, sql: str, form: str | None, output: Path | None, as_
         _give(table, chosen, output)
         if truncated(table):
             click.echo(
-                f"note: only the first {settings.query_max_rows:,} rows of {reader.where}: "
-                "raise --query-max-rows, or use `rabbitray export`",
+                f"note: only the first {table.num_rows:,} rows of {reader.where} (at most {settings.query_max_rows:,} "
+                "rows and 256 MiB): raise --query-max-rows, or use `rabbitray export`",
                 err=True,
             )
     return 0
