@@ -15,15 +15,20 @@ from actors.settling import Settler
 log = logging.getLogger(__name__)
 
 WINDOW = 20
+AGAIN_S = 30.0
 
 
 class Collector:
     """Consumes `<queue>.dropped`, beside the main queue and on a connection of its own.
 
-    `settler_for` makes the settler that publishes, buries and acks on that connection.
+    `settler_for` makes the settler that publishes, buries and acks on that connection. `again_s`: how long one stays
+    that could not be collected.
     """
 
-    def __init__(self, config: IntakeConfig, settler_for: Callable[[Intake], Settler]) -> None:
+    def __init__(
+        self, config: IntakeConfig, settler_for: Callable[[Intake], Settler], *, again_s: float = AGAIN_S
+    ) -> None:
+        self._again_s = again_s
         self._intake = Intake(config, on_delivery=self._take, on_lost=self._lost)
         self._settler = settler_for(self._intake)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,6 +62,10 @@ class Collector:
             await self._settler.park(delivery, failure)
         except FencedError as error:
             log.warning("Not collected: %s", error)
+        except Exception:  # whatever it was: nobody else has this message
+            log.exception("Message %s was not collected, it is tried again", delivery.parcel.message_id)
+            await asyncio.sleep(self._again_s)
+            self._intake.give_back([delivery])
 
     def _lost(self, generation: int) -> None:
         log.debug("Generation %d of the dropped queue ended", generation)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,13 +10,10 @@ import aio_pika
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from actors.errors import BrokerUnreachableError, TopologyError
-from actors.intake import CONNECTION_ERRORS, refusal
+from actors.errors import TopologyError
+from actors.intake import within
 from actors.secret import Secret, redact
 from actors.topology import Topology, TopologyBuilder
-
-RETRY_FIRST_S = 0.2
-RETRY_MOST_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,21 +69,10 @@ async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: 
 
 
 async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection:
-    start, delay = time.monotonic(), RETRY_FIRST_S
-    while True:
-        try:
-            return await aio_pika.connect(url.reveal(), timeout=within_s, client_properties={"connection_name": name})
-        except CONNECTION_ERRORS as error:
-            if refused := refusal(error):
-                raise BrokerUnreachableError(f"RabbitMQ at {place(url)}: {refused}") from None
-            tried = time.monotonic() - start
-            if tried + delay > within_s:
-                raise BrokerUnreachableError(
-                    f"RabbitMQ at {place(url)} cannot be reached (tried for {tried:.0f} s): "
-                    f"{redact(str(error)) or type(error).__name__}; check RABBITMQ_URL and that the broker runs"
-                ) from None
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, RETRY_MOST_S)
+    async def connect() -> AbstractConnection:
+        return await aio_pika.connect(url.reveal(), timeout=within_s, client_properties={"connection_name": name})
+
+    return await within(within_s, connect, where=place(url))
 
 
 def place(url: Secret) -> str:

@@ -14,7 +14,7 @@ from actors.job import Job
 from actors.reading import MAX_ATTEMPT
 from actors.run import Unit
 from actors.verdict import Failure
-from actors.wire import WireLimits, decode
+from actors.wire import REPORT_CODES, TypeCodes, WireLimits, decode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,21 +25,21 @@ class IdentityRules:
 
 
 def decode_parcels(
-    parcels: Sequence[Parcel], limits: WireLimits, rules: IdentityRules
+    parcels: Sequence[Parcel], limits: WireLimits, rules: IdentityRules, codes: TypeCodes = REPORT_CODES
 ) -> tuple[list[Unit], list[Failure]]:
     """The jobs of a batch in order, and a failure (`dead`) for each message that cannot be read."""
     units: list[Unit] = []
     failures: list[Failure] = []
     for position, parcel in enumerate(parcels):
         try:
-            units += _units(position, parcel, limits, rules)
+            units += _units(position, parcel, limits, rules, codes)
         except DecodeError as error:
             failures.append(_unreadable(position, parcel, error))
     return units, failures
 
 
-def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRules) -> list[Unit]:
-    jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits)
+def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRules, codes: TypeCodes) -> list[Unit]:
+    jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits, codes=codes)
     if not jobs:
         raise DecodeError("empty", "a packed message without records")
     packed = len(jobs) > 1
@@ -48,7 +48,7 @@ def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRul
         key = identity(job, parcel, record if packed else None)
         if key is None and rules.missing_id == "reject":
             raise DecodeError("missing_id", "no key header, no id in the body, no message_id (missing_id = reject)")
-        attempt = parcel.attempt if parcel.attempt >= 0 else min(max(job.retry_count, 0), MAX_ATTEMPT)
+        attempt = attempt_of(job, parcel)
         msgspec.structs.force_setattr(job, "key", key)
         msgspec.structs.force_setattr(job, "attempt", attempt)
         units.append(
@@ -63,6 +63,11 @@ def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRul
             )
         )
     return units
+
+
+def attempt_of(job: Job, parcel: Parcel) -> int:
+    """The charged runs before this one: the header says it, else the record itself."""
+    return parcel.attempt if parcel.attempt >= 0 else min(max(job.retry_count, 0), MAX_ATTEMPT)
 
 
 def identity(job: Job, parcel: Parcel, record: int | None) -> str | None:

@@ -16,6 +16,10 @@ from actors.handlers import Handler
 from actors.run import BatchRun, Unit
 
 
+class HandlerTimeoutError(TimeoutError):
+    """An async call did not end within `handler_timeout_s` and was cancelled; no time-out of the handler's own."""
+
+
 class Executor:
     """Runs batches through one handler: sync ones in one thread, async ones in up to `slots` tasks at once.
 
@@ -73,12 +77,13 @@ class Executor:
                 if unit is None:
                     return
                 self._start(unit)
+                limit = asyncio.timeout(self._timeout_s)
                 try:
-                    async with asyncio.timeout(self._timeout_s):
+                    async with limit:
                         unit.result = await self._handler.call(unit.job)
                 except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
                     _unless_closing(error)
-                    unit.error = error
+                    unit.error = self._told(error, limit, "the job was cancelled")
                 self._end(run, unit)
 
     def _sync_batch(self, run: BatchRun) -> None:
@@ -111,13 +116,22 @@ class Executor:
             self._end(run, unit)
 
     async def _call_async(self, units: list[Unit]) -> BaseException | None:
+        limit = asyncio.timeout(self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with limit:
                 self._share_out(units, await self._handler.call([unit.job for unit in units]))
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
             _unless_closing(error)
-            return error
+            return self._told(error, limit, f"the call for {len(units)} jobs was cancelled")
         return None
+
+    def _told(self, error: BaseException, limit: asyncio.Timeout, what: str) -> BaseException:
+        """The error of a call, in our words where it was our time-out that ended it."""
+        if not isinstance(error, TimeoutError) or not limit.expired():
+            return error
+        text = f"no result within handler_timeout_s={self._timeout_s:g} s: {what}"
+        told = HandlerTimeoutError(f"{text}; raise the setting, or give the handler's own calls a shorter time-out")
+        return told.with_traceback(error.__traceback__)
 
     def _share_out(self, units: list[Unit], answers: object) -> None:
         """Gives each job its item of what a batch handler returned."""

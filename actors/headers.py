@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+OURS: Final = "x-rabbitray-"  # all of our own begin so
+
 KEY: Final = "x-rabbitray-key"  # idempotency key, text
 ATTEMPT: Final = "x-rabbitray-attempt"  # charged runs before this one, int
 FIRST_SEEN: Final = "x-rabbitray-first-seen"  # Unix ms
@@ -18,7 +20,8 @@ CATEGORY: Final = "x-rabbitray-category"
 REASON: Final = "x-rabbitray-reason"
 ORIGIN: Final = "x-rabbitray-origin"  # the queue it was worked from
 REPLAYS: Final = "x-rabbitray-replays"  # how often it came back from the dead letters
-RECORDS: Final = "x-rabbitray-records"  # how many records a packed message holds
+RECORDS: Final = "x-rabbitray-records"  # how many records a packed message holds; for people: the body is counted
+HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many headers of the producer this copy had to leave behind
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 

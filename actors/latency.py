@@ -21,6 +21,10 @@ class Latency:
         self._buckets[round(math.log(bounded) / _STEP)] += 1
         self.count += 1
 
+    def summary(self) -> dict[str, float | None]:
+        """The 50th, 95th and 99th percentile in ms, ready for JSON; None where nothing was counted."""
+        return {"p50": self.percentile(0.5), "p95": self.percentile(0.95), "p99": self.percentile(0.99)}
+
     def percentile(self, share: float) -> float | None:
         """The duration in ms below which `share` (0..1) of the counted ones lie; None when nothing was counted."""
         rank = share * self.count

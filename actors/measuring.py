@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from actors import kpi
+from actors.latency import Latency
 from actors.metrics import Recorder
 from actors.publisher import PublishBatch
 from actors.status import PoolStatus
@@ -106,15 +107,20 @@ class WorkerMeter:
 
 
 class PublishMeter:
-    """Sink of a publisher's meter: a sample of the durations up to the confirm, and the errors."""
+    """Sink of a publisher's meter: a sample of the durations up to the confirm, and the errors.
+
+    `latency` counts the sample too, for those who look without a metrics system.
+    """
 
     def __init__(self, metrics: Recorder) -> None:
         self._metrics = metrics
+        self.latency = Latency()
 
     def add(self, batch: PublishBatch) -> None:
         """Takes one batch."""
         for seconds in sample(batch.durations_s):
             self._metrics.record(kpi.WRITE_DURATION.name, seconds * 1000)
+            self.latency.add(seconds * 1000)
         self._metrics.record(kpi.PUBLISH_ERRORS.name, sum(batch.failures.values()))
 
 

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 
 from actors.part import Part
+from actors.verdict import Failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +43,7 @@ class Outage:
 
     def note(self, part: Part, now: float) -> None:
         """Counts the outcomes of a part; what handlers asked for themselves (`Retry`) is no outage."""
-        errors = Counter(
-            failure.error_class
-            for failure in part.failures
-            if failure.category == "transient" and failure.reason == "exception"
-        )
+        errors = Counter(failure.error_class for failure in part.failures if _hurts(failure))
         if part.jobs:
             self._seen.append((now, part.jobs, errors))
             self._jobs += part.jobs
@@ -81,9 +78,7 @@ class Outage:
 
     def probed(self, part: Part) -> bool:
         """How a probe ended: True when the outage is over (any outcome but a transient error)."""
-        over = bool(part.jobs) and not any(
-            failure.category == "transient" and failure.reason == "exception" for failure in part.failures
-        )
+        over = bool(part.jobs) and not any(_hurts(failure) for failure in part.failures)
         if over:
             self._probe_at = None
             self._forget()
@@ -93,3 +88,8 @@ class Outage:
         self._seen.clear()
         self._jobs = 0
         self._errors.clear()
+
+
+def _hurts(failure: Failure) -> bool:
+    """A transient error that the handler did not ask for: an exception, or our time-out of an async job."""
+    return failure.category == "transient" and failure.reason in ("exception", "handler_timeout")

@@ -1,22 +1,32 @@
 """Outbox: the copies that leave for a rung or the dead letters, with their headers.
 
-Published through our own direct exchange, persistent and mandatory; the copy has a message id of its own and
-carries the key in a header, so that returns can be told apart and the identity stays.
+Published through our own direct exchange, persistent and mandatory. The copy carries the key in a header, so that the
+identity stays, and has a message id of its own, so that returns can be told apart; where no key is known (the body
+was not read) it keeps the message id, which may be the identity.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from actors import headers as h
 from actors.delivery import Delivery
+from actors.errors import EncodeError
 from actors.failpoints import Failpoints
 from actors.identity import uuid7
 from actors.publisher import Message
+from actors.reading import MAX_TEXT, BodyLimits, table_bytes
 from actors.topology import Topology
 from actors.verdict import Failure, Rung
 
+log = logging.getLogger(__name__)
+
 HEADER_TEXT_MOST = 1_000
+FOREIGN_MOST_BYTES = BodyLimits().max_header_bytes
+"""All headers of a message must fit one frame, ours included: RabbitMQ closes the connection otherwise."""
+
 _ROUTING = ("CC", "BCC")  # RabbitMQ would route the copy to the queues that the producer named here, too
 Headers = dict[str, Any]  # Any: AMQP header values
 
@@ -57,16 +67,26 @@ class CopyOutbox:
         await self._send(delivery, piece, {h.ATTEMPT: piece.attempt}, self._topology.queue)
 
     async def _send(self, delivery: Delivery, failure: Failure, own: Headers, queue: str) -> None:
-        await self._sender.publish_message(copy_of(delivery, failure, own, self._topology.exchange, queue))
+        exchange = self._topology.exchange
+        try:
+            await self._sender.publish_message(copy_of(delivery, failure, own, exchange, queue))
+        except EncodeError as error:  # only what the producer wrote can be at fault, and the next try would be alike
+            log.warning("A copy of message %s leaves its headers behind: %s", delivery.parcel.message_id, error)
+            await self._sender.publish_message(copy_of(delivery, failure, own, exchange, queue, foreign=False))
         self._failpoints.reach("after_publish")
 
 
-def copy_of(delivery: Delivery, failure: Failure, own: Headers, exchange: str, routing_key: str) -> Message:
-    """A copy of the message, or of the one record that failed, less RabbitMQ's death headers, plus our own."""
+def copy_of(
+    delivery: Delivery, failure: Failure, own: Headers, exchange: str, routing_key: str, *, foreign: bool = True
+) -> Message:
+    """A copy of the message, or of the one record that failed, less RabbitMQ's death headers, plus our own.
+
+    `foreign`: with the producer's headers; they are also left behind where they are too large for a copy.
+    """
     parcel = delivery.parcel
     alone = failure.body is not None
-    table = clean_headers(getattr(delivery.properties, "headers", None) or {})
-    key = failure.key or parcel.key or parcel.message_id
+    key = failure.key if alone else failure.key or parcel.key
+    table = _kept(delivery, foreign=foreign)
     table |= {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms} | own
     table |= {h.KEY: key} if key else {}
     table |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
@@ -74,17 +94,36 @@ def copy_of(delivery: Delivery, failure: Failure, own: Headers, exchange: str, r
         table.pop(h.RECORDS, None)
     return Message(
         body=parcel.body if failure.body is None else failure.body,
-        message_id=uuid7(),
+        message_id=(None if alone or key else _short(parcel.message_id)) or uuid7(),
         exchange=exchange,
         routing_key=routing_key,
-        content_type=failure.content_type or parcel.content_type or None,
-        content_encoding=None if alone else parcel.content_encoding or None,
+        content_type=_short(failure.content_type or parcel.content_type),
+        content_encoding=None if alone else _short(parcel.content_encoding),
         headers=table,
         timestamp_s=parcel.published_ms // 1_000,
     )
 
 
-def clean_headers(table: Headers) -> Headers:
+def _kept(delivery: Delivery, *, foreign: bool) -> Headers:
+    """The headers that stay on a copy: the producer's and ours; ours alone where his cannot travel."""
+    given: Mapping[str, Any] = getattr(delivery.properties, "headers", None) or {}  # Any: AMQP header values
+    table = clean_headers(given)
+    table.pop(h.KEY, None)
+    if foreign and (not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES):
+        return table
+    parcel = delivery.parcel
+    ours = {h.REPLAYS: delivery.replays, h.TRACEPARENT: parcel.traceparent, h.TRACESTATE: parcel.tracestate}
+    kept: Headers = {name: value for name, value in ours.items() if value}
+    kept |= {h.RECORDS: delivery.records} if h.RECORDS in table else {}
+    return kept | {h.HEADERS_CUT: sum(name not in kept and not name.startswith(h.OURS) for name in table)}
+
+
+def _short(text: str | None) -> str | None:
+    """A text that AMQP can hold as a property; None for none, and for one that grew too long in reading."""
+    return text if text and len(text.encode()) <= MAX_TEXT else None
+
+
+def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header values
     """The headers without RabbitMQ's death records and without our own from an earlier round."""
-    ours = (h.ERROR, h.ERROR_CLASS, h.CATEGORY, h.REASON, h.DUE, h.ATTEMPT, *_ROUTING)
+    ours = (h.ERROR, h.ERROR_CLASS, h.CATEGORY, h.REASON, h.DUE, h.ATTEMPT, h.HEADERS_CUT, *_ROUTING)
     return {name: value for name, value in table.items() if not name.startswith(h.DEATH_PREFIXES) and name not in ours}

@@ -11,6 +11,13 @@ import msgspec
 from actors.verdict import Failure
 
 
+class Usage(msgspec.Struct, kw_only=True, array_like=True, frozen=True):
+    """What a worker's process uses, as it measured it itself: CPU in percent of one core, resident memory in bytes."""
+
+    cpu_percent: float | None  # None: measured for the first time, there is nothing to compare with
+    rss_bytes: int
+
+
 class Part(msgspec.Struct, kw_only=True, array_like=True):
     """Outcomes of one batch since the last part. Positions are indices of messages in the batch."""
 
@@ -25,6 +32,7 @@ class Part(msgspec.Struct, kw_only=True, array_like=True):
     jobs: int = 0  # jobs that got their outcome in this part
     span: str | None = None  # traceparent of the batch's process span, when it is traced
     busy_s: float = 0.0  # seconds in which this worker had a job in the handler, since its last part
+    usage: Usage | None = None  # what its process uses; only where there is a new reading, every few seconds
 
 
 _encoder = msgspec.msgpack.Encoder()

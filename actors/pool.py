@@ -16,7 +16,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 from actors.batch import Batch
 from actors.delivery import pack_parcels
 from actors.errors import RabbitrayError
-from actors.part import Part
+from actors.part import Part, Usage
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class WorkerInfo:
     slots: int
     pid: int
     node: str
+    usage: Usage | None = None
 
 
 class WorkerHandle(Protocol[P_co]):
@@ -77,6 +78,8 @@ class Member(Generic[P]):
     accused: frozenset[str] | None = None  # at its death: the batches that may have killed it
     jobs: int = 0
     busy_s: float = 0.0
+    usage: Usage | None = None  # the last that it told
+    used_at: float = 0.0
 
     @property
     def slots(self) -> int:
@@ -101,12 +104,12 @@ class Member(Generic[P]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
-    """Bounds of the pool. Times in seconds."""
+    """Bounds of the pool. Times in seconds; `start_timeout_s` counts from the asking, the wait for a place included."""
 
     name: str
     max_tasks_in_flight_per_actor: int = 2
     handler_timeout_s: float = 60.0
-    start_timeout_s: float = 120.0
+    start_timeout_s: float = 300.0
     first_number: int = 1
 
 
@@ -126,7 +129,7 @@ class Pool(Generic[P]):
         self._refill: asyncio.TimerHandle | None = None
         self._stopped = False
         self.target = 0
-        self.start_s: float | None = None  # measured start time, smoothed
+        self.start_s: float | None = None  # from the asking until ready, smoothed
         self.start_error: str | None = None
         self.replaced = 0
         self.busy_s = 0.0  # seconds in which workers were busy, over all workers, past ones too
@@ -223,6 +226,8 @@ class Pool(Generic[P]):
         member.jobs += part.jobs
         member.busy_s += part.busy_s
         self.busy_s += part.busy_s
+        if part.usage is not None:
+            member.usage, member.used_at = part.usage, time.monotonic()
         if part.open:
             member.slow[batch.id] = part.open
             self._on_change()
@@ -292,6 +297,7 @@ class Pool(Generic[P]):
             return
         if member.name not in self._members:
             return  # withdrawn meanwhile
+        member.usage, member.used_at = member.info.usage, time.monotonic()
         took = time.monotonic() - member.asked_at
         self.start_s = took if self.start_s is None else 0.7 * self.start_s + 0.3 * took
         self._failures, self._not_before, self.start_error = 0, 0.0, None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from actors import headers as h
 from actors.delivery import Delivery, Parcel
+from actors.wire import count_records
 
 if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_ATTEMPT = 1_000
 MAX_TEXT = 255
+_LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
+_SCALAR = 9  # the largest number: its type and 8 bytes
 FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000: beyond it a time stamp is noise
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -73,11 +76,11 @@ def read_message(
 ) -> Delivery:
     """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input."""
     table: Table = properties.headers or _EMPTY
-    packed = properties.content_type == h.PACKED
+    kind = properties.content_type
     return Delivery(
         parcel=Parcel(
             body=body,
-            content_type=properties.content_type or "",
+            content_type=kind or "",
             content_encoding=properties.content_encoding or "",
             message_id=properties.message_id or None,
             key=_text(table.get(h.KEY)),
@@ -93,7 +96,7 @@ def read_message(
         tag=tag,
         consumer=consumer,
         size=len(body),
-        records=max(1, _number(table.get(h.RECORDS), 1, limits.max_records)) if packed else 1,
+        records=count_records(body, kind, properties.content_encoding, max_records=limits.max_records),
         arrived_at=time.monotonic(),
         redelivered=redelivered,
         refused=_refused(body, table, limits),
@@ -112,16 +115,18 @@ def _refused(body: bytes, table: Table, limits: BodyLimits) -> str | None:
 
 
 def table_bytes(value: object, most: int) -> int:
-    """About how many bytes a header value takes; stops counting beyond `most`."""
-    if isinstance(value, str | bytes | bytearray):
-        return len(value)
+    """How many bytes a header value takes in its frame, or a few more; stops counting beyond `most`."""
+    if isinstance(value, str):
+        return _LONG_HEAD + (len(value) if value.isascii() else len(value.encode("utf-8", "replace")))
+    if isinstance(value, bytes | bytearray):
+        return _LONG_HEAD + len(value)
     if isinstance(value, Mapping):
         items: list[object] = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple):
         items = list(value)
     else:
-        return 8
-    total = 0
+        return _SCALAR
+    total = _LONG_HEAD
     for item in items:
         total += table_bytes(item, most - total)
         if total > most:

@@ -14,6 +14,10 @@ from actors.publisher import Message
 
 Table = Mapping[str, Any]  # Any: AMQP header values
 
+_COUNTS = ("x-delivery-count", "x-acquired-count")
+_NOT_CARRIED = ("correlation_id", "reply_to", "expiration", "priority", "type", "user_id", "app_id")
+_ROUTING = frozenset({"CC", "BCC"})  # RabbitMQ would route a copy to these, too
+
 
 class DeadMessage(Protocol):
     """A message of the dead-letter queue, as aio-pika gives it."""
@@ -103,6 +107,33 @@ def revived(message: DeadMessage, queue: str) -> Message:
         headers=headers,
         timestamp_s=int(message.timestamp.timestamp()) if isinstance(message.timestamp, datetime) else 0,
     )
+
+
+def unchanged(message: DeadMessage, queue: str) -> Message | None:
+    """The same message again, for the end of its own queue; None where a copy would not be the same.
+
+    Our publisher carries a message id, a content type and encoding, a time and headers: the dead letters that we
+    wrote have no more. RabbitMQ's count of deliveries starts again with the copy.
+    """
+    headers = {name: value for name, value in message.headers.items() if name not in _COUNTS}
+    strange = any(getattr(message, name, None) for name in _NOT_CARRIED) or _ROUTING & headers.keys()
+    if strange or not message.message_id or not isinstance(message.timestamp, datetime):
+        return None
+    return Message(
+        body=message.body,
+        message_id=message.message_id,
+        routing_key=queue,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        headers=headers,
+        timestamp_s=int(message.timestamp.timestamp()),
+    )
+
+
+def deliveries(message: DeadMessage) -> int:
+    """How often RabbitMQ says that it was delivered before; a quorum queue with a limit drops by this number."""
+    counts = (message.headers.get(name) for name in _COUNTS)
+    return max((count for count in counts if isinstance(count, int)), default=0)
 
 
 def _same_class(wanted: str, found: str) -> bool:

@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 import pyarrow as pa
 
 from actors.batch import Batch
 from actors.delivery import Delivery
-from actors.errors import DecodeError, FencedError, RabbitrayError
+from actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
 from actors.graves import dead_letter_rows
 from actors.latency import Latency
 from actors.part import Part
@@ -25,7 +26,7 @@ from actors.store.answers import Answer
 from actors.tracing import Tracing
 from actors.unpacking import records_of
 from actors.verdict import Failure, Limits, Park, Rung, Settlement, settlement, wait_until
-from actors.wire import WireLimits
+from actors.wire import REPORT_CODES, TypeCodes, WireLimits
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Settler:
         bury: Callable[[pa.Table], Awaitable[None]],
         tracing: Tracing | None = None,
         wire: WireLimits | None = None,
+        codes: TypeCodes = REPORT_CODES,
     ) -> None:
         self._limits = limits
         self._queue = queue
@@ -82,6 +84,7 @@ class Settler:
         self._bury = bury
         self._tracing = tracing or Tracing(queue=queue)
         self._wire = wire or WireLimits()
+        self._codes = codes
         self._give_back_s = GIVE_BACK_FIRST_S
         self.tally = Tally()
 
@@ -90,7 +93,7 @@ class Settler:
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
         self.tally.duplicates += len(answer.duplicates)
         failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
-        failures += rejections(part, answer)
+        failures += self._rejections(batch, part, answer)
         if failures:
             batch.spoiled.update(await self._publish(batch, failures))
         self.close(batch, part)
@@ -103,17 +106,24 @@ class Settler:
             self._give_back_later(spoiled)
 
     async def park(self, delivery: Delivery, failure: Failure) -> None:
-        """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked."""
+        """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked.
+
+        Where the failure knows no key, it gets the one that the message is worked under, if it can be read.
+        """
         batch = Batch([delivery])
+        if failure.key is None and delivery.refused is None and len(pieces := self._records(delivery)) == 1:
+            failure = msgspec.structs.replace(failure, key=pieces[0].key)
         await self.settle(batch, Part(failures=[failure], finished=[0]), Answer())
 
     async def part(self, delivery: Delivery) -> None:
         """A packed message becomes single ones in the main queue, so that one record cannot hurt the others."""
         try:
-            pieces = records_of(delivery, self._wire)
+            pieces = records_of(delivery, self._wire, self._codes)
             await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
         except DecodeError as error:
             await self.park(delivery, whole(delivery, error.reason, str(error), "DecodeError"))
+        except EncodeError as error:  # the next try would end in the same way
+            await self.park(delivery, whole(delivery, "not_encodable", str(error), "EncodeError"))
         except RabbitrayError as error:
             log.error("The records of a packed message could not be published singly, it stays: %s", error)
             self._give_back_later([delivery])
@@ -136,6 +146,26 @@ class Settler:
             self._give_back_later([delivery])
         else:
             self._ack([delivery])
+
+    def _rejections(self, batch: Batch, part: Part, answer: Answer) -> list[Failure]:
+        """Rows that the store isolated as bad: permanent failures of those jobs."""
+        read: dict[int, list[Failure]] = {}
+        found = []
+        for row, reason in answer.rejected:
+            position, record = part.row_positions[row], part.row_records[row] if part.row_records else 0
+            delivery = batch.deliveries[position]
+            if position not in read:
+                read[position] = self._records(delivery)
+            known = next((piece for piece in read[position] if piece.record == record), None)
+            found.append(rejection(known or whole(delivery, "", "", ""), position, record, reason))
+        return found
+
+    def _records(self, delivery: Delivery) -> list[Failure]:
+        """The records of a message; none where it cannot be read."""
+        try:
+            return records_of(delivery, self._wire, self._codes)
+        except DecodeError:
+            return []
 
     async def _publish(self, batch: Batch, failures: list[Failure]) -> set[int]:
         """Publishes the copies; the positions for which that failed."""
@@ -212,20 +242,18 @@ def _say_dead(dead: list[tuple[Delivery, Failure, str]]) -> None:
     )
 
 
-def rejections(part: Part, answer: Answer) -> list[Failure]:
-    """Rows that the store isolated as bad: permanent failures of those jobs."""
-    return [
-        Failure(
-            position=part.row_positions[row],
-            record=part.row_records[row] if part.row_records else 0,
-            verdict="dead",
-            reason="store_rejected",
-            error=reason,
-            error_class="RejectedRow",
-            category="permanent",
-        )
-        for row, reason in answer.rejected
-    ]
+def rejection(known: Failure, position: int, record: int, reason: str) -> Failure:
+    """The failure of a job whose row the store cannot hold; `known`: its key, attempt and body."""
+    return msgspec.structs.replace(
+        known,
+        position=position,
+        record=record,
+        verdict="dead",
+        reason="store_rejected",
+        error=reason,
+        error_class="RejectedRow",
+        category="permanent",
+    )
 
 
 def refusal(delivery: Delivery) -> Failure:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aio_pika
@@ -30,16 +30,46 @@ _INEQUIVALENT = re.compile(
     r"but current is (?P<current>none|'[^']*'|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
 )
 _FORBIDDEN = ("x-queue-mode",)
+_LIMIT = "x-delivery-limit"
+_UNLIMITED = -1  # understood from RabbitMQ 4.0 on; 3.10 takes it and drops at the first requeue
+DEFAULT_LIMIT = 20
+"""Deliveries after which RabbitMQ 4 drops a message of a quorum queue whose arguments say nothing."""
+
+Version = tuple[int, ...]
+
+
+def version_of(connection: aio_pika.abc.AbstractConnection) -> Version:
+    """RabbitMQ's version, e.g. (3, 10, 8); empty for another product, or where it does not say."""
+    transport = connection.transport
+    told = transport.connection.server_properties if transport is not None else {}
+    product, version = (_text(told.get(name, "")) for name in ("product", "version"))
+    return parse_version(version) if product == "RabbitMQ" else ()
+
+
+def parse_version(text: str) -> Version:
+    """The numbers that a version begins with: (4, 1, 0) of `4.1.0-rc.1`."""
+    match = re.match(r"\d+(\.\d+)*", text)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """Everything that rabbitray declares for one queue. Delays in milliseconds."""
+    """Everything that rabbitray declares for one queue. Delays in milliseconds.
+
+    `default_limit`: the delivery limit of quorum queues that name none, None for no limit; see `on`.
+    `take_limited`: an existing main queue that would drop messages at its limit is only warned about.
+    """
 
     queue: str
     queue_type: str = "quorum"
     rung_delays_ms: tuple[int, ...] = ()
     dead_letter_exchange: str = ""
+    default_limit: int | None = None
+    take_limited: bool = False
+
+    def on(self, version: Version) -> Topology:
+        """The same on a server of this version: RabbitMQ 4 limits deliveries, so our queues switch that off."""
+        return replace(self, default_limit=DEFAULT_LIMIT if version >= (4,) else None)
 
     @property
     def exchange(self) -> str:
@@ -62,10 +92,8 @@ class Topology:
 
     def main_arguments(self) -> Arguments:
         """Arguments of the main queue when we create it: its DLX is the dead letters, never a rung."""
-        return self._durable_kind() | {
-            "x-dead-letter-exchange": self.exchange,
-            "x-dead-letter-routing-key": self.dropped_queue,
-        }
+        kind = self._durable_kind() | self._no_limit()
+        return kind | {"x-dead-letter-exchange": self.exchange, "x-dead-letter-routing-key": self.dropped_queue}
 
     def rung_arguments(self, delay_ms: int) -> Arguments:
         """Arguments of one rung: fixed TTL, then back to the main queue."""
@@ -76,14 +104,18 @@ class Topology:
         }
 
     def dead_arguments(self) -> Arguments:
-        """Arguments of the dead-letter queue."""
-        return {"x-queue-type": self.queue_type}
+        """Arguments of the dead-letter queue and of the dropped queue: nothing behind them could catch a drop."""
+        return {"x-queue-type": self.queue_type} | self._no_limit()
 
     def queues(self) -> dict[str, Arguments]:
         """Every queue with the arguments that we would create it with: main, dead letters, dropped, rungs."""
         rungs = {self.rung(delay): self.rung_arguments(delay) for delay in self.rung_delays_ms}
         dead = {name: self.dead_arguments() for name in (self.dead_queue, self.dropped_queue)}
         return {self.queue: self.main_arguments(), **dead, **rungs}
+
+    def _no_limit(self) -> Arguments:
+        """Giving back is no failure: a pause, a drain or a look at the dead letters must not use a message up."""
+        return {_LIMIT: _UNLIMITED} if self.queue_type == "quorum" and self.default_limit is not None else {}
 
     def _durable_kind(self) -> Arguments:
         if self.queue_type != "quorum":
@@ -100,7 +132,7 @@ class TopologyBuilder:
 
     def __init__(self, connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
         self._connection = connection
-        self._topology = topology
+        self._topology = topology.on(version_of(connection))
 
     async def build(self) -> list[str]:
         """Declares what is missing and checks what is there; returns warnings. Raises TopologyError."""
@@ -226,33 +258,72 @@ def check(name: str, found: dict[str, object], wanted: Arguments, topology: Topo
     if "durable" in found:
         raise TopologyError(f"queue {name!r} is not durable: messages die with the broker; create it durable")
     if name != topology.queue:
-        _check_exact(name, found, wanted, warnings)
+        _check_exact(name, found, wanted, topology, warnings)
         return
     for argument in _FORBIDDEN:
         if argument in found and found[argument] is not None:
             raise TopologyError(
                 f"queue {name!r} has {argument}={found[argument]!r}, refused from RabbitMQ 4.3; drop it"
             )
-    exchange = found.get("x-dead-letter-exchange", topology.exchange)
     key = found.get("x-dead-letter-routing-key", topology.dead_queue)
     if isinstance(key, str) and key.startswith(f"{topology.queue}.retry."):
         raise TopologyError(f"queue {name!r} dead-letters into the retry rung {key!r}; use {topology.dead_queue!r}")
-    if exchange is None and found.get("x-delivery-limit"):
-        raise TopologyError(
-            f"queue {name!r} has x-delivery-limit={found['x-delivery-limit']} and no dead-letter exchange: "
-            f"a crash loop would drop messages; set x-dead-letter-exchange={topology.exchange!r}"
-        )
+    _check_limit(name, found, wanted, topology, warnings)
     if found:
         warnings.append(f"queue {name!r} exists with {_show(found)}; taken as it is")
 
 
-def _check_exact(name: str, found: dict[str, object], wanted: Arguments, warnings: list[str]) -> None:
-    """A rung or the dead-letter queue is ours: its time and its way back must match, its type may be weaker."""
+def _check_limit(
+    name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]
+) -> None:
+    """A quorum queue that drops at its delivery limit needs a dead-letter exchange to drop into."""
+    limit = _limit(found, wanted, topology)
+    if limit is None:
+        return
+    own = _LIMIT in found and found[_LIMIT] is not None
+    said = f"{_LIMIT}={limit}" if own else f"RabbitMQ's default {_LIMIT} of {limit}"
+    if found.get("x-dead-letter-exchange", topology.exchange) is not None:
+        if not own:
+            warnings.append(f"queue {name!r} has {said}: what is given back so often becomes a dead letter")
+        return
+    text = f"queue {name!r} has {said} and no dead-letter exchange: a crash loop would drop messages"
+    if not topology.take_limited:
+        raise TopologyError(
+            f"{text}; set x-dead-letter-exchange={topology.exchange!r}, or take_limited_queue where a policy sets one"
+        )
+    warnings.append(text)
+
+
+def _limit(found: dict[str, object], wanted: Arguments, topology: Topology) -> int | None:
+    """How many deliveries the existing queue allows; None for any number."""
+    if found.get("x-queue-type", wanted.get("x-queue-type")) != "quorum":
+        return None
+    limit = found.get(_LIMIT, wanted.get(_LIMIT))
+    if not isinstance(limit, int):
+        return topology.default_limit
+    unlimited = limit < 0 and topology.default_limit is not None
+    return None if unlimited else limit
+
+
+def _check_exact(
+    name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]
+) -> None:
+    """A rung or the dead-letter queue is ours: its time and its way back must match, its type may be weaker.
+
+    One that was made before we switched the limit off stays usable: its default limit is only warned about.
+    """
     weaker = {"x-queue-type", "x-dead-letter-strategy", "x-overflow", "x-max-length", "x-max-length-bytes"}
-    wrong = {argument: value for argument, value in found.items() if argument not in weaker}
+    default_limit = _LIMIT in found and found[_LIMIT] is None
+    wrong = {arg: value for arg, value in found.items() if arg not in weaker and not (arg == _LIMIT and default_limit)}
     if wrong:
         ours = {argument: wanted.get(argument) for argument in wrong}
         raise TopologyError(f"queue {name!r} exists with {_show(wrong)}, we need {_show(ours)}; delete or rename it")
+    if default_limit and _limit(found, wanted, topology) is not None:
+        warnings.append(
+            f"queue {name!r} has RabbitMQ's default {_LIMIT} of {topology.default_limit}: what is looked at and "
+            "given back so often is lost; delete it when it is empty, it is made again without"
+        )
+    found = {argument: value for argument, value in found.items() if argument != _LIMIT}
     if found:
         warnings.append(f"queue {name!r} exists with {_show(found)}: weaker than what we would create")
 
@@ -263,3 +334,7 @@ def _show(arguments: dict[str, object]) -> str:
 
 def _denied(kind: str, name: str) -> str:
     return f"{kind} {name!r} does not exist and this user may not create it (403); create it or grant `configure`"
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)

@@ -8,6 +8,7 @@ given back so that other workers can have it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, field
 
@@ -17,18 +18,24 @@ from actors import table
 from actors.categories import Categories
 from actors.decoding import IdentityRules, decode_parcels
 from actors.delivery import unpack_parcels
-from actors.errors import RabbitrayError
-from actors.execute import Executor
+from actors.errors import DecodeError, RabbitrayError
+from actors.execute import Executor, HandlerTimeoutError
 from actors.handlers import Handler
+from actors.headers import MSGPACK
 from actors.measuring import WorkerMeter
 from actors.part import Part
 from actors.result_json import result_json
 from actors.run import BatchRun, Unit
 from actors.tracing import Tracing
 from actors.verdict import Failure, describe, judge
-from actors.wire import WireLimits, encode
+from actors.wire import REPORT_CODES, TypeCodes, WireLimits, split
+
+log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_MOST_S = 15.0
+
+Pieces = dict[int, list[bytes]]
+"""The records of the packed messages of which some failed, by position: each message is taken apart once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,7 @@ class WorkerConfig:
     max_result_bytes: int = 16 * 1024 * 1024
     identity: IdentityRules = field(default_factory=IdentityRules)
     wire: WireLimits = field(default_factory=WireLimits)
+    codes: TypeCodes = REPORT_CODES
 
 
 class UnknownBatchError(RabbitrayError):
@@ -80,7 +88,7 @@ class Worker:
         """
         began = time.perf_counter()
         parcels = unpack_parcels(buffer)
-        units, failures = decode_parcels(parcels, self._config.wire, self._config.identity)
+        units, failures = decode_parcels(parcels, self._config.wire, self._config.identity, self._config.codes)
         self._executor.busy.add(time.perf_counter() - began)
         run = BatchRun(batch_id, units, failures, asyncio.get_running_loop())
         run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
@@ -143,23 +151,27 @@ class Worker:
         """Splits finished jobs into those with a result (now JSON text) and those that failed."""
         done: list[Unit] = []
         failures: list[Failure] = []
+        pieces: Pieces = {}
         for unit in units:
             if unit.error is None:
                 try:
                     unit.result = result_json(unit.result, max_bytes=self._config.max_result_bytes)
                 except ValueError as error:
-                    failures.append(self._failure(run, unit, error, reason="result_not_serialisable"))
+                    failures.append(self._failure(run, unit, error, pieces, dead="result_not_serialisable"))
                 else:
                     done.append(unit)
             else:
-                failures.append(self._failure(run, unit, unit.error))
+                failures.append(self._failure(run, unit, unit.error, pieces))
         return done, failures
 
-    def _failure(self, run: BatchRun, unit: Unit, error: BaseException, reason: str | None = None) -> Failure:
-        """`reason`: a permanent failure that is not the handler's verdict."""
+    def _failure(
+        self, run: BatchRun, unit: Unit, error: BaseException, pieces: Pieces, *, dead: str | None = None
+    ) -> Failure:
+        """`dead`: the reason of a permanent failure that is not the handler's verdict."""
         judged = judge(error, self._categories)
         name, text = describe(error)
-        body, content_type = encode(unit.job) if unit.packed else (None, None)
+        timed_out = isinstance(error, HandlerTimeoutError)
+        body = self._piece(unit, pieces) if unit.packed else None
         self._tracing.failure(
             unit.parcel.traceparent,
             unit.parcel.message_id,
@@ -171,16 +183,31 @@ class Worker:
         return Failure(
             position=unit.position,
             record=unit.record,
-            verdict="dead" if reason else judged.verdict,
-            reason=reason or judged.reason,
+            verdict="dead" if dead else judged.verdict,
+            reason=dead or ("handler_timeout" if timed_out else judged.reason),
             error=text,
-            error_class=name,
-            category="permanent" if reason else judged.category,
+            error_class="TimeoutError" if timed_out else name,
+            category="permanent" if dead else judged.category,
             after_s=judged.after_s,
             attempt=unit.attempt,
             key=unit.key,
             message_id=unit.parcel.message_id,
             message_type=unit.job.message_type or None,
             body=body,
-            content_type=content_type,
+            content_type=MSGPACK if body is not None else None,
         )
+
+    def _piece(self, unit: Unit, pieces: Pieces) -> bytes | None:
+        """One record of a packed message as its producer wrote it, whatever the handler did to its job since.
+
+        None (the copy is then one of the whole message) where it cannot be cut out, although it was read before.
+        """
+        found = pieces.get(unit.position)
+        if found is None:
+            try:
+                found = split(unit.parcel.body, unit.parcel.content_encoding, self._config.wire)
+            except DecodeError:
+                log.exception("Message %s was read, but cannot be taken apart", unit.parcel.message_id)
+                found = []
+            pieces[unit.position] = found
+        return found[unit.record] if unit.record < len(found) else None

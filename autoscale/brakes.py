@@ -8,7 +8,7 @@ from typing import Final
 
 from autoscale.demand import until_started_s
 from autoscale.rates import RECENT_S
-from autoscale.signals import Ceiling, Growth, Kind, Limits, Memory, Rates, Snapshot
+from autoscale.signals import START_MARGIN_S, Ceiling, Growth, Kind, Limits, Memory, Rates, Snapshot
 
 SETTLED_S: Final = 6.0
 """All workers must have been busy for so long before a growth is judged by its throughput."""
@@ -24,7 +24,7 @@ PLATEAU_S: Final = 300.0
 BLOCKED_S: Final = 60.0
 
 NODE_ASK: Final = 4
-"""How many workers beyond the cluster's room are asked for where nodes may come."""
+"""How many workers that are not ready may be asked for beyond the cluster's room, where nodes may come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,13 +113,17 @@ def placed(wish: Wish, seen: Snapshot) -> Wish:
     fits = seen.have + seen.pool.placeable
     if not seen.pool.can_grow_nodes:
         return wish.at_most(fits, f"cluster fits {fits}")
-    return wish.at_most(fits + NODE_ASK, f"cluster fits {fits}, {NODE_ASK} more asked of new nodes")
+    asked = max(seen.have, seen.pool.workers + seen.pool.placeable + NODE_ASK)  # whoever waits is asked for already
+    return wish.at_most(asked, f"{seen.pool.placeable} more fit, {NODE_ASK} at a time are asked of new nodes")
 
 
 def withdrawn(wish: Wish, seen: Snapshot, memory: Memory, limits: Limits) -> tuple[Wish, Memory]:
-    """A request that stays pending is taken back, and not repeated for a while unless room appears."""
+    """A request that stays pending is taken back, and not repeated for a while unless room appears.
+
+    In time before the pool would count it as a failed start.
+    """
     pool = seen.pool
-    patience_s = max(limits.pending_limit_s, 3 * (pool.start_s or 0.0))
+    patience_s = max(limits.pending_limit_s, min(3 * (pool.start_s or 0.0), limits.start_timeout_s - START_MARGIN_S))
     if not pool.starting or pool.pending_s is None or pool.pending_s < patience_s:
         return wish, memory
     size = min(max(pool.workers, limits.min_size), wish.size)

@@ -145,10 +145,15 @@ class AutoscaleLoop:
         """Seconds until the next look, unless woken."""
         return self._next_s
 
-    def fix(self, size: int | None) -> None:
-        """Hold the pool at `size` (`rabbitray scale N`), or decide again with None (`scale auto`)."""
-        self._limits = replace(self._limits, fixed_size=size)
+    def fix(self, size: int | None) -> int | None:
+        """Hold the pool at `size` (`rabbitray scale N`), or decide again with None (`scale auto`).
+
+        Returns the size that is held: `size` within the bounds of the pool.
+        """
+        held = None if size is None else self._limits.bounded(size)
+        self._limits = replace(self._limits, fixed_size=held)
         self.wake()
+        return held
 
     def wake(self) -> None:
         """Look now instead of after the pause."""

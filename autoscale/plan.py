@@ -9,7 +9,7 @@ from typing import Final
 
 from actors.errors import ConfigurationError
 from autoscale.replay.ideal import Schedule, Scheduled
-from autoscale.replay.loads import of_curve
+from autoscale.replay.loads import MOST_S, of_curve
 from autoscale.replay.simulate import Plant, Rabbitray, simulate
 from autoscale.signals import Limits
 
@@ -18,6 +18,9 @@ REPORT_RATE: Final = 20.0
 
 TRIAL_S: Final = 600
 TRIAL_MESSAGES: Final = 60_000
+TRIAL_LEAST_S: Final = 60
+MOST_RATE: Final = 50_000.0
+"""Messages per second: 3 million in the shortest trial, some seconds of computing for each size of pool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,12 +100,18 @@ def plan(
     The trial has Poisson arrivals for ten minutes, fewer where the rate is very high. Raises
     ConfigurationError where a number makes no sense.
     """
-    if min(rate_per_s, service_s, age_target_s) <= 0 or slots < 1:
-        raise ConfigurationError("rate, service time and age target must be above 0, slots at least 1")
+    if not (rate_per_s > 0 and 0 < service_s <= MOST_S and 0 < age_target_s <= MOST_S and slots >= 1):
+        raise ConfigurationError(
+            "rate, service time and age target must be above 0, the times at most a week, slots at least 1"
+        )
+    if rate_per_s > MOST_RATE:
+        raise ConfigurationError(
+            f"a rate of {rate_per_s:,.0f}/s: the simulator takes {MOST_RATE:,.0f}/s at most; plan for a part of it"
+        )
     limits = limits or Limits()
     own = replace(limits, drain_target_s=min(limits.drain_target_s, age_target_s))
     plant = Plant(service_s=service_s / slots, start_s=start_s, limits=own)
-    trial_s = max(60, min(TRIAL_S, int(TRIAL_MESSAGES / rate_per_s)))
+    trial_s = max(TRIAL_LEAST_S, int(min(TRIAL_S, TRIAL_MESSAGES / rate_per_s)))
     load = of_curve("plan", [rate_per_s] * trial_s, seed=1)
     run = simulate(load, Rabbitray(limits=own), plant)
     longer_s = service_s - plant.service_s  # a slot is `slots` times slower than the worker

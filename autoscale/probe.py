@@ -6,7 +6,6 @@ A missing queue closes the channel (404) and a timed-out call does too: that is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from random import Random
@@ -15,14 +14,14 @@ from typing import Final
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity
+from aio_pika.exceptions import ChannelNotFoundEntity
+
+from actors.intake import is_loss
 
 log = logging.getLogger(__name__)
 
 FIRST_DELAY_S: Final = 0.5
 LONGEST_DELAY_S: Final = 30.0
-UNREACHABLE: Final = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError)
-"""What aio-pika raises for a broker that is gone, going, refusing or silent."""
 
 
 class DepthProbe:
@@ -70,7 +69,9 @@ class DepthProbe:
             except ChannelNotFoundEntity:
                 self._channel = None
                 self._say(f"no queue {self._queue}")
-            except UNREACHABLE as error:
+            except BaseException as error:
+                if not is_loss(error):
+                    raise
                 await self._back_off()
                 self._say(type(error).__name__)
             return None
@@ -78,10 +79,14 @@ class DepthProbe:
     async def close(self) -> None:
         """Close the connection; may be called twice, and before the first look."""
         connection, self._connection, self._channel = self._connection, None, None
-        if connection is not None:
-            with contextlib.suppress(*UNREACHABLE):  # it is gone either way
-                async with asyncio.timeout(self._timeout_s):
-                    await connection.close()
+        if connection is None:
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await connection.close()
+        except BaseException as error:  # it is gone either way
+            if not is_loss(error):
+                raise
 
     async def _ask(self) -> int:
         channel = await self._open()

@@ -24,6 +24,8 @@ from autoscale.signals import Limits
 from autoscale.window import WindowLimits
 
 REASONS_KEPT = 20
+LOOK_ENDS_WITHIN_S = 2.0
+FLUSH_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class AutoscalerSetup:
     boot: Boot
     metering: Metering = field(default_factory=Metering)
     num_cpus: float = 1.0
+    can_grow_nodes: bool = False
     limits: Limits = field(default_factory=Limits)
     window: WindowLimits = field(default_factory=WindowLimits)
     pace: Pace = field(default_factory=Pace)
@@ -55,6 +58,7 @@ class Autoscaler:
         self._decided: deque[DecisionRecord] = deque(maxlen=REASONS_KEPT)
         self._done = asyncio.Event()
         self._run: asyncio.Task[None] | None = None
+        self._size = 0  # workers at the last look
         self._metrics = setup.metering.recorder()
         self._loop = AutoscaleLoop(
             depth=self._probe,
@@ -75,10 +79,14 @@ class Autoscaler:
         self._run = asyncio.create_task(self._loop.run(), name="autoscale-loop")
         return []
 
-    async def fix(self, size: int | None) -> None:
-        """Holds the pool at `size`, or decides again (None); survives a restart."""
-        await self._store.call("set_control", "fixed_size", size)
-        self._loop.fix(size)
+    async def fix(self, size: int | None) -> int | None:
+        """Holds the pool at `size`, or decides again (None); survives a restart.
+
+        Returns the size that is held: `size` within `min_size` and `max_size`.
+        """
+        held = None if size is None else self._loop.limits.bounded(size)
+        await self._store.call("set_control", "fixed_size", held)
+        return self._loop.fix(held)
 
     async def wake(self) -> None:
         """Looks now."""
@@ -92,11 +100,17 @@ class Autoscaler:
         """The pool at this moment, with what the cluster can still place."""
         seen: PoolStatus = await self._router.call("status")
         placeable = await asyncio.get_running_loop().run_in_executor(None, self._placeable)
-        return replace(seen, at=asyncio.get_running_loop().time(), placeable=placeable)
+        self._size = seen.workers + seen.starting
+        return replace(
+            seen,
+            at=asyncio.get_running_loop().time(),
+            placeable=placeable,
+            can_grow_nodes=self._setup.can_grow_nodes,
+        )
 
     async def resize(self, target: int, reason: str) -> None:
         """Aims at `target` workers."""
-        with self._tracing.resize_span(had=0, wanted=target, reason=reason):
+        with self._tracing.resize_span(had=self._size, wanted=target, reason=reason):
             await self._router.call("resize", target, reason)
 
     async def widen(self, window: int, batch_size: int) -> None:
@@ -124,13 +138,14 @@ class Autoscaler:
         return "stopped"
 
     async def stop(self) -> None:
-        """Ends the loop and sends what traces are left."""
+        """Ends the loop, a look that hangs too, and sends what traces and metrics are left."""
         self._loop.stop()
         if self._run is not None:
-            await self._run
+            await asyncio.wait({self._run}, timeout=LOOK_ENDS_WITHIN_S)
+            self._run.cancel()
         await self._probe.close()
         self._metrics.flush()
-        await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
+        await asyncio.get_running_loop().run_in_executor(None, self._flush, FLUSH_WITHIN_S)
         self._done.set()
 
     def _placeable(self) -> int:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from actors.errors import ConfigurationError
 from actors.status import PoolStatus
+
+START_MARGIN_S: Final = 30.0
+"""How long before `start_timeout_s` a pending worker is taken back at the latest: some looks of the loop."""
 
 Kind = Literal["grow", "shrink", "steady", "hold", "withdraw", "fixed", "paused", "missing"]
 
@@ -18,6 +21,8 @@ class Limits:
     `upscaling_factor`: a step adds at most this share of the target (or `upscale_step`, if that is more).
     `downscaling_factor`: a step takes away at most this share. `backlog_per_worker`: used while no speed is
     known; the report's 20 msg/s for a worker times `drain_target_s` and `target_utilization`.
+    `pending_limit_s` and `start_timeout_s`: a worker that waits for its place is taken back after the first, and
+    before the second, at which the pool counts it as a failed start.
     `longest_gap_s`: after a longer silence nothing counts as known about the time in between.
     """
 
@@ -35,6 +40,7 @@ class Limits:
     target_utilization: float = 0.85
     backlog_per_worker: int = 500
     pending_limit_s: float = 120.0
+    start_timeout_s: float = 300.0
     longest_gap_s: float = 12.0
     fixed_size: int | None = None
 
@@ -52,6 +58,10 @@ class Limits:
             )
         if self.backlog_per_worker < 1 or min(self.upscale_delay_s, self.downscale_delay_s) < 0:
             raise ConfigurationError("backlog_per_worker must be at least 1 and delays not below 0")
+
+    def bounded(self, size: int) -> int:
+        """`size` within `min_size` .. `max_size`."""
+        return min(max(size, self.min_size), self.max_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,14 +147,14 @@ def _acted(decision: Decision, seen: Snapshot, memory: Memory, rates: Rates) -> 
 
 def _fixed(seen: Snapshot, limits: Limits, rates: Rates) -> Decision:
     asked = limits.fixed_size or 0
-    size = min(max(asked, limits.min_size), limits.max_size)
+    size = limits.bounded(asked)
     bounds = "" if size == asked else f"; bounds are {limits.min_size} to {limits.max_size}"
     reason = f"want {size}: fixed at {asked} by control{bounds}"
     return Decision(wanted=size, kind="fixed", reason=reason, inputs=_inputs(seen, rates, None))
 
 
 def _unchanged(seen: Snapshot, limits: Limits, kind: Kind, why: str, rates: Rates | None = None) -> Decision:
-    size = min(max(seen.pool.target, limits.min_size), limits.max_size)
+    size = limits.bounded(seen.pool.target)
     return Decision(wanted=size, kind=kind, reason=f"keep {size}: {why}", inputs=_inputs(seen, rates, None))
 
 

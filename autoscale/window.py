@@ -24,6 +24,7 @@ NARROW_EVERY_S: Final = 5.0
 class WindowLimits:
     """Bounds of window and batch; a number in `window` or `batch_size` fixes it (None: adaptive).
 
+    `per_worker_min`, `per_worker_max`: the report's range for one worker, before a fast handler lifts it.
     `in_flight`: batches at a worker at the same time. `buffer_s`: how long the window feeds a fast worker.
     The first batch is the report's 10 until a speed is known, which takes a fraction of a second.
     """
@@ -31,6 +32,8 @@ class WindowLimits:
     window: int | None = None
     batch_size: int | None = None
     in_flight: int = 2
+    per_worker_min: int = PER_WORKER_MIN
+    per_worker_max: int = PER_WORKER_MAX
     buffer_s: float = 0.5
     work_s: float = 0.05
     max_window: int = 2_000
@@ -44,6 +47,9 @@ class WindowLimits:
         given = tuple(n for n in (self.window, self.batch_size, self.first_batch) if n is not None)
         if min(*numbers, *given) < 1 or min(self.buffer_s, self.work_s) <= 0:
             raise ConfigurationError("window and batch bounds must be at least 1 (a window of 0 is unlimited)")
+        if not 1 <= self.per_worker_min <= self.per_worker_max:
+            low, high = self.per_worker_min, self.per_worker_max
+            raise ConfigurationError(f"the window of one worker needs 1 <= PREFETCH_MIN {low} <= PREFETCH_MAX {high}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,15 +62,17 @@ class WindowDecision:
     changed: bool
 
 
-def report_prefetch(depth: int, workers: int, rate: float) -> int:
-    """The prefetch for one worker by the report's formula 8.3: 5 to 50 messages.
+def report_prefetch(
+    depth: int, workers: int, rate: float, *, least: int = PER_WORKER_MIN, most: int = PER_WORKER_MAX
+) -> int:
+    """The prefetch for one worker by the report's formula 8.3: `least` to `most` messages.
 
     `rate` is what a worker does in messages per second; above 50 the share counts 1.5 times. No workers
     count as one.
     """
     share = ceil(depth / max(1, workers))
     multiplier = 1.5 if rate > 50 else 1.0
-    return floor(min(max(share * multiplier, PER_WORKER_MIN), PER_WORKER_MAX))
+    return floor(min(max(share * multiplier, least), most))
 
 
 def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecision:
@@ -128,7 +136,8 @@ def _wide(seen: Snapshot, rate: float, limits: WindowLimits) -> int:
     workers = seen.fed
     filled = ceil(_full_batch(seen, rate or None, limits) / seen.pool.records_per_message) * (limits.in_flight + 1)
     lifted = ceil(rate * limits.buffer_s)
-    return workers * max(report_prefetch(seen.backlog, workers, rate), lifted, filled)
+    asked = report_prefetch(seen.backlog, workers, rate, least=limits.per_worker_min, most=limits.per_worker_max)
+    return workers * max(asked, lifted, filled)
 
 
 def _kept(seen: Snapshot, memory: Memory, fits: int) -> str | None:

@@ -1,4 +1,4 @@
-"""`python -m bench NAME [--json] [--quick]`: run one bench, or `list`, `all`, `compare BASE`.
+"""`python -m bench NAME [--json] [--quick]`: run one bench, or `list`, `all`, `compare BASE`, `check NAME`.
 
 A bench is a module in this folder that defines `run(*, quick: bool) -> dict | list` and
 `table(result) -> str` (Markdown). Ratios are better when higher, save those whose dotted path stands in the
@@ -19,11 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bench.contracts import CONTRACTS, broken, paths
 from bench.machine import surroundings
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 ALLOWED_LOSS = 0.10
+OTHERS = ("list", "all", "compare", "check")
 
 
 def names() -> list[str]:
@@ -169,28 +171,42 @@ def compare(base: Path) -> int:
     return len(lines)
 
 
+def check(name: str, text: str) -> int:
+    """Whether what `python -m bench NAME --json` printed keeps to its contract; returns how much is wrong."""
+    try:
+        wrong = broken(name, json.loads(text))
+    except ValueError as error:
+        wrong = [f"{name}: not one JSON value: {error}"]
+    print("\n".join(wrong or [f"{name}: all {len(paths(name))} figures of its contract are there"]))
+    return len(wrong)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Benches: " + ", ".join(names()))
-    parser.add_argument("name", choices=[*names(), "list", "all", "compare"], metavar="NAME|list|all|compare")
-    parser.add_argument("base", nargs="?", type=Path, help="compare: an earlier all.json or NAME.json")
+    parser.add_argument("name", choices=[*names(), *OTHERS], metavar="|".join(["NAME", *OTHERS]))
+    parser.add_argument("base", nargs="?", help="compare: an earlier all.json or NAME.json; check: a NAME")
     parser.add_argument("--json", action="store_true", help="exactly one JSON value on standard output")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes; keeps no result")
     parser.add_argument("--without", action="append", default=[], metavar="NAME", help="all: leave this one out")
     given = parser.parse_args()
-    if given.name == "compare" and not (given.base and given.base.is_file()):
+    if given.name == "compare" and not (given.base and Path(given.base).is_file()):
         parser.error(f"compare needs the file of an earlier run, not {given.base}: make bench-compare BASE=file")
+    if given.name == "check" and given.base not in CONTRACTS:
+        parser.error(f"check needs a bench, one of {', '.join(CONTRACTS)}, and its JSON on standard input")
     return given
 
 
 def main() -> int:
-    """0: fine, 1: a bench failed or a ratio got worse, 2: wrong usage."""
+    """0: fine, 1: a bench failed, a ratio got worse or a figure is missing, 2: wrong usage."""
     given = _arguments()
     if given.name == "list":
         print("\n".join(names()))
     elif given.name == "all":
         return min(1, run_all(quick=given.quick, without=given.without))
     elif given.name == "compare":
-        return min(1, compare(given.base))
+        return min(1, compare(Path(given.base)))
+    elif given.name == "check":
+        return min(1, check(given.base, sys.stdin.read()))
     else:
         run_one(given.name, quick=given.quick, as_json=given.json)
     return 0

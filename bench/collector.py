@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,21 @@ def collector() -> Iterator[str]:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"
         finally:
             process.stdin.close()
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[str]:
+    """The base URL of a collector that is down: its port is taken, and nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[str]:
+    """The base URL of a black hole: the kernel takes connections and bytes, and nobody ever answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1_024) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 async def _take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

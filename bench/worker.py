@@ -82,6 +82,7 @@ def _figures(runs: list[tuple[float, float]], count: int, slots: int) -> dict[st
     took_s, cpu_s = median(took for took, _ in runs), median(cpu for _, cpu in runs)
     return {
         "messages": count,
+        "took_s": rounded(took_s, 3),
         "msg_s": rounded(count / took_s, 1),
         "bound_msg_s": rounded(count / bound_s, 1),
         "ratio_to_bound": rounded(bound_s / took_s, 3),
@@ -107,6 +108,7 @@ def table(result: dict[str, Any]) -> str:  # Any: JSON values
         f"| {result['slots']} slots, {SERVICE_S * 1_000:g} ms each | report | {small['messages']:,} messages "
         f"| {result['messages']:,} messages |",
         "|---|---:|---:|---:|",
+        f"| total | | {small['took_s']} s | {result['took_s']} s |",
         f"| messages/s | {REPORT_MSG_S} | {small['msg_s']} | {result['msg_s']} |",
         f"| bound, messages/s | | {small['bound_msg_s']} | {result['bound_msg_s']} |",
         f"| of the bound | | {small['ratio_to_bound']} | {result['ratio_to_bound']} |",

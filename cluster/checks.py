@@ -15,6 +15,7 @@ from typing import Final, Literal
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from cluster.settings import Settings
+from cluster.settings.kinds import NO_VERIFY
 
 Level = Literal["refuse", "warn"]
 
@@ -216,11 +217,12 @@ def _drain(settings: Settings, facts: Facts) -> Iterable[Finding]:
 
 def _broker_url(settings: Settings, facts: Facts) -> Iterable[Finding]:
     url = urlsplit(settings.rabbitmq_url.reveal())
-    query = {key: values[-1] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
+    query = parse_qs(url.query, keep_blank_values=True)
     host = url.hostname or ""
-    if query.get("no_verify_ssl", "0") not in ("0", "") and not settings.insecure_skip_verify:
+    off = any(value != "0" for value in query.get(NO_VERIFY, ()))  # an empty value, too, switches aiormq's check off
+    if off and not settings.insecure_skip_verify:
         yield _refuse(f"no_verify_ssl in the URL of {host} switches TLS checks off; use --insecure-skip-verify")
-    heartbeat = query.get("heartbeat")
+    heartbeat = query.get("heartbeat", [None])[0]
     if heartbeat is not None and not (heartbeat.isdecimal() and 1 <= int(heartbeat) < 65535):
         yield _refuse(
             f"heartbeat={heartbeat[:20]!r} in the URL of {host} would switch heartbeats off; "

@@ -18,7 +18,7 @@ from actors.secret import Secret
 from actors.store import StoreConfig
 from actors.topology import Topology
 from actors.verdict import Limits, ladder
-from actors.wire import WireLimits
+from actors.wire import REPORT_CODES, TypeCodes, WireLimits
 from actors.worker import WorkerConfig
 from autoscale.loop import Pace
 from autoscale.remote import AutoscalerSetup
@@ -26,6 +26,7 @@ from autoscale.signals import Limits as AutoscaleLimits
 from autoscale.window import WindowLimits
 from cluster import telemetry
 from cluster.settings import Loaded, Settings
+from cluster.settings.kinds import pairs
 
 START_WINDOW = 200
 START_BATCH = 10
@@ -79,6 +80,7 @@ def topology(settings: Settings) -> Topology:
         queue_type=settings.queue_type,
         rung_delays_ms=rungs(settings) if settings.max_retries else (),
         dead_letter_exchange=settings.dead_letter_exchange,
+        take_limited=settings.take_limited_queue,
     )
 
 
@@ -86,6 +88,11 @@ def error_categories(settings: Settings) -> dict[str, str]:
     """The user's rows: exception class or code -> category."""
     rows = (row.partition("=") for row in settings.error_categories.split(",") if row.strip())
     return {name.strip(): category.strip() for name, _, category in rows}
+
+
+def type_codes(settings: Settings) -> TypeCodes:
+    """The letters for message types: the report's, and the user's own."""
+    return REPORT_CODES.extended(pairs(settings.type_codes))
 
 
 def rungs(settings: Settings) -> tuple[int, ...]:
@@ -103,10 +110,12 @@ def publisher(settings: Settings, *, queue: str | None = None, name: str = "publ
         url=settings.rabbitmq_url,
         queue=queue or settings.queue,
         form=settings.wire_format,
+        codes=type_codes(settings),
         channels=settings.publisher_pool_size,
         confirm_timeout_s=settings.publisher_confirm_timeout_ms / 1000,
         max_batch=settings.publisher_max_batch_size,
         max_message_bytes=settings.max_message_bytes,
+        max_records=settings.max_records,
         heartbeat_s=settings.heartbeat_s,
         connect_timeout_s=settings.connect_timeout_s,
         connection_name=f"{settings.pool}-{name}",
@@ -143,6 +152,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
             max_records=settings.max_records,
             max_depth=settings.max_depth,
         ),
+        codes=type_codes(settings),
     )
     return WorkerSetup(
         config=config,
@@ -155,9 +165,10 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
     )
 
 
-def router(loaded: Loaded, handler: str) -> RouterSetup:
-    """The consumer-router actor."""
+def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
+    """The consumer-router actor; `max_size`: what fits where the settings leave it open."""
     settings = loaded.settings
+    bounds = autoscale_limits(settings, max_size)
     fixed_window = None if settings.prefetch_count == "adaptive" else settings.prefetch_count
     fixed_batch = None if settings.batch_size == "adaptive" else settings.batch_size
     return RouterSetup(
@@ -169,6 +180,7 @@ def router(loaded: Loaded, handler: str) -> RouterSetup:
             limits=BodyLimits(max_message_bytes=settings.max_message_bytes, max_records=settings.max_records),
             heartbeat_s=settings.heartbeat_s,
             connect_timeout_s=settings.connect_timeout_s,
+            frame_max=settings.frame_max,
             name=f"{settings.pool}-router",
         ),
         publisher=publisher(settings, name="router"),
@@ -184,7 +196,10 @@ def router(loaded: Loaded, handler: str) -> RouterSetup:
         limits=Limits(rungs_ms=rungs(settings), max_retries=settings.max_retries),
         max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
         max_crashes=settings.max_crashes,
-        initial_size=settings.initial_size,
+        start_timeout_s=settings.start_timeout_s,
+        min_size=bounds.min_size,
+        initial_size=bounds.initial_size,
+        max_size=bounds.max_size,
         window=fixed_window or START_WINDOW,
         batch_size=fixed_batch or START_BATCH,
     )
@@ -201,6 +216,7 @@ def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
         boot=boot(loaded),
         metering=metering(loaded),
         num_cpus=settings.worker_num_cpus,
+        can_grow_nodes=settings.can_grow_nodes,
         limits=autoscale_limits(settings, max_size),
         window=window_limits(settings),
         pace=Pace(busy_s=settings.queue_depth_busy_interval_ms / 1000, idle_s=settings.queue_depth_interval_ms / 1000),
@@ -225,6 +241,7 @@ def autoscale_limits(settings: Settings, max_size: int) -> AutoscaleLimits:
         backlog_per_worker=round(settings.backlog_per_worker),
         upscale_step=settings.upscale_step,
         pending_limit_s=settings.pending_limit_s,
+        start_timeout_s=settings.start_timeout_s,
     )
 
 
@@ -234,6 +251,8 @@ def window_limits(settings: Settings) -> WindowLimits:
         window=None if settings.prefetch_count == "adaptive" else settings.prefetch_count,
         batch_size=None if settings.batch_size == "adaptive" else settings.batch_size,
         in_flight=settings.max_tasks_in_flight_per_actor,
+        per_worker_min=settings.prefetch_min,
+        per_worker_max=settings.prefetch_max,
         buffer_s=settings.window_buffer_s,
         max_window=settings.window_max_messages,
         byte_budget=settings.window_max_bytes,

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 
 from actors.errors import DecodeError
 from actors.job import Job
-from actors.wire import parse_line
+from actors.wire import REPORT_CODES, TypeCodes, parse_line
 
 CHUNK_BYTES: Final = 256 * 1024
 CHUNKS_AHEAD: Final = 4
@@ -42,8 +42,9 @@ class LineReader:
     `strict`: what comes after the first bad line is not read.
     """
 
-    def __init__(self, most_bytes: int, *, strict: bool = False) -> None:
+    def __init__(self, most_bytes: int, *, strict: bool = False, codes: TypeCodes = REPORT_CODES) -> None:
         self._most = most_bytes
+        self._codes = codes
         self._strict = strict
         self._rest = b""
         self._skipping = False
@@ -79,17 +80,19 @@ class LineReader:
         if not line.strip():
             return
         try:
-            part.jobs.append(parse_line(line))
+            part.jobs.append(parse_line(line, codes=self._codes))
         except (DecodeError, ValueError) as error:  # ValueError: a field that no job can have
             part.bad.append(BadLine(number=self._number, reason=str(error)))
 
 
-async def from_lines(stream: BinaryIO, most_bytes: int, *, strict: bool = False) -> AsyncIterator[Part]:
+async def from_lines(
+    stream: BinaryIO, most_bytes: int, *, strict: bool = False, codes: TypeCodes = REPORT_CODES
+) -> AsyncIterator[Part]:
     """Parts of what `stream` gives, as soon as it gives it: a slow pipe holds nothing back.
 
     `strict`: ends with the part of the first bad line, less what comes after that line.
     """
-    reader = LineReader(most_bytes, strict=strict)
+    reader = LineReader(most_bytes, strict=strict, codes=codes)
     async for data in _chunks(stream):
         part = reader.feed(data) if data else reader.end()
         yield part

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from actors.errors import ConfigurationError, DecodeError, StoreOpenError
-from actors.wire import decode
+from actors.wire import REPORT_CODES, TypeCodes, decode
 from cluster.results import Reader, results
 from cluster.settings import Loaded
 from cluster.tables import rows
@@ -77,16 +77,17 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def readable(row: Mapping[str, Any]) -> dict[str, Any]:  # Any: JSON values
+def readable(row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES) -> dict[str, Any]:  # Any: JSON values
     """A row ready for JSON: headers as an object, the body as its jobs, as text or as hexadecimal."""
     shown = {name: value for name, value in row.items() if name not in ("body", "headers")}
     body = row.get("body") or b""
-    return shown | {"headers": json.loads(row.get("headers") or "{}"), "body_bytes": len(body), **_body(row, body)}
+    headers = json.loads(row.get("headers") or "{}")
+    return shown | {"headers": headers, "body_bytes": len(body), **_body(row, body, codes)}
 
 
-def _body(row: Mapping[str, Any], body: bytes) -> dict[str, Any]:  # Any: JSON values
+def _body(row: Mapping[str, Any], body: bytes, codes: TypeCodes) -> dict[str, Any]:  # Any: JSON values
     try:
-        jobs = decode(body, row.get("content_type"), None)
+        jobs = decode(body, row.get("content_type"), None, codes=codes)
     except DecodeError as error:
         why = {"unreadable": str(error)}
         return why | ({"text": body.decode()} if _is_text(body) else {"hex": body.hex()})

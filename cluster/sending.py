@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -19,6 +19,8 @@ HOPELESS_FROM: Final = 20
 """A slice of at least so many jobs of which none was confirmed ends the command."""
 
 MOST_AT_ONCE: Final = 2_000
+LINGER_S: Final = 0.1
+"""What an unfilled packed message waits for more jobs; a slow pipe holds back nothing for longer."""
 
 
 class Sender(Protocol):
@@ -36,10 +38,10 @@ class Pace:
 
     @property
     def slice_jobs(self) -> int:
-        """Jobs that go out together: a tenth of a second's worth."""
-        if not self.rate:
-            return MOST_AT_ONCE
-        return min(MOST_AT_ONCE, max(1, int(self.rate / 10)) * max(1, self.packed))
+        """Jobs that go out together: a tenth of a second's worth, about 2,000 at most, in whole messages."""
+        each = max(1, self.packed)
+        most = max(1, MOST_AT_ONCE // each)
+        return each * (most if not self.rate else min(most, max(1, int(self.rate / 10))))
 
     def due_s(self, jobs: int) -> float:
         """When, after the start, so many jobs may have gone out."""
@@ -94,10 +96,11 @@ class Pump:
         """Sends until the feed ends, or nothing gets through any more; what was confirmed is counted either way."""
         began = time.monotonic()
         try:
-            async for part in feed:
-                await self._part(part, began)
-                if self.sent.stopped is not None:
-                    break
+            async with aclosing(filled(feed, self._pace.packed)) as parts:
+                async for part in parts:
+                    await self._part(part, began)
+                    if self.sent.stopped is not None:
+                        break
         finally:
             self.sent.duration_s = time.monotonic() - began
         return self.sent
@@ -133,3 +136,32 @@ class Pump:
             self._on_bad(line)
         if bad and self._strict:
             self.sent.stopped = f"line {bad[0].number} is no job"
+
+
+async def filled(feed: AsyncIterator[Part], packed: int) -> AsyncGenerator[Part]:
+    """The parts of a feed, cut so that messages of `packed` jobs are full while more jobs come within LINGER_S."""
+    rest: list[Job] = []
+    coming: asyncio.Future[Part | None] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(_next(feed))
+            if not (await asyncio.wait({coming}, timeout=LINGER_S if rest else None))[0]:
+                yield Part(jobs=rest)
+                rest = []
+                continue
+            part, coming = coming.result(), None
+            if part is None:
+                break
+            jobs = rest + part.jobs
+            full = len(jobs) if part.bad else len(jobs) - len(jobs) % max(1, packed)
+            rest = jobs[full:]
+            yield Part(jobs=jobs[:full], bad=part.bad, size=part.size)
+        if rest:
+            yield Part(jobs=rest)
+    finally:
+        if coming is not None:
+            coming.cancel()
+
+
+async def _next(feed: AsyncIterator[Part]) -> Part | None:
+    return await anext(feed, None)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.errors import ConfigurationError, RabbitrayError
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 SMALL_CPU = 0.01
 CALLS_MOST = 1_000
 NAME_FREE_WITHIN_S = 10.0
+AUTOSCALER_STOPS_WITHIN_S = 6.0
 
 
 class Service:
@@ -74,11 +75,22 @@ class Service:
         """Drains and ends everything; the router's last report. May be called twice."""
         if self._report is not None:
             return self._report
-        await self.autoscaler.stop()
+        await self._stop_autoscaler()
         self._report = await self._drain()
         await self._close_store()
         await self._end_actors()
         return self._report
+
+    async def _stop_autoscaler(self) -> None:
+        """Lets it end its look and send its last traces and metrics; the pool does not wait for it for long."""
+        actor = self.autoscaler.actor
+        try:
+            async with asyncio.timeout(AUTOSCALER_STOPS_WITHIN_S):
+                if actor is not None:
+                    await actor.stop.remote()
+        except (RayError, TimeoutError) as error:
+            log.warning("The autoscaler did not stop by itself (%s); its last traces may be missing", last_line(error))
+        await self.autoscaler.stop()
 
     async def _drain(self) -> dict[str, Any]:  # Any: JSON values
         actor, deadline = self.router.actor, self._loaded.settings.drain_deadline_s
@@ -120,7 +132,7 @@ class Service:
         )
 
     async def _start_router(self) -> Actor:
-        setup = compose.router(self._loaded, self._handler)
+        setup = compose.router(self._loaded, self._handler, self._session.max_size)
         return await self._make(ConsumerRouter, self.router.name, "start", setup)
 
     async def _start_autoscaler(self) -> Actor:

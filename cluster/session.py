@@ -19,7 +19,7 @@ MOST_WORKERS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Where the actors run. `max_size`: workers that fit; `dashboard`: its address, if there is one."""
+    """Where the actors run. `max_size`: workers that fit or may come; `dashboard`: its address, if there is one."""
 
     node_id: str
     job_id: str
@@ -57,7 +57,12 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
         node_id=runtime.get_node_id(),
         job_id=runtime.get_job_id(),
         local=local,
-        max_size=settings.max_size or _fits(settings),
+        max_size=settings.max_size
+        or most_workers(
+            settings.worker_num_cpus,
+            cpus=ray.cluster_resources().get("CPU", 1.0),
+            can_grow=settings.can_grow_nodes and not local,
+        ),
         dashboard=context.dashboard_url or None,
     )
 
@@ -71,9 +76,9 @@ def join(settings: Settings) -> None:
         raise ConfigurationError("no Ray runs here; set RAY_ADDRESS to the cluster's address") from error
 
 
-def _fits(settings: Settings) -> int:
-    cpus = ray.cluster_resources().get("CPU", 1.0)
-    return max(1, min(MOST_WORKERS, int(cpus / settings.worker_num_cpus)))
+def most_workers(num_cpus: float, *, cpus: float, can_grow: bool) -> int:
+    """Workers of `num_cpus` that fit on `cpus`; MOST_WORKERS where the cluster grows as they are asked for."""
+    return MOST_WORKERS if can_grow else max(1, min(MOST_WORKERS, int(cpus / num_cpus)))
 
 
 @contextlib.contextmanager

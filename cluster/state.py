@@ -57,9 +57,11 @@ def picture(look: Look) -> dict[str, Any]:  # Any: JSON values
         "counts": {name: report.get(name, 0) for name in ("done", "duplicates", "retried", "dead", "acked")},
         "rates": _rates(look),
         "latency_ms": dict(report.get("latency_ms", {})),
+        "write_ms": dict(report.get("write_ms", {})),
         "reasons": [_reason(record) for record in (look.decisions or ())[-REASONS_SHOWN:]],
         "rows": None if look.store is None else look.store.rows,
         "connected": bool(report.get("connected")),
+        "spans_lost": report.get("spans_lost", 0),
         "workers": list(report.get("workers", ())),
     }
 
@@ -151,6 +153,7 @@ def lines(seen: Mapping[str, Any]) -> list[str]:  # Any: JSON values
         f"counts    {_counts(seen['counts'])}; {_known(seen['rows'])} rows",
         f"latency   p50 {_known(latency.get('p50'))} ms, p99 {_known(latency.get('p99'))} ms (publish to ack)",
         f"holds     {holds}",
+        *([f"traces    {seen['spans_lost']:,} spans of the router are lost"] if seen["spans_lost"] else []),
         *(f"reason    {one['at'][11:19]} {one['event']}: {one['reason']}" for one in seen["reasons"]),
         *(_worker(worker) for worker in seen["workers"]),
     ]

@@ -2,7 +2,7 @@
 
 The tables keep the last run of each outcome: when it was published, received, started, finished and committed, by
 which worker, after how many runs. The acknowledgement follows the commit (or the confirm of the copy) and is not
-recorded itself.
+recorded itself: of it the order is known, not the time. What is not finished has no row at all: see `Whereabouts`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 Row = Mapping[str, Any]  # Any: values of the tables
 
@@ -34,17 +34,71 @@ class Step:
     after_ms: float | None = None
 
 
+SETTLED_DONE: Final = Step(
+    what="settled", at=None, detail="acked to RabbitMQ after the commit; the time of the ack is not recorded"
+)
+SETTLED_DEAD: Final = Step(
+    what="settled",
+    at=None,
+    detail="acked to RabbitMQ after the record and the copy in the dead-letter queue; the time is not recorded",
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What became of one key in one queue. `ended`: done, dead, or done after dead (a replay)."""
+    """What became of one key in one queue. `ended`: done, dead, or done after dead (a replay).
+
+    `attempts`: runs of the handler up to its last outcome; None where none is recorded.
+    """
 
     key: str | None
     queue: str
     message_ids: tuple[str, ...]
     message_type: str | None
     ended: str
+    attempts: int | None
     trace_id: str | None
     steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whereabouts:
+    """Where messages are that are not finished; None where it is not known. RabbitMQ cannot be asked for a single one.
+
+    `ready`: in the queue; `waiting`: in the retry rungs; `held`: by the pool, in its buffer or at its workers.
+    """
+
+    queue: str
+    ready: int | None = None
+    waiting: int | None = None
+    held: int | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it is known that no message is on its way."""
+        return (self.ready, self.waiting, self.held) == (0, 0, 0)
+
+
+def unrecorded(name: str, where: str, seen: Whereabouts) -> list[str]:
+    """What to say about a message of which nothing is recorded: where it may be, and what to do."""
+    advice = (
+        f"queue, rungs and pool are empty: it was never published to {seen.queue}, has expired, or has another name"
+        if seen.empty
+        else "RabbitMQ cannot be asked for one message: ask again once it is finished, see `rabbitray status`"
+    )
+    return [
+        f"nothing is recorded about {name!r} in the {where}: a row is written when a message is done or dead",
+        f"  it may wait in the queue      {_messages(seen.ready)} ready in {seen.queue}",
+        f"  or for its next run           {_messages(seen.waiting)} in the rungs {seen.queue}.retry.*",
+        f"  or be worked on               {_messages(seen.held)} held by the pool of these results",
+        "  or stand under another name   a retry changes the message id, not the key: ask for the key (the key header, "
+        "else the job's id); a duplicate has the row of the first",
+        f"  {advice}",
+    ]
+
+
+def _messages(count: int | None) -> str:
+    return "not known how many" if count is None else f"{count:,}"
 
 
 def results_sql(name: str, keys: Sequence[str] = ()) -> str:
@@ -88,8 +142,9 @@ def _story(queue: str, done: Sequence[Row], dead: Sequence[Row]) -> Story:
         message_ids=tuple(dict.fromkeys(row["message_id"] for row in rows if row["message_id"])),
         message_type=first["message_type"],
         ended=("done, after dead letters" if dead else "done") if done else "dead",
+        attempts=(done or dead)[-1]["attempts"],
         trace_id=next((row["trace_id"] for row in rows if row["trace_id"]), None),
-        steps=tuple(_spaced(ordered)),
+        steps=(*_spaced(ordered), SETTLED_DONE if done else SETTLED_DEAD),
     )
 
 
@@ -100,7 +155,7 @@ def _worked(row: Row) -> list[Step]:
         Step(what="received", at=row["received_at"], detail=f"by the router, from {row['queue']}"),
         Step(what="started", at=row["started_at"], detail=f"run {runs} on {row['worker']}, batch {row['batch_id']}"),
         Step(what="finished", at=row["finished_at"], detail=str(row["status"])),
-        Step(what="committed", at=row["committed_at"], detail="result row in DuckDB; then acknowledged to RabbitMQ"),
+        Step(what="committed", at=row["committed_at"], detail="result row in DuckDB"),
     ]
 
 
@@ -111,7 +166,7 @@ def _buried(row: Row) -> list[Step]:
     return [
         Step(what="first seen", at=row["first_seen"]),
         Step(what="parked", at=row["dead_at"], detail=f"{row['reason']} ({row['category']}){runs}{where}: {error}"),
-        Step(what="recorded", at=row["recorded_at"], detail="in dead_letters; then acknowledged to RabbitMQ"),
+        Step(what="recorded", at=row["recorded_at"], detail="in dead_letters"),
     ]
 
 

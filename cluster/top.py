@@ -28,9 +28,9 @@ MARKS: Final = {"good": ("✓", "green"), "missed": ("⚠", "yellow"), "alert": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """CPU in percent of one core, memory in bytes, of one worker's process."""
+    """CPU in percent of one core (None: not measured lately), memory in bytes, of one worker's process."""
 
-    cpu_percent: float
+    cpu_percent: float | None
     rss_bytes: int
 
 
@@ -38,7 +38,8 @@ class Usage:
 class View:
     """All that one frame shows. `before`: a picture `apart_s` earlier, for what happened since; None: since the start.
 
-    `depths`: backlog at the last looks, newest last. `usage`: by pid, of the workers on this machine.
+    `depths`: backlog at the last looks, newest last. `usage`: by pid, of the workers on this
+    machine, for those that have not told their own lately.
     """
 
     seen: Picture
@@ -108,9 +109,19 @@ def _figures(view: View) -> list[Text]:
         _line("", f"{sparkline(view.depths, 24):<24}", _depth_mark(messages["ready"])),
         _line("Throughput", f"{speed:<26}", _speed_mark(view)),
         _line("Latency", f"{slow}  publish to ack"),
+        _line("Write", *_writes(seen.get("write_ms", {}))),
         _line("Errors", *_shares(view)),
         _line("Counts", counts),
     ]
+
+
+def _writes(write_ms: Mapping[str, float | None]) -> list[str | Text]:
+    """From publish to confirm, of what the pool itself publishes: retry copies and dead letters."""
+    p50, p95 = write_ms.get("p50"), write_ms.get("p95")
+    shown = f"p50 {_ms(p50)}  p95 {_ms(p95)}  copies to confirm "
+    if p50 is None or p95 is None:
+        return [shown, Text(_target(kpi.WRITE_DURATION).text, style="dim"), Text(" none yet", style="dim")]
+    return [shown, _against(kpi.WRITE_DURATION, p50, p95)]
 
 
 def _line(title: str, *parts: str | Text) -> Text:
@@ -156,10 +167,13 @@ def _share(name: str, share: float, measurement: kpi.Kpi) -> Text:
     return Text(f"{name} {share:.2%} ") + _against(measurement, share * 100)
 
 
-def _against(measurement: kpi.Kpi, value: float) -> Text:
+def _against(measurement: kpi.Kpi, value: float, p95: float | None = None) -> Text:
     """The report's target and a sign for how the figure stands against it; the sign never is colour alone."""
     target = _target(measurement)
-    return Text.assemble((f"{target.text} ", "dim"), MARKS[target.verdict(value)])
+    verdict: str = target.verdict(value)
+    if p95 is not None and target.p95_most is not None and p95 > target.p95_most:
+        verdict = max(verdict, "missed", key=list(MARKS).index)
+    return Text.assemble((f"{target.text} ", "dim"), MARKS[verdict])
 
 
 def _target(measurement: kpi.Kpi) -> kpi.Target:
@@ -204,16 +218,25 @@ def _worker(
 ) -> Text:
     room = width - NUMBERS_WIDTH
     name = worker["name"] if len(worker["name"]) <= room else "…" + worker["name"][1 - room :]
-    used = view.usage.get(worker["pid"] or 0)
+    used = _used(worker, view)
     rate_s, share = _pace(worker, earlier, view.apart_s)
     rate = "-" if rate_s is None else f"{rate_s:,.1f}"
     busy = "-" if share is None else f"{share:.0%}"
-    cpu = "-" if used is None else f"{used.cpu_percent:.0f}%"
+    cpu = "-" if used is None or used.cpu_percent is None else f"{used.cpu_percent:.0f}%"
     memory = "-" if used is None else f"{used.rss_bytes / kpi.MB:,.0f} MB"
     style = {"starting": "cyan", "retiring": "dim"}.get(worker["state"], "")
     text = f"  {name:<{room}} {worker['state']:<8} {rate:>8} {busy:>5} {cpu:>5} {memory:>8} {worker['jobs']:>10,} "
     worst = _worst(rate_s if _backlog(view) and (share or 0.0) > 0.5 else None, used)
     return Text(text, style=style) + (Text.assemble(MARKS[worst]) if worst else Text(""))
+
+
+def _used(worker: Mapping[str, Any], view: View) -> Usage | None:  # Any: JSON values
+    """What a worker told of itself, wherever it runs; where it is idle and silent, what is seen on this machine."""
+    cpu_percent, rss_bytes = worker.get("cpu_percent"), worker.get("rss_bytes")
+    here = view.usage.get(worker["pid"] or 0)
+    if here is not None and (cpu_percent is None or rss_bytes is None):
+        return here
+    return None if rss_bytes is None else Usage(cpu_percent=cpu_percent, rss_bytes=rss_bytes)
 
 
 def _pace(

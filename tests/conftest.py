@@ -27,6 +27,7 @@ def _private_ray(folder: Path) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_health_check_period_ms": "1000",  # a node that was killed is seen dead in 5 s instead of 15
     }
 
 

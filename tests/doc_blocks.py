@@ -1,7 +1,8 @@
 """The fenced blocks of README and docs, and what a command line in them must be to be right.
 
-How a block is exercised stands behind its language: `bash test=run` is executed, every other bash block is parsed;
-`python` is executed; anything with `file=NAME` is written to the document's folder first. All blocks of a document
+How a block is exercised stands behind its language: `bash test=run` is executed, `bash test=live` beside a running pool
+(tests/test_docs_live.py, which names the few that are only parsed, as all are); `python` is executed; anything with
+`file=NAME` is written to the document's folder first. All blocks of a document
 share one folder, in order, as for somebody who follows it.
 """
 

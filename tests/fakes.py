@@ -396,6 +396,7 @@ class FakeOutbox:
         self.log = log if log is not None else []
         self.retried: list[tuple[Delivery, Failure, Rung]] = []
         self.parked: list[tuple[Delivery, Failure, str]] = []
+        self.singled: list[tuple[Delivery, Failure]] = []
         self.failures: deque[Exception | None] = deque()
 
     async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None:
@@ -408,6 +409,7 @@ class FakeOutbox:
 
     async def again(self, delivery: Delivery, piece: Failure) -> None:
         await self._confirm(f"again {delivery.tag}.{piece.record}")
+        self.singled.append((delivery, piece))
 
     async def _confirm(self, what: str) -> None:
         failure = self.failures.popleft() if self.failures else None

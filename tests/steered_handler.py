@@ -1,12 +1,16 @@
 """A handler steered by its payload: `{"do": "ok|raise|reject|retry|hang|die|slow", ...}`.
 
 `handle` is synchronous, `handle_async` asynchronous. A payload that is no such dict is `ok`.
+Poison: `die` ends the process, `segfault` by a bad address, `killed` by SIGKILL as the kernel does when memory runs
+out; `spin` never leaves Python and `stuck` never leaves C, with the interpreter's lock held.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -31,13 +35,35 @@ def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
                 raise Retry("stamped", after_s=steps.get("after_s"))
         case "permanent":
             raise ValueError(steps.get("text", "told to fail for good"))
+        case "refuses" if os.path.exists(steps["file"]):
+            raise ValueError("no such account")
         case "reject":
             raise Reject(steps.get("text", "told to reject"))
         case "retry" if job.attempt < steps.get("times", 1_000):
             raise Retry("told to retry", after_s=steps.get("after_s"))
+        case "bulk":
+            return {"key": job.key, "bulk": os.urandom(steps["bytes"] // 2).hex()}
+        case "die" | "segfault" | "killed" | "spin" | "stuck" as poison:
+            _poison(poison, steps)
+    return {"key": job.key, "attempt": job.attempt, "n": steps.get("n"), "pid": os.getpid()}
+
+
+def _poison(kind: str, steps: dict[str, Any]) -> None:
+    """Ends or blocks this process, which is noted first where `file` says so."""
+    if "file" in steps:
+        with Path(steps["file"]).open("a") as file:
+            file.write(f"{os.getpid()}\n")
+    match kind:
         case "die":
             os._exit(steps.get("code", 11))
-    return {"key": job.key, "attempt": job.attempt, "n": steps.get("n"), "pid": os.getpid()}
+        case "segfault":
+            ctypes.string_at(0)
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stuck":
+            ctypes.PyDLL(None).sleep(3600)
+    while True:
+        pass
 
 
 def handle(job: Job) -> dict[str, Any]:

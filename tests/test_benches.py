@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,12 +19,69 @@ from actors.reading import BodyLimits, read_delivery
 from actors.secret import Secret
 from actors.wire import decode
 from bench import collector, errors, raw, spread, stations, usage
-from bench.__main__ import names, ratios
+from bench.__main__ import RESULTS, names, ratios
+from bench.contracts import CONTRACTS, broken, paths
+
+ROOT = Path(__file__).parents[1]
 
 
-def test_every_bench_of_the_issues_is_there() -> None:
+def test_every_bench_has_a_contract_and_every_contract_a_bench() -> None:
     wanted = "throughput peers worker memory latency overhead idle load reaction errors policies publish store"
-    assert set(wanted.split()) <= set(names())
+    assert set(wanted.split()) == set(CONTRACTS) == set(names())
+
+
+@pytest.mark.parametrize("name", sorted(CONTRACTS))
+def test_the_results_that_are_kept_hold_what_the_contract_says(name: str) -> None:
+    record = json.loads((RESULTS / f"{name}.json").read_text())
+    assert record["bench"] == name
+    assert broken(name, record["result"]) == []
+
+
+def test_a_contract_is_spread_out() -> None:
+    assert paths("idle") == ["cpu_percent.ours", "cpu_percent.empty_actors"]
+    assert "sizes.100 KiB.msg_s" in paths("throughput")
+    assert len(paths("latency")) == 9
+
+
+def test_a_figure_that_is_missing_or_no_number_is_told() -> None:
+    good = dict.fromkeys(paths("errors"), 1.0)
+    assert broken("errors", good) == []
+    assert broken("errors", good | {"token": None}) == ["errors: token is None, not a figure"]
+    assert broken("errors", good | {"token": float("nan")}) == ["errors: token is nan, not a figure"]
+    assert len(broken("idle", {"cpu_percent": 3.0})) == 2
+    row = dict.fromkeys(paths("policies"), 0)
+    assert broken("policies", [row, row]) == []
+    assert broken("policies", [row, row | {"p95_age_s": "1"}]) == ["policies: p95_age_s is '1', not a figure"]
+    assert broken("policies", []) == ["policies: no rows"]
+
+
+@pytest.mark.parametrize(
+    ("printed", "code"), [('{"cpu_percent": {"ours": 1, "empty_actors": 2.5}}', 0), ("{}", 1), ("", 1)]
+)
+def test_check_reads_what_a_bench_printed(printed: str, code: int) -> None:
+    command = [sys.executable, "-m", "bench", "check", "idle"]
+    done = subprocess.run(command, input=printed, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.startswith("idle: ")
+
+
+def test_ci_checks_each_quick_run() -> None:
+    text = (ROOT / ".ci" / "run").read_text()
+    assert re.search(r"bench \"\$1\" --quick --json \| tee /dev/stderr \| \S+ -m bench check \"\$1\"", text)
+    assert "pipefail" in text
+
+
+def test_the_broken_collectors_of_the_overhead_bench_are_broken() -> None:
+    def connected(url: str) -> socket.socket:
+        host, port = url.removeprefix("http://").split(":")
+        return socket.create_connection((host, int(port)), timeout=0.2)
+
+    with collector.refusing() as down, pytest.raises(ConnectionRefusedError):
+        connected(down)
+    with collector.silent() as hole, connected(hole) as client:
+        client.sendall(b"POST /v1/traces HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            client.recv(1)
 
 
 def test_spread_keeps_the_median_and_both_ends() -> None:
@@ -80,7 +142,7 @@ async def test_the_collector_takes_what_it_is_sent() -> None:
 
 
 def test_the_peers_are_pinned_by_hash_and_name_no_host() -> None:
-    text = (Path(__file__).parents[1] / "bench" / "peers" / "requirements.txt").read_text()
+    text = (ROOT / "bench" / "peers" / "requirements.txt").read_text()
     pinned = {line.split("==")[0].split("[")[0] for line in text.splitlines() if "==" in line}
     assert {"celery", "dramatiq", "taskiq", "taskiq-aio-pika", "faststream", "ray"} <= pinned
     assert "--hash=sha256:" in text

@@ -47,6 +47,8 @@ def test_the_defaults_hold_without_a_word() -> None:
         ({"prefetch_count": 100}, Facts(memory_bytes=2**30), ("RABBITMQ_PREFETCH_COUNT 100", "memory")),
         ({"retry_delay_ms": 9000, "retry_max_delay_ms": 8000}, Facts(), ("RETRY_DELAY 9000", "RETRY_MAX_DELAY 8000")),
         ({"rabbitmq_url": "amqps://h/?no_verify_ssl=1"}, Facts(), ("no_verify_ssl", "--insecure-skip-verify")),
+        ({"rabbitmq_url": "amqps://w:x@h/?no_verify_ssl="}, Facts(), ("no_verify_ssl", "--insecure-skip-verify")),
+        ({"rabbitmq_url": "amqps://w:x@h/?no_verify_ssl=1&no_verify_ssl=0"}, Facts(), ("no_verify_ssl",)),
         ({"rabbitmq_url": "amqp://localhost/?heartbeat=ten"}, Facts(), ("heartbeat='ten'", "RABBITMQ_HEARTBEAT")),
         ({"rabbitmq_url": "amqp://localhost/?heartbeat=65535"}, Facts(), ("heartbeat='65535'",)),
         ({"rabbitmq_url": "amqp://localhost/?heartbeat=0"}, Facts(), ("heartbeat='0'",)),

@@ -15,7 +15,8 @@ from actors.store import ResultStore, StoreConfig
 from cluster.cli import COMMANDS
 from tests.command_line import Run, runner
 from tests.queue_access import declare, depth
-from tests.store_rows import dead_rows, rows_of
+from tests.results_file import eventful_file
+from tests.store_rows import dead_rows, rows_of, sql_in_a_process
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = "amqp://127.0.0.1:1/"
@@ -58,6 +59,7 @@ def test_every_command_that_reports_has_json(run: Run, name: str) -> None:
     [
         (("publish", "--generate", "1", "--queue", "amq.x"), "--queue='amq.x'"),
         (("publish", "--generate", "1", "--packed", "-1"), "--packed"),
+        (("publish", "--generate", "1", "--packed", "5000"), "at most max_records = 1000"),
         (("publish", "missing.jsonl"), "missing.jsonl"),
         (("run",), "no handler"),
         (("run", "--handler", "no_such_module:handle"), "no_such_module"),
@@ -68,6 +70,23 @@ def test_every_command_that_reports_has_json(run: Run, name: str) -> None:
         (("dlq", "replay"), "say which"),
         (("dlq", "replay", "--older-than", "soon"), "'soon' is no time"),
         (("plan", "--rate", "0", "--service", "1s"), "must be above 0"),
+        (("plan", "--rate", "nan", "--service", "1s"), "must be above 0"),
+        (("plan", "--rate", "inf", "--service", "1s"), "50,000/s at most"),
+        (("plan", "--rate", "1000000", "--service", "0.1s"), "50,000/s at most"),
+        (("plan", "--rate", "10", "--service", "0s"), "must be above 0"),
+        (("plan", "--rate", "10", "--service", "99999999d"), "at most a week"),
+        (("replay", "--duration", "0"), "from 1 s"),
+        (("replay", "--duration", "0.5s"), "from 1 s"),
+        (("replay", "--duration", "8d"), "a week"),
+        (("replay", "--service", "0"), "must be above 0"),
+        (("replay", "--low", "nan"), "not a number at or above 0"),
+        (("replay", "--high", "inf"), "not a number at or above 0"),
+        (("replay", "--high", "1000000"), "10,000,000 at most"),
+        (("replay", "--failure-rate", "nan"), "from 0 to 1"),
+        (("replay", "--low", "0", "--high", "0", "--min-size", "0"), "has no messages"),
+        (("replay", "--recorded", "--high", "3"), "imagined load"),
+        (("replay", "--recorded", "--shape", "step"), "one load at a time"),
+        (("replay", "--recorded", "--results", "nothing.duckdb"), "there is no results file nothing.duckdb"),
         (("replay", "--with", "speed=1"), "NAME=VALUE"),
         (("replay", "--with", "max_size=0"), "--max-size='0'"),
         (("nonsense",), "No such command"),
@@ -80,6 +99,26 @@ def test_a_mistake_ends_with_code_2_and_says_what_it_is(run: Run, arguments: tup
     assert says in ran.err
     assert "Traceback" not in ran.err
     assert not ran.out
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (b"1,nan", "line 2"),
+        (b"1,inf", "line 2"),
+        (b"nan,1", "line 2"),
+        (b"inf,1", "line 2"),
+        (b"1,1\n1e12,1", "line 3"),
+        (b"0,0", "has no messages"),
+        (b"1,1e12", "10,000,000 at most"),
+        (b"\xff\xfe", "is no text"),
+    ],
+)
+def test_a_bad_load_from_csv_is_one_line(run: Run, rows: bytes, says: str) -> None:
+    Path("load.csv").write_bytes(b"second,messages\n" + rows)
+    ran = run("replay", "--csv", "load.csv")
+    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1), ran
+    assert says in ran.err
 
 
 def test_an_unknown_variable_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +275,38 @@ def test_replay_compares_settings_and_draws(run: Run) -> None:
     ran = run("replay", "--shape", "step", "--duration", "2m", "--with", "max_size=2", "--plot", "out.png", "--json")
     assert [row["policy"] for row in ran.json] == ["current", "max_size=2"]
     assert Path("out.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_replay_of_a_recorded_run_has_its_bursts_and_its_gap(run: Run, tmp_path: Path) -> None:
+    """The eventful file: 100 msg/s for 30 s, nothing but a dead letter now and then for 90 s, 100 msg/s again."""
+    file = str(eventful_file(tmp_path / "eventful.duckdb"))
+    (row,) = run("replay", "--recorded", "--results", file, "--service", "0.05s", "--json").json
+    assert (row["messages"], row["duration_s"]) == (6_060, 150)
+    assert row["load_changes"] == 1
+    assert row["peak"] >= 6  # a burst of 100 a second is 5 workers at full use; on average it would be 2
+    (last,) = run("replay", "--recorded", "--duration", "20s", "--results", file, "--json").json
+    assert (last["messages"], last["duration_s"]) == (2_008, 20)
+
+
+def test_replay_takes_the_last_run_and_its_service_time(run: Run, tmp_path: Path) -> None:
+    """What waited when the run began arrives as it begins; a worker's seconds for a job are those recorded."""
+    file = eventful_file(tmp_path / "eventful.duckdb")
+    began = "TIMESTAMPTZ '2026-01-02 03:02:00.5+00'"
+    sql_in_a_process(
+        file,
+        f"INSERT INTO runs BY NAME SELECT 1 AS epoch, 'test' AS router, {began} AS registered_at",
+        "INSERT INTO runs BY NAME SELECT 2 AS epoch, 'idle' AS router, now() AS registered_at",
+        f"UPDATE results SET published_at = {began} - to_hours(1), started_at = {began} + to_seconds(seq), "
+        f"finished_at = {began} + to_seconds(seq) + to_milliseconds(120) WHERE seq % 2 = 1",
+    )
+    (row,) = run("replay", "--recorded", "--results", str(file), "--json").json
+    assert row["messages"] == 3_000 + 13  # the second wave, and the dead letters that were parked since
+    assert row["duration_s"] == 28  # up to the last dead letter: the wave stood in the queue
+    slow = run("replay", "--recorded", "--results", str(file), "--json", "--service", "0.12s").json
+    assert slow == [row]
+    sql_in_a_process(file, "UPDATE results SET finished_at = started_at")  # quicker than its clock can tell
+    (quick,) = run("replay", "--recorded", "--results", str(file), "--json").json
+    assert quick["p95_age_s"] < row["p95_age_s"]
 
 
 def test_check_finds_everything_well(run: Run, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

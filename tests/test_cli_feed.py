@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 from collections.abc import AsyncIterator, Sequence
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from actors.errors import UnroutableError
 from actors.job import Job
 from actors.publisher import FailedJob, PublishReport
-from cluster.feed import LineReader, Part, from_lines
+from actors.wire import REPORT_CODES
+from cluster.feed import BadLine, LineReader, Part, from_lines
 from cluster.sending import Pace, Pump
+from tests.eventually import eventually
 
 LINE = b'{"i":"%d","t":"B"}\n'
 
@@ -117,3 +120,53 @@ def test_the_rate_counts_messages(pace: Pace, jobs: int, due_s: float) -> None:
 @pytest.mark.parametrize(("pace", "size"), [(Pace(), 2_000), (Pace(rate=200), 20), (Pace(rate=0.1, packed=7), 7)])
 def test_a_slice_is_a_tenth_of_a_second(pace: Pace, size: int) -> None:
     assert pace.slice_jobs == size
+
+
+@pytest.mark.parametrize(
+    ("pace", "size"),
+    [
+        (Pace(packed=300), 1_800),
+        (Pace(packed=2_000), 2_000),
+        (Pace(packed=5_000), 5_000),
+        (Pace(packed=5_000, rate=100), 5_000),
+        (Pace(packed=300, rate=50), 1_500),
+    ],
+)
+def test_a_slice_holds_whole_messages(pace: Pace, size: int) -> None:
+    assert pace.slice_jobs == size
+
+
+async def test_messages_are_full_however_the_lines_come_in() -> None:
+    sender = FakeSender()
+    sent = await Pump(sender, Pace(packed=100)).run(_parts(30, 30, 130, 5, 0, 55, 60))
+    assert sender.calls == [100, 100, 100, 10], "only the last one is not full"
+    assert sent.published == 310
+
+
+async def test_an_unfilled_message_goes_out_when_no_more_comes() -> None:
+    sender, more = FakeSender(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[Part]:
+        yield Part(jobs=[Job(), Job()], size=2)
+        await more.wait()
+        yield Part(jobs=[Job()], size=1)
+
+    running = asyncio.create_task(Pump(sender, Pace(packed=100)).run(slow()))
+    await eventually(lambda: sender.calls == [2])
+    more.set()
+    assert (await running).published == 3
+
+
+async def test_a_bad_line_holds_back_nothing_that_came_before_it() -> None:
+    async def feed() -> AsyncIterator[Part]:
+        yield Part(jobs=[Job(), Job()], bad=[BadLine(number=3, reason="no job")], size=3)
+        yield Part(jobs=[Job()], size=1)
+
+    sent = await Pump(FakeSender(), Pace(packed=100), strict=True).run(feed())
+    assert (sent.published, sent.stopped) == (2, "line 3 is no job")
+
+
+async def test_lines_may_use_type_codes_of_ones_own() -> None:
+    codes = REPORT_CODES.extended({"C": "CHRISTMAS"})
+    [part, _] = [part async for part in from_lines(io.BytesIO(b'{"i":"1","t":"C"}\n'), 1_000, codes=codes)]
+    assert [job.message_type for job in part.jobs] == ["CHRISTMAS"]

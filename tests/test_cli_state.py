@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,11 @@ from ray.exceptions import GetTimeoutError
 from actors.errors import QueryError, RabbitrayError
 from actors.store import StoreStats
 from autoscale.loop import DecisionRecord
+from cluster.commands import status
 from cluster.reach import NotRunningError, translated
 from cluster.state import Look, lines, picture
 from tests.pool_status import QUIET
+from tests.test_cli_pool import FakePool
 
 REPORT: dict[str, Any] = {
     "connected": True,
@@ -94,6 +97,35 @@ def test_a_pause_is_somebodys_will() -> None:
     assert (seen["state"], seen["holds"]) == ("paused", {"paused": "night"})
 
 
+def test_the_latency_of_writes_is_in_the_picture() -> None:
+    written = {"p50": 3.1, "p95": 8.0, "p99": 20.0}
+    assert picture(replace(HEALTHY, report=REPORT | {"write_ms": written}))["write_ms"] == written
+
+
+@pytest.mark.parametrize(
+    ("report", "pool", "says"),
+    [
+        ({}, {"workers": 1, "target": 3}, None),
+        ({}, {"workers": 0, "target": 0}, None),  # none is wanted
+        ({"holds": {"paused": "night"}}, {"paused": True}, None),
+        ({}, {"workers": 0, "starting": 2, "target": 2}, "no worker of 2 wanted is ready, 2 starting"),
+        ({"start_error": "ImportError: x"}, {"workers": 0, "target": 1}, "ImportError: x"),
+        ({"connected": False}, {}, "not connected to RabbitMQ"),
+        ({"fenced": True}, {}, "another router"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ready_is_connected_with_a_worker_or_none_wanted(
+    report: dict[str, Any], pool: dict[str, Any], says: str | None, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: Any = FakePool(router_report=REPORT | report, router_status=replace(QUIET, **pool))
+    assert status._say_ready(asked, as_json=as_json) == (0 if says is None else 1)
+    printed = capsys.readouterr().out
+    assert (says or "ready") in printed
+    if as_json:
+        assert json.loads(printed)["ready"] is (says is None)
+
+
 def test_unknown_values_are_shown_as_unknown() -> None:
     look = replace(HEALTHY, ready=None, decisions=[], control=None, status=replace(QUIET, placeable=None))
     assert "? ready" in "\n".join(lines(picture(look)))
@@ -107,3 +139,10 @@ def test_what_ray_raises_becomes_one_line() -> None:
     assert isinstance(translated(RuntimeError("a\nb"), "jobs-store", 5), RabbitrayError)
     assert NotRunningError("x").exit_code == 3
     assert QueryError("x").exit_code == 1
+
+
+def test_lost_spans_are_told_where_there_are_some() -> None:
+    assert not [line for line in lines(picture(HEALTHY)) if line.startswith("traces")]
+    seen = picture(replace(HEALTHY, report=REPORT | {"spans_lost": 1_200}))
+    assert seen["spans_lost"] == 1_200
+    assert "traces    1,200 spans of the router are lost" in lines(seen)

@@ -19,6 +19,7 @@ import ray
 from actors.job import Job
 from cluster.broker import PrivateBroker
 from tests.eventually import eventually
+from tests.opened_by import opened_by
 from tests.pool import RunningPool, pool_of, settings_for
 
 pytestmark = [
@@ -96,6 +97,27 @@ async def test_an_actor_killed_at_a_random_moment(amqp_url: str, tmp_path: Path,
             assert await lost_and_duplicated(pool, COUNT) == (0, 0)
 
 
+async def test_the_store_is_killed_again_and_again(amqp_url: str, tmp_path: Path, rounds: int) -> None:
+    """kill -9 of the store's process three times while messages flow: each one opens the same file again."""
+    for number in range(max(1, rounds // 3)):
+        folder = tmp_path / f"stores-{number}"
+        folder.mkdir()
+        loaded = settings_for(amqp_url, folder, batch_size=10, prefetch_count=60)
+        async with pool_of(loaded) as pool:
+            await pool.publish(mixed_jobs(2 * COUNT))
+            chance, killed = random.Random(f"stores-{number}"), set[int]()
+            for turn in range(3):
+                acked = (await pool.report())["acked"] + chance.randint(1, COUNT // 3)
+                await eventually(lambda acked=acked: _some_acked(pool, acked), within_s=60)
+                killed.add(pid := opened_by(loaded.settings.results))
+                os.kill(pid, signal.SIGKILL)
+                await eventually(lambda turn=turn: pool.service.store.restarts > turn, within_s=30)
+            await is_true(lambda: finished(pool, 2 * COUNT))
+            assert len(killed) == 3
+            assert (pool.service.store.restarts, pool.service.router.restarts) == (3, 0)
+            assert await lost_and_duplicated(pool, 2 * COUNT) == (0, 0)
+
+
 async def _some_acked(pool: RunningPool, count: int) -> bool:
     return bool((await pool.report()).get("acked", 0) >= count)
 
@@ -149,19 +171,37 @@ async def test_a_stopped_worker_is_replaced(amqp_url: str, tmp_path: Path) -> No
 
 
 async def test_an_outage_holds_the_queue_and_charges_no_further_attempts(amqp_url: str, tmp_path: Path) -> None:
-    """While every job fails with one transient error, messages stay in the broker; then all of them are worked."""
+    """While every job fails with one transient error, messages stay in the broker; then all of them are worked.
+
+    The outage lasts for three probes: time enough for a ladder of 100 to 800 ms to use up all its retries.
+    """
     switch = tmp_path / "service-is-down"
     switch.touch()
     loaded = settings_for(amqp_url, tmp_path, batch_size=10, prefetch_count=50)
     async with pool_of(loaded) as pool:
         await pool.publish([Job(id=f"job-{n}", payload={"do": "needs", "file": str(switch)}) for n in range(300)])
         await eventually(lambda: _held(pool), within_s=30, message="no hold")
-        assert (await pool.report())["dead"] == 0
+        await eventually(lambda: _in_hand(pool, 0), within_s=30, message="what was in flight did not end")
+        before = await pool.report()
+        await eventually(lambda: _received(pool, before["received"] + 3), within_s=30, message="no probes")
+        await eventually(lambda: _in_hand(pool, 0), within_s=30)
+        during = await pool.report()
+        assert (during["retried"], during["dead"], during["acked"]) == (before["retried"], 0, before["acked"])
         switch.unlink()
         await is_true(lambda: finished(pool, 300))
         assert not (await pool.report())["holds"]
         assert await lost_and_duplicated(pool, 300) == (0, 0)
+        charged = pool.rows("SELECT sum(attempts - 1) AS charged FROM results")
+        assert charged == [{"charged": before["retried"]}], "only what failed before the hold was charged"
 
 
 async def _held(pool: RunningPool) -> bool:
     return "outage" in (await pool.report())["holds"]
+
+
+async def _in_hand(pool: RunningPool, count: int) -> bool:
+    return bool((await pool.report())["unacked"] == count)
+
+
+async def _received(pool: RunningPool, count: int) -> bool:
+    return bool((await pool.report())["received"] >= count)

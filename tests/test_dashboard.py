@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
+import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import ray
-from ray.job_submission import JobSubmissionClient
+from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.state import list_actors
 
 from actors.job import Job
 from tests.chrome import Tab, chromium
+from tests.doc_blocks import ROOT, blocks, commands
 from tests.eventually import eventually
 from tests.pool import pool_of, settings_for
+from tests.test_job import agent_takes
 
 TOKEN_COOKIE = "ray-authentication-token"
 SEEN_WITHIN_S = 60.0
@@ -100,24 +105,49 @@ async def test_log_lines_carry_the_ids_of_a_message(amqp_url: str, tmp_path: Pat
         await sees(tab, f"ConsumerRouter({name})", "1 to the dead letters", "key=order-4711", "message_id=")
 
 
-async def test_the_job_page_shows_entrypoint_and_metadata() -> None:
+async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_path: Path) -> None:
+    """The job is the README's, submitted by its own line; only addresses and paths are the test's."""
+    submit = submit_of_the_readme(tmp_path, amqp_url)
+    metadata = json.loads(submit[submit.index("--metadata-json") + 1])
+    assert "rabbitray" in metadata.values()
+    assert not [word for word in submit if "rabbitray" in word and not word.startswith("{")], "it stands there only"
     client = JobSubmissionClient(dashboard())
-    metadata = {"pool": "orders", "queue": "orders-in", "rabbitray": "0.1.0"}
+    number = submit[submit.index("--submission-id") + 1]
+    await eventually(lambda: asyncio.to_thread(agent_takes, submit), within_s=90, message="no agent takes jobs")
+    try:
+        await eventually(lambda: client.get_job_status(number) == JobStatus.RUNNING, within_s=60)
+        async with signed_in() as tab:
+            await tab.open(f"{dashboard()}/#/jobs/{quote(number)}")
+            await sees(tab, "-m cluster run --handler myjobs:handle", number, *metadata.values())
+        assert client.get_job_info(number).metadata == metadata
+    finally:
+        client.stop_job(number)
+    await eventually(lambda: client.get_job_status(number).is_terminal(), within_s=90)
 
-    def submitted() -> str | None:
-        try:
-            return client.submit_job(entrypoint="echo rabbitray run", metadata=metadata)
-        except RuntimeError as refused:
-            if "No available agent" in str(refused):  # it comes up some time after the dashboard
-                return None
-            raise
 
-    number = await eventually(submitted, within_s=60)
-    assert number is not None
-    async with signed_in() as tab:
-        await tab.open(f"{dashboard()}/#/jobs/{quote(number)}")
-        await sees(tab, "echo rabbitray run", number, "orders-in")
-    assert client.get_job_info(number).metadata == metadata
+def submit_of_the_readme(folder: Path, amqp_url: str) -> tuple[str, ...]:
+    """Options and entrypoint of its `ray job submit`; `folder` gets the handler and the file with the address."""
+    found = blocks(ROOT / "README.md")
+    (handler,) = (block for block in found if block.marks.get("file") == "myjobs.py")
+    (folder / "jobs").mkdir()
+    (folder / "jobs" / "myjobs.py").write_text(handler.text)
+    address = folder / "rabbitmq-url"
+    address.touch(mode=0o600)
+    address.write_text(amqp_url)
+    lines = [words for block in found if block.language == "bash" for words in commands(block)]
+    (words,) = (words[2:] for words in lines if words[:3] == ["ray", "job", "submit"])
+    variables = json.loads(words[words.index("--runtime-env-json") + 1])["env_vars"]
+    variables |= {"RABBITMQ_URL_FILE": str(address), "PYTHONPATH": str(ROOT), "RABBITRAY_DEDUPE_CAPACITY": "100000"}
+    ours = {
+        "--address": dashboard(),
+        "--working-dir": str(folder / "jobs"),
+        "--runtime-env-json": json.dumps({"env_vars": variables}),
+        "--results": str(folder / "orders.duckdb"),
+        "--queue": f"q{uuid.uuid4().hex[:8]}",
+    }
+    words = [ours.get(before, word) for before, word in zip(["", *words], words, strict=False)]
+    words = [sys.executable if word == "python" else word for word in words]
+    return ("submit", "--submission-id", f"job-{uuid.uuid4().hex[:8]}", "--no-wait", *words[1:])
 
 
 async def test_without_the_token_it_shows_nothing() -> None:

@@ -5,8 +5,10 @@ How each block is exercised is told in `doc_blocks`.
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -23,6 +25,7 @@ from actors.contact import contact, declare
 from actors.errors import ConfigurationError, RabbitrayError
 from actors.job import Job
 from actors.publisher import Publisher, PublisherConfig
+from actors.router import RUSH_MS
 from actors.secret import Secret
 from actors.store import read_only_query
 from cluster import compose
@@ -160,6 +163,35 @@ def anchors(document: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def test_images_are_there_and_each_one_is_shown() -> None:
+    """With words for those who do not see it; a text among the images stands in the document itself."""
+    shown = set()
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for bang, words, target in re.findall(r"(!?)\[([^\]]*)\]\(([^)\s]*images/[^)\s]+)\)", text):
+            image = (document.parent / target).resolve()
+            assert words, f"{document.name}: {target} has no words"
+            assert bang or image.read_text(encoding="utf-8") in text, f"{document.name}: {target} is another text"
+            shown.add(image)
+    assert {path.resolve() for path in (ROOT / "docs/images").iterdir()} == shown
+
+
+def test_submitted_jobs_say_in_their_metadata_whose_they_are() -> None:
+    lines = [words for block in EVERY_BLOCK if block.language == "bash" for words in commands(block)]
+    submits = [words for words in lines if words[:3] == ["ray", "job", "submit"]] + [submit_of_the_cluster_file()]
+    assert len(submits) == 3
+    for words in submits:
+        queue = words[words.index("--queue") + 1]
+        assert json.loads(words[words.index("--metadata-json") + 1]) == {"app": "rabbitray", "queue": queue}
+
+
+def submit_of_the_cluster_file() -> list[str]:
+    """The words of the `ray job submit` in the comments of ray-cluster.yaml."""
+    text = (ROOT / "ray-cluster.yaml").read_text(encoding="utf-8")
+    comments = "\n".join(line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
+    return shlex.split(comments[comments.index("ray job submit") :].replace("\\\n", " ").splitlines()[0])
+
+
 def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert not [page.name for page in ROOT.glob("docs/*.md") if f"(docs/{page.name}" not in readme]
@@ -183,6 +215,13 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     codes = {one.exit_code for one in classes if isinstance(one, type) and issubclass(one, RabbitrayError)}
     assert {str(code) for code in codes} | {"0", "130"} == told
     assert ConfigurationError.exit_code == 2
+
+
+# figures that stand in the code
+
+
+def test_how_long_an_idle_worker_waits_is_what_the_router_does() -> None:
+    assert f"waits up to {RUSH_MS:g} ms" in (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
 
 
 # the rights of the broker's user

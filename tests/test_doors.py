@@ -134,7 +134,7 @@ def test_an_unknown_bench_is_refused_with_the_names() -> None:
 def bench_folder(tmp_path: Path) -> Path:
     """A project with one bench that prints where it should not."""
     (tmp_path / "bench").mkdir()
-    for name in ("__init__.py", "__main__.py", "machine.py"):
+    for name in ("__init__.py", "__main__.py", "contracts.py", "machine.py"):
         shutil.copy(ROOT / "bench" / name, tmp_path / "bench" / name)
     (tmp_path / "bench" / "toy.py").write_text(
         "LOWER_IS_BETTER = ('latency_ratio',)\n"

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import aio_pika
 import pytest
 
 from actors.job import Job
@@ -17,6 +19,8 @@ from actors.publisher import Publisher, PublisherConfig
 from actors.store import read_only_query
 from tests.eventually import eventually_sync
 from tests.pool import HANDLE
+from tests.queue_access import opened
+from tests.test_store_crash import holder_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -156,6 +160,61 @@ def test_results_files_that_cannot_be_used(amqp_url: str, ray_cluster: str, tmp_
     assert (code, len(errors)) == (2, 1), err
     assert "notes.duckdb" in errors[0]
     assert text.read_text() == "this is no database"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("name", "flags", "says"),
+    [
+        ("jobs", {"auto_delete": True}, "queue 'jobs' is auto-delete"),
+        ("jobs", {"durable": False, "exclusive": True}, "queue 'jobs' is exclusive to another connection"),
+        (
+            "jobs",
+            {"arguments": {"x-queue-type": "quorum", "x-delivery-limit": 3}},
+            "queue 'jobs' has x-delivery-limit=3 and no dead-letter exchange",
+        ),
+        (
+            "jobs.dead",
+            {"arguments": {"x-queue-type": "quorum", "x-message-ttl": 60_000}},
+            "queue 'jobs.dead' exists with x-message-ttl=60000",
+        ),
+    ],
+    ids=["auto-delete", "exclusive", "drops-by-itself", "dead-letters-expire"],
+)
+async def test_a_queue_that_would_lose_messages_is_refused_before_anything_is_consumed(
+    amqp_url: str, ray_cluster: str, tmp_path: Path, name: str, flags: dict[str, Any], says: str
+) -> None:
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(name, **{"durable": True} | flags)
+        await channel.default_exchange.publish(aio_pika.Message(b"{}", message_id="kept"), name)
+        arguments = work(tmp_path / "r.duckdb", "jobs", "--pool", "refused")
+        code, out, err = await asyncio.to_thread(run, amqp_url, ray_cluster, *arguments)
+        errors = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert (code, out, len(errors)) == (2, "", 1), err
+        assert says in errors[0]
+        assert "Traceback" not in err
+        message = await queue.get(timeout=5)
+        assert message is not None
+        assert (message.message_id, message.redelivered) == ("kept", False)
+
+
+@pytest.mark.ray
+async def test_a_results_file_in_use_is_refused_with_the_holders_pid(
+    amqp_url: str, ray_cluster: str, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.duckdb"
+    async with opened(amqp_url, "jobs") as queue:
+        await queue.channel.default_exchange.publish(aio_pika.Message(b"{}", message_id="kept"), "jobs")
+        with holder_of(results) as holder:
+            arguments = work(results, "jobs", "--pool", "locked", "--results-lock-timeout-ms", "300")
+            code, out, err = await asyncio.to_thread(run, amqp_url, ray_cluster, *arguments)
+        errors = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert (code, out, len(errors)) == (2, "", 1), err
+        assert f"{results} is in use by process {holder.pid}: stop it, or choose another file" in errors[0]
+        message = await queue.get(timeout=5)
+        assert message is not None
+        assert (message.message_id, message.redelivered) == ("kept", False)
 
 
 def test_demo_prints_one_json_object(tmp_path: Path) -> None:

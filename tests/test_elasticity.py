@@ -75,6 +75,49 @@ async def test_no_more_is_asked_for_than_the_cluster_can_place(amqp_url: str, tm
         assert asked == [{"most": 1}]
 
 
+async def test_where_nodes_may_come_a_few_workers_wait_for_them(amqp_url: str, tmp_path: Path) -> None:
+    """As above on a cluster that says it can grow: Ray's autoscaler would see four pending workers, and no more."""
+    own = BRISK | {"worker_num_cpus": 10, "can_grow_nodes": True}
+    async with pool_of(settings_for(amqp_url, tmp_path, max_size=8, **own), HANDLE_ASYNC) as pool:
+        autoscaler = pool.service.autoscaler.actor
+        assert autoscaler is not None
+        await pool.publish(slow_jobs(0, 1_500))
+        await eventually(lambda: _pending_is(pool, 4), within_s=60, message="asked for no nodes")
+        status = await autoscaler.status.remote()
+        assert (status.can_grow_nodes, status.placeable, status.workers) == (True, 0, 1)
+        report = await pool.acked(1_500, within_s=90)
+        assert (report["replaced"], report["start_error"]) == (0, None)
+        await pool.stop()
+        assert pool.rows(COUNTS) == [{"rows": 1_500, "keys": 1_500, "runs": 1}]
+        assert pool.rows("SELECT max(wanted) AS most FROM decisions") == [{"most": 5}]
+
+
+async def _pending_is(pool: RunningPool, size: int) -> bool:
+    return sum(worker["state"] == "starting" for worker in (await pool.report())["workers"]) == size
+
+
+async def test_pause_and_fixed_size_are_there_again_before_anything_is_consumed(amqp_url: str, tmp_path: Path) -> None:
+    """A second run of the same pool on the same results file."""
+    loaded = settings_for(amqp_url, tmp_path, min_size=1, initial_size=1)
+    async with pool_of(loaded) as pool:
+        assert pool.service.router.actor is not None
+        assert pool.service.autoscaler.actor is not None
+        await pool.service.router.actor.pause.remote("maintenance")
+        assert await pool.service.autoscaler.actor.fix.remote(3) == 3
+        await pool.publish([Job(id=f"job-{n}") for n in range(50)])
+    async with pool_of(loaded) as pool:
+        report = await pool.report()
+        assert (report["holds"], report["target"]) == ({"paused": "maintenance"}, 3)
+        await eventually(lambda: _size_is(pool, 3), within_s=30, message="not at its fixed size")
+        report = await pool.report()
+        assert (report["received"], report["unacked"], report["target"]) == (0, 0, 3)
+        assert await _ready(pool) == 50, "a paused pool takes nothing"
+        assert pool.service.router.actor is not None
+        await pool.service.router.actor.resume.remote()
+        await pool.acked(50)
+        assert (await pool.report())["target"] == 3
+
+
 async def test_workers_that_cannot_start_are_tried_with_back_off(amqp_url: str, tmp_path: Path) -> None:
     loaded = settings_for(amqp_url, tmp_path, min_size=1, initial_size=1, max_size=1)
     async with pool_of(loaded, "tests.steered_handler:NeverReady") as pool:
@@ -106,18 +149,33 @@ async def _ready(pool: RunningPool) -> int | None:
 async def test_the_window_changes_every_second_without_loss_or_duplicate(
     amqp_url: str, tmp_path: Path, kind: str
 ) -> None:
-    loaded = settings_for(amqp_url, tmp_path, queue_type=kind, batch_size=20)
+    """A backlog that outlasts the flips, at 800 jobs a second; old and new consumer hold no more than two windows."""
+    loaded = settings_for(amqp_url, tmp_path, queue_type=kind, batch_size=20, queue_concurrency=8)
     async with pool_of(loaded, HANDLE_ASYNC) as pool:
         await pool.service.autoscaler.stop()
         router = pool.service.router.actor
         assert router is not None
-        await pool.publish(slow_jobs(0, 6_000, 0.01))
+        await pool.publish(slow_jobs(0, 7_000, 0.02))
+        before = (await pool.report())["window"]
         for window in (5, 500) * 3:
+            waiting = await _ready(pool)
             await router.widen.remote(window, 20)
-            await asyncio.wait({asyncio.create_task(asyncio.Event().wait())}, timeout=1.0)
-        await pool.acked(6_000)
+            held = await _held_for(pool, 1.0)
+            assert waiting, "the window was changed while messages waited for it"
+            assert 0 < max(held) <= before + window
+            before = window
+        await pool.acked(7_000)
         await pool.stop()
-        assert pool.rows(COUNTS) == [{"rows": 6_000, "keys": 6_000, "runs": 1}]
+        assert pool.rows(COUNTS) == [{"rows": 7_000, "keys": 7_000, "runs": 1}]
+
+
+async def _held_for(pool: RunningPool, seconds: float) -> list[int]:
+    """The unacknowledged messages, looked at some times in so many seconds."""
+    held = []
+    for _ in range(5):
+        held.append((await pool.report())["unacked"])
+        await asyncio.wait({asyncio.create_task(asyncio.Event().wait())}, timeout=seconds / 5)
+    return held
 
 
 async def test_slow_handlers_hold_no_more_than_the_old_and_the_new_window(amqp_url: str, tmp_path: Path) -> None:

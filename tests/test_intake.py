@@ -68,12 +68,22 @@ class FakeWay:
         await self.intake.close()
 
 
+CHANNEL_OPEN = b"\x00\x14\x00\x0a"
+
+
 class Wire:
-    """A TCP proxy that can be cut: the reset that a network gives."""
+    """A TCP proxy that can be cut, the reset that a network gives, or go dark: open, but nothing passes any more.
+
+    `dark_at`: a connection whose client sends these bytes goes dark with them; `darkened` counts those. `dark`: all
+    do, new ones too.
+    """
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
         self._writers: list[asyncio.StreamWriter] = []
+        self.dark = False
+        self.dark_at: bytes | None = None
+        self.darkened = 0
 
     async def start(self) -> str:
         """The URL through this proxy."""
@@ -95,20 +105,40 @@ class Wire:
         assert self._target.hostname is not None
         far_reader, far_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
         self._writers += [writer, far_writer]
-        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        line = Line(wire=self)
+        await asyncio.gather(line.pump(reader, far_writer, out=True), line.pump(far_reader, writer, out=False))
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-    writer.close()
+class Line:
+    """One connection through the proxy."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._dark = False
+
+    async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, out: bool) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                if out and self._wire.dark_at and self._wire.dark_at in data and not self._dark:
+                    self._dark = True
+                    self._wire.darkened += 1
+                if not self._is_dark:
+                    writer.write(data)
+        if not self._is_dark:  # in the dark an end does not come through, either
+            writer.close()
+
+    @property
+    def _is_dark(self) -> bool:
+        self._dark = self._dark or self._wire.dark
+        return self._dark
 
 
 class RealWay:
     """Over a real node; publishes and looks through a connection of its own."""
 
-    def __init__(self, url: str, through: str | None = None) -> None:
+    def __init__(
+        self, url: str, through: str | None = None, *, heartbeat_s: int = 10, connect_timeout_s: float = 15.0
+    ) -> None:
         self.got: list[Delivery] = []
         self.lost: list[int] = []
         self.wire: Wire | None = None
@@ -117,6 +147,8 @@ class RealWay:
             topology=TOPOLOGY,
             limits=BodyLimits(),
             single_after_s=SINGLE_AFTER_S,
+            heartbeat_s=heartbeat_s,
+            connect_timeout_s=connect_timeout_s,
             name="test",
         )
         self.intake = Intake(config, on_delivery=self.got.append, on_lost=self.lost.append)
@@ -398,3 +430,39 @@ async def test_a_killed_broker_that_comes_back_is_found_again(own_broker: Privat
     await eventually(lambda: len(way.got) == 6, within_s=60)
     way.intake.finish(way.got[3:])
     await way.intake.close()
+
+
+async def test_a_line_that_goes_dark_is_recovered_and_every_message_is_settled_once(amqp_url: str) -> None:
+    """Fault 5, and once more in the middle of the recovery: there the RPC ends with CancelledError."""
+    wire = Wire(amqp_url)
+    way = RealWay(amqp_url, await wire.start(), heartbeat_s=1, connect_timeout_s=3)
+    way.wire = wire
+    await way.start()
+    await way.intake.open()
+    await way.intake.consume(5)
+    await way.publish(3)
+    await all_got(way, 3)
+    wire.dark_at = CHANNEL_OPEN  # the next connection gets through its handshake and no further
+    wire.dark = True
+    await eventually(lambda: not way.intake.connected, within_s=30)
+    wire.dark = False
+    await eventually(lambda: wire.darkened > 0, within_s=60)
+    wire.dark_at = None
+    await eventually(lambda: len(way.got) >= 6, within_s=60)
+    again = [one for one in way.got if one.generation == way.intake.generation]
+    assert sorted(str(one.parcel.message_id) for one in again) == ["m0", "m1", "m2"]
+    way.intake.finish(way.got)
+    await way.publish(1)
+    await eventually(lambda: way.got[-1].parcel.message_id == "m3")
+    way.intake.finish(way.got[-1:])
+    await eventually(lambda: way.intake.unacked == 0)
+    assert way.intake.stale == 3
+    await way.close()
+    assert await left(amqp_url) == 0
+
+
+async def left(url: str) -> int:
+    """Messages that are ready once nobody is connected."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        queue = await channel.declare_queue(TOPOLOGY.queue, passive=True)
+        return queue.declaration_result.message_count or 0

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 import cluster
-from cluster.settings import Settings
+from cluster.session import most_workers
+from cluster.settings import Settings, load
 
 FOLDER = Path(cluster.__path__[0]) / "kuberay"
 Json = dict[str, Any]
@@ -46,6 +47,18 @@ def test_every_cluster_uses_the_token_and_the_autoscaler(spec: Json) -> None:
 
 
 @pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
+def test_the_pool_is_told_that_pods_may_come_and_may_use_them_all(spec: Json) -> None:
+    (container,) = pods(spec)[0]["containers"]
+    environ = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("RABBITRAY_")}
+    settings = load({}, environ, None).settings
+    assert settings.can_grow_nodes
+    (group,) = spec["workerGroupSpecs"]
+    (worker,) = group["template"]["spec"]["containers"]
+    cpus = group["maxReplicas"] * float(worker["resources"]["limits"]["cpu"])
+    assert cpus / settings.worker_num_cpus == most_workers(settings.worker_num_cpus, cpus=1.0, can_grow=True)
+
+
+@pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
 def test_no_worker_fits_on_the_head_and_a_drain_fits_into_the_grace_period(spec: Json) -> None:
     settings = Settings.model_fields
     assert float(spec["headGroupSpec"]["rayStartParams"]["num-cpus"]) - 0.03 < settings["worker_num_cpus"].default
@@ -57,7 +70,8 @@ def test_the_brokers_address_is_a_file_on_the_head_and_nowhere_else(spec: Json) 
     head, *workers = pods(spec)
     (container,), (copying,) = head["containers"], head["initContainers"]
     assert copying["command"] == ["install", "-m", "600", "/etc/rabbitmq-secret/url", "/etc/rabbitray/url"]
-    assert container["env"] == [{"name": "RABBITMQ_URL_FILE", "value": "/etc/rabbitray/url"}]
+    addresses = [one for one in container["env"] if one["name"] != "RABBITRAY_CAN_GROW_NODES"]
+    assert addresses == [{"name": "RABBITMQ_URL_FILE", "value": "/etc/rabbitray/url"}]
     secret = next(volume["secret"] for volume in head["volumes"] if "secret" in volume)
     assert secret == {"secretName": "rabbitmq", "defaultMode": 0o440}
     assert not any("env" in one or "volumeMounts" in one for pod in workers for one in pod["containers"])

@@ -38,7 +38,9 @@ def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> 
         assert ready(amqp_url, queue) == 50, "a paused pool takes nothing"
         ask("resume")
         eventually_sync(lambda: ready(amqp_url, queue) == 0, within_s=60)
-        ask("scale", "1")
+        assert json.loads(ask("scale", "9", "--json")) == {"pool": queue, "fixed": 2}, "max_size is 2"
+        assert "is held at 1 worker, the nearest to 0 that" in ask("scale", "0")
+        assert "fixed at 1" in ask("status")
         counted = ask("query", "SELECT count(*) AS rows FROM results", "--format", "json")
         assert json.loads(counted) == [{"rows": 350}]
         ask("export", str(tmp_path / "out"))

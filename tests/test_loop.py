@@ -120,6 +120,12 @@ async def test_a_fixed_size_acts_and_auto_gives_it_back() -> None:
     assert world.resized[-1] == 1
 
 
+async def test_a_fixed_size_is_the_nearest_that_the_bounds_allow() -> None:
+    world = FakeWorld()
+    loop = world.loop(Limits(min_size=1, max_size=6))
+    assert [loop.fix(size) for size in (0, 4, 100, None)] == [1, 4, 6, None]
+
+
 async def test_the_window_follows() -> None:
     world = FakeWorld(depth=5_000, pool=replace(QUIET, window=20, workers=1))
     loop = world.loop()

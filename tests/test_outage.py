@@ -10,12 +10,14 @@ from actors.part import Part
 from actors.verdict import Failure
 
 
-def part(done: int, failed: int, *, error: str = "ConnectionError", category: str = "transient") -> Part:
+def part(
+    done: int, failed: int, *, error: str = "ConnectionError", category: str = "transient", reason: str = "exception"
+) -> Part:
     """So many finished jobs, of which some failed."""
     failure = Failure(
         position=0,
         verdict="retry",
-        reason="exception",
+        reason=reason,
         error="down",
         error_class=error,
         category=category,  # type: ignore[arg-type] # one of the three words
@@ -30,6 +32,14 @@ def test_one_transient_class_that_dominates_is_an_outage() -> None:
     assert reason is not None
     assert "ConnectionError ended 16 of the last 20 jobs" in reason
     assert outage.held
+
+
+def test_async_jobs_that_run_into_our_time_out_are_an_outage_too() -> None:
+    outage = Outage(OutageLimits())
+    outage.note(part(4, 16, error="TimeoutError", reason="handler_timeout"), 0.0)
+    assert "TimeoutError ended 16 of the last 20 jobs" in (outage.check(0.0) or "")
+    assert outage.probe_due(1.0)
+    assert not outage.probed(part(0, 1, error="TimeoutError", reason="handler_timeout"))
 
 
 def test_few_mixed_or_permanent_failures_are_none() -> None:

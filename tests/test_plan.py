@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from actors.errors import ConfigurationError
@@ -57,6 +59,19 @@ def test_a_target_that_max_size_cannot_meet_is_said() -> None:
     assert "misses the target" in text(found)
 
 
-def test_numbers_that_make_no_sense_are_refused() -> None:
+@pytest.mark.parametrize("rate", [0, -1, math.nan, math.inf, 50_001])
+def test_a_rate_that_makes_no_sense_or_is_too_high_is_refused(rate: float) -> None:
     with pytest.raises(ConfigurationError):
-        plan(0, 0.3, 5, cpu_cores=8)
+        plan(rate, 0.3, 5, cpu_cores=8)
+
+
+@pytest.mark.parametrize("seconds", [0, math.nan, math.inf, 1e12])
+def test_times_that_make_no_sense_are_refused(seconds: float) -> None:
+    with pytest.raises(ConfigurationError):
+        plan(10, seconds, 5, cpu_cores=8)
+    with pytest.raises(ConfigurationError):
+        plan(10, 0.3, seconds, cpu_cores=8)
+
+
+def test_the_smallest_rate_needs_one_worker() -> None:
+    assert plan(5e-324, 0.3, 5, cpu_cores=8).steady == 1

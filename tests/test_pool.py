@@ -11,8 +11,13 @@ import pytest
 from actors.batch import Batch
 from actors.part import Part
 from actors.pool import REPLY_GRACE_S, Pool, PoolConfig, WorkerLostError
+from autoscale.signals import Memory
+from autoscale.sizing import decide
+from cluster import compose
+from cluster.settings import Settings
 from tests.eventually import eventually
 from tests.fakes import FakeFactory, FakeWorker, delivery
+from tests.pool_status import seen
 from tests.virtual_time import in_virtual_time
 
 
@@ -168,6 +173,33 @@ async def test_a_start_that_never_ends_is_given_up() -> None:
     pool.pool.resize(1)
     await eventually(lambda: pool.workers[0].killed, within_s=60)
     assert pool.pool.start_error == "not ready within 30 s"
+    await pool.pool.stop(0.1)
+
+
+@in_virtual_time
+async def test_a_worker_without_a_place_is_withdrawn_and_is_no_failed_start() -> None:
+    """Pool and policy at their defaults: one worker is up, much is to do, and the others never get a place."""
+    settings, clock = Settings(), asyncio.get_running_loop().time
+    limits = compose.autoscale_limits(settings, 8)
+    pool = Harness(auto=False, start_timeout_s=settings.start_timeout_s)
+    pool.pool.resize(1)
+    pool.workers[0].started()
+    await eventually(lambda: pool.pool.count("ready") == 1)
+    memory, pending_since, kinds = Memory(), clock(), []
+    for _ in range(int(2 * settings.start_timeout_s)):
+        starting = pool.pool.count("starting")
+        pending_since = pending_since if starting else clock()
+        look = seen(
+            now=clock(), ready=50_000, workers=1, starting=starting, target=pool.pool.target,
+            pending_s=clock() - pending_since if starting else None,
+        )  # fmt: skip
+        decision, memory = decide(look, memory, limits)
+        pool.pool.resize(decision.wanted)
+        kinds.append(decision.kind)
+        await asyncio.sleep(1.0)
+    assert kinds.count("withdraw") >= 2, "withdrawn, asked for again, and withdrawn again"
+    assert pool.pool.start_error is None, "waiting for a place is no failed start"
+    assert kinds.index("withdraw") == pytest.approx(limits.pending_limit_s, abs=3)
     await pool.pool.stop(0.1)
 
 

@@ -181,7 +181,50 @@ async def test_a_job_that_cannot_be_written_stops_no_other(amqp_url: str) -> Non
             publisher.submit(big)
 
 
+async def test_no_more_jobs_go_into_one_message_than_its_readers_take(amqp_url: str) -> None:
+    await declare(amqp_url, QUEUE)
+    async with Publisher(config(amqp_url, max_records=40)) as publisher:
+        for packed in (41, 70_000, -1):
+            with pytest.raises(ConfigurationError, match=f"{packed} jobs in one message.*max_records = 40"):
+                await publisher.publish_many(some_jobs(3), packed=packed)
+        assert (await publisher.publish_many(some_jobs(100), packed=True)).ok
+        messages = await drained(amqp_url, QUEUE)
+    assert [message.headers[RECORDS] for message in messages] == [40, 40, 20]
+
+
+def test_the_format_bounds_a_packed_message_too() -> None:
+    plain = config("amqp://localhost", max_records=100_000)
+    assert plain.packed_size(65_534) == 65_534
+    with pytest.raises(ConfigurationError):
+        plain.packed_size(65_535)
+    assert [plain.packed_size(packed) for packed in (False, 0, True, 1)] == [0, 0, 100, 1]
+
+
+async def test_a_message_made_elsewhere_may_be_larger_than_a_job_may(amqp_url: str) -> None:
+    """A dead letter that was too large for the pool: refusing its copy would bring the message back for ever."""
+    await declare(amqp_url, QUEUE)
+    async with Publisher(config(amqp_url, max_message_bytes=1_000)) as publisher:
+        await publisher.publish_message(Message(body=b"x" * 5_000, message_id="m", routing_key=QUEUE))
+        [message] = await drained(amqp_url, QUEUE)
+    assert len(message.body) == 5_000
+
+
 # -- what the broker refuses
+
+
+async def test_headers_that_fit_into_no_frame_are_refused_before_the_broker_closes_the_connection(
+    amqp_url: str,
+) -> None:
+    await declare(amqp_url, QUEUE)
+    big = Message(body=b"x", message_id="big", routing_key=QUEUE, headers={"a": "x" * 140_000})
+    fits = Message(body=b"x", message_id="fits", routing_key=QUEUE, headers={"a": "x" * 130_000})
+    async with Publisher(config(amqp_url)) as publisher:
+        with pytest.raises(EncodeError, match=r"do not fit into one frame of 131,072"):
+            await publisher.publish_message(big)
+        with pytest.raises(EncodeError):
+            publisher.submit_message(big)
+        await publisher.publish_message(fits)
+    assert await depth(amqp_url, QUEUE) == 1
 
 
 async def test_an_unroutable_message_raises_and_harms_no_other(amqp_url: str) -> None:
@@ -622,3 +665,7 @@ def test_names_and_headers_that_amqp_cannot_carry_are_refused() -> None:
         our_frames.publish_method("x" * 256, "")
     with pytest.raises(EncodeError):
         our_frames.table({"a": object()})
+
+
+def test_bytes_that_came_in_a_header_can_go_out_again() -> None:
+    assert our_frames.table({"a": [{"b": b"\xff"}]}) == our_frames.table({"a": [{"b": bytearray(b"\xff")}]})

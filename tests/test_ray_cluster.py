@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from cluster.settings import load
 
 FILE = Path(__file__).parent.parent / "ray-cluster.yaml"
 
@@ -35,6 +38,13 @@ def test_every_node_uses_the_token_and_the_dashboard_stays_on_loopback(config: d
     assert "--dashboard-host=127.0.0.1" in head
     assert all("RAY_AUTH_MODE=token" in command for command in (head, worker))
     assert "0.0.0.0" not in head + worker
+
+
+def test_the_pool_is_told_that_nodes_may_come(config: dict[str, Any]) -> None:
+    """The driver is a child of the head's Ray, by `ray job submit`, or of a shell there."""
+    for command in (config["head_start_ray_commands"][-1], config["setup_commands"][-1]):
+        (value,) = re.findall(r"RABBITRAY_CAN_GROW_NODES=(\w+)", command)
+        assert load({}, {"RABBITRAY_CAN_GROW_NODES": value}, None).settings.can_grow_nodes
 
 
 def test_no_secret_is_in_the_file() -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gzip
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from actors import headers as h
 from actors.delivery import Delivery, pack_parcels, unpack_parcels
-from actors.reading import FAR_FUTURE_MS, MAX_ATTEMPT, BodyLimits, read_delivery
+from actors.errors import EncodeError
+from actors.job import Job
+from actors.publisher import frames
+from actors.reading import FAR_FUTURE_MS, MAX_ATTEMPT, BodyLimits, read_delivery, table_bytes
+from actors.unpacking import is_packed
+from actors.wire import pack
 from tests.fakes import received
 
 LIMITS = BodyLimits(max_message_bytes=1_000, max_header_bytes=4_096, max_records=100)
@@ -65,6 +71,34 @@ def test_no_forged_number_gets_out_of_its_range(name: str, forged: object) -> No
     assert 0 <= found.parcel.published_ms <= FAR_FUTURE_MS
     assert 0 <= found.replays <= MAX_ATTEMPT
     assert 1 <= found.records <= LIMITS.max_records
+
+
+@pytest.mark.parametrize("headers", [None, {h.RECORDS: 1}, {h.RECORDS: 99}, {h.RECORDS: -5}])
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+@pytest.mark.parametrize("kind", [h.PACKED, h.PACKED.upper(), f" {h.PACKED} ; charset=binary"])
+def test_records_are_counted_in_the_body_whatever_the_header_says(
+    headers: dict[str, Any] | None, encoding: str | None, kind: str
+) -> None:
+    body, _ = pack([Job(id=str(n)) for n in range(30)])
+    sent = gzip.compress(body) if encoding else body
+    found = read(sent, headers, content_type=kind, content_encoding=encoding)
+    assert (found.records, is_packed(found)) == (30, True)
+
+
+def test_what_is_not_packed_is_one_record() -> None:
+    body, _ = pack([Job(id=str(n)) for n in range(30)])
+    for kind in (h.MSGPACK, h.JSON, None, "", "x" * 200):
+        assert read(body, {h.RECORDS: 50}, content_type=kind).records == 1
+    assert read(body, content_type=h.PACKED, content_encoding="zstd").records == 1, "is never decoded"
+
+
+@given(st.dictionaries(st.text(max_size=30), st.deferred(lambda: values), max_size=9))
+def test_headers_are_never_reckoned_smaller_than_they_are(table: dict[str, Any]) -> None:
+    try:
+        written = frames.table(table)
+    except EncodeError:  # a double that pamqp would write as a single
+        reject()
+    assert len(written) <= table_bytes(table, 10**9)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from actors.errors import ConfigurationError
 from autoscale.replay.baselines import baselines
-from autoscale.replay.compare import against_baselines, plot, replay, replayed, table
-from autoscale.replay.ideal import Schedule, Scheduled, clairvoyant
+from autoscale.replay.compare import against_baselines, plot, replay, table
+from autoscale.replay.ideal import Schedule, Scheduled, _held, clairvoyant
 from autoscale.replay.loads import SHAPES, Load, from_csv, of_curve, recorded, turns
 from autoscale.replay.simulate import Plant, Rabbitray, simulate
 from autoscale.signals import Limits
@@ -41,15 +44,53 @@ def test_a_load_from_csv() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a,b\n1,2\n", "second,messages\n", "second,messages\n1,x\n", "second,messages\n-1,3\n"]
+    "text",
+    [
+        "",
+        "a,b\n1,2\n",
+        "second,messages\n",
+        *(f"second,messages\n{row}\n" for row in ("1,x", "-1,3", "1", "nan,1", "1,nan", "inf,1", "1,inf", "1e12,1")),
+        "second,messages\n1,1e12\n",
+        "second,messages\n0," + "1" * 200_000 + "\n",
+    ],
 )
 def test_a_load_that_cannot_be_read_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         from_csv(text)
 
 
-def test_a_recorded_run_holds_each_rate_until_the_next() -> None:
-    assert recorded([(100, 4), (102, 2), (104, 0)]).counts == (4, 4, 2, 2, 0)
+def test_a_recorded_run_keeps_its_bursts_and_its_gaps() -> None:
+    assert recorded([(104, 7), (100, 4), (101, 2)]).counts == (4, 2, 0, 0, 7)
+    day = [(second, 10 if second < 60 else 90) for second in range(120)]
+    assert recorded([*day, (125, 5)]).changes == 1  # by the half minute, not by the second
+
+
+@pytest.mark.parametrize("seconds", [[], [(0, 1), (10**12, 1)], [(0, 10**9)]])
+def test_a_recorded_run_that_is_empty_or_too_large_is_refused(seconds: list[tuple[int, int]]) -> None:
+    with pytest.raises(ConfigurationError):
+        recorded(seconds)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [{"service_s": 0.0}, {"service_s": math.nan}, {"service_s": math.inf}, {"start_s": math.nan}, {"start_s": -1.0},
+     {"failure_rate": math.nan}, {"failure_rate": 1.5}],
+)  # fmt: skip
+def test_a_plant_of_numbers_without_sense_is_refused(numbers: dict[str, float]) -> None:
+    with pytest.raises(ConfigurationError):
+        Plant(**numbers)  # type: ignore[arg-type]  # names of fields
+
+
+@given(st.lists(st.integers(0, 9), max_size=40), st.integers(0, 50), st.integers(0, 50))
+def test_the_held_need_is_the_highest_of_the_time_around(needs: list[int], after_s: int, before_s: int) -> None:
+    plain = [max(needs[max(0, t - after_s) : t + before_s + 1]) for t in range(len(needs))]
+    assert _held(needs, after_s, before_s) == plain
+
+
+def test_a_schedule_that_needs_nothing_is_no_division() -> None:
+    limits = Limits(min_size=0, initial_size=0)
+    quiet = Load(name="quiet", counts=(0,) * 10, changes=0)
+    assert "| - |" in table(replay(quiet, {"current": limits}, Plant(limits=limits)).rows)
 
 
 def test_the_simulator_agrees_with_arithmetic() -> None:
@@ -111,16 +152,6 @@ def test_settings_side_by_side() -> None:
     assert [row.policy for row in found.rows] == ["calm", "quick"]
     assert quick.worker_seconds < calm.worker_seconds
     assert table(found.rows).count("\n") == 3
-
-
-def test_the_command_gets_rows_and_a_table(tmp_path: Path) -> None:
-    load = SHAPES["spike"](duration_s=100)
-    rows, text = replayed(load, service_s=0.1, others=True, plot_to=tmp_path / "out.png")
-    assert [row["policy"] for row in rows][:2] == ["rabbitray", "celery"]
-    assert text.count("\n") == len(rows) + 1
-    assert (tmp_path / "out.png").exists()
-    with pytest.raises(ConfigurationError):
-        replayed(load, service_s=0)
 
 
 def test_a_plot_is_a_png_file(tmp_path: Path) -> None:

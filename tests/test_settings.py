@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from actors.errors import ConfigurationError
 from actors.secret import Secret
+from cluster import compose
 from cluster.settings import Loaded, Settings, configuration_markdown, describe, load, load_here, safe_name
 from cluster.settings.kinds import allowed_values, kind_of
 
@@ -355,3 +356,20 @@ def test_rubbish_in_the_environment_is_refused_in_words_and_never_breaks(values:
 
 def test_a_secret_given_as_one_stays_one() -> None:
     assert Settings(rabbitmq_url=Secret(URL)).rabbitmq_url == Secret(URL)
+
+
+def test_type_codes_reach_publisher_and_workers() -> None:
+    loaded = load({}, {"RABBITRAY_TYPE_CODES": " C = CHRISTMAS, N=NEW YEAR,"}, None)
+    for codes in (compose.publisher(loaded.settings).codes, compose.worker(loaded, "m:h").config.codes):
+        assert [codes.read(letter) for letter in "CNB"] == ["CHRISTMAS", "NEW YEAR", "BIRTHDAY"]
+        assert codes.write("NEW YEAR") == "N"
+    assert compose.publisher(load({}, {"RABBITRAY_MAX_RECORDS": "70"}, None).settings).max_records == 70
+
+
+@pytest.mark.parametrize(
+    "text", ["C", "c=CHRISTMAS", "CH=CHRISTMAS", "C=X", "C=", "C=ONE,C=TWO", "C=BIRTHDAY", "C=A=B"]
+)
+def test_type_codes_that_cannot_be_told_apart_are_refused(text: str) -> None:
+    [line] = refusal({}, {"RABBITRAY_TYPE_CODES": text})
+    assert line.startswith("RABBITRAY_TYPE_CODES=")
+    assert "capital letters with a message type" in line

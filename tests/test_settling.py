@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgpack
 import pyarrow as pa
 import pytest
 
+from actors import headers as h
 from actors.batch import Batch
 from actors.errors import (
+    EncodeError,
     FencedError,
     PublisherClosedError,
     PublishTimeoutError,
@@ -17,10 +20,12 @@ from actors.errors import (
     StoreUnavailableError,
     UnroutableError,
 )
+from actors.job import Job
 from actors.part import Part
-from actors.settling import GIVE_BACK_FIRST_S, Settler, refusal
+from actors.settling import GIVE_BACK_FIRST_S, Settler, refusal, whole
 from actors.store.answers import Answer
 from actors.verdict import Failure, Limits, Rung
+from actors.wire import REPORT_CODES, WireLimits, decode, pack
 from tests.eventually import eventually
 from tests.fakes import FakeAcks, FakeOutbox, delivery
 from tests.virtual_time import in_virtual_time
@@ -29,13 +34,13 @@ from tests.virtual_time import in_virtual_time
 class Harness:
     """A settler whose every effect is in one log, in order."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, **own: Any) -> None:
         self.log: list[str] = []
         self.acks = FakeAcks(self.log)
         self.outbox = FakeOutbox(self.log)
         self.buried: list[dict[str, Any]] = []
         self.bury_failures: list[Exception] = []
-        self.settler = Settler(limits or Limits(), "q", acks=self.acks, outbox=self.outbox, bury=self._bury)
+        self.settler = Settler(limits or Limits(), "q", acks=self.acks, outbox=self.outbox, bury=self._bury, **own)
 
     async def _bury(self, rows: pa.Table) -> None:
         if self.bury_failures:
@@ -140,6 +145,94 @@ async def test_a_row_that_the_store_rejects_is_buried() -> None:
     assert held.acks.acked == [1, 2, 3]
     tally = held.settler.tally
     assert (tally.done, tally.duplicates, tally.dead) == (1, 1, 1)
+
+
+async def test_a_rejected_row_of_a_packed_message_is_buried_as_that_record_alone() -> None:
+    held = Harness()
+    body, _ = pack([Job(id=f"r{n}", message_type="BIRTHDAY", payload=n) for n in range(4)])
+    batch = Batch([delivery(1), delivery(2, body, content_type=h.PACKED, attempt=3, key="forged for all")])
+    part = Part(rows=5, row_positions=[0, 1, 1, 1, 1], row_records=[0, 0, 1, 2, 3], finished=[0, 1], jobs=5)
+    await held.settler.settle(batch, part, Answer(committed=3, rejected=((2, "too long"), (4, "no UTF-8"))))
+    found = [(one.tag, found.key, found.attempt, found.record, found.error) for one, found, _ in held.outbox.parked]
+    assert found == [(2, "r1", 3, 1, "too long"), (2, "r3", 3, 3, "no UTF-8")]
+    buried = [decode(row["body"], row["content_type"])[0].payload for row in held.buried]
+    assert buried == [1, 3]
+    assert [(row["key"], row["attempts"], row["message_type"]) for row in held.buried] == [
+        ("r1", 4, "BIRTHDAY"),
+        ("r3", 4, "BIRTHDAY"),
+    ]
+
+
+async def test_a_rejected_row_keeps_the_key_and_attempts_of_its_message() -> None:
+    held = Harness()
+    one = delivery(1, b'{"i":"own","t":"B","r":2}')
+    await held.settler.settle(Batch([one]), done(0), Answer(rejected=((0, "too long"),)))
+    assert [(row["key"], row["attempts"], row["body"]) for row in held.buried] == [("own", 3, one.parcel.body)]
+
+
+def nested(levels: int) -> Any:
+    deep: Any = 1
+    for _ in range(levels):
+        deep = [deep]
+    return deep
+
+
+async def test_a_packed_message_is_taken_apart_whatever_is_in_it() -> None:
+    """Bytes as keys and 200 levels are read, but our own writer refuses them: it used to come back for ever."""
+    held = Harness(wire=WireLimits(max_depth=500))
+    body = msgpack.packb([{"i": "a", "p": {b"key": 1}}, {"i": "b", "p": nested(200)}, {"i": "c", "r": 2}])
+    await held.settler.part(delivery(1, body, content_type=h.PACKED))
+    assert held.log == ["again 1.0 confirmed", "again 1.1 confirmed", "again 1.2 confirmed", "ack 1"]
+    assert [piece.key for _, piece in held.outbox.singled] == ["a", "b", "c"]
+    assert [piece.attempt for _, piece in held.outbox.singled] == [0, 0, 2], "the record's own where no header says it"
+
+
+async def test_a_packed_message_of_one_record_is_not_taken_apart_twice() -> None:
+    held = Harness()
+    body, _ = pack([Job(id="only")])
+    await held.settler.part(delivery(1, body, content_type=h.PACKED, key="k"))
+    ((_, piece),) = held.outbox.singled
+    assert (piece.key, piece.content_type) == ("k", h.MSGPACK), "no packed message any more: the quarantine counts it"
+
+
+async def test_a_piece_that_cannot_be_written_parks_its_message() -> None:
+    held = Harness()
+    held.outbox.failures.append(EncodeError("a header without an AMQP form"))
+    body, _ = pack([Job(id="only")])
+    await held.settler.part(delivery(1, body, content_type=h.PACKED))
+    assert [(row["reason"], row["error"]) for row in held.buried] == [
+        ("not_encodable", "a header without an AMQP form")
+    ]
+    assert held.acks.acked == [1]
+
+
+async def test_type_codes_hold_where_a_message_is_taken_apart() -> None:
+    codes = REPORT_CODES.extended({"C": "CHRISTMAS"})
+    held = Harness(codes=codes)
+    body, _ = pack([Job(id="a", message_type="CHRISTMAS"), Job(id="b")], codes=codes)
+    await held.settler.part(delivery(1, body, content_type=h.PACKED))
+    assert [(piece.key, piece.message_type) for _, piece in held.outbox.singled] == [("a", "CHRISTMAS"), ("b", None)]
+
+
+@pytest.mark.parametrize(
+    ("body", "changes", "key"),
+    [
+        (b'{"i":"own","t":"B"}', {}, "own"),
+        (b'{"i":"own","t":"B"}', {"key": "header"}, "header"),
+        (b'{"x":1}', {}, "m-1"),
+        (b"{broken", {}, None),
+        (b'{"i":"own","t":"B"}', {"refused": "too_large: whatever"}, None),
+        (pack([Job(id="a"), Job(id="b")])[0], {"content_type": h.PACKED}, None),
+    ],
+)
+async def test_a_message_that_is_parked_whole_keeps_the_key_that_it_is_worked_under(
+    body: bytes, changes: dict[str, Any], key: str | None
+) -> None:
+    held = Harness()
+    one = delivery(1, body, **changes)
+    await held.settler.park(one, whole(one, "worker_crashed", "it died", "WorkerLost"))
+    ((_, failure, _),) = held.outbox.parked
+    assert failure.key == key
 
 
 async def test_a_packed_message_is_acked_once_all_of_it_is_safe() -> None:

@@ -320,6 +320,35 @@ def test_the_cluster_bounds_the_ask_and_new_nodes_are_asked_for_a_few_at_a_time(
     assert decide(growing, Memory(), LIMITS)[0].wanted == 5
 
 
+def test_pending_workers_stay_few_while_no_node_comes_and_follow_the_nodes() -> None:
+    memory, target, targets = Memory(), 1, []
+    for t in range(100):
+        look = seen(
+            now=float(t), ready=50_000, workers=1, starting=target - 1, target=target,
+            pending_s=float(t) or None, placeable=0, can_grow_nodes=True,
+        )  # fmt: skip
+        decision, memory = decide(look, memory, LIMITS)
+        target = decision.wanted
+        targets.append(target)
+    assert targets == [5] * 100, "one ready, four asked for, however long it takes"
+    assert "asked of new nodes" in decision.reason
+    arrived = seen(now=101.0, ready=50_000, workers=5, target=5, placeable=3, can_grow_nodes=True)
+    assert decide(arrived, memory, LIMITS)[0].wanted == 12
+
+
+def test_workers_that_wait_for_a_node_are_not_cut_by_the_bound_of_new_ones() -> None:
+    placed = seen(ready=50_000, workers=1, starting=10, target=11, pending_s=1.0, placeable=0, can_grow_nodes=True)
+    assert decide(placed, Memory(), LIMITS)[0].wanted == 11
+
+
+@pytest.mark.parametrize(("pending_s", "kind"), [(269.0, "steady"), (271.0, "withdraw")])
+def test_slow_starts_get_more_patience_but_end_before_they_count_as_failed(pending_s: float, kind: str) -> None:
+    slow = seen(
+        now=900.0, ready=50_000, workers=1, starting=7, target=8, start_s=200.0, pending_s=pending_s, placeable=0
+    )
+    assert decide(slow, Memory(), LIMITS)[0].kind == kind
+
+
 def test_a_request_that_stays_pending_is_withdrawn_and_not_repeated_at_once() -> None:
     stuck = seen(now=130.0, ready=50_000, workers=1, starting=7, target=8, pending_s=125.0)
     decision, memory = decide(stuck, Memory(), LIMITS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 from actors.errors import StoreOpenError, StoreUnavailableError
 from actors.store import ResultStore, StoreConfig, StoreLockedError, read_only_query
 from actors.store.file import wal_of
+from tests.small_disk import resize, small_disk
 from tests.store_crash_child import config_of
 from tests.store_rows import rows_of, sql_in_a_process
 
@@ -69,7 +69,8 @@ async def test_kill_9_loses_no_acknowledged_row_and_doubles_none(tmp_path: Path,
 
 
 @contextmanager
-def _holder(path: Path) -> Iterator[subprocess.Popen[str]]:
+def holder_of(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the results file open."""
     command = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -79,7 +80,7 @@ def _holder(path: Path) -> Iterator[subprocess.Popen[str]]:
 
 async def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
     config = StoreConfig(path=tmp_path / "r.duckdb", lock_wait_s=0.3)
-    with _holder(config.path) as holder:
+    with holder_of(config.path) as holder:
         with pytest.raises(StoreLockedError, match=f"process {holder.pid}") as caught:
             await ResultStore(config).open()
         assert caught.value.pid == holder.pid
@@ -152,19 +153,14 @@ async def test_a_log_that_lost_sealed_rows_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB (needs root, as the container of the tests has)."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)], check=True)
-    yield place
-    gc.collect()  # what is mapped of a closed store is let go with its last reference
-    subprocess.run(["umount", str(place)], check=True)
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk") as place:
+        yield place
 
 
 @pytest.mark.parametrize("threshold", ["1GiB", "1MiB"], ids=["in-the-log", "in-a-checkpoint"])
-async def test_a_full_disk_pauses_and_loses_nothing(small_disk: Path, threshold: str) -> None:
-    config = StoreConfig(path=small_disk / "r.duckdb", checkpoint_threshold=threshold, dedupe_capacity=64 * 1000)
+async def test_a_full_disk_pauses_and_loses_nothing(disk: Path, threshold: str) -> None:
+    config = StoreConfig(path=disk / "r.duckdb", checkpoint_threshold=threshold, dedupe_capacity=64 * 1000)
     store = ResultStore(config)
     await store.open()
     epoch = await store.register("a")
@@ -173,7 +169,7 @@ async def test_a_full_disk_pauses_and_loses_nothing(small_disk: Path, threshold:
     acked, keys, reason = await _fill(store, epoch)
     assert "\n" not in reason
     assert (await store.stats()).paused
-    _resize(small_disk, "120m")
+    resize(disk, "120m")
     answer = await store.write(epoch, rows_of([*keys, *acked[:50]]))
     assert answer.committed + len(answer.duplicates) == 250
     assert (await store.stats()).paused == ""
@@ -195,10 +191,6 @@ async def _fill(store: ResultStore, epoch: int) -> tuple[list[str], list[str], s
             return acked, keys, str(error)
         acked += keys
     raise AssertionError("the disk never got full")
-
-
-def _resize(disk: Path, size: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
 
 
 def test_nothing_in_the_process_opens_the_file_beside_duckdb(tmp_path: Path) -> None:

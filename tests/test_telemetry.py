@@ -9,17 +9,20 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from actors.delivery import Parcel
 from actors.errors import ConfigurationError
 from actors.secret import Secret
 from actors.tracing import Tracing
+from actors.tracing.seldom import EVERY_S
 from cluster.telemetry import LogConfig, TelemetryConfig, start, start_logging
-from cluster.telemetry.traces import Traces, build
+from cluster.telemetry.traces import CountingExporter, SpanFlow, Traces, build
 from tests.eventually import eventually_sync
 from tests.otlp_receiver import OtlpReceiver
 
@@ -53,6 +56,13 @@ def parcel(headers: dict[str, str], number: int) -> Parcel:
         traceparent=headers["traceparent"],
         tracestate=headers.get("tracestate"),
     )
+
+
+class Refusing(SpanExporter):
+    """An exporter whose collector takes nothing."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return SpanExportResult.FAILURE
 
 
 @pytest.fixture
@@ -129,11 +139,10 @@ def test_a_black_hole_holds_up_neither_the_work_nor_the_exit() -> None:
         assert not traces.shutdown(0.0)
         assert not receiver.released.is_set()  # both returned while the collector still kept its answer back
         assert traces.dropped == 50
+    traces.shutdown(30)  # the collector is gone: its thread ends, and says nothing into the next test
 
 
-def test_a_collector_that_refuses_costs_spans_that_are_counted_and_one_line(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_collector_that_refuses_costs_spans_that_are_counted() -> None:
     with OtlpReceiver("refuse") as receiver:
         traces = traces_to(receiver, OTEL_BSP_MAX_EXPORT_BATCH_SIZE="5")
         tracing = tracing_of(traces)
@@ -141,7 +150,23 @@ def test_a_collector_that_refuses_costs_spans_that_are_counted_and_one_line(
             tracing.commit_span(1).end()
         assert not traces.shutdown(30)
     assert (traces.sent, traces.dropped) == (0, 20)
-    assert len([r for r in caplog.records if "takes no spans" in r.message]) == 1
+    assert tracing.spans_lost == 20
+
+
+def test_lost_spans_are_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """Refused by the collector, or without room in the queue: one line at once, then none for EVERY_S."""
+    now, said = 0.0, []
+    flow = SpanFlow(2, clock=lambda: now)
+    exporter = CountingExporter(Refusing(), flow)
+    for at in (0.0, 1.0, EVERY_S - 0.1, EVERY_S, EVERY_S + 1):
+        now = at
+        before = len(caplog.records)
+        assert [flow.admit() for _ in range(4)] == [True, True, False, False]
+        exporter.export([ReadableSpan("a"), ReadableSpan("b")])
+        said.append([record.getMessage() for record in caplog.records[before:]])
+    assert [len(lines) for lines in said] == [1, 0, 0, 1, 0]
+    assert ": 1 lost so far" in said[0][0]
+    assert ": 13 lost so far" in said[3][0]
 
 
 def test_a_collector_that_is_down_loses_spans_and_nothing_else() -> None:

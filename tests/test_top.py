@@ -50,6 +50,7 @@ def seen(**own: Any) -> dict[str, Any]:
         "counts": {"done": 61_000, "duplicates": 12, "retried": 900, "dead": 31, "acked": 61_931},
         "rates": {"received_s": 245.0, "acked_s": 238.0, "arrivals_s": 240.0, "speed_per_worker_s": 81.0},
         "latency_ms": {"p50": 7.2, "p95": 115.0, "p99": 16_800.0},
+        "write_ms": {"p50": 3.1, "p95": 8.0, "p99": 40.0},
         "reasons": [
             {"at": "2026-01-02T03:03:50+00:00", "event": "decided", "wanted": 3, "reason": "want 3: 120 msg/s"},
             {"at": "2026-01-02T03:04:01+00:00", "event": "in_effect", "wanted": 4, "reason": "want 4: 240 msg/s"},
@@ -114,6 +115,40 @@ def test_a_slow_or_a_large_worker_is_marked() -> None:
     assert line_with(text, "worker-0002").endswith("✗")
     idle = frame(View(seen=now, at=AT, before=earlier(now, 1, 0.1), apart_s=10.0))
     assert line_with(idle, "worker-0001").endswith("10,000")
+
+
+def test_a_worker_on_another_node_shows_what_it_told_itself() -> None:
+    """A process of the same pid on this machine is another one."""
+    far = worker(1, cpu_percent=72.4, rss_bytes=45_000_000)
+    large = worker(2, cpu_percent=None, rss_bytes=600_000_000)  # its CPU was not measured lately
+    usage = {1_001: Usage(cpu_percent=1.0, rss_bytes=1_000_000)}
+    text = frame(View(seen=seen(workers=[far, large]), at=AT, usage=usage))
+    assert line_with(text, "worker-0001").split()[4:7] == ["72%", "45", "MB"]
+    assert line_with(text, "worker-0002").split()[4:7] == ["-", "600", "MB"]
+    assert line_with(text, "worker-0002").endswith("✗")
+
+
+def test_an_idle_worker_on_this_machine_is_looked_at_here() -> None:
+    idle = worker(1, cpu_percent=None, rss_bytes=45_000_000)
+    text = frame(View(seen=seen(workers=[idle]), at=AT, usage={1_001: Usage(cpu_percent=0.4, rss_bytes=46_000_000)}))
+    assert line_with(text, "worker-0001").split()[4:7] == ["0%", "46", "MB"]
+
+
+@pytest.mark.parametrize(
+    ("written", "shown", "mark"),
+    [
+        ({"p50": 3.1, "p95": 8.0}, "p50 3.1 ms  p95 8.0 ms", "✓"),
+        ({"p50": 3.1, "p95": 16.0}, "p50 3.1 ms  p95 16 ms", "⚠"),
+        ({"p50": 11.0, "p95": 14.0}, "p50 11 ms  p95 14 ms", "⚠"),
+        ({"p50": None, "p95": None}, "p50 -  p95 -", "yet"),
+        ({}, "p50 -  p95 -", "yet"),
+    ],
+)
+def test_write_latency_stands_against_its_target(written: dict[str, float | None], shown: str, mark: str) -> None:
+    line = line_with(frame(View(seen=seen(write_ms=written), at=AT)), "Write")
+    assert shown in line
+    assert "<10ms, p95 <15ms" in line
+    assert line.endswith(mark)
 
 
 def test_an_idle_pool_misses_no_target() -> None:
@@ -238,12 +273,26 @@ class TestLive:
         environ = dict(os.environ) | {"RAY_ADDRESS": ray_cluster, "RABBITMQ_URL": amqp_url}
         async with pool_of(loaded) as pool:
             await eventually(lambda: self._ready(pool), within_s=30)
+            assert await self._printed("status", "--queue", name, "--ready", environ=environ) == "ready\n"
+            await pool.publish(Job(payload={"do": "raise", "times": 1}) for _ in range(5))
+            await eventually(lambda: self._told(pool), within_s=30, message="no worker told its CPU")
             once = await self._printed("top", "--queue", name, "--once", environ=environ)
             assert all(cell_len(line) <= 80 for line in once.splitlines())
             assert f"{name}-worker-0001" in once
             assert re.search(r"ready .* \d+% +\d+ MB", once)  # this machine's worker: CPU and memory are known
             as_json = json.loads(await self._printed("top", "--queue", name, "--json", environ=environ))
             assert as_json["pool"] == name
+            assert 0 < as_json["write_ms"]["p50"] <= as_json["write_ms"]["p95"]
+            file = str(loaded.settings.results)
+            replayed = ("replay", "--recorded", "--queue", name, "--results", file, "--json")
+            (row,) = json.loads(await self._printed(*replayed, environ=environ))  # through the store: the pool runs
+            assert row["messages"] >= 5
+            assert all(worker["rss_bytes"] > 1_000_000 for worker in as_json["workers"])
+
+    async def _told(self, pool: RunningPool) -> bool:
+        """Whether a part carried a reading; a job each time, since only parts carry one."""
+        await pool.publish([Job(payload={"n": 1})])
+        return any(worker["cpu_percent"] is not None for worker in (await pool.report())["workers"])
 
     async def _ready(self, pool: RunningPool) -> bool:
         return any(worker["state"] == "ready" for worker in (await pool.report())["workers"])

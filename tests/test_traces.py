@@ -13,7 +13,7 @@ from actors.job import Job
 from actors.tracing import Tracing
 from tests.eventually import eventually
 from tests.otlp_receiver import OtlpReceiver, ReceivedSpan
-from tests.pool import pool_of, settings_for
+from tests.pool import RunningPool, pool_of, settings_for
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -49,6 +49,28 @@ async def test_publisher_batch_commit_and_ack_are_connected(amqp_url: str, tmp_p
             linked = {link.span_id for span in receiver.named(name) for link in span.links}
             assert linked == batch_ids, name
         assert {span.resource["service.name"] for span in batches} == {"rabbitray"}
+
+
+async def test_the_autoscalers_last_spans_arrive_and_say_from_where_to_where(amqp_url: str, tmp_path: Path) -> None:
+    """The exporter sends once in ten minutes: what arrives was sent by the clean stop."""
+    with OtlpReceiver() as receiver:
+        loaded = settings_for(
+            amqp_url, tmp_path, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "600000"}
+        )
+        async with pool_of(loaded) as pool:
+            autoscaler = pool.service.autoscaler.actor
+            assert autoscaler is not None
+            for asked, held in ((3, 3), (9, 4)):
+                assert await autoscaler.fix.remote(asked) == held
+                await eventually(lambda size=held: _target_is(pool, size), within_s=30)
+            assert receiver.named(f"resize {loaded.settings.queue}") == []
+            await pool.stop()
+        resized = [span.attributes for span in receiver.named(f"resize {loaded.settings.queue}")]
+        assert [(one["rabbitray.pool.had"], one["rabbitray.pool.wanted"]) for one in resized] == [(2, 3), (3, 4)]
+
+
+async def _target_is(pool: RunningPool, size: int) -> bool:
+    return bool((await pool.report())["target"] == size)
 
 
 async def test_a_dead_collector_costs_no_message(amqp_url: str, tmp_path: Path) -> None:

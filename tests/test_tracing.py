@@ -26,6 +26,7 @@ from actors.tracing import (
     span_context,
     trace_id_of,
 )
+from actors.tracing.seldom import EVERY_S
 from cluster.telemetry.traces import sampler
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -184,14 +185,22 @@ def test_a_failing_job_has_its_exception_in_the_trace_of_its_message(recorded: R
     assert event.attributes["exception.message"] == "bad date"
 
 
-def test_a_flood_of_failures_is_bounded_and_counted(recorded: Recorded) -> None:
+def test_a_flood_of_failures_is_bounded_counted_and_told_once_a_minute(
+    recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
     for _ in range(FAILURE_SPANS_PER_S + 20):
         recorded.tracing.failure(SAMPLED, None, ValueError("bad"))
     assert len(recorded.spans) == FAILURE_SPANS_PER_S
     assert recorded.tracing.failures_untraced == 20
+    (line,) = caplog.messages
+    assert line == "Failed jobs without a span of their own: 1 so far, at most 50 a second get one"
     recorded.now += 1.0
     recorded.tracing.failure(SAMPLED, None, ValueError("bad"))
     assert len(recorded.spans) == FAILURE_SPANS_PER_S + 1
+    recorded.now += EVERY_S
+    for _ in range(FAILURE_SPANS_PER_S + 1):
+        recorded.tracing.failure(SAMPLED, None, ValueError("bad"))
+    assert caplog.messages[1:] == [line.replace(" 1 so far", " 21 so far")]
 
 
 def test_a_commit_is_a_database_span_linked_to_the_batches_it_stores(recorded: Recorded) -> None:
@@ -216,6 +225,15 @@ def test_an_acknowledgement_is_a_settle_operation(recorded: Recorded, kind: str)
     assert span.attributes["messaging.operation.type"] == "settle"
     assert span.attributes["messaging.operation.name"] == kind
     assert span.attributes["messaging.batch.message_count"] == 3
+
+
+def test_a_give_back_is_linked_to_the_messages_that_wait_again(recorded: Recorded) -> None:
+    messages = [Message(traceparent=SAMPLED, message_id="id-1", attempt=2), Message(traceparent=UNSAMPLED)]
+    recorded.tracing.settle_span("nack", 2, messages=messages).end()
+    span = recorded.only()
+    assert (span.name, len(span.links)) == ("nack jobs", 1)
+    assert f"{span.links[0].context.trace_id:032x}" == trace_id_of(SAMPLED)
+    assert span.links[0].attributes == {"messaging.message.id": "id-1", "rabbitray.attempt": 2}
 
 
 def test_a_resize_shows_both_sizes_and_the_reason(recorded: Recorded) -> None:

@@ -28,6 +28,20 @@ def test_the_report_formula_in_its_range(depth: int, workers: int, rate: float, 
     assert report_prefetch(depth, workers, rate) == expected
 
 
+def test_the_range_for_a_worker_can_be_set() -> None:
+    quiet, busy = seen(ready=0, workers=4, window=0), seen(ready=10_000, workers=4, window=0)
+    slow = Memory(speed=0.1)
+    ranged = WindowLimits(per_worker_min=20, per_worker_max=80)
+    assert [window(look, slow, ranged).messages for look in (quiet, busy)] == [80, 320]
+    assert [window(look, slow, LIMITS).messages for look in (quiet, busy)] == [20, 200]
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 5), (6, 5)])
+def test_a_range_that_is_none_is_refused(least: int, most: int) -> None:
+    with pytest.raises(ConfigurationError, match="PREFETCH_MIN"):
+        WindowLimits(per_worker_min=least, per_worker_max=most)
+
+
 @settings(deadline=None)
 @given(
     st.integers(0, 100_000),

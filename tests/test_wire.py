@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import pickle
 import uuid
 import zlib
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -345,9 +347,49 @@ def test_a_packed_message_shows_its_number_of_records_in_its_first_bytes() -> No
     body, content_type = pack([Job() for _ in range(300)])
     assert wire.count_records(body[:10], content_type) == 10  # never more than the bytes could hold
     assert wire.count_records(body, content_type) == 300
-    assert wire.count_records(body, content_type, WireLimits(max_records=100)) == 100
+    assert wire.count_records(body, content_type, max_records=100) == 100
     assert wire.count_records(body, MSGPACK) == 1
     assert wire.count_records(b"", PACKED) == 1
+
+
+def test_a_compressed_packed_message_shows_it_too() -> None:
+    body, content_type = pack([Job() for _ in range(300)])
+    assert wire.count_records(gzip.compress(body), content_type, " GZIP") == 300
+    assert wire.count_records(gzip.compress(body)[:-9], content_type, "gzip", max_records=100) == 100
+    assert wire.count_records(b"no gzip", content_type, "gzip") == 1
+    named = io.BytesIO()
+    with gzip.GzipFile("x" * 10_000, "wb", fileobj=named) as stream:
+        stream.write(body)
+    assert wire.count_records(named.getvalue(), content_type, "gzip", max_records=500) == 500, "hidden: the most"
+
+
+@settings(deadline=None)
+@given(st.lists(any_jobs, min_size=1, max_size=8))
+def test_the_pieces_of_a_packed_message_are_its_records(many: list[Job]) -> None:
+    body, _ = pack(many)
+    assert [decode(piece, MSGPACK) for piece in wire.split(body)] == [[job] for job in many]
+    assert wire.split(gzip.compress(body), "gzip") == wire.split(body)
+    assert all(len(piece) <= len(body) for piece in wire.split(body)), "it fits where the whole did"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"\xde\x00\x01\xa1i\xa1a",  # a map that counts in 16 bits
+        b"\xdf\x00\x00\x00\x01\xa1i\xa1a",  # in 32
+        b"\x8f" + b"\xa1i\xa1a" * 15,  # the same field 15 times: no room for a checksum
+    ],
+)
+def test_pieces_of_other_writers_are_read_as_their_records(record: bytes) -> None:
+    body = b"\x91" + record
+    [piece] = wire.split(body)
+    assert decode(piece, MSGPACK) == decode(body, PACKED) == [Job(id="a")]
+
+
+@given(st.binary(max_size=60))
+def test_what_cannot_be_taken_apart_is_an_error_of_its_own_kind(body: bytes) -> None:
+    with suppress(DecodeError):
+        assert all(isinstance(piece, bytes) for piece in wire.split(body))
 
 
 def test_packed_records_of_another_producer_need_no_checksum() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgpack
 import pytest
 
 from actors import Job, Reject
@@ -19,7 +21,7 @@ from actors.errors import Retry
 from actors.handlers import Handler, Style, load
 from actors.part import Part, decode_part, encode_part
 from actors.tracing import Tracing
-from actors.wire import encode, pack
+from actors.wire import REPORT_CODES, WireLimits, decode, encode, pack
 from actors.worker import UnknownBatchError, Worker, WorkerConfig
 from tests import sample_handlers
 from tests.fakes import delivery, parcel
@@ -189,10 +191,34 @@ async def test_an_async_job_is_cancelled_after_its_time() -> None:
 
     async with worker_of(handler(call, "async"), handler_timeout_s=0.05) as worker:
         (part,), rows = await whole(worker, buffer(1, "hang", 3))
-    assert [row["key"] for row in rows] == ["j0", "j2"] or len(rows) == 2
+    assert sorted(row["key"] for row in rows) == ["j0", "j2"]
     (failure,) = part.failures
     assert (failure.position, failure.verdict, failure.category) == (1, "retry", "transient")
-    assert failure.error_class == "TimeoutError"
+    assert (failure.error_class, failure.reason) == ("TimeoutError", "handler_timeout")
+    assert failure.error.startswith("no result within handler_timeout_s=0.05 s: the job was cancelled")
+
+
+async def test_a_time_out_of_the_handlers_own_is_told_apart() -> None:
+    async def call(job: Job) -> Any:
+        async with asyncio.timeout(0.01):
+            await asyncio.Event().wait()
+
+    async with worker_of(handler(call, "async")) as worker:
+        (part,), _ = await whole(worker, buffer(1))
+    (failure,) = part.failures
+    assert (failure.reason, failure.error, failure.category) == ("exception", "TimeoutError", "transient")
+
+
+async def test_categories_of_ones_own_hold_for_our_time_out_too() -> None:
+    async def call(job: Job) -> Any:
+        await asyncio.Event().wait()
+
+    config = WorkerConfig(name="w-1", queue="q", early_s=10.0, handler_timeout_s=0.02)
+    worker = Worker(config, handler(call, "async"), Categories({"TimeoutError": "permanent"}), Tracing(queue="q"))
+    (part,), _ = await whole(worker, buffer(1))
+    await worker.close()
+    (failure,) = part.failures
+    assert (failure.verdict, failure.category, failure.reason) == ("dead", "permanent", "handler_timeout")
 
 
 async def test_an_async_batch_is_cancelled_after_its_time() -> None:
@@ -202,8 +228,11 @@ async def test_an_async_batch_is_cancelled_after_its_time() -> None:
         return [job.payload for job in jobs]
 
     async with worker_of(handler(call, "async_batch"), handler_timeout_s=0.05) as worker:
-        _, rows = await whole(worker, buffer(1, "hang", 3))
+        (part,), rows = await whole(worker, buffer(1, "hang", 3))
     assert {row["key"] for row in rows} == {"j0", "j2"}
+    (failure,) = part.failures
+    assert failure.reason == "handler_timeout"
+    assert "handler_timeout_s=0.05 s: the call for 1 jobs was cancelled" in failure.error
 
 
 async def test_closing_ends_running_jobs_and_starts_no_other() -> None:
@@ -324,6 +353,52 @@ async def test_packed_messages_fail_record_by_record() -> None:
         again = parcel(failure.body, content_type=failure.content_type, key=failure.key, attempt=3)
         (part,), _ = await whole(worker, parcels(again))
     assert (part.failures[0].key, part.failures[0].attempt) == ("r2", 3)
+
+
+async def test_a_record_is_retried_as_it_came_whatever_the_handler_did_to_it() -> None:
+    body, content_type = pack([Job(id=f"r{n}", payload={"token": "secret", "n": n}) for n in range(3)])
+
+    def call(job: Job) -> Any:
+        if job.payload["n"] == 1:
+            job.payload.pop("token")
+            job.payload["open"] = object()  # has no msgpack form
+            raise ConnectionError("down")
+        return job.payload["n"]
+
+    async with worker_of(handler(call)) as worker:
+        (part,), rows = await whole(worker, parcels(parcel(body, content_type=content_type)))
+    assert [row["key"] for row in rows] == ["r0", "r2"]
+    (failure,) = part.failures
+    assert decode(failure.body or b"", failure.content_type)[0].payload == {"token": "secret", "n": 1}
+
+
+async def test_a_record_that_we_could_not_write_is_retried_all_the_same() -> None:
+    deep: Any = 1
+    for _ in range(200):
+        deep = [deep]
+    records = [{"i": "deep", "p": deep}, {"i": "bytes", "p": {b"key": 1}}, {"i": "fine", "p": 2}]
+    body = gzip.compress(msgpack.packb(records))
+
+    def call(job: Job) -> Any:
+        if job.id != "fine":
+            raise ConnectionError("down")
+        return job.payload
+
+    limits = WireLimits(max_depth=500)
+    item = parcel(body, content_type=h.PACKED, content_encoding="gzip")
+    async with worker_of(handler(call), wire=limits) as worker:
+        (part,), rows = await whole(worker, parcels(item))
+    assert [row["key"] for row in rows] == ["fine"]
+    pieces = [decode(failure.body or b"", failure.content_type, None, limits)[0] for failure in part.failures]
+    assert [(piece.id, piece.payload) for piece in pieces] == [("deep", deep), ("bytes", {b"key": 1})]
+
+
+async def test_type_codes_of_ones_own_are_read() -> None:
+    codes = REPORT_CODES.extended({"C": "CHRISTMAS"})
+    body, content_type = encode(Job(id="1", message_type="CHRISTMAS"), codes=codes)
+    async with worker_of(handler(lambda job: job.message_type), codes=codes) as worker:
+        _, rows = await whole(worker, parcels(parcel(body, content_type=content_type)))
+    assert (rows[0]["result"], rows[0]["message_type"]) == ('"CHRISTMAS"', "CHRISTMAS")
 
 
 async def test_a_packed_message_is_given_back_only_when_none_of_it_ran() -> None:

@@ -1,9 +1,11 @@
 """RabbitMQ in: consume, window hand-over, acks.
 
-`connection` makes the connection, `scanner` takes deliveries out of its bytes, `consumer` is the Intake.
+`connection` makes the connection, `recovery` tries again, `scanner` takes deliveries out of the bytes, `taking` out
+of aiormq's reader, `consumer` is the Intake.
 """
 
-from actors.intake.connection import CONNECTION_ERRORS, address, refusal
+from actors.intake.connection import is_loss, told
 from actors.intake.consumer import Intake, IntakeConfig
+from actors.intake.recovery import within
 
-__all__ = ["CONNECTION_ERRORS", "Intake", "IntakeConfig", "address", "refusal"]
+__all__ = ["Intake", "IntakeConfig", "is_loss", "told", "within"]

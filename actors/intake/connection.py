@@ -20,6 +20,25 @@ CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, RuntimeError, asyncio.
 STREAM_BYTES = 1024 * 1024
 
 
+def is_loss(error: BaseException) -> bool:
+    """Whether an error means that a connection or channel is gone, and not that our own task shall end.
+
+    aiormq throws CancelledError into whatever waits on a connection that it gives up (no heartbeat came): nobody
+    has cancelled the task then.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() == 0
+    return isinstance(error, CONNECTION_ERRORS)
+
+
+def told(error: BaseException) -> str:
+    """An error in words, without credentials."""
+    if isinstance(error, asyncio.CancelledError):
+        return "the connection gave no sign of life any more"
+    return redact(str(error)) or type(error).__name__
+
+
 class ScanningConnection(aio_pika.Connection):
     """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanner`."""
 
@@ -58,6 +77,18 @@ async def connect(url: Secret, *, timeout_s: float, heartbeat_s: int, name: str)
     )
     assert isinstance(connection, ScanningConnection)
     return connection
+
+
+def frame_warnings(connection: aio_pika.abc.AbstractConnection, wanted: int) -> list[str]:
+    """A warning where the broker's frames are not of `wanted` bytes (0: any): it decides, a client only follows."""
+    transport = connection.transport
+    agreed = transport.connection.connection_tune.frame_max if transport is not None else wanted
+    if wanted in (0, agreed):
+        return []
+    return [
+        f"RabbitMQ agreed on frames of {agreed} bytes, RABBITMQ_FRAME_MAX is {wanted}; "
+        "set frame_max in rabbitmq.conf, or RABBITMQ_FRAME_MAX to what the broker has"
+    ]
 
 
 def address(url: Secret) -> str:

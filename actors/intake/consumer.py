@@ -8,13 +8,10 @@ what is in flight is never acked. Consumers are never robust: recovery is here, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import math
-import random
 import time
-import types
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -22,35 +19,40 @@ from typing import Any
 
 import aio_pika
 import aiormq
-from aiormq.abc import ChannelFrame, DeliveredMessage
-from aiormq.exceptions import ChannelInvalidStateError, ChannelNotFoundEntity
+from aiormq.abc import ChannelFrame
+from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp import commands as spec
 
 from actors.delivery import Delivery
-from actors.errors import BrokerUnreachableError, TopologyError
-from actors.intake.connection import CONNECTION_ERRORS, ScanningConnection, address, connect, refusal
+from actors.errors import TopologyError
+from actors.intake.connection import ScanningConnection, address, connect, frame_warnings, is_loss, told
+from actors.intake.recovery import persist, within
 from actors.intake.scanner import Scanned
+from actors.intake.taking import Taker, take_in_reader, taken_in_reader
 from actors.ledger import Ack, AckLedger
 from actors.reading import BodyLimits, PropertiesLike, read_message
-from actors.secret import Secret, redact
+from actors.secret import Secret
 from actors.topology import Topology, TopologyBuilder
+from actors.tracing import NO_SPAN, Tracing
 
 log = logging.getLogger(__name__)
 
-RECONNECT_FIRST_S = 0.2
-RECONNECT_MOST_S = 10.0
 CLOSE_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeConfig:
-    """How to consume one queue. `single_after_s`: how long a finished tag waits behind an open one."""
+    """How to consume one queue. `single_after_s`: how long a finished tag waits behind an open one.
+
+    `frame_max`: bytes of a frame that the broker is expected to agree on, 0 for any.
+    """
 
     url: Secret
     topology: Topology
     limits: BodyLimits
     heartbeat_s: int = 10
     connect_timeout_s: float = 15.0
+    frame_max: int = 0
     single_after_s: float = 0.2
     name: str = "rabbitray"
     queue: str = ""  # the queue to consume, when it is not the topology's main queue
@@ -59,10 +61,6 @@ class IntakeConfig:
     def source(self) -> str:
         """The queue that is consumed."""
         return self.queue or self.topology.queue
-
-
-Taker = Callable[[int, bool, PropertiesLike, bytes], None]
-"""Gets tag, redelivered, properties and body of a message."""
 
 
 class Intake:
@@ -78,8 +76,10 @@ class Intake:
         *,
         on_delivery: Callable[[Delivery], None],
         on_lost: Callable[[int], None],
+        tracing: Tracing | None = None,
     ) -> None:
         self._config = config
+        self._tracing = tracing or Tracing(queue=config.source)
         self._on_delivery = on_delivery
         self._on_lost = on_lost
         self._connection: ScanningConnection | None = None
@@ -109,10 +109,11 @@ class Intake:
 
         Raises BrokerUnreachableError (host, time tried) or TopologyError. Nothing is consumed yet.
         """
-        await self._connect_first()
+        await within(self._config.connect_timeout_s, self._connect, where=address(self._config.url))
         assert self._connection is not None
         try:
-            warnings = await TopologyBuilder(self._connection, self._config.topology).build()
+            warnings = frame_warnings(self._connection, self._config.frame_max)
+            warnings += await TopologyBuilder(self._connection, self._config.topology).build()
             await self._open_channel()
         except TopologyError:
             await self.close()
@@ -148,9 +149,11 @@ class Intake:
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Returns deliveries to the queue (nack with requeue), in one write."""
-        tags = self._ledger.give_back(self._current(deliveries))
+        ours = self.still_ours(found := list(deliveries))
+        tags = self._ledger.give_back(self._current(found))
         if tags:
-            self._send([spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in tags])
+            with self._tracing.settle_span("nack", len(tags), messages=(one.parcel for one in ours)):
+                self._send([spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in tags])
             self._flush()
 
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
@@ -191,32 +194,13 @@ class Intake:
         What is open is given back first, so that one frame acks the rest: beyond 32 frames a quorum queue's channel
         keeps them back, and drops them when it closes (tried on 3.10.8).
         """
-        returned: list[Any] = [spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in self._ledger.give_back_open()]
-        self._send(returned + [_frame(ack) for ack in self._ledger.due(math.inf)])
+        tags = self._ledger.give_back_open()
+        returned: list[Any] = [spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in tags]
+        with self._tracing.settle_span("nack", len(tags)) if tags else NO_SPAN:
+            self._send(returned + [_frame(ack) for ack in self._ledger.due(math.inf)])
         if self._sender is not None:
             await asyncio.wait({self._sender}, timeout=CLOSE_WITHIN_S)
         await asyncio.wait_for(channel.close(), CLOSE_WITHIN_S)
-
-    async def _connect_first(self) -> None:
-        """One connection within `connect_timeout_s`, or BrokerUnreachableError."""
-        config, start = self._config, time.monotonic()
-        where = address(config.url)
-        delay = RECONNECT_FIRST_S
-        while True:
-            try:
-                await self._connect()
-                return
-            except CONNECTION_ERRORS as error:
-                if refused := refusal(error):
-                    raise BrokerUnreachableError(f"RabbitMQ at {where}: {refused}") from None
-                tried = time.monotonic() - start
-                if tried + delay > config.connect_timeout_s:
-                    raise BrokerUnreachableError(
-                        f"RabbitMQ at {where} cannot be reached (tried for {tried:.0f} s): "
-                        f"{redact(str(error)) or type(error).__name__}; check RABBITMQ_URL and that the broker runs"
-                    ) from None
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 2.0)
 
     async def _connect(self) -> None:
         config = self._config
@@ -261,27 +245,27 @@ class Intake:
         if self._sender is not None:
             self._sender.cancel()
         log.warning("Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", self.unacked)
-        self._on_lost(self.generation)
+        try:
+            self._on_lost(self.generation)
+        except Exception:  # the connection must come back whatever its user makes of the loss
+            log.exception("The loss of a connection could not be told")
 
     async def _recover(self) -> None:
         """Reconnects with jittered back-off for as long as it takes, then consumes again."""
-        delay = RECONNECT_FIRST_S
-        while not self._stopping.is_set():
-            try:
-                await self._drop_connection()
-                await self._connect()
-                await self._declare_again()
-                await self._open_channel()
-                await self._consume_again()
-                self.reconnects += 1
-                log.info("Connected to RabbitMQ again (generation %d)", self.generation)
-                return
-            except (TopologyError, *CONNECTION_ERRORS) as error:
-                self._undeclared = self._undeclared or isinstance(error, ChannelNotFoundEntity)
-                log.warning("RabbitMQ: %s; next try in %.1f s", redact(str(error)) or type(error).__name__, delay)
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay * random.uniform(0.5, 1.5))
-            delay = min(delay * 2, RECONNECT_MOST_S)
+        if await persist(self._reconnect, self._stopping, failed=self._note_missing):
+            self.reconnects += 1
+            log.info("Connected to RabbitMQ again (generation %d)", self.generation)
+
+    async def _reconnect(self) -> None:
+        """One attempt, from a new connection to a new consumer."""
+        await self._drop_connection()
+        await self._connect()
+        await self._declare_again()
+        await self._open_channel()
+        await self._consume_again()
+
+    def _note_missing(self, error: BaseException) -> None:
+        self._undeclared = self._undeclared or isinstance(error, ChannelNotFoundEntity)
 
     async def _declare_again(self) -> None:
         """A queue that was deleted under us is made again, as at the start."""
@@ -302,7 +286,7 @@ class Intake:
         tag = f"{self._config.name}-{self.generation}-{number}"
         await channel.basic_qos(prefetch_count=window)
         self._takers[tag] = self._take(number)
-        await channel.basic_consume(self._config.source, _taken_in_reader, consumer_tag=tag)
+        await channel.basic_consume(self._config.source, taken_in_reader, consumer_tag=tag)
         self._consumer = (number, tag)
         if old is not None:
             await channel.basic_cancel(old[1])
@@ -401,39 +385,23 @@ class Intake:
         """A channel that dies during an RPC is the watcher's to recover."""
         try:
             await step
-        except (ChannelInvalidStateError, *CONNECTION_ERRORS) as error:
-            log.warning("RabbitMQ channel failed: %s", redact(str(error)) or type(error).__name__)
+        except BaseException as error:
+            if not is_loss(error):
+                raise
+            log.warning("RabbitMQ channel failed: %s", told(error))
             self._lost.set()
 
     async def _drop_connection(self) -> None:
         self.connected = False
         connection, self._connection, self._channel, self._holder = self._connection, None, None, None
-        if connection is not None:
-            with contextlib.suppress(*CONNECTION_ERRORS):
-                await asyncio.wait_for(connection.close(), 5.0)
+        if connection is None:
+            return
+        try:
+            await asyncio.wait_for(connection.close(), CLOSE_WITHIN_S)
+        except BaseException as error:
+            if not is_loss(error):
+                raise
 
 
 def _frame(ack: Ack) -> spec.Basic.Ack:
     return spec.Basic.Ack(delivery_tag=ack.tag, multiple=ack.multiple)
-
-
-async def _taken_in_reader(message: DeliveredMessage) -> None:
-    """What aiormq is told to call; never called, see `take_in_reader`."""
-    log.error("Delivery %s was not taken in the reader", message.delivery_tag)
-
-
-def take_in_reader(channel: aiormq.abc.AbstractChannel, takers: dict[str, Taker]) -> None:
-    """Lets `takers` (by consumer tag) have deliveries inside the channel's reader, when the scanner left them.
-
-    aiormq makes a task of every delivery (about 15 us each, cancelled when the channel closes). We only buffer, so
-    the task buys nothing. Replaces `aiormq.Channel._on_deliver_frame` on this one channel.
-    """
-
-    async def on_deliver_frame(self: Any, frame: spec.Basic.Deliver) -> None:  # Any: aiormq.Channel internals
-        header = await self._get_frame()
-        message = await self._read_content(frame, header)
-        take = takers.get(frame.consumer_tag or "")
-        if take is not None:
-            take(frame.delivery_tag or 0, bool(frame.redelivered), header.properties, message.body)
-
-    channel._on_deliver_frame = types.MethodType(on_deliver_frame, channel)  # type: ignore[attr-defined] # aiormq.Channel has it

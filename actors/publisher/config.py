@@ -6,9 +6,18 @@ from dataclasses import dataclass
 
 from actors.errors import ConfigurationError
 from actors.secret import Secret
-from actors.wire import REPORT_CODES, Form, TypeCodes
+from actors.wire import MOST_RECORDS, REPORT_CODES, Form, TypeCodes
+from actors.wire.limits import DEFAULT_LIMITS
 
-_COUNTS = ("channels", "max_batch", "max_outstanding", "max_outstanding_bytes", "window", "metrics_batch")
+_COUNTS = (
+    "channels",
+    "max_batch",
+    "max_records",
+    "max_outstanding",
+    "max_outstanding_bytes",
+    "window",
+    "metrics_batch",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +28,11 @@ class PublisherConfig:
     `routing_key` (default: the queue's name, through the default exchange). `form`: how jobs are written.
     `channels`: opened ahead (`PUBLISHER_POOL_SIZE`). `confirm_timeout_s`: from the call to the confirm,
     waiting for room and sending again included. `max_batch`: messages in one write, and records in a packed
-    message. `max_outstanding`, `max_outstanding_bytes`: unconfirmed messages and their bodies, of which
-    `window` are on the wire at once (beyond about 1,000 the broker gets slower: measured).
-    `connect_timeout_s`: each attempt. `backoff_base_s`, `backoff_max_s`: reconnecting, with full jitter.
-    `close_timeout_s`: what `close` waits for confirms. `metrics_batch`, `metrics_interval_s`: when recorded
-    events go to the sink.
+    message. `max_records`: most records in a packed message, as its readers take it. `max_outstanding`,
+    `max_outstanding_bytes`: unconfirmed messages and their bodies, of which `window` are on the wire at once
+    (beyond about 1,000 the broker gets slower: measured). `connect_timeout_s`: each attempt. `backoff_base_s`,
+    `backoff_max_s`: reconnecting, with full jitter. `close_timeout_s`: what `close` waits for confirms.
+    `metrics_batch`, `metrics_interval_s`: when recorded events go to the sink.
     """
 
     url: Secret | str
@@ -39,6 +48,7 @@ class PublisherConfig:
     window: int = 1_000
     max_outstanding_bytes: int = 64 * 1024 * 1024
     max_message_bytes: int = 16 * 1024 * 1024
+    max_records: int = DEFAULT_LIMITS.max_records
     heartbeat_s: int = 10
     connect_timeout_s: float = 10.0
     backoff_base_s: float = 0.1
@@ -71,3 +81,18 @@ class PublisherConfig:
     def destination_key(self) -> str:
         """The routing key that jobs are sent with."""
         return self.queue if self.routing_key is None else self.routing_key
+
+    def packed_size(self, packed: bool | int) -> int:
+        """How many jobs go into one message, 0: each goes alone; `packed` as `publish_many` takes it.
+
+        Raises ConfigurationError for a number that no message of this publisher may hold.
+        """
+        most = min(self.max_records, MOST_RECORDS)
+        if packed is True:
+            return min(self.max_batch, most)
+        if not 0 <= packed <= most:
+            raise ConfigurationError(
+                f"{packed} jobs in one message: readers take at most max_records = {most}; ask for fewer, or raise "
+                f"max_records (RABBITRAY_MAX_RECORDS) here and in the pool"
+            )
+        return int(packed)

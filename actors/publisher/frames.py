@@ -48,8 +48,11 @@ def published_only(published_ms: int) -> bytes:
 def table(headers: Mapping[str, Any]) -> bytes:  # Any: AMQP header values
     """Return a header table. Raises EncodeError for a value that AMQP cannot carry."""
     try:
-        return amqp.field_table(dict(headers))
-    except (TypeError, ValueError, OverflowError) as error:
+        try:
+            return amqp.field_table(dict(headers))
+        except TypeError:  # bytes, which pamqp reads but does not write
+            return amqp.field_table({name: _writable(value) for name, value in headers.items()})
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise EncodeError(f"message headers: {error}") from error
 
 
@@ -89,6 +92,19 @@ def append_publish(out: list[bytes], channel: int, method: bytes, header: bytes,
     for start in range(0, size, limit):
         part = body[start : start + limit]
         out += (_FRAME.pack(_BODY, channel, len(part)), part, _END)
+
+
+def header_fits(header: bytes, frame_max: int) -> bool:
+    """Whether a content header goes into one frame of this connection, which it must (0: any size)."""
+    return not frame_max or len(header) + _OVERHEAD <= frame_max
+
+
+def _writable(value: Any) -> Any:  # Any: AMQP header values
+    if isinstance(value, bytes):
+        return bytearray(value)
+    if isinstance(value, Mapping):
+        return {name: _writable(inner) for name, inner in value.items()}
+    return [_writable(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
 def _short(text: str) -> bytes:

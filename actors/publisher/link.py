@@ -63,6 +63,11 @@ class Link:
         """Messages on the wire, over all channels."""
         return sum(len(channel.in_flight) for channel in self.channels)
 
+    @property
+    def frame_max(self) -> int:
+        """Bytes of the largest frame, as agreed with the broker; 0: any size."""
+        return self._connection.connection_tune.frame_max
+
     async def is_blocked(self) -> bool:
         """Tell whether the broker said that it reads no more from this connection (an alarm)."""
         try:

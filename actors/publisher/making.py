@@ -66,10 +66,12 @@ class Maker:
         return self._stamped(join_records(records), PACKED, uuid7(), headers)
 
     def message(self, message: Message) -> Outgoing:
-        """Return a message made elsewhere, e.g. a retry copy, ready to send as it is. Raises EncodeError."""
+        """Return a message made elsewhere, e.g. a retry copy, ready to send as it is. Raises EncodeError.
+
+        Its body may have any size: a dead letter is not to be refused for what it died of.
+        """
         if not message.message_id:
             raise EncodeError("a message needs a message_id: its return is recognised by it")
-        self._require_size(message.body)
         header = frames.content_header(
             body_size=len(message.body),
             headers=frames.table(message.headers),

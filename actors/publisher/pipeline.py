@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from actors.errors import (
+    EncodeError,
     PublisherClosedError,
     PublishFailedError,
     PublishTimeoutError,
@@ -18,6 +19,7 @@ from actors.errors import (
     UncertainError,
     UnroutableError,
 )
+from actors.publisher import frames
 from actors.publisher.budget import Budget
 from actors.publisher.config import PublisherConfig
 from actors.publisher.link import Link, Loss, reopen
@@ -48,6 +50,7 @@ class Pipeline:
         self._sweeping: asyncio.TimerHandle | None = None
         self._tick_s = min(0.25, config.confirm_timeout_s / 20)
         self._accepting = False
+        self._frame_max = 0  # of the last connection; 0: any size
 
     @property
     def outstanding(self) -> int:
@@ -65,6 +68,7 @@ class Pipeline:
         """Connect; raises BrokerUnreachableError. From then on the pipeline reconnects by itself."""
         if self._running is None:
             self._link = await Link.open(self._config, self._answered)
+            self._frame_max = self._link.frame_max
             self._running = asyncio.get_running_loop().create_task(self._run(self._link))
             self._accepting = True
 
@@ -108,7 +112,7 @@ class Pipeline:
             await link.close()
             failures = 0 if loop.time() - began > self._config.backoff_max_s else failures + 1
             link = await reopen(self._config, self._answered, failures)
-            self._link = link
+            self._link, self._frame_max = link, link.frame_max
 
     async def _serve(self, link: Link) -> Loss:
         sender = asyncio.get_running_loop().create_task(self._send(link))
@@ -130,8 +134,13 @@ class Pipeline:
             raise PublisherClosedError("the publisher is not open")
 
     def try_admit(self, out: Outgoing, promise: Promise) -> bool:
-        """Take a message if there is room; never waits."""
+        """Take a message if there is room; never waits. Raises EncodeError for one that no frame could hold."""
         self.require_open()
+        if not frames.header_fits(out.header, self._frame_max):
+            raise EncodeError(
+                f"message {out.message_id}: headers of {len(out.header):,} bytes do not fit into one frame of "
+                f"{self._frame_max:,}; send fewer"
+            )
         if not self._budget.try_take(out.size):
             return False
         self._admit(out, promise, asyncio.get_running_loop().time())

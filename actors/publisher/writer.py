@@ -115,11 +115,12 @@ class Publisher:
         """Send many jobs, pipelined, and report how each ended; a failed one stops no other.
 
         `packed`: True puts `max_batch` jobs into one message, a number that many; they are confirmed or fail
-        together, and are worked one by one. Keeps all jobs in memory for the report: feed it in parts.
+        together, and are worked one by one. Keeps all jobs in memory for the report: feed it in parts. Raises
+        ConfigurationError, before anything is sent, for more than `max_records` jobs in one message.
         """
         self._pipeline.require_open()
-        size = self.config.max_batch if packed is True else int(packed)
-        groups = self._packed(jobs, size) if packed else self._singles(jobs)
+        size = self.config.packed_size(packed)
+        groups = self._packed(jobs, size) if size else self._singles(jobs)
         sent: list[tuple[list[Job], asyncio.Future[None] | RabbitrayError]] = []
         for number, (members, out) in enumerate(groups, start=1):
             sent.append((members, out if isinstance(out, EncodeError) else await self._admitted(out)))
@@ -145,11 +146,11 @@ class Publisher:
 
     async def _admitted(self, out: Outgoing) -> asyncio.Future[None] | RabbitrayError:
         promise: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not self._pipeline.try_admit(out, promise):
-            try:
+        try:
+            if not self._pipeline.try_admit(out, promise):
                 await self._pipeline.admit(out, promise)
-            except (PublishFailedError, PublisherClosedError) as error:
-                return error
+        except (PublishFailedError, PublisherClosedError, EncodeError) as error:
+            return error
         return promise
 
     def _singles(self, jobs: Iterable[Job]) -> Iterator[Group]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 
 import ray
 from ray.exceptions import RayError
+
+from actors.remote.boot import Actor
 
 log = logging.getLogger(__name__)
 
@@ -15,11 +18,15 @@ LULL_S = 1.0
 
 
 class Alarm:
-    """Wakes the actor of that name; costs a comparison for each delivery, and a call for each lull."""
+    """Wakes the actor of that name; costs a comparison for each delivery, and a call for each lull.
 
-    def __init__(self, autoscaler: str, namespace: str) -> None:
+    `find(name, namespace)` blocks, and raises ValueError where there is no such actor.
+    """
+
+    def __init__(self, autoscaler: str, namespace: str, find: Callable[[str, str], Actor] = ray.get_actor) -> None:
         self._autoscaler = autoscaler
         self._namespace = namespace
+        self._find = find
         self._last = -math.inf
         self._ringing: asyncio.Task[None] | None = None
 
@@ -32,8 +39,8 @@ class Alarm:
     async def _ring(self) -> None:
         """An autoscaler that is not there, or is being restarted, looks by itself when it comes."""
         try:
-            find = asyncio.get_running_loop().run_in_executor
-            actor = await find(None, ray.get_actor, self._autoscaler, self._namespace)
+            in_thread = asyncio.get_running_loop().run_in_executor
+            actor = await in_thread(None, self._find, self._autoscaler, self._namespace)
             await actor.wake.remote()
         except (ValueError, RayError) as error:
             log.debug("The autoscaler was not woken: %s", error)

@@ -20,11 +20,11 @@ from actors.kpi import READ_DURATION
 from actors.measuring import Counts, PoolMeter, PublishMeter
 from actors.metrics import NO_METRICS
 from actors.outbox import CopyOutbox
-from actors.pool import Pool, PoolConfig
+from actors.pool import Member, Pool, PoolConfig
 from actors.publisher import Publisher, PublisherConfig
 from actors.quarantine import Quarantine
 from actors.remote.alarm import Alarm
-from actors.remote.boot import Boot, Flush, ray_attributes
+from actors.remote.boot import Boot, Flush, Rows, ray_attributes
 from actors.remote.metrics import Metering
 from actors.remote.store import StoreClient
 from actors.remote.worker import RayFactory, WorkerSetup, draining_nodes
@@ -38,6 +38,9 @@ log = logging.getLogger(__name__)
 
 CRASH_PREFIX = "crashes:"
 DRAINING_EVERY_TICKS = 5
+USAGE_FRESH_S = 20.0
+"""Longer than a worker with a slow job is silent (`SIGN_OF_LIFE_MOST_S`): an idle one tells nothing."""
+
 DRAIN_ASKED = "asked to drain"
 """What `watch` returns when `rabbitray drain` asked for the end; anything else is a failure."""
 
@@ -57,9 +60,27 @@ class RouterSetup:
     limits: Limits = field(default_factory=Limits)
     max_tasks_in_flight_per_actor: int = 2
     max_crashes: int = 2
+    start_timeout_s: float = 300.0
+    min_size: int = 0
     initial_size: int = 1
+    max_size: int = 32
     window: int = 100
     batch_size: int = 10
+
+    def first_size(self, control: Mapping[str, object]) -> int:
+        """Workers to start with: the fixed size of the control table, if there is one, within the bounds."""
+        fixed = control.get("fixed_size")
+        size = fixed if isinstance(fixed, int) else self.initial_size
+        return min(max(size, self.min_size), self.max_size)
+
+    def pool_config(self, kind: str, most_in_flight: int) -> PoolConfig:
+        """The pool of that kind of worker."""
+        return PoolConfig(
+            name=f"{self.pool}-{kind}",
+            max_tasks_in_flight_per_actor=most_in_flight,
+            handler_timeout_s=self.worker.config.handler_timeout_s,
+            start_timeout_s=self.start_timeout_s,
+        )
 
 
 class ConsumerRouter:
@@ -69,9 +90,11 @@ class ConsumerRouter:
         self._setup = setup
         self._flush: Flush = setup.boot("router", ray_attributes("ConsumerRouter", f"{setup.pool}-router"))
         self._store = StoreClient(f"{setup.pool}-store", setup.namespace, setup.intake.topology.queue)
+        self._tracing = Tracing(queue=setup.intake.topology.queue, server=setup.worker.server)
         self._metrics = setup.metering.recorder()
         self._meter = None if self._metrics is NO_METRICS else PoolMeter(self._metrics)
-        self._publisher = Publisher(setup.publisher, sink=PublishMeter(self._metrics))
+        self._written = PublishMeter(self._metrics)
+        self._publisher = Publisher(setup.publisher, sink=self._written)
         self._alarm = Alarm(f"{setup.pool}-autoscaler", setup.namespace)
         self._keeper: asyncio.Task[None] | None = None
         self._flushing: asyncio.Task[None] | None = None
@@ -86,14 +109,13 @@ class ConsumerRouter:
         Returns warnings about existing queues. Raises ConfigurationError before anything is consumed.
         """
         setup = self._setup
-        self._intake = Intake(setup.intake, on_delivery=self._on_delivery, on_lost=self._on_lost)
+        self._intake = Intake(setup.intake, on_delivery=self._on_delivery, on_lost=self._on_lost, tracing=self._tracing)
         warnings = await self._intake.open()
         await self._publisher.__aenter__()
         await self._store.register(f"{setup.pool}-router {uuid.uuid4().hex[:8]} pid {os.getpid()}")
         control = await self._store.control()
         self._assemble(control)
-        fixed = control.get("fixed_size")
-        self._pool.resize(fixed if isinstance(fixed, int) else setup.initial_size)
+        self._pool.resize(setup.first_size(control))
         if control.get("paused"):
             await self._router.hold("paused", str(control["paused"]))
         await self._router.start(setup.window, setup.batch_size)
@@ -107,9 +129,9 @@ class ConsumerRouter:
         setup = self._setup
         factory = RayFactory(setup.worker, setup.namespace)
         self._pool = Pool(
-            self._pool_config("worker", setup.max_tasks_in_flight_per_actor), factory, on_change=self._wake
+            setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), factory, on_change=self._wake
         )
-        self._isolated = Pool(self._pool_config("quarantine", 1), factory, on_change=self._wake)
+        self._isolated = Pool(setup.pool_config("quarantine", 1), factory, on_change=self._wake)
         self._quarantine = Quarantine(
             self._isolated,
             max_crashes=setup.max_crashes,
@@ -132,22 +154,15 @@ class ConsumerRouter:
     def _settler_for(self, acks: Intake) -> Settler:
         topology = self._setup.intake.topology
         outbox = CopyOutbox(self._publisher, topology, Failpoints(self._setup.router.failpoint))
-        tracing = Tracing(queue=topology.queue, server=self._setup.worker.server)
         return Settler(
             self._setup.limits,
             topology.queue,
             acks=acks,
             outbox=outbox,
             bury=self._store.bury,
-            tracing=tracing,
+            tracing=self._tracing,
             wire=self._setup.worker.config.wire,
-        )
-
-    def _pool_config(self, kind: str, most_in_flight: int) -> PoolConfig:
-        return PoolConfig(
-            name=f"{self._setup.pool}-{kind}",
-            max_tasks_in_flight_per_actor=most_in_flight,
-            handler_timeout_s=self._setup.worker.config.handler_timeout_s,
+            codes=self._setup.worker.config.codes,
         )
 
     async def status(self) -> PoolStatus:
@@ -158,7 +173,7 @@ class ConsumerRouter:
     async def report(self) -> dict[str, object]:
         """What people look at: counts, latency, holds, workers."""
         self._insist_started()
-        tally, latency = self._settler.tally, self._settler.tally.latency
+        tally, now = self._settler.tally, time.monotonic()
         return {
             "connected": self._intake.connected,
             "generation": self._intake.generation,
@@ -172,13 +187,10 @@ class ConsumerRouter:
             "dead": tally.dead + self._collector.collected,
             "acked": tally.acked,
             "given_back": tally.given_back,
-            "latency_ms": {
-                "p50": latency.percentile(0.5),
-                "p95": latency.percentile(0.95),
-                "p99": latency.percentile(0.99),
-            },
+            "latency_ms": tally.latency.summary(),
+            "write_ms": self._written.latency.summary(),
             "holds": dict(self._router.holds),
-            "errors": self._router.recent.errors(time.monotonic()),
+            "errors": self._router.recent.errors(now),
             "window": self._router.window,
             "batch_size": self._router.batch_size,
             "quarantined": len(self._quarantine),
@@ -187,17 +199,8 @@ class ConsumerRouter:
             "start_error": self._pool.start_error,
             "fenced": self._router.fenced.is_set(),
             "loop_lag_s": round(self._loop_lag_s, 3),
-            "workers": [
-                {
-                    "name": member.name,
-                    "state": member.state,
-                    "pid": member.info.pid if member.info else None,
-                    "batches": len(member.batches),
-                    "jobs": member.jobs,
-                    "busy_s": round(member.busy_s, 3),
-                }
-                for member in [*self._pool.members, *self._isolated.members]
-            ],
+            "spans_lost": self._tracing.spans_lost,
+            "workers": [worker_row(member, now) for member in [*self._pool.members, *self._isolated.members]],
         }
 
     async def resize(self, target: int, reason: str) -> None:
@@ -347,6 +350,21 @@ class ConsumerRouter:
 
     def __repr__(self) -> str:
         return f"ConsumerRouter({self._setup.pool})"
+
+
+def worker_row(member: Member[Rows], now: float) -> dict[str, object]:
+    """One worker for people. CPU and memory are what it told last; an old CPU figure says nothing of now: None."""
+    usage, fresh = member.usage, now - member.used_at < USAGE_FRESH_S
+    return {
+        "name": member.name,
+        "state": member.state,
+        "pid": member.info.pid if member.info else None,
+        "batches": len(member.batches),
+        "jobs": member.jobs,
+        "busy_s": round(member.busy_s, 3),
+        "cpu_percent": usage.cpu_percent if usage and fresh else None,
+        "rss_bytes": usage.rss_bytes if usage else None,
+    }
 
 
 def crash_counts(control: Mapping[str, object]) -> dict[str, int]:

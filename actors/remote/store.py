@@ -14,6 +14,7 @@ from actors.errors import FencedError, PayloadLostError, StoreUnavailableError
 from actors.remote.boot import Actor, Boot, Flush, Rows, ray_attributes
 from actors.remote.metrics import Metering
 from actors.remote.worker import first_line
+from actors.rows import from_stream
 from actors.store import ResultStore as Store
 from actors.store import StoreConfig, StoreStats
 from actors.store.answers import Answer
@@ -42,9 +43,10 @@ class ResultStore:
 
     @ray.method(enable_task_events=False)
     async def write(
-        self, epoch: int, rows: pa.Table, failed_keys: Sequence[str], queue: str, span: str | None
+        self, epoch: int, stream: pa.Buffer, failed_keys: Sequence[str], queue: str, span: str | None
     ) -> Answer:
         """Commits rows and looks failed keys up; see `Store.write`."""
+        rows = from_stream(stream)
         with self._tracing.commit_span(rows.num_rows, batches=(span,)):
             return await self._store.write(epoch, rows, failed_keys, queue=queue)
 
@@ -140,16 +142,16 @@ class StoreClient:
     async def _answer(self, ref: Awaitable[T]) -> T:
         try:
             return await ref
-        except (FencedError, StoreUnavailableError):
-            raise
+        except (FencedError, StoreUnavailableError) as error:  # through Ray its text is a whole traceback
+            raise (error.cause if isinstance(error, RayTaskError) else error) from None
         except (ObjectLostError, OwnerDiedError) as lost:
             raise PayloadLostError(first_line(lost)) from lost
+        except RayTaskError as failed:
+            if isinstance(failed.cause, ObjectLostError | OwnerDiedError | RayActorError):
+                raise PayloadLostError(first_line(failed)) from failed
+            raise
         except RayActorError as gone:
             self._actor = None
             raise StoreUnavailableError(f"the store {self._name} ended; it is being restarted") from gone
-        except RayTaskError as failed:
-            if isinstance(failed.cause, ObjectLostError | OwnerDiedError):
-                raise PayloadLostError(first_line(failed)) from failed
-            raise
         except RayError as error:
             raise StoreUnavailableError(first_line(error)) from error

@@ -27,15 +27,16 @@ from actors.categories import Categories
 from actors.handlers import load
 from actors.measuring import WorkerMeter
 from actors.metrics import NO_METRICS
-from actors.part import Part, decode_part, encode_part
+from actors.part import Part, Usage, decode_part, encode_part
 from actors.pool import WorkerInfo, WorkerLostError
 from actors.remote.boot import Actor, Boot, Flush, Rows, ray_attributes
 from actors.remote.metrics import Metering
+from actors.rows import to_stream
 from actors.tracing import Tracing
 from actors.worker import Worker, WorkerConfig
 
 CALLS_MOST = 1_000
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,8 @@ class PoolWorker:
         self._metrics = setup.metering.recorder(self._name)
         self._meter = None if self._metrics is NO_METRICS else WorkerMeter(self._metrics)
         self._ended = asyncio.Event()
+        self._process = psutil.Process()
+        self._usage: Usage | None = None  # a reading that no part has told yet
         self._measuring: asyncio.Task[None] | None = None
         handler = load(setup.handler)
         own: Mapping[str, str] = getattr(handler.call, "error_categories", {})
@@ -70,21 +73,23 @@ class PoolWorker:
     async def ready(self) -> WorkerInfo:
         """Answers once the handler is loaded."""
         node = ray.get_runtime_context().get_node_id()
-        if self._meter is not None and self._measuring is None:
-            self._measuring = asyncio.create_task(self._measure(self._meter), name="worker-measuring")
-        return WorkerInfo(slots=self._worker.slots, pid=os.getpid(), node=node)
+        if self._measuring is None:
+            self._process.cpu_percent(None)  # from here on it is measured: this reading says nothing
+            self._measuring = asyncio.create_task(self._measure(), name="worker-measuring")
+        usage = Usage(cpu_percent=None, rss_bytes=self._process.memory_info().rss)
+        return WorkerInfo(slots=self._worker.slots, pid=os.getpid(), node=node, usage=usage)
 
     @ray.method(num_returns=2, enable_task_events=False)
-    async def run(self, batch_id: str, buffer: bytes) -> tuple[bytes, pa.Table]:
+    async def run(self, batch_id: str, buffer: bytes) -> tuple[bytes, pa.Buffer]:
         """See `Worker.run`: the part for the router, the rows by reference for the store."""
         part, rows = await self._worker.run(batch_id, buffer)
-        return encode_part(part), rows
+        return self._told(part), to_stream(rows)
 
     @ray.method(num_returns=2, enable_task_events=False)
-    async def more(self, batch_id: str) -> tuple[bytes, pa.Table]:
+    async def more(self, batch_id: str) -> tuple[bytes, pa.Buffer]:
         """See `Worker.more`."""
         part, rows = await self._worker.more(batch_id)
-        return encode_part(part), rows
+        return self._told(part), to_stream(rows)
 
     async def stop(self) -> None:
         """Ends the handler and sends what traces are left."""
@@ -93,15 +98,21 @@ class PoolWorker:
         self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
 
-    async def _measure(self, meter: WorkerMeter) -> None:
-        """Looks at this process once every few seconds until `stop`."""
+    def _told(self, part: Part) -> bytes:
+        """The part for the router, with the last look at this process where there was one since the part before."""
+        part.usage, self._usage = self._usage, None
+        return encode_part(part)
+
+    async def _measure(self) -> None:
+        """Looks at this process once every few seconds until `stop`: for the next part, and for the metrics."""
         flushing = asyncio.create_task(self._metrics.run(self._ended), name="worker-metrics")
-        process = psutil.Process()
-        process.cpu_percent(None)  # the first reading only starts the measurement
         while not self._ended.is_set():
-            meter.look(time.monotonic(), cpu_percent=process.cpu_percent(None), rss_bytes=process.memory_info().rss)
             with contextlib.suppress(TimeoutError):  # the ordinary case: it goes on
                 await asyncio.wait_for(self._ended.wait(), LOOK_EVERY_S)
+            cpu_percent, rss_bytes = self._process.cpu_percent(None), self._process.memory_info().rss
+            self._usage = Usage(cpu_percent=cpu_percent, rss_bytes=rss_bytes)
+            if self._meter is not None:
+                self._meter.look(time.monotonic(), cpu_percent=cpu_percent, rss_bytes=rss_bytes)
         await flushing
 
     def __repr__(self) -> str:

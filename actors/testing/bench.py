@@ -20,7 +20,7 @@ from actors.job import Job
 from actors.part import Part
 from actors.tracing import Tracing
 from actors.verdict import Failure, Limits, Park, Rung, Settlement, settlement
-from actors.wire import WireLimits
+from actors.wire import REPORT_CODES, WireLimits
 from actors.worker import Worker, WorkerConfig
 
 QUEUE = "test"
@@ -31,8 +31,9 @@ class KitSettings(TypedDict, total=False):
     """What `work` may be told; names, meaning and defaults are those of the settings of a pool.
 
     Besides: `batch_size` (500) is the most messages that reach the handler together; `rungs_ms` are the delays of
-    the retry queues; `error_categories` maps exception classes or codes to `transient` or `permanent`;
-    `follow_retries` runs a job that is to be retried again at once, without its delay, until it is DONE or DEAD.
+    the retry queues; `error_categories` maps exception classes or codes to `transient` or `permanent`; `type_codes`
+    maps letters to message types; `follow_retries` runs a job that is to be retried again at once, without its
+    delay, until it is DONE or DEAD.
     """
 
     queue: str
@@ -45,6 +46,7 @@ class KitSettings(TypedDict, total=False):
     max_message_bytes: int
     max_records: int
     max_depth: int
+    type_codes: Mapping[str, str]
     error_categories: Mapping[str, str]
     follow_retries: bool
 
@@ -94,6 +96,7 @@ class Bench:
         self._follow = settings.get("follow_retries", False)
         self._identity = IdentityRules(missing_id=settings.get("missing_id", "allow"))
         self._wire = _wire(settings)
+        self._codes = REPORT_CODES.extended(settings.get("type_codes", {}))
         self._limits = _limits(settings)
         queue = settings.get("queue", QUEUE)
         config = WorkerConfig(
@@ -103,6 +106,7 @@ class Bench:
             handler_timeout_s=self._timeout_s,
             identity=self._identity,
             wire=self._wire,
+            codes=self._codes,
         )
         self._worker = Worker(config, handler, Categories(settings.get("error_categories")), Tracing(queue=queue))
 
@@ -144,7 +148,7 @@ class Bench:
             part, rows = await self._worker.more(batch_id)
 
     def _jobs(self, batch: list[_Piece]) -> dict[tuple[int, int], Job]:
-        units, _ = decode_parcels([piece.parcel for piece in batch], self._wire, self._identity)
+        units, _ = decode_parcels([piece.parcel for piece in batch], self._wire, self._identity, self._codes)
         return {(unit.position, unit.record): unit.job for unit in units}
 
     def _failed(

@@ -7,6 +7,7 @@ database conventions 1.44. `context` reads and writes the headers, `span` is wha
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Literal, Protocol
@@ -25,6 +26,7 @@ from actors.tracing.context import (
     span_context,
     trace_id_of,
 )
+from actors.tracing.seldom import Seldom
 from actors.tracing.span import NO_SPAN, Attribute, LiveSpan, OpenSpan, error_type
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Carrier",
     "Headers",
     "OpenSpan",
+    "Seldom",
     "Settle",
     "Tracing",
     "consumer_destination",
@@ -41,7 +44,10 @@ __all__ = [
     "trace_id_of",
 ]
 
+log = logging.getLogger(__name__)
+
 Settle = Literal["ack", "nack", "reject"]
+"""How a delivery is settled. The pool acks and nacks; a dead letter is a confirmed copy and an ack, no reject."""
 
 FAILURE_SPANS_PER_S: Final = 50
 _SCOPE = "rabbitray"
@@ -85,6 +91,7 @@ class Tracing:
     ) -> None:
         provider = provider or trace.get_tracer_provider()
         self.enabled = not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+        self._provider = provider
         self._tracer = provider.get_tracer(_SCOPE)
         self._queue = queue
         self._database = database
@@ -92,11 +99,17 @@ class Tracing:
         if server is not None:
             self._messaging |= {"server.address": server[0], "server.port": server[1]}
         self._failures = _Allowance(FAILURE_SPANS_PER_S, clock)
+        self._flood = Seldom(clock)
 
     @property
     def failures_untraced(self) -> int:
         """Failed jobs without a span of their own: more than FAILURE_SPANS_PER_S failed in a second."""
         return self._failures.refused
+
+    @property
+    def spans_lost(self) -> int:
+        """Spans of this process that the collector did not get; 0 where its provider does not count them."""
+        return int(getattr(self._provider, "spans_lost", 0))
 
     def inject(self, headers: Headers) -> None:
         """Writes the current context into message headers; a context that is already there stays."""
@@ -167,7 +180,10 @@ class Tracing:
 
         At most FAILURE_SPANS_PER_S a second: a flood of failures must not cost the pool its speed.
         """
-        if not self.enabled or not self._failures.take():
+        if not self.enabled:
+            return
+        if not self._failures.take():
+            self._say_flood()
             return
         attributes = self._messaging | _message_attributes(message_id, attempt)
         attributes |= {"error.type": error_type(error), "messaging.destination.name": self._queue}
@@ -191,12 +207,17 @@ class Tracing:
             attributes["db.operation.batch.size"] = rows
         return self._start(SpanKind.CLIENT, attributes, name="INSERT results", links=_batch_links(batches))
 
-    def settle_span(self, kind: Settle, count: int, *, batches: Iterable[str | None] = ()) -> OpenSpan:
-        """CLIENT span of one acknowledgement (or nack, reject) that settles `count` deliveries."""
+    def settle_span(
+        self, kind: Settle, count: int, *, batches: Iterable[str | None] = (), messages: Iterable[Carrier] = ()
+    ) -> OpenSpan:
+        """CLIENT span of one acknowledgement (or nack, reject) that settles `count` deliveries.
+
+        It is linked to the batches that it settles; `messages` are for those that may never have been in one.
+        """
         if not self.enabled:
             return NO_SPAN
         attributes = self._operation(kind, "settle", self._queue, count)
-        return self._start(SpanKind.CLIENT, attributes, links=_batch_links(batches))
+        return self._start(SpanKind.CLIENT, attributes, links=[*_batch_links(batches), *_links(messages)])
 
     def resize_span(self, had: int, wanted: int, reason: str) -> OpenSpan:
         """INTERNAL span of one decision of the autoscaler."""
@@ -209,6 +230,15 @@ class Tracing:
             "rabbitray.reason": redact(reason),
         }
         return self._start(SpanKind.INTERNAL, attributes, name=f"resize {self._queue}")
+
+    def _say_flood(self) -> None:
+        """At most one line in Seldom's EVERY_S."""
+        if self._flood.due():
+            log.warning(
+                "Failed jobs without a span of their own: %d so far, at most %d a second get one",
+                self.failures_untraced,
+                FAILURE_SPANS_PER_S,
+            )
 
     def _operation(self, name: str, kind: str, destination: str, count: int) -> dict[str, Attribute]:
         attributes = self._messaging | {

@@ -16,11 +16,12 @@ a Job without an id.
 
 from actors.wire.codes import REPORT_CODES, TypeCodes
 from actors.wire.limits import WireLimits
-from actors.wire.packed import count_records, join_records, pack
-from actors.wire.reading import decode, parse_line
+from actors.wire.packed import MOST_RECORDS, count_records, is_packed_type, join_records, pack
+from actors.wire.reading import decode, parse_line, split
 from actors.wire.writing import Form, encode
 
 __all__ = [
+    "MOST_RECORDS",
     "REPORT_CODES",
     "Form",
     "TypeCodes",
@@ -28,7 +29,9 @@ __all__ = [
     "count_records",
     "decode",
     "encode",
+    "is_packed_type",
     "join_records",
     "pack",
     "parse_line",
+    "split",
 ]

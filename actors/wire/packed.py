@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Final
+
+import msgpack
 
 from actors.errors import DecodeError, EncodeError
 from actors.headers import PACKED
 from actors.job import Job
 from actors.wire.codes import REPORT_CODES, TypeCodes
+from actors.wire.compression import first_bytes
 from actors.wire.limits import DEFAULT_LIMITS, WireLimits
 from actors.wire.shapes import COMPACT, is_shape, read_compact
 from actors.wire.unpacking import unpack
-from actors.wire.writing import encode_record
+from actors.wire.writing import checked, encode_record
 
 _UINT32: Final = 0xCE
 _ARRAY16: Final = 0xDC
 _ARRAY32: Final = 0xDD
 _CHECKSUM_BYTES: Final = 5
+_MAP16: Final = 0xDE
+_MOST_CHECKED: Final = 14  # entries of a small msgpack map, less the one that the checksum takes
+
+MOST_RECORDS: Final = 0xFFFE
+"""Records that one packed message can hold: its list counts in 16 bits, the checksum included."""
+
+
+def is_packed_type(content_type: str | None) -> bool:
+    """Tell whether `decode` reads a message of this content type as a packed one; costs nothing for the others."""
+    if content_type is None or len(content_type) < len(PACKED):
+        return False
+    return content_type == PACKED or content_type.partition(";")[0].strip().lower() == PACKED
 
 
 def pack(jobs: Iterable[Job], *, codes: TypeCodes = REPORT_CODES) -> tuple[bytes, str]:
@@ -31,25 +47,35 @@ def pack(jobs: Iterable[Job], *, codes: TypeCodes = REPORT_CODES) -> tuple[bytes
 
 def join_records(records: Sequence[bytes]) -> bytes:
     """Return the packed body of records that `encode_record` made."""
-    if not 0 < len(records) < 0xFFFF:
-        raise EncodeError(f"a packed message holds 1 to {0xFFFE} records, not {len(records)}")
+    if not 0 < len(records) <= MOST_RECORDS:
+        raise EncodeError(f"a packed message holds 1 to {MOST_RECORDS} records, not {len(records)}")
     content = b"".join(records)
     count = (len(records) + 1).to_bytes(2, "big")
     return b"".join((b"\xdc", count, b"\xce", zlib.crc32(content).to_bytes(4, "big"), content))
 
 
-def count_records(body: bytes, content_type: str | None, limits: WireLimits = DEFAULT_LIMITS) -> int:
+def count_records(
+    body: bytes,
+    content_type: str | None,
+    content_encoding: str | None = None,
+    *,
+    max_records: int = DEFAULT_LIMITS.max_records,
+) -> int:
     """Return how many records a message claims to hold, from its first bytes; 1 for any other message.
 
     For bounding work before anything is decoded: clamped to 1 .. `max_records`, and to what the bytes could
-    hold. A compressed packed body shows nothing; its header `x-rabbitray-records` does.
+    hold. A body with fewer or more records than it claims is refused when it is decoded, so the claim is the
+    most that it can cost.
     """
-    if content_type is None or not content_type.lower().startswith(PACKED):
+    if not is_packed_type(content_type):
         return 1
-    claimed, start = _array_head(body)
-    if start < len(body) and body[start] == _UINT32:
+    first = first_bytes(body, content_encoding)
+    if first is None:
+        return max_records
+    claimed, start = _array_head(first)
+    if start < len(first) and first[start] == _UINT32:
         claimed -= 1
-    return max(1, min(claimed, limits.max_records, len(body)))
+    return max(1, min(claimed, max_records, len(body) if first is body else claimed))
 
 
 def unpack_records(body: bytes, limits: WireLimits, codes: TypeCodes) -> list[Job]:
@@ -63,6 +89,39 @@ def unpack_records(body: bytes, limits: WireLimits, codes: TypeCodes) -> list[Jo
         _require_checksum(body, start)
     document = unpack(body, limits)
     return [_record(entry, codes) for entry in document[has_checksum:]]
+
+
+def split_records(body: bytes) -> list[bytes]:
+    """Return the records of a packed body, each as a msgpack body of its own; DecodeError where it cannot be cut."""
+    count, start = _array_head(body)
+    reader = msgpack.Unpacker(max_buffer_size=max(1, len(body)))
+    reader.feed(body)
+    try:
+        reader.read_array_header()
+        if start < len(body) and body[start] == _UINT32:
+            start, count = _end_of_next(reader), count - 1
+        cuts = [start, *(_end_of_next(reader) for _ in range(count))]
+    except (msgpack.UnpackException, ValueError, TypeError) as error:
+        raise DecodeError("bad_msgpack", f"{type(error).__name__}: {error}"[:200]) from None
+    return [_alone(body[begin:end]) for begin, end in pairwise(cuts)]
+
+
+def _end_of_next(reader: msgpack.Unpacker) -> int:
+    reader.skip()
+    position: int = reader.tell()
+    return position
+
+
+def _alone(record: bytes) -> bytes:
+    """Return the msgpack map with a checksum; one with too many entries for that as it is."""
+    first = record[0]
+    if first & 0xF0 == 0x80:
+        count, start = first & 0x0F, 1
+    elif first == _MAP16:
+        count, start = int.from_bytes(record[1:3], "big"), 3
+    else:
+        count, start = 0xFFFF, 0
+    return checked(bytes((0x80 | count,)) + record[start:]) if count <= _MOST_CHECKED else record
 
 
 def _record(entry: Any, codes: TypeCodes) -> Job:  # Any: whatever a producer wrote

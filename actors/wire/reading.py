@@ -14,8 +14,9 @@ from actors.errors import DecodeError
 from actors.headers import JSON, MSGPACK, PACKED
 from actors.job import Job
 from actors.wire.codes import REPORT_CODES, TypeCodes
+from actors.wire.compression import plain_body
 from actors.wire.limits import DEFAULT_LIMITS, WireLimits
-from actors.wire.packed import unpack_records
+from actors.wire.packed import split_records, unpack_records
 from actors.wire.payload import require_within
 from actors.wire.shapes import CHECKSUM, COMPACT, VERBOSE, Document, is_shape, read_compact, read_verbose
 from actors.wire.unpacking import unpack
@@ -24,8 +25,6 @@ from actors.wire.writing import CHECKSUM_MARK
 _MSGPACK_TYPES: Final = frozenset((MSGPACK, "application/x-msgpack", "application/vnd.msgpack"))
 _JSON_TYPES: Final = frozenset((JSON, "text/json", "application/x-json"))
 _BYTES_TYPES: Final = frozenset(("application/octet-stream", "application/data"))
-_NO_COMPRESSION: Final = frozenset(("", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary"))
-"""kombu writes the charset into the content encoding."""
 
 _MARK_START: Final = -len(CHECKSUM_MARK) - 4
 _SMALL_JSON: Final = 64 * 1024
@@ -57,6 +56,15 @@ def decode(
         raise DecodeError("unreadable", f"{type(error).__name__}: {error}"[:200]) from error
 
 
+def split(body: bytes, content_encoding: str | None = None, limits: WireLimits = DEFAULT_LIMITS) -> list[bytes]:
+    """Return each record of a packed message as the body of a message of its own, of the content type `MSGPACK`.
+
+    The record's bytes are taken as they are: whatever was read from the packed message is read from its piece too,
+    also what our own writer would refuse. Raises DecodeError as `decode` does; meant for what `decode` has read.
+    """
+    return split_records(plain_body(body, content_encoding, limits))
+
+
 def parse_line(line: str | bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
     """Return the job of one JSON line in either of the report's forms; it gets a new id if it has none.
 
@@ -75,11 +83,7 @@ def parse_line(line: str | bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
 
 
 def _decode(body: bytes, essence: str, content_encoding: str | None, limits: WireLimits, codes: TypeCodes) -> list[Job]:
-    if len(body) > limits.max_message_bytes:
-        raise DecodeError("too_large", f"{len(body)} bytes, at most {limits.max_message_bytes}")
-    encoding = (content_encoding or "").strip().lower()
-    if encoding not in _NO_COMPRESSION:
-        body = _decompressed(body, encoding, limits)
+    body = plain_body(body, content_encoding, limits)
     if essence in _MSGPACK_TYPES:
         return [_read_msgpack(body, limits, codes)]
     if essence == PACKED:
@@ -182,19 +186,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> Document:  # Any: JSON values
     if len(document) != len(pairs):
         raise DecodeError("duplicate_field", "a field is there twice")
     return document
-
-
-def _decompressed(body: bytes, encoding: str, limits: WireLimits) -> bytes:
-    """Return the plain body of a gzip one, never building more than the limit."""
-    if encoding not in ("gzip", "x-gzip"):
-        raise DecodeError("unsupported_encoding", encoding[:100])
-    stream = zlib.decompressobj(wbits=31)
-    try:
-        plain = stream.decompress(body, limits.max_message_bytes + 1)
-    except zlib.error as error:
-        raise DecodeError("bad_gzip", str(error)) from None
-    if len(plain) > limits.max_message_bytes:
-        raise DecodeError("too_large", f"more than {limits.max_message_bytes} bytes once decompressed")
-    if not stream.eof or stream.unused_data:
-        raise DecodeError("bad_gzip", "truncated, or with a tail")
-    return plain

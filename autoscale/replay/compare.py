@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from actors.errors import ConfigurationError
 from autoscale.replay.baselines import baselines
 from autoscale.replay.ideal import clairvoyant
 from autoscale.replay.loads import Load
@@ -19,6 +18,8 @@ class Row:
     """One policy on one load, as `bench policies` prints it."""
 
     load: str
+    messages: int
+    duration_s: int
     policy: str
     p95_age_s: float
     target_age_s: float
@@ -73,36 +74,6 @@ def replay(load: Load, settings: Mapping[str, Limits], plant: Plant) -> Comparis
     return Comparison(load=load, rows=tuple(rows), runs=tuple(runs))
 
 
-def replayed(
-    load: Load,
-    *,
-    service_s: float,
-    start_s: float = 3.0,
-    failure_rate: float = 0.0,
-    settings: Mapping[str, Limits] | None = None,
-    others: bool = False,
-    plot_to: Path | None = None,
-) -> tuple[list[dict[str, str | int | float]], str]:
-    """What `rabbitray replay` prints: rows as plain values, and the same as a Markdown table.
-
-    `settings`: names and limits side by side, the defaults where None. `others` adds the rules of other
-    autoscalers, with the limits of the first setting. Raises ConfigurationError for numbers without sense.
-    """
-    if service_s <= 0 or start_s < 0 or not 0 <= failure_rate < 1:
-        raise ConfigurationError("service time must be above 0, start time not below, failures in [0, 1)")
-    chosen = dict(settings or {"rabbitray": Limits()})
-    first = next(iter(chosen.values()))
-    plant = Plant(service_s=service_s, start_s=start_s, failure_rate=failure_rate, limits=first)
-    found = replay(load, chosen, plant)
-    if others:
-        target = first.drain_target_s
-        more = compare(load, plant, baselines(plant, target), target)
-        found = Comparison(load=load, rows=(*found.rows, *more.rows), runs=(*found.runs, *more.runs))
-    if plot_to is not None:
-        plot([found], plot_to)
-    return [row.as_json() for row in found.rows], table(found.rows)
-
-
 def table(rows: Iterable[Row]) -> str:
     """The rows as a Markdown table."""
     head = (
@@ -111,11 +82,16 @@ def table(rows: Iterable[Row]) -> str:
     lines = [head, "|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     lines.extend(
         f"| {r.load} | {r.policy} | {r.p95_age_s:.2f} | {r.target_age_s:g} | {r.worker_seconds:,.0f} "
-        f"| {r.worker_seconds / r.ideal_worker_seconds:.2f} | {r.direction_changes} ({r.load_changes}) "
+        f"| {_times(r)} | {r.direction_changes} ({r.load_changes}) "
         f"| {r.drained_s:,.1f} | {r.peak} |"
         for r in rows
     )
     return "\n".join(lines)
+
+
+def _times(row: Row) -> str:
+    """How many times the worker-seconds of the schedule that knows the load; "-" where that needs none."""
+    return f"{row.worker_seconds / row.ideal_worker_seconds:.2f}" if row.ideal_worker_seconds else "-"
 
 
 def plot(comparisons: Iterable[Comparison], path: Path) -> None:
@@ -147,6 +123,8 @@ def plot(comparisons: Iterable[Comparison], path: Path) -> None:
 def _row(run: Run, target_age_s: float, ideal: float) -> Row:
     return Row(
         load=run.load.name,
+        messages=sum(run.load.counts),
+        duration_s=run.load.duration_s,
         policy=run.policy,
         p95_age_s=round(run.p95_age_s, 3),
         target_age_s=target_age_s,

@@ -7,6 +7,7 @@ after the need, stays within the bounds, and takes the cheapest T within the age
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
@@ -57,4 +58,17 @@ def _spread(load: Load, plant: Plant, over_s: int) -> Schedule:
 
 
 def _held(needs: list[int], after_s: int, before_s: int) -> list[int]:
-    return [max(needs[max(0, t - after_s) : t + before_s + 1]) for t in range(len(needs))]
+    """The highest need from `after_s` before to `before_s` after each second."""
+    held: list[int] = []
+    highest: deque[int] = deque()  # seconds whose need no later one of the window exceeds
+    coming = 0
+    for t in range(len(needs)):
+        while coming <= min(t + before_s, len(needs) - 1):
+            while highest and needs[highest[-1]] <= needs[coming]:
+                highest.pop()
+            highest.append(coming)
+            coming += 1
+        while highest[0] < t - after_s:
+            highest.popleft()
+        held.append(needs[highest[0]])
+    return held

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
-from math import cos, exp, pi
+from math import cos, exp, isfinite, pi
 from random import Random
 from typing import Final
 
 from actors.errors import ConfigurationError
+
+MOST_S: Final = 7 * 86_400
+"""The longest load: a week takes the simulator about a minute."""
+
+MOST_MESSAGES: Final = 10_000_000
+TURN_S: Final = 30
+"""A recorded load has no curve without noise: its turns are those of its sums over this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +51,13 @@ def turns(values: Iterable[float]) -> int:
 
 
 def of_curve(name: str, curve: list[float], *, seed: int | None = None) -> Load:
-    """A load of the rates of `curve` (messages per second, one for each second), Poisson with a `seed`."""
+    """A load of the rates of `curve` (messages per second, one for each second), Poisson with a `seed`.
+
+    Raises ConfigurationError where it is longer or larger than a replay can hold, or a rate is no number from 0 on.
+    """
+    if not all(isfinite(rate) and rate >= 0 for rate in curve):
+        raise ConfigurationError(f"load {name}: a rate is not a number at or above 0")
+    _bounded(name, len(curve), sum(curve))
     counts = _evenly(curve) if seed is None else _poisson(curve, Random(seed))
     return Load(name=name, counts=tuple(counts), changes=turns(round(c, 6) for c in curve))
 
@@ -105,36 +118,66 @@ SHAPES: Final[Mapping[str, Callable[..., Load]]] = {
 def from_csv(text: str, name: str = "csv") -> Load:
     """A load from CSV with the columns `second` and `messages`; seconds that are left out have none.
 
-    Raises ConfigurationError with the line where a value is no number at or above 0.
+    Raises ConfigurationError with the line where a value is no number at or above 0, or the load is too large.
     """
-    rows = csv.DictReader(StringIO(text))
-    if not {"second", "messages"} <= set(rows.fieldnames or ()):
-        raise ConfigurationError("the load needs a header line with the columns second,messages")
     found: dict[int, float] = {}
-    for row in rows:
-        try:
-            second, messages = int(float(row["second"])), float(row["messages"])
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"line {rows.line_num} of the load: {error}") from error
-        if second < 0 or messages < 0:
-            raise ConfigurationError(f"line {rows.line_num} of the load: values below 0")
-        found[second] = found.get(second, 0.0) + messages
+    for line, second, messages in _csv_rows(text):
+        if not (isfinite(second) and isfinite(messages) and second >= 0 and messages >= 0):
+            raise ConfigurationError(f"line {line} of the load: values must be numbers at or above 0")
+        if second >= MOST_S:
+            raise ConfigurationError(
+                f"line {line} of the load: second {second:g} is beyond the week that fits a replay"
+            )
+        found[int(second)] = found.get(int(second), 0.0) + messages
     if not found:
         raise ConfigurationError("the load has no lines below its header")
     return of_curve(name, [found.get(s, 0.0) for s in range(max(found) + 1)])
 
 
-def recorded(points: Iterable[tuple[float, float]], name: str = "recorded") -> Load:
-    """A load from (time in seconds, arrivals per second), e.g. of a run's decisions; each rate holds on."""
-    ordered = sorted(points)
-    if len(ordered) < 2:
-        raise ConfigurationError("the recorded run has fewer than two decisions with an arrival rate")
-    start, curve, at = ordered[0][0], [], 0
-    for second in range(int(ordered[-1][0] - start) + 1):
-        while at + 1 < len(ordered) and ordered[at + 1][0] - start <= second:
-            at += 1
-        curve.append(max(0.0, ordered[at][1]))
-    return of_curve(name, curve)
+def recorded(seconds: Iterable[tuple[int, int]], name: str = "recorded") -> Load:
+    """A load of (second, messages that arrived in it) as they were counted; seconds that are left out have none.
+
+    It begins with the first second and ends with the last. Raises ConfigurationError where it is empty or too large.
+    """
+    found = dict(seconds)
+    if not found:
+        raise ConfigurationError("nothing is recorded: the results have no row and no dead letter of a run")
+    first, last = min(found), max(found)
+    _bounded(name, last - first + 1, sum(found.values()))
+    counts = tuple(found.get(second, 0) for second in range(first, last + 1))
+    return Load(
+        name=name, counts=counts, changes=turns(sum(counts[t : t + TURN_S]) for t in range(0, len(counts), TURN_S))
+    )
+
+
+def not_empty(load: Load) -> Load:
+    """The load; ConfigurationError where no message arrives in it."""
+    if not any(load.counts):
+        raise ConfigurationError(f"load {load.name} has no messages: give it a higher rate or a longer time")
+    return load
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, float, float]]:
+    """Line number, second and messages of each row."""
+    rows = csv.DictReader(StringIO(text))
+    try:
+        if not {"second", "messages"} <= set(rows.fieldnames or ()):
+            raise ConfigurationError("the load needs a header line with the columns second,messages")
+        for row in rows:
+            yield rows.line_num, float(row["second"]), float(row["messages"])
+    except (TypeError, ValueError, csv.Error) as error:
+        raise ConfigurationError(f"line {rows.line_num} of the load: {error}") from error
+
+
+def _bounded(name: str, seconds: int, messages: float) -> None:
+    if not 1 <= seconds <= MOST_S:
+        raise ConfigurationError(
+            f"load {name}: {seconds:,} s long, a replay takes from 1 s to a week: take a part of it"
+        )
+    if messages > MOST_MESSAGES:
+        raise ConfigurationError(
+            f"load {name}: {messages:,.0f} messages, a replay takes {MOST_MESSAGES:,} at most: a shorter time or less"
+        )
 
 
 def _evenly(curve: list[float]) -> list[int]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from math import inf
 from random import Random
 from typing import Protocol
 
+from actors.errors import ConfigurationError
 from actors.status import PoolStatus
 from autoscale.replay.loads import Load, turns
 from autoscale.signals import Limits, Memory, Snapshot
@@ -30,6 +32,7 @@ class Plant:
     """What a policy acts on: seconds for a job and a start, share of failing runs, bounds of the pool.
 
     Runs last `service_s` give or take `service_spread` (uniform); a failed run comes back after `retry_s`.
+    Raises ConfigurationError for numbers without sense.
     """
 
     service_s: float = 0.2
@@ -40,6 +43,14 @@ class Plant:
     max_runs: int = 6
     limits: Limits = field(default_factory=Limits)
     seed: int = 7
+
+    def __post_init__(self) -> None:
+        if not 0 < self.service_s < inf:
+            raise ConfigurationError(f"a service time of {self.service_s:g} s: it must be above 0")
+        if not 0 <= self.start_s < inf:
+            raise ConfigurationError(f"a start time of {self.start_s:g} s: it must be at or above 0")
+        if not 0 <= self.failure_rate <= 1:
+            raise ConfigurationError(f"a failure rate of {self.failure_rate:g}: it must be from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,7 +90,7 @@ async def _waiting(loaded: Loaded) -> int | None:
 def show(loaded: Loaded, name: str, as_json: bool) -> None:
     """Show one dead letter with its body and headers. ID: from `ls` (its beginning will do), a key or a message id."""
     with results(loaded) as reader:
-        found = readable(find(reader, name))
+        found = readable(find(reader, name), compose.type_codes(loaded.settings))
     if as_json:
         click.echo(msgspec.json.encode(found))
         return

@@ -19,7 +19,7 @@ POLICY = ("min_size", "max_size", "drain_target_s", "target_utilization", "downs
 
 
 @click.command("plan")
-@click.option("--rate", type=float, required=True, metavar="N", help="Messages per second that arrive.")
+@click.option("--rate", type=float, required=True, metavar="N", help="Messages per second that arrive, to 50,000.")
 @click.option("--service", type=Duration(), required=True, metavar="TIME", help="How long one job takes, e.g. 0.2s.")
 @click.option(
     "--age-target", type=Duration(), default=30.0, metavar="TIME",

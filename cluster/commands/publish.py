@@ -23,8 +23,6 @@ from cluster.options import BROKER, PUBLISHING, with_settings
 from cluster.sending import ERRORS_KEPT, Pace, Pump, Sent
 from cluster.settings import Loaded
 
-GENERATED_PART = 2_000
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
@@ -37,7 +35,7 @@ class Source:
 @click.command("publish")
 @click.argument("file", type=click.File("rb"), required=False)
 @click.option("--generate", type=click.IntRange(1), metavar="N", help="Make N birthday and anniversary jobs instead.")
-@click.option("--packed", type=click.IntRange(0, 100_000), default=0, metavar="N", help="Put N jobs into one message.")
+@click.option("--packed", type=click.IntRange(0), default=0, metavar="N", help="Put N jobs into one message.")
 @click.option("--rate", type=click.FloatRange(0), default=0.0, metavar="N", help="At most N messages per second.")
 @click.option("--create", is_flag=True, help="Create the queue, its rungs and dead letters where they are missing.")
 @click.option("--strict", is_flag=True, help="Stop at the first line that is no job.")
@@ -71,7 +69,7 @@ def command(
     may have arrived: publish it again under the same id, it is worked once.
     """
     source = _source(file, generate)
-    pace = Pace(packed=packed, rate=rate)
+    pace = Pace(packed=compose.publisher(loaded.settings).packed_size(packed), rate=rate)
     sent = asyncio.run(_publish(loaded, source, pace, create=create, strict=strict, quiet=as_json))
     if as_json:
         click.echo(json.dumps(_as_json(loaded, sent)))
@@ -108,15 +106,16 @@ async def _publish(loaded: Loaded, source: Source, pace: Pace, *, create: bool, 
                 on_sent=bar.advance,
                 span=lambda count: tracing.publish_span(destination, count=count),
             )
-            sent = await pump.run(_feed(loaded, source, strict=strict))
+            sent = await pump.run(_feed(loaded, source, Pace(packed=pace.packed).slice_jobs, strict=strict))
     await asyncio.get_running_loop().run_in_executor(None, traces.shutdown)
     return sent
 
 
-def _feed(loaded: Loaded, source: Source, *, strict: bool) -> AsyncIterator[Part]:
+def _feed(loaded: Loaded, source: Source, part_jobs: int, *, strict: bool) -> AsyncIterator[Part]:
     if source.stream is None:
-        return generated(reference_jobs(source.generate), GENERATED_PART)
-    return from_lines(source.stream, loaded.settings.max_message_bytes, strict=strict)
+        return generated(reference_jobs(source.generate), part_jobs)
+    settings = loaded.settings
+    return from_lines(source.stream, settings.max_message_bytes, strict=strict, codes=compose.type_codes(settings))
 
 
 async def _prepare(loaded: Loaded, *, create: bool) -> None:

@@ -39,12 +39,20 @@ def command(loaded: Loaded, size: int | None, as_json: bool) -> None:
     rabbitray scale 4
     rabbitray scale auto
 
-    A fixed size survives a restart of the pool. Workers that leave finish what they have first.
+    A fixed size survives a restart of the pool; it keeps within the pool's min_size and max_size. Workers that leave
+    finish what they have first.
     """
     with running(loaded.settings) as pool:
-        pool.ask("autoscaler", "fix", size)
+        held: int | None = pool.ask("autoscaler", "fix", size)
     if as_json:
-        click.echo(json.dumps({"pool": loaded.settings.pool, "fixed": size}))
+        click.echo(json.dumps({"pool": loaded.settings.pool, "fixed": held}))
     else:
-        what = "is sized by the autoscaler" if size is None else f"is held at {size} workers"
-        click.echo(f"pool {loaded.settings.pool!r} {what}")
+        click.echo(f"pool {loaded.settings.pool!r} {told(size, held)}")
+
+
+def told(asked: int | None, held: int | None) -> str:
+    """What became of a size that was asked for; None is `auto`."""
+    if held is None:
+        return "is sized by the autoscaler"
+    bound = "" if held == asked else f", the nearest to {asked} that its min_size and max_size allow"
+    return f"is held at {held} {'worker' if held == 1 else 'workers'}{bound}"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from actors.errors import RabbitrayError
+from actors.status import PoolStatus
 from autoscale.probe import DepthProbe
 from cluster.options import REACH, with_settings
 from cluster.reach import RunningPool, running
@@ -25,16 +27,45 @@ QUICK_S = 5.0
     "--over", "over_s", type=click.FloatRange(0.1, 60.0), default=1.0, show_default=True, metavar="SECONDS",
     help="Over how long rates are measured.",
 )  # fmt: skip
+@click.option("--ready", "only_ready", is_flag=True, help="Only whether the pool can take work: for a readiness probe.")
 @with_settings(*REACH)
-def command(loaded: Loaded, as_json: bool, over_s: float) -> int:
+def command(loaded: Loaded, as_json: bool, over_s: float, only_ready: bool) -> int:
     """What a running pool does now: sizes, messages, rates, holds, the last decisions, each worker.
 
     Exit code 0: healthy, or paused by somebody; 1: degraded, with the reasons; 3: no pool of that name runs.
+
+    With --ready, exit code 0: connected to RabbitMQ, and at least one worker is ready or none is wanted; 1: not yet,
+    with the reasons; 3 as above. It asks the router only, and takes some seconds to reach Ray: give a probe 15.
+
+    \b
+    rabbitray status --queue orders
+    until rabbitray status --queue orders --ready; do sleep 2; done
     """
     with running(loaded.settings) as pool:
+        if only_ready:
+            return _say_ready(pool, as_json=as_json)
         seen = picture(look(pool, loaded, over_s))
     click.echo(json.dumps(seen) if as_json else "\n".join(lines(seen)))
     return 1 if seen["state"] == "degraded" else 0
+
+
+def _say_ready(pool: RunningPool, *, as_json: bool) -> int:
+    report, status = (pool.ask("router", method, within_s=QUICK_S) for method in ("report", "status"))
+    reasons = unready(report, status)
+    text = f"not ready: {'; '.join(reasons)}" if reasons else "ready"
+    click.echo(json.dumps({"ready": not reasons, "reasons": reasons}) if as_json else text)
+    return 1 if reasons else 0
+
+
+def unready(report: Mapping[str, Any], status: PoolStatus) -> list[str]:  # Any: JSON values
+    """Why the pool cannot take work yet, a line each: it is not connected, or none of the wanted workers is ready."""
+    found = [] if report.get("connected") else ["not connected to RabbitMQ"]
+    if report.get("fenced"):
+        found.append("another router has taken over")
+    if status.target and not status.workers:
+        why = f" ({report['start_error']})" if report.get("start_error") else ""
+        found.append(f"no worker of {status.target} wanted is ready, {status.starting} starting{why}")
+    return found
 
 
 def look(pool: RunningPool, loaded: Loaded, over_s: float) -> Look:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import asdict
 
 import click
@@ -10,12 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
+from actors.errors import RabbitrayError
+from autoscale.probe import DepthProbe
+from cluster import compose
 from cluster.options import REACH, with_settings
-from cluster.results import Reader, results
+from cluster.results import PoolReader, Reader, results
 from cluster.settings import Loaded
-from cluster.story import Step, Story, graves_sql, results_sql, stories
+from cluster.story import Step, Story, Whereabouts, graves_sql, results_sql, stories, unrecorded
 
 PIPE_WIDTH = 160
+LOOK_WITHIN_S = 3.0
 
 
 @click.command("trace")
@@ -23,14 +29,15 @@ PIPE_WIDTH = 160
 @click.option("--json", "as_json", is_flag=True, help="One list of stories.")
 @with_settings("results", *REACH)
 def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
-    """Tell the story of one message: published, received, runs, worker, commit, dead letters.
+    """Tell the story of one message: published, received, attempts, worker, commit, settled, dead letters.
 
     \b
     rabbitray trace 0192d5c6-7b1e-7a3c-9c55-2f6f2f6f0001
     rabbitray trace order-4711 --queue orders
 
     MESSAGE_ID is a message id or a key. While a pool runs it is asked through the pool (add --queue or --pool where
-    they are not the default); from the file otherwise. Exit code 1: nothing is recorded about it (yet).
+    they are not the default); from the file otherwise. Exit code 1: nothing is recorded about it (yet); then it says
+    how many messages are in the queue, in its retry rungs and in work.
     """
     with results(loaded) as reader:
         found = told(reader, message_id)
@@ -39,11 +46,7 @@ def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
         elif found:
             _draw(found)
         if not found:
-            click.echo(
-                f"nothing is recorded about {message_id!r} in the {reader.where}: it waits in its queue or in a retry "
-                "rung, is being worked on, or was never published here",
-                err=True,
-            )
+            click.echo("\n".join(unrecorded(message_id, reader.where, whereabouts(loaded, reader))), err=True)
     return 0 if found else 1
 
 
@@ -56,6 +59,36 @@ def told(reader: Reader, name: str) -> list[Story]:
         graves = reader.query(graves_sql(name, keys)).to_pylist()
         done = reader.query(results_sql(name, keys)).to_pylist()
     return stories(done, graves)
+
+
+def whereabouts(loaded: Loaded, reader: Reader) -> Whereabouts:
+    """How many messages are where, as far as broker and pool tell it within some seconds."""
+    logging.getLogger(DepthProbe.__module__).addHandler(logging.NullHandler())  # "not known" is said in the answer
+    ready, waiting = asyncio.run(_depths(loaded))
+    return Whereabouts(queue=loaded.settings.queue, ready=ready, waiting=waiting, held=_held(reader))
+
+
+async def _depths(loaded: Loaded) -> tuple[int | None, int | None]:
+    """Messages in the main queue and in its rungs; a rung that does not exist holds none."""
+    topology, url = compose.topology(loaded.settings), loaded.settings.rabbitmq_url.reveal()
+    names = (topology.queue, *(topology.rung(delay) for delay in topology.rung_delays_ms))
+    probes = [DepthProbe(url, name, timeout_s=LOOK_WITHIN_S) for name in names]
+    try:
+        main, *rungs = await asyncio.gather(*(probe.ready() for probe in probes))
+    finally:
+        await asyncio.gather(*(probe.close() for probe in probes))
+    return main, None if main is None else sum(depth or 0 for depth in rungs)
+
+
+def _held(reader: Reader) -> int | None:
+    """What the pool holds; nothing where the file was read: then no pool has it open."""
+    if not isinstance(reader, PoolReader):
+        return 0
+    try:
+        held: int = reader.pool.ask("router", "report", within_s=LOOK_WITHIN_S)["unacked"]
+    except RabbitrayError:
+        return None
+    return held
 
 
 def _draw(found: list[Story]) -> None:
@@ -73,6 +106,8 @@ def tree(story: Story) -> Tree:
     ids = [one for one in story.message_ids if one != story.key]
     if ids:
         drawn.add("message id  " + escape(", ".join(ids)))
+    if story.attempts is not None:
+        drawn.add(f"attempts    {story.attempts}")
     if story.trace_id:
         drawn.add(f"trace id    {story.trace_id}")
     for step in story.steps:

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from actors.secret import Secret
 
 PREFIX: Final = "RABBITRAY_"
+NO_VERIFY: Final = "no_verify_ssl"
 _UNITS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"(\d+)\s*([KMG]?I?B)?", re.IGNORECASE)
 
@@ -123,6 +124,15 @@ def byte_size(value: object) -> object:
     return int(match[1]) * _UNITS.get((match[2] or "B").upper(), 1)
 
 
+def pairs(text: str) -> dict[str, str]:
+    """The pairs of `name=value, name=value`. Raises ValueError for a name that is there twice."""
+    rows = [row.partition("=") for row in text.split(",") if row.strip()]
+    found = {name.strip(): value.strip() for name, _, value in rows}
+    if len(found) != len(rows):
+        raise ValueError("a name is there twice")
+    return found
+
+
 def broker_url(value: object) -> Secret:
     """A checked AMQP URL. Raises ValueError, whose text never holds the URL."""
     text = value.reveal() if isinstance(value, Secret) else str(value)
@@ -134,3 +144,12 @@ def broker_url(value: object) -> Secret:
     if not usable or re.search(r"\s", text):
         raise ValueError("not an AMQP URL") from None
     return Secret(text)
+
+
+def unverified(value: object) -> Secret:
+    """An `amqps://` URL that also says that certificates need not be verified, unless it speaks of that itself."""
+    text = value.reveal() if isinstance(value, Secret) else str(value)
+    head, mark, query = text.partition("?")
+    if not text.startswith("amqps://") or f"{NO_VERIFY}=" in query:
+        return Secret(text)
+    return Secret(f"{head}?{query}&{NO_VERIFY}=1" if mark and query else f"{head}?{NO_VERIFY}=1")

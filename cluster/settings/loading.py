@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from actors.errors import ConfigurationError
 from actors.secret import Secret
+from autoscale.signals import START_MARGIN_S
 from cluster.settings.kinds import PREFIX, allowed_values, kind_of
 from cluster.settings.model import DEFAULT_URL, Settings
 from cluster.telemetry.config import UNSUPPORTED, TelemetryConfig
@@ -26,7 +27,12 @@ TOML_VARIABLE: Final = "RABBITRAY_CONFIG"
 JOB_STOP_WAIT: Final = "RAY_JOB_STOP_WAIT_TIME_S"
 RAY_JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 RAY_JOB_STOP_WAIT_DEFAULT_S: Final = 3.0
-DERIVED: Final = {"pool": "queue", "initial_size": "min_size"}
+DERIVED: Final = {
+    "pool": "queue",
+    "initial_size": "min_size",
+    "pending_limit_s": "can_grow_nodes",
+    "start_timeout_s": "pending_limit_s",
+}
 
 NO_MEANING: Final = {
     "DATABASE_POOL_MAX": "a DuckDB file has one writer",
@@ -80,6 +86,8 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], toml_path: Path 
         _read_url_file(layer, problems)
     given = {name: value for layer in layers for name, value in layer.items()}
     settings = _validated(given, problems)
+    if settings is not None:
+        problems.extend(_start_too_short(settings))
     telemetry = _telemetry(environ, problems)
     if problems or settings is None or telemetry is None:
         raise ConfigurationError("\n".join(problems))
@@ -191,6 +199,16 @@ def _validated(given: _Layer, problems: list[str]) -> Settings | None:
     return settings
 
 
+def _start_too_short(settings: Settings) -> Iterable[str]:
+    """A worker that only waits for its place must be withdrawn before it counts as a failed start."""
+    least_s = settings.pending_limit_s + START_MARGIN_S
+    if settings.start_timeout_s < least_s:
+        yield (
+            f"start_timeout_s={settings.start_timeout_s:g}: must be at least {least_s:g}, which is pending_limit_s "
+            f"{settings.pending_limit_s:g} and {START_MARGIN_S:g}; raise it, leave it out, or lower pending_limit_s"
+        )
+
+
 def _none_word(name: str, value: object) -> object:
     word = kind_of(Settings.model_fields[name]).none
     return None if word and isinstance(value, str) and value.strip().lower() in (word, "none", "") else value
@@ -223,7 +241,7 @@ def _telemetry(environ: Mapping[str, str], problems: list[str]) -> TelemetryConf
 def _source(name: str, given: _Layer) -> str:
     if name not in given:
         origin = DERIVED.get(name)
-        return f"derived from {origin}" if origin in given else "default"
+        return "default" if origin is None or _source(origin, given) == "default" else f"derived from {origin}"
     one = given[name]
     return f"environment {one.label}" if one.where == "environment" else one.where
 

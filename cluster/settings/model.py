@@ -9,8 +9,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from actors.errors import ConfigurationError
 from actors.secret import Secret
-from cluster.settings.kinds import broker_url, byte_size, setting
+from actors.wire import REPORT_CODES
+from cluster.settings.kinds import broker_url, byte_size, pairs, setting, unverified
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -19,6 +21,9 @@ DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 DERIVED_HOLD_S: Final = 300.0
 LARGEST_BATCH: Final = 500
 MOST_WORKERS_BY_DEFAULT: Final = 32
+PENDING_LIMIT_S: Final = 120.0
+NODE_LIMIT_S: Final = 600.0
+START_AFTER_PENDING_S: Final = 180.0
 
 BatchSize = Literal["adaptive"] | Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
 PrefetchCount = Literal["adaptive"] | Annotated[int, Field(ge=1, le=65535)]
@@ -70,12 +75,14 @@ class Settings(BaseModel):
     )  # fmt: skip
     frame_max: int = _broker(
         131072, env="RABBITMQ_FRAME_MAX", ge=4096, le=2**31 - 1,
-        help="Bytes of an AMQP frame: set on our own node, checked on another.",
+        help="Bytes of an AMQP frame that the broker should agree on: it decides, and another value is a warning.",
     )  # fmt: skip
     connect_timeout_s: float = _broker(
         15.0, gt=0, le=3600, help="How long the first connection is tried before the command gives up."
     )
-    insecure_skip_verify: bool = _broker(False, help="Accept TLS certificates that cannot be verified.")
+    insecure_skip_verify: bool = _broker(
+        False, help="Accept TLS certificates that cannot be verified, as no_verify_ssl=1 in the URL would."
+    )
 
     queue: str = _queue(
         "jobs", pattern=r"^[^\x00-\x1f\x7f]+$",
@@ -89,6 +96,11 @@ class Settings(BaseModel):
         "", pattern=r"^[^\x00-\x1f\x7f]{0,200}$", allowed="an exchange name",
         help="Direct exchange for retries and dead letters; empty: <queue>.rabbitray.",
     )  # fmt: skip
+    take_limited_queue: bool = _queue(
+        False,
+        help="Take an existing quorum queue that drops at its delivery limit: say so where a policy gives it a "
+        "dead-letter exchange, which cannot be seen over AMQP.",
+    )
     queue_depth_interval_ms: int = _queue(
         5000, env="QUEUE_DEPTH_INTERVAL", ge=100, le=600_000, help="How often an idle queue's depth is read."
     )
@@ -108,7 +120,7 @@ class Settings(BaseModel):
     initial_size: int = _pool(1, ge=0, le=10_000, help="Workers at the start; by default 1 or min_size.")
     max_size: int | None = _pool(
         None, aliases=("WORKER_POOL_SIZE",), ge=1, le=10_000, none="auto", report="10, fixed",
-        help=f"Most workers; auto: what the cluster can place, at most {MOST_WORKERS_BY_DEFAULT}.",
+        help=f"Most workers; auto: what the cluster can place, or may grow to, at most {MOST_WORKERS_BY_DEFAULT}.",
     )  # fmt: skip
     worker_num_cpus: float = _pool(1.0, gt=0, le=1024, help="CPUs that Ray reserves for each worker.")
     queue_concurrency: int = _pool(
@@ -149,6 +161,12 @@ class Settings(BaseModel):
     wire_format: Literal["msgpack", "compact_json", "verbose_json"] = _publisher(
         "msgpack", help="What the publisher writes; all formats are read."
     )
+    type_codes: str = _publisher(
+        "", pattern=r"^\s*([A-Z]\s*=\s*[^\s,=][^,=]+(,|$)\s*)*$",
+        allowed="capital letters with a message type, each letter and type once: C=CHRISTMAS, N=NEW_YEAR",
+        help="Letters that stand for message types on the wire, besides B=BIRTHDAY and A=ANNIVERSARY; "
+        "publishers and pool need the same.",
+    )  # fmt: skip
     publisher_pool_size: int = _publisher(
         3, env="RABBITMQ_CHANNEL_POOL_SIZE", aliases=("PUBLISHER_POOL_SIZE",), ge=1, le=64, report="5",
         help="Channels that the publisher opens ahead.",
@@ -220,7 +238,9 @@ class Settings(BaseModel):
     downscale_to_zero_delay_s: float | None = _autoscale(
         None, ge=0, le=604_800, none="off", help="The queue must stay empty this long for zero workers."
     )
-    upscaling_factor: float = _autoscale(1.0, gt=0, le=100, help="Share of the wanted growth that one step makes.")
+    upscaling_factor: float = _autoscale(
+        1.0, gt=0, le=100, help="A step adds at most this share of the pool, or upscale_step."
+    )
     downscaling_factor: float = _autoscale(0.5, gt=0, le=1, help="Share of the pool that one step may take away.")
     look_back_period_s: float = _autoscale(30.0, gt=0, le=3600, help="Window over which rates are measured.")
     drain_target_s: float = _autoscale(30.0, gt=0, le=86_400, help="Time within which a backlog should be gone.")
@@ -229,9 +249,19 @@ class Settings(BaseModel):
         500, ge=1, le=1_000_000, help="Messages for each worker, while no speed is known."
     )
     upscale_step: int = _autoscale(8, ge=1, le=10_000, help="Workers that one step may always add.")
-    pending_limit_s: float = _autoscale(
-        120.0, gt=0, le=86_400, help="A worker that cannot be placed for this long is no longer asked for."
+    can_grow_nodes: bool = _autoscale(
+        False, help="Ray's node autoscaler runs: a few workers more than fit are asked for, so that nodes come."
     )
+    pending_limit_s: float = _autoscale(
+        PENDING_LIMIT_S, gt=0, le=86_400,
+        help="A worker without a place for so long is no longer asked for; by default "
+        f"{NODE_LIMIT_S:g} where nodes may come.",
+    )  # fmt: skip
+    start_timeout_s: float = _autoscale(
+        PENDING_LIMIT_S + START_AFTER_PENDING_S, gt=0, le=172_800,
+        help="A worker that is not ready for so long, its wait for a place included, is a failed start; by default "
+        f"{START_AFTER_PENDING_S:g} more than pending_limit_s.",
+    )  # fmt: skip
 
     metrics_enabled: bool = _metrics(True, env="METRICS_ENABLED", help="Whether anything is measured.")
     metrics_batch_enabled: bool = _metrics(
@@ -266,8 +296,18 @@ class Settings(BaseModel):
     def _derive(cls, data: Any) -> Any:  # Any: pydantic's raw input
         if not isinstance(data, dict):
             return data
-        derived = {"initial_size": max(1, _whole(data.get("min_size"))), **data}
+        pending_s = _number(
+            data.get("pending_limit_s"), NODE_LIMIT_S if _yes(data.get("can_grow_nodes")) else PENDING_LIMIT_S
+        )
+        derived = {
+            "initial_size": max(1, _whole(data.get("min_size"))),
+            "pending_limit_s": pending_s,
+            "start_timeout_s": pending_s + START_AFTER_PENDING_S,
+            **data,
+        }
         derived["pool"] = data.get("pool") or safe_name(str(data.get("queue", "jobs")))
+        if "rabbitmq_url" in data and _yes(data.get("insecure_skip_verify")):
+            derived["rabbitmq_url"] = unverified(data["rabbitmq_url"])
         return derived
 
     @field_validator("rabbitmq_url", mode="before")
@@ -286,6 +326,15 @@ class Settings(BaseModel):
     @classmethod
     def _read_size(cls, value: object) -> object:
         return byte_size(value)
+
+    @field_validator("type_codes")
+    @classmethod
+    def _check_codes(cls, value: str) -> str:
+        try:
+            REPORT_CODES.extended(pairs(value))
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -315,6 +364,17 @@ def _whole(value: object) -> int:
     """A number as it may come in; what is none is refused by its own field."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _number(value: object, otherwise: float) -> float:
+    try:
+        return float(str(value))
+    except ValueError:
+        return otherwise
+
+
+def _yes(value: object) -> bool:
+    return str(value).strip().lower() in ("true", "t", "yes", "y", "on", "1")
 
 
 def safe_name(queue: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -22,12 +21,12 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.util.re import parse_env_headers
 
+from actors.tracing import Seldom
 from cluster.telemetry.config import MetricsExport, TelemetryConfig
 from cluster.telemetry.traces import COMPRESSION, resource
 
 log = logging.getLogger(__name__)
 
-_SAY_EVERY_S: Final = 60.0
 _TEMPORALITY: Final[dict[str, dict[type, AggregationTemporality]]] = {
     "cumulative": {},
     "delta": {Counter: AggregationTemporality.DELTA, Histogram: AggregationTemporality.DELTA},
@@ -44,7 +43,7 @@ class SayingExporter(MetricExporter):
             preferred_aggregation=exporter._preferred_aggregation,
         )
         self._exporter = exporter
-        self._said_at = float("-inf")
+        self._seldom = Seldom()
         self.failed = 0
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:
@@ -60,9 +59,7 @@ class SayingExporter(MetricExporter):
 
     def _say(self) -> None:
         self.failed += 1
-        now = time.monotonic()
-        if now - self._said_at >= _SAY_EVERY_S:
-            self._said_at = now
+        if self._seldom.due():
             log.warning("The metrics collector takes nothing: %d exports lost so far; work goes on", self.failed)
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from opentelemetry import trace
@@ -25,6 +25,7 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.re import parse_env_headers
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from actors.tracing import Seldom
 from cluster.telemetry.config import TelemetryConfig
 
 log = logging.getLogger(__name__)
@@ -37,14 +38,17 @@ COMPRESSION = {
     "gzip": Compression.Gzip,
     "deflate": Compression.Deflate,
 }
-_SAY_EVERY_S = 60.0
 
 
 class SpanFlow:
-    """Counts of the sampled spans on their way to one exporter; used by many threads."""
+    """Counts of the sampled spans on their way to one exporter; used by many threads.
 
-    def __init__(self, capacity: int) -> None:
+    Says that spans are lost when the first ones are, and from then on at most once in `actors.tracing.seldom.EVERY_S`.
+    """
+
+    def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
+        self._seldom = Seldom(clock)
         self._lock = threading.Lock()
         self.waiting = 0
         self.sent = 0
@@ -58,7 +62,9 @@ class SpanFlow:
                 self.waiting += 1
             else:
                 self.lost += 1
-            return room
+        if not room:
+            self._say()
+        return room
 
     def done(self, spans: int, *, sent: bool) -> None:
         """Notes the end of an export."""
@@ -68,6 +74,12 @@ class SpanFlow:
                 self.sent += spans
             else:
                 self.lost += spans
+        if not sent:
+            self._say()
+
+    def _say(self) -> None:
+        if self._seldom.due():
+            log.warning("The trace collector takes no spans, or too few: %d lost so far; work goes on", self.lost)
 
 
 class _Queue(BatchSpanProcessor):
@@ -88,12 +100,11 @@ class _Queue(BatchSpanProcessor):
 
 
 class CountingExporter(SpanExporter):
-    """Passes spans on and counts what arrived and what did not; says so at most once a minute."""
+    """Passes spans on and counts what arrived and what did not."""
 
     def __init__(self, exporter: SpanExporter, flow: SpanFlow) -> None:
         self._exporter = exporter
         self._flow = flow
-        self._said_at = float("-inf")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Sends one batch; an exporter that raises counts as a failed batch."""
@@ -103,15 +114,7 @@ class CountingExporter(SpanExporter):
             log.debug("Exporting spans failed: %s", type(error).__name__, exc_info=True)
             result = SpanExportResult.FAILURE
         self._flow.done(len(spans), sent=result is SpanExportResult.SUCCESS)
-        if result is not SpanExportResult.SUCCESS:
-            self._say()
         return result
-
-    def _say(self) -> None:
-        now = time.monotonic()
-        if now - self._said_at >= _SAY_EVERY_S:
-            self._said_at = now
-            log.warning("The trace collector takes no spans: %d lost so far; work goes on", self._flow.lost)
 
     def shutdown(self) -> None:
         """Ends the exporter, which also ends its waiting between tries."""
@@ -167,12 +170,23 @@ def sampler(name: str, ratio: float) -> sampling.Sampler:
     return MessagingSampler(sampling.ParentBased(root), keep_failures=not name.endswith("always_off"))
 
 
+class Provider(TracerProvider):
+    """The SDK's provider, which also tells how many of its spans were lost."""
+
+    flows: Sequence[SpanFlow] = ()
+
+    @property
+    def spans_lost(self) -> int:
+        """Spans that found no room in the queue, or that the collector refused."""
+        return sum(flow.lost for flow in self.flows)
+
+
 class Traces:
     """A running provider and its way out; made by `build`."""
 
-    def __init__(self, provider: TracerProvider, flows: Sequence[SpanFlow]) -> None:
+    def __init__(self, provider: Provider) -> None:
         self.provider = provider
-        self._flows = flows
+        self._flows = provider.flows
         self._end: threading.Thread | None = None
 
     @property
@@ -183,7 +197,7 @@ class Traces:
     @property
     def dropped(self) -> int:
         """Spans lost: no room in the queue, refused by the collector, or still waiting after the end."""
-        lost = sum(flow.lost for flow in self._flows)
+        lost = self.provider.spans_lost
         return lost if self._end is None else lost + sum(flow.waiting for flow in self._flows)
 
     def shutdown(self, deadline_s: float = 5.0) -> bool:
@@ -214,7 +228,7 @@ def install(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -
 
 def build(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Traces:
     """Makes a provider with a queue of its own for each exporter, without setting it."""
-    provider = TracerProvider(
+    provider = Provider(
         sampler=sampler(config.sampler, config.sampler_ratio),
         resource=resource(config, role, attributes),
         shutdown_on_exit=False,
@@ -226,7 +240,8 @@ def build(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> 
         exporter = ConsoleSpanExporter() if name == "console" else _otlp(config)
         provider.add_span_processor(_Queue(CountingExporter(exporter, flow), flow, config))
         flows.append(flow)
-    return Traces(provider, flows)
+    provider.flows = flows
+    return Traces(provider)
 
 
 def resource(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Resource:
@@ -252,6 +267,6 @@ def _otlp(config: TelemetryConfig) -> OTLPSpanExporter:
 
 
 def _quieten_sdk() -> None:
-    """The SDK logs each failed try and each dropped span; CountingExporter says it once a minute instead."""
+    """The SDK logs each failed try and each dropped span; SpanFlow says it once a minute instead."""
     for name in ("opentelemetry.exporter.otlp", "opentelemetry.sdk._shared_internal"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,70 @@
+"""What is set reaches what it is for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import aiormq
+import pytest
+
+import cluster
+from cluster import compose
+from cluster.settings import Settings, load
+
+INSIDE = {"rabbitmq_url_file", "insecure_skip_verify"}
+"""Settings that another setting takes up while they are loaded."""
+
+
+def made(**changed: object) -> Settings:
+    return Settings.model_validate(changed)
+
+
+def test_every_setting_is_read_somewhere() -> None:
+    folder = Path(str(cluster.__file__)).parent
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for path in folder.rglob("*.py")
+        if "settings" not in path.parts and path.name != "checks.py"
+    )
+    model = (folder / "settings" / "model.py").read_text(encoding="utf-8").partition("@property")[2]
+    unread = {name for name in Settings.model_fields if not re.search(rf"settings\.{name}\b", code)}
+    unread = {name for name in unread if f"self.{name}" not in model}
+    assert unread - INSIDE == set()
+
+
+def test_the_range_of_the_window_for_a_worker() -> None:
+    limits = compose.window_limits(made(prefetch_min=7, prefetch_max=70))
+    assert (limits.per_worker_min, limits.per_worker_max) == (7, 70)
+
+
+def test_whether_a_queue_that_drops_is_taken() -> None:
+    assert not compose.topology(made()).take_limited
+    assert compose.topology(made(take_limited_queue=True)).take_limited
+
+
+def test_the_size_of_a_frame_is_checked_by_the_router() -> None:
+    loaded = load({"frame_max": 65536}, {}, None)
+    assert compose.router(loaded, "a:b", 1).intake.frame_max == 65536
+
+
+@pytest.mark.parametrize(
+    ("url", "skip", "verified"),
+    [
+        ("amqps://u:p@h/v", True, False),
+        ("amqps://u:p@h/v?cafile=/a", "true", False),
+        ("amqps://u:p@h/v", False, True),
+        ("amqps://u:p@h/v?no_verify_ssl=0", True, True),
+    ],
+)
+async def test_certificates_are_checked_unless_that_is_switched_off(url: str, skip: object, verified: bool) -> None:
+    revealed = made(rabbitmq_url=url, insecure_skip_verify=skip).rabbitmq_url.reveal()
+    certificates: Any = aiormq.Connection(revealed).ssl_certs
+    assert certificates.verify is verified
+    assert ("cafile=/a" in url) == (certificates.cafile == "/a")
+
+
+def test_a_plain_url_stays_as_it_is() -> None:
+    url = "amqp://u:p@h/v"
+    assert made(rabbitmq_url=url, insecure_skip_verify=True).rabbitmq_url.reveal() == url

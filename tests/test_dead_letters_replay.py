@@ -1,0 +1,234 @@
+"""`dlq replay` on a real node: flat in memory, nothing held for long, each dead letter looked at once, none lost."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aio_pika
+import pytest
+
+from actors import headers as h
+from actors.contact import contact
+from actors.errors import PublishTimeoutError
+from actors.publisher import Message, Publisher, PublisherConfig
+from actors.replay import GIVE_UP_AFTER, ROUND_MESSAGES, WORN, Replay, Replayed, ReplayPlan
+from actors.secret import Secret
+from actors.selection import Selection, deliveries, unchanged
+from tests.queue_access import depth, drained, opened
+
+DEAD = "jobs.dead"
+QUORUM = {"x_queue_type": "quorum"}
+CLASSIC = {"x_queue_type": "classic"}
+AT = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+
+
+class Watched:
+    """A publisher that notes how many bodies are in hand at once; refuses what `refuses` says."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+        self._now = 0
+        self.most = 0
+        self.sent: list[Message] = []
+        self.refuses: Any = lambda message: False
+
+    async def publish_message(self, message: Message) -> None:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        try:
+            if self.refuses(message):
+                raise PublishTimeoutError("no confirm within 5 s")
+            await self._publisher.publish_message(message)
+            self.sent.append(message)
+        finally:
+            self._now -= 1
+
+
+@pytest.fixture
+async def publisher(amqp_url: str) -> AsyncIterator[Watched]:
+    async with Publisher(PublisherConfig(url=amqp_url, queue="jobs")) as found:
+        yield Watched(found)
+
+
+async def park(url: str, count: int, arguments: dict[str, Any], **properties: Any) -> None:
+    """So many dead letters, as the router writes them, in a dead-letter queue with these arguments."""
+    async with opened(url, "jobs"), opened(url, DEAD, **arguments) as dead:
+        assert isinstance(dead.channel, aio_pika.abc.AbstractChannel)
+        for number in range(count):
+            message = aio_pika.Message(
+                b"body",
+                message_id=f"copy-{number}",
+                content_type="application/json",
+                timestamp=AT,
+                headers={h.KEY: f"k{number}", h.ERROR_CLASS: "ValueError", h.FIRST_SEEN: 1, "mine": number},
+                **properties,
+            )
+            await dead.channel.default_exchange.publish(message, DEAD)
+
+
+async def replay(url: str, publisher: Any, plan: ReplayPlan, **changes: Any) -> Replayed:
+    async with contact(Secret(url), within_s=5) as connection:
+        return await Replay(connection, publisher, queue="jobs", dead_queue=DEAD, **changes).run(plan)
+
+
+def only(*keys: str) -> Selection:
+    return Selection(ids=frozenset(keys))
+
+
+async def kept(url: str) -> list[str]:
+    """The keys of the dead letters, in order."""
+    return [str(message.headers[h.KEY]) for message in await drained(url, DEAD)]
+
+
+@pytest.mark.parametrize("arguments", [QUORUM, CLASSIC, QUORUM | {"x_delivery_limit": 3}])
+async def test_one_of_many_is_found_in_rounds_and_the_others_stay(
+    amqp_url: str, publisher: Watched, arguments: dict[str, Any]
+) -> None:
+    await park(amqp_url, 250, arguments)
+    found = await replay(amqp_url, publisher, ReplayPlan(selection=only("k130")))
+    assert (found.looked_at, found.replayed, found.returned, found.failed) == (250, 1, 249, 0)
+    assert publisher.most <= ROUND_MESSAGES
+    assert await depth(amqp_url, "jobs") == 1
+    assert sorted(await kept(amqp_url)) == sorted(f"k{number}" for number in range(250) if number != 130)
+
+
+async def test_what_stays_is_the_same_message(amqp_url: str, publisher: Watched) -> None:
+    await park(amqp_url, 1, QUORUM)
+    await replay(amqp_url, publisher, ReplayPlan(selection=only("another")))
+    [message] = await drained(amqp_url, DEAD)
+    assert (message.body, message.message_id, message.content_type) == (b"body", "copy-0", "application/json")
+    assert message.timestamp == AT
+    headers = {name: value for name, value in message.headers.items() if name != "x-delivery-count"}
+    assert headers == {h.KEY: "k0", h.ERROR_CLASS: "ValueError", h.FIRST_SEEN: 1, "mine": 0}
+
+
+@pytest.mark.parametrize("dry", [True, False])
+async def test_looking_again_and_again_uses_no_message_up(amqp_url: str, publisher: Watched, dry: bool) -> None:
+    """The limit of RabbitMQ 4, on a server that has one only where it is asked for."""
+    await park(amqp_url, 3, QUORUM | {"x_delivery_limit": 20})
+    for _ in range(25):
+        found = await replay(amqp_url, publisher, ReplayPlan(selection=only("another"), dry=dry))
+        assert (found.looked_at, found.returned) == (3, 3)
+    assert sorted(await kept(amqp_url)) == ["k0", "k1", "k2"]
+
+
+async def test_a_dry_run_writes_nothing(amqp_url: str, publisher: Watched) -> None:
+    await park(amqp_url, 120, QUORUM)
+    found = await replay(amqp_url, publisher, ReplayPlan(selection=Selection(), dry=True))
+    assert (found.looked_at, found.returned, dict(found.classes)) == (120, 120, {"ValueError": 120})
+    assert publisher.sent == []
+    assert await depth(amqp_url, DEAD) == 120
+
+
+@pytest.mark.parametrize("arguments", [QUORUM, CLASSIC])
+@pytest.mark.parametrize("fails", [(), ("k5",)])
+async def test_all_that_was_replayed_is_gone_from_the_dead_letters(
+    amqp_url: str, publisher: Watched, arguments: dict[str, Any], fails: tuple[str, ...]
+) -> None:
+    """The broker takes acks beyond 32 late, and forgets them when the channel closes at once."""
+    await park(amqp_url, 90, arguments)
+    publisher.refuses = lambda message: message.headers[h.KEY] in fails
+    found = await replay(amqp_url, publisher, ReplayPlan(selection=Selection()))
+    assert (found.replayed, found.failed) == (90 - len(fails), len(fails))
+    await asyncio.sleep(0.5)  # a lost ack would bring its message back by now
+    assert tuple(await kept(amqp_url)) == fails
+    assert await depth(amqp_url, "jobs") == 90 - len(fails)
+
+
+async def test_a_broker_that_takes_nothing_ends_it(amqp_url: str, publisher: Watched) -> None:
+    await park(amqp_url, 2 * GIVE_UP_AFTER + 50, CLASSIC)
+    publisher.refuses = lambda message: True
+    found = await replay(amqp_url, publisher, ReplayPlan(selection=Selection()))
+    assert found.looked_at == found.failed == GIVE_UP_AFTER
+    assert len(set(await kept(amqp_url))) == 2 * GIVE_UP_AFTER + 50
+
+
+async def test_a_message_that_a_copy_would_change_is_held_and_given_back(amqp_url: str, publisher: Watched) -> None:
+    await park(amqp_url, 5, CLASSIC, correlation_id="c")
+    found = await replay(amqp_url, publisher, ReplayPlan(selection=only("k3")))
+    assert (found.looked_at, found.replayed, found.returned) == (5, 1, 4)
+    left = await drained(amqp_url, DEAD)
+    assert [message.headers[h.KEY] for message in left] == ["k0", "k1", "k2", "k4"]
+    assert {message.correlation_id for message in left} == {"c"}
+
+
+async def test_what_is_held_too_long_ends_it(amqp_url: str, publisher: Watched) -> None:
+    await park(amqp_url, 5, CLASSIC, correlation_id="c")
+    found = await replay(amqp_url, publisher, ReplayPlan(selection=only("k3")), hold_s=-1.0)
+    assert (found.looked_at, found.replayed) == (1, 0)
+    assert "with 4 not looked at: run it again" in found.errors[0]
+    assert await depth(amqp_url, DEAD) == 5
+
+
+async def test_a_rate_holds_no_message_while_it_waits(amqp_url: str, publisher: Watched) -> None:
+    await park(amqp_url, 6, QUORUM)
+    in_hand: list[int] = []
+
+    async def look() -> None:
+        async with opened(amqp_url, "jobs"):
+            pass
+        ready = await depth(amqp_url, DEAD) + await depth(amqp_url, "jobs")
+        in_hand.append(6 - ready)
+
+    run = asyncio.create_task(replay(amqp_url, publisher, ReplayPlan(selection=Selection(), rate=2.0)))
+    while not run.done():
+        await look()
+    found = await run
+    assert found.replayed == 6
+    assert sorted(in_hand)[len(in_hand) // 2] == 0, "most of the time nothing is in hand"
+
+
+# pure
+
+
+class _Dead:
+    """A dead letter of ours."""
+
+    body = b"x"
+    content_type = "application/json"
+    content_encoding = None
+
+    def __init__(self, headers: dict[str, Any] | None = None, **changes: Any) -> None:
+        self.headers: dict[str, Any] = headers or {}
+        self.message_id: str | None = changes.pop("message_id", "m1")
+        self.timestamp: dt.datetime | None = changes.pop("timestamp", AT)
+        vars(self).update(changes)
+
+
+def test_an_unchanged_copy_has_all_but_the_brokers_counts() -> None:
+    table = {h.KEY: "k", h.ERROR: "no", "x-death": [1], "x-delivery-count": 7, "x-acquired-count": 9}
+    copy = unchanged(_Dead(table), DEAD)
+    assert copy is not None
+    assert copy.headers == {h.KEY: "k", h.ERROR: "no", "x-death": [1]}
+    assert (copy.message_id, copy.routing_key, copy.timestamp_s) == ("m1", DEAD, int(AT.timestamp()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"message_id": None},
+        {"timestamp": None},
+        {"correlation_id": "c"},
+        {"priority": 3},
+        {"reply_to": "r"},
+        {"headers": {"CC": ["elsewhere"]}},
+    ],
+)
+def test_what_a_copy_would_change_is_not_copied(changes: dict[str, Any]) -> None:
+    assert unchanged(_Dead(**changes), DEAD) is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "count"),
+    [
+        ({}, 0),
+        ({"x-delivery-count": 3}, 3),
+        ({"x-delivery-count": 0, "x-acquired-count": WORN}, WORN),
+        ({"x-delivery-count": "forged"}, 0),
+    ],
+)
+def test_deliveries_are_what_the_broker_counted(headers: dict[str, Any], count: int) -> None:
+    assert deliveries(_Dead(headers)) == count

@@ -1,0 +1,81 @@
+"""What goes back to the queue is in the traces as a `nack`, beside the `ack` of what was finished."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aio_pika
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from actors.delivery import Delivery
+from actors.intake import Intake, IntakeConfig
+from actors.job import Job
+from actors.reading import BodyLimits
+from actors.remote import Actor
+from actors.secret import Secret
+from actors.topology import Topology
+from actors.tracing import Tracing
+from tests.eventually import eventually
+from tests.otlp_receiver import OtlpReceiver
+from tests.pool import pool_of, settings_for
+
+TRACE = f"{7:032x}"
+
+
+async def test_each_give_back_is_one_span_linked_to_its_messages(amqp_url: str) -> None:
+    """Three come, one is finished, one is given back, and the last one goes back when the channel closes."""
+    memory, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    got: list[Delivery] = []
+    config = IntakeConfig(url=Secret(amqp_url), topology=Topology(queue="jobs"), limits=BodyLimits())
+    tracing = Tracing(queue="jobs", provider=provider)
+    intake = Intake(config, on_delivery=got.append, on_lost=lambda _: None, tracing=tracing)
+    await intake.open()
+    async with await aio_pika.connect(amqp_url) as connection:
+        exchange = (await connection.channel()).default_exchange
+        for number in range(1, 4):
+            headers: aio_pika.abc.HeadersType = {"traceparent": f"00-{TRACE}-{number:016x}-01"}
+            await exchange.publish(aio_pika.Message(b"{}", message_id=f"m{number}", headers=headers), "jobs")
+    await intake.consume(3)
+    await eventually(lambda: len(got) == 3)
+    await intake.pause()
+    intake.finish(got[:1])
+    intake.give_back(got[1:2])
+    intake.give_back(got[1:2])  # it is back already
+    await intake.close()
+    given_back, closing = memory.get_finished_spans()
+    assert {given_back.name, closing.name} == {"nack jobs"}
+    assert given_back.attributes is not None
+    assert given_back.attributes["messaging.operation.type"] == "settle"
+    (link,) = given_back.links
+    assert (f"{link.context.trace_id:032x}", link.context.span_id) == (TRACE, 2)
+    assert link.attributes == {"messaging.message.id": "m2"}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+async def test_a_pause_shows_in_the_traces_of_the_messages_that_it_sends_back(amqp_url: str, tmp_path: Path) -> None:
+    with OtlpReceiver() as receiver:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+        loaded = settings_for(amqp_url, tmp_path, environ, initial_size=1, min_size=1, max_size=1)
+        async with pool_of(loaded) as pool:
+            tracer = Tracing(queue=loaded.settings.queue, provider=TracerProvider())
+            with tracer.publish_span(loaded.settings.queue, count=60):
+                await pool.publish([Job(payload={"do": "slow", "s": 0.3}) for _ in range(60)], tracer=tracer)
+            router = pool.service.router.actor
+            assert router is not None
+            await eventually(lambda: waits(router), message="nothing waits for the only worker")
+            await router.pause.remote("the test")
+            name = f"nack {loaded.settings.queue}"
+            spans = await eventually(lambda: receiver.named(name), message="no nack was traced")
+    assert all(span.links for span in spans)
+    assert {span.resource["rabbitray.role"] for span in spans} == {"router"}
+    assert all("server.address" in span.attributes for span in spans)
+
+
+async def waits(router: Actor) -> bool:
+    """Whether something is buffered, and not dispatched."""
+    return bool((await router.status.remote()).buffered)
