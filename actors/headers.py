@@ -29,5 +29,5 @@ MSGPACK: Final = "application/msgpack"
 JSON: Final = "application/json"
 PACKED: Final = "application/x-rabbitray-packed+msgpack"
 
-DEATH_PREFIXES: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+DEATH_PREFIXES: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
 """Headers that RabbitMQ adds on dead-lettering; stripped on every republish (<= 3.13 interprets them)."""

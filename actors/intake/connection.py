@@ -11,6 +11,7 @@ from aiormq.connection import TCPTransportFactory, TLSTransportFactory, Transpor
 from aiormq.exceptions import AMQPError
 from yarl import URL
 
+from actors.cancellation import thrown_in
 from actors.intake.scanner import ScanningReader
 from actors.secret import Secret, redact
 
@@ -21,15 +22,8 @@ STREAM_BYTES = 1024 * 1024
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether an error means that a connection or channel is gone, and not that our own task shall end.
-
-    aiormq throws CancelledError into whatever waits on a connection that it gives up (no heartbeat came): nobody
-    has cancelled the task then.
-    """
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() == 0
-    return isinstance(error, CONNECTION_ERRORS)
+    """Whether an error means that a connection or channel is gone, and not that our own task shall end."""
+    return thrown_in(error) or isinstance(error, CONNECTION_ERRORS)
 
 
 def told(error: BaseException) -> str:

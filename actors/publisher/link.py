@@ -13,6 +13,7 @@ from aiormq.abc import AbstractConnection
 from pamqp.exceptions import PAMQPException
 from yarl import URL
 
+from actors.cancellation import thrown_in
 from actors.errors import BrokerUnreachableError, ConfigurationError
 from actors.publisher.channel import FIRST_CHANNEL, Answered, ConfirmChannel
 from actors.publisher.config import PublisherConfig
@@ -53,6 +54,10 @@ class Link:
                 return cls(connection, await _open_channels(connection, config, answered))
         except CONNECT_ERRORS as error:
             raise _unreachable(url, config, error) from error
+        except asyncio.CancelledError as error:
+            if not thrown_in(error):
+                raise
+            raise _unreachable(url, config, TimeoutError("no heartbeat")) from error
 
     def least_busy(self) -> ConfirmChannel:
         """Return the channel with the fewest messages in flight."""
@@ -84,6 +89,9 @@ class Link:
                 await self._connection.close()
         except TimeoutError:
             log.warning("The broker did not answer the closing of a connection within %s s", _CLOSE_TIMEOUT_S)
+        except asyncio.CancelledError as error:
+            if not thrown_in(error):
+                raise
 
     def _note(self, channel: ConfirmChannel | None, ended: asyncio.Future[None]) -> None:
         error: BaseException | None = None if ended.cancelled() else ended.exception()

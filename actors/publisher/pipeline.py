@@ -123,7 +123,7 @@ class Pipeline:
             sender.cancel()
             await asyncio.wait({sender})
         if not link.lost.done():
-            return Loss(reason=repr(sender.exception()))
+            return Loss(reason="no sign of life" if sender.cancelled() else repr(sender.exception()))
         return link.lost.result()
 
     # -- the way out

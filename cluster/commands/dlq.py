@@ -152,7 +152,7 @@ def replay(
     found = asyncio.run(_replay(loaded, plan, quiet=as_json))
     _tell(loaded, found, dry=dry, as_json=as_json)
     taken = sum(found.classes.values())
-    return 1 if found.failed or (names and not taken) else 0
+    return 1 if found.failed or found.errors or (names and not taken) else 0
 
 
 async def _replay(loaded: Loaded, plan: ReplayPlan, *, quiet: bool) -> Replayed:

@@ -230,7 +230,10 @@ class Screen:
         assert self._view is not None
         size = self._view.seen["size"]
         wanted = max(0, (size["wanted"] if size["fixed"] is None else size["fixed"]) + more)
-        return await self._told("autoscaler", "fix", wanted, says=f"held at {wanted} workers; a gives them back")
+        if said := await self._told("autoscaler", "fix", wanted, says=""):
+            return said
+        held = self._view.seen["size"]["fixed"]  # the nearest to it that the bounds allow
+        return f"held at {held} workers; a gives them back"
 
     async def _told(self, actor: str, method: str, *arguments: object, says: str) -> str:
         try:
