@@ -30,6 +30,8 @@ pytestmark = [
 ]
 
 COUNT = 240
+PASSES = {"before_commit": (20, 36), "after_commit": (20, 36), "after_publish": (40, 70)}
+"""Between which numbers of passes a failpoint kills: there are about 100 commits and 120 copies."""
 
 
 def mixed_jobs(count: int) -> list[Job]:
@@ -70,7 +72,7 @@ async def test_router_killed_in_a_crash_window(amqp_url: str, tmp_path: Path, pl
     """
     count = 2 * COUNT
     for number in range(rounds):
-        hits = random.Random(f"{place}-{number}").randint(20, 36)
+        hits = random.Random(f"{place}-{number}").randint(*PASSES[place])
         folder = tmp_path / f"{place}-{number}"
         folder.mkdir()
         loaded = settings_for(amqp_url, folder, failpoint=f"{place}:kill@{hits}", batch_size=10, prefetch_count=60)
