@@ -29,5 +29,8 @@ MSGPACK: Final = "application/msgpack"
 JSON: Final = "application/json"
 PACKED: Final = "application/x-rabbitray-packed+msgpack"
 
-DEATH_PREFIXES: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+DELIVERY_COUNTS: Final = ("x-delivery-count", "x-acquired-count")  # RabbitMQ's own; the second from 4.3 on
+ROUTING: Final = ("CC", "BCC")  # RabbitMQ would route a copy to the queues that the producer named here, too
+
+DEATH_PREFIXES: Final = ("x-death", "x-first-death-", "x-last-death-", *DELIVERY_COUNTS)
 """Headers that RabbitMQ adds on dead-lettering; stripped on every republish (<= 3.13 interprets them)."""

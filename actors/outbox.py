@@ -27,7 +27,6 @@ HEADER_TEXT_MOST = 1_000
 FOREIGN_MOST_BYTES = BodyLimits().max_header_bytes
 """All headers of a message must fit one frame, ours included: RabbitMQ closes the connection otherwise."""
 
-_ROUTING = ("CC", "BCC")  # RabbitMQ would route the copy to the queues that the producer named here, too
 Headers = dict[str, Any]  # Any: AMQP header values
 
 
@@ -125,5 +124,5 @@ def _short(text: str | None) -> str | None:
 
 def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header values
     """The headers without RabbitMQ's death records and without our own from an earlier round."""
-    ours = (h.ERROR, h.ERROR_CLASS, h.CATEGORY, h.REASON, h.DUE, h.ATTEMPT, h.HEADERS_CUT, *_ROUTING)
+    ours = (h.ERROR, h.ERROR_CLASS, h.CATEGORY, h.REASON, h.DUE, h.ATTEMPT, h.HEADERS_CUT, *h.ROUTING)
     return {name: value for name, value in table.items() if not name.startswith(h.DEATH_PREFIXES) and name not in ours}

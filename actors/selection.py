@@ -14,9 +14,7 @@ from actors.publisher import Message
 
 Table = Mapping[str, Any]  # Any: AMQP header values
 
-_COUNTS = ("x-delivery-count", "x-acquired-count")
 _NOT_CARRIED = ("correlation_id", "reply_to", "expiration", "priority", "type", "user_id", "app_id")
-_ROUTING = frozenset({"CC", "BCC"})  # RabbitMQ would route a copy to these, too
 
 
 class DeadMessage(Protocol):
@@ -115,8 +113,8 @@ def unchanged(message: DeadMessage, queue: str) -> Message | None:
     Our publisher carries a message id, a content type and encoding, a time and headers: the dead letters that we
     wrote have no more. RabbitMQ's count of deliveries starts again with the copy.
     """
-    headers = {name: value for name, value in message.headers.items() if name not in _COUNTS}
-    strange = any(getattr(message, name, None) for name in _NOT_CARRIED) or _ROUTING & headers.keys()
+    headers = {name: value for name, value in message.headers.items() if name not in h.DELIVERY_COUNTS}
+    strange = any(getattr(message, name, None) for name in _NOT_CARRIED) or headers.keys() & set(h.ROUTING)
     if strange or not message.message_id or not isinstance(message.timestamp, datetime):
         return None
     return Message(
@@ -132,7 +130,7 @@ def unchanged(message: DeadMessage, queue: str) -> Message | None:
 
 def deliveries(message: DeadMessage) -> int:
     """How often RabbitMQ says that it was delivered before; a quorum queue with a limit drops by this number."""
-    counts = (message.headers.get(name) for name in _COUNTS)
+    counts = (message.headers.get(name) for name in h.DELIVERY_COUNTS)
     return max((count for count in counts if isinstance(count, int)), default=0)
 
 

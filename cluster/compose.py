@@ -26,7 +26,7 @@ from autoscale.signals import Limits as AutoscaleLimits
 from autoscale.window import WindowLimits
 from cluster import telemetry
 from cluster.settings import Loaded, Settings
-from cluster.settings.kinds import pairs
+from cluster.settings.kinds import pairs, rows
 
 START_WINDOW = 200
 START_BATCH = 10
@@ -86,8 +86,7 @@ def topology(settings: Settings) -> Topology:
 
 def error_categories(settings: Settings) -> dict[str, str]:
     """The user's rows: exception class or code -> category."""
-    rows = (row.partition("=") for row in settings.error_categories.split(",") if row.strip())
-    return {name.strip(): category.strip() for name, _, category in rows}
+    return dict(rows(settings.error_categories))
 
 
 def type_codes(settings: Settings) -> TypeCodes:

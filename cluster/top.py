@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from actors import kpi
+from actors.part import Usage
 
 Picture = Mapping[str, Any]  # Any: JSON values, as `cluster.state.picture` makes them
 LEAST_WIDTH: Final = 66  # narrower terminals see the left part
@@ -27,19 +28,11 @@ MARKS: Final = {"good": ("✓", "green"), "missed": ("⚠", "yellow"), "alert": 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """CPU in percent of one core (None: not measured lately), memory in bytes, of one worker's process."""
-
-    cpu_percent: float | None
-    rss_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """All that one frame shows. `before`: a picture `apart_s` earlier, for what happened since; None: since the start.
 
-    `depths`: backlog at the last looks, newest last. `usage`: by pid, of the workers on this
-    machine, for those that have not told their own lately.
+    `depths`: backlog at the last looks, newest last. `usage`: by pid, of the workers on this machine, for those that
+    have not told their own lately.
     """
 
     seen: Picture

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import psutil
 
-from cluster.top import Usage
+from actors.part import Usage
 
 TITLE = "PoolWorker"
 

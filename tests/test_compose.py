@@ -39,6 +39,11 @@ def test_the_range_of_the_window_for_a_worker() -> None:
     assert (limits.per_worker_min, limits.per_worker_max) == (7, 70)
 
 
+def test_the_users_rows_for_the_error_categories_reach_the_workers() -> None:
+    settings = made(error_categories="mylib.QuotaError=transient, 418 = permanent")
+    assert compose.error_categories(settings) == {"mylib.QuotaError": "transient", "418": "permanent"}
+
+
 def test_whether_a_queue_that_drops_is_taken() -> None:
     assert not compose.topology(made()).take_limited
     assert compose.topology(made(take_limited_queue=True)).take_limited

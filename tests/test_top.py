@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from actors import Job
+from actors.part import Usage
 from cluster.cli import group
-from cluster.top import KEYS, Usage, View, bar, frame, sparkline
+from cluster.top import KEYS, View, bar, frame, sparkline
 from tests.eventually import eventually
 from tests.pool import RunningPool, pool_of, settings_for
 from tests.terminal import terminal

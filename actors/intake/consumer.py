@@ -14,7 +14,6 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import aio_pika
@@ -25,42 +24,19 @@ from pamqp import commands as spec
 
 from actors.delivery import Delivery
 from actors.errors import TopologyError
+from actors.intake.config import IntakeConfig
 from actors.intake.connection import ScanningConnection, address, connect, frame_warnings, is_loss, told
 from actors.intake.recovery import persist, within
 from actors.intake.scanner import Scanned
 from actors.intake.taking import Taker, take_in_reader, taken_in_reader
 from actors.ledger import Ack, AckLedger
-from actors.reading import BodyLimits, PropertiesLike, read_message
-from actors.secret import Secret
-from actors.topology import Topology, TopologyBuilder
+from actors.reading import PropertiesLike, read_message
+from actors.topology import TopologyBuilder
 from actors.tracing import NO_SPAN, Tracing
 
 log = logging.getLogger(__name__)
 
 CLOSE_WITHIN_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IntakeConfig:
-    """How to consume one queue. `single_after_s`: how long a finished tag waits behind an open one.
-
-    `frame_max`: bytes of a frame that the broker is expected to agree on, 0 for any.
-    """
-
-    url: Secret
-    topology: Topology
-    limits: BodyLimits
-    heartbeat_s: int = 10
-    connect_timeout_s: float = 15.0
-    frame_max: int = 0
-    single_after_s: float = 0.2
-    name: str = "rabbitray"
-    queue: str = ""  # the queue to consume, when it is not the topology's main queue
-
-    @property
-    def source(self) -> str:
-        """The queue that is consumed."""
-        return self.queue or self.topology.queue
 
 
 class Intake:

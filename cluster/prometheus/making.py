@@ -99,10 +99,8 @@ def _speeds() -> list[Alert]:
     ]
 
 
-def _resources() -> list[Alert]:
-    depth, cpu, memory = _target(kpi.QUEUE_DEPTH), _target(kpi.WORKER_CPU), _target(kpi.WORKER_MEMORY)
-    cpu_mean = f"avg by ({ql.BY}) ({ql.series(kpi.WORKER_CPU)})"
-    biggest = ql.value(kpi.WORKER_MEMORY, by="pool, queue, worker")
+def _backlog() -> list[Alert]:
+    depth = _target(kpi.QUEUE_DEPTH)
     return [
         Alert(
             name="RabbitrayQueueDepthHigh",
@@ -120,6 +118,14 @@ def _resources() -> list[Alert]:
             summary=f"{{{{ $value | humanize }}}} messages wait in {{{{ $labels.queue }}}}, target {depth.text}",
             action="Raise --max-size, or `rabbitray scale N`; check for a hold and for failing jobs first.",
         ),
+    ]
+
+
+def _resources() -> list[Alert]:
+    cpu, memory = _target(kpi.WORKER_CPU), _target(kpi.WORKER_MEMORY)
+    cpu_mean = f"avg by ({ql.BY}) ({ql.series(kpi.WORKER_CPU)})"
+    biggest = ql.value(kpi.WORKER_MEMORY, by="pool, queue, worker")
+    return [
         Alert(
             name="RabbitrayWorkerCpuHigh",
             expr=f"{cpu_mean} > {cpu.most:g}",
@@ -259,6 +265,7 @@ def alerts() -> list[Alert]:
             "`rabbitray report` lists the slowest jobs; look at what the handler waits for.",
         ),
         *_speeds(),
+        *_backlog(),
         *_resources(),
         *_errors(),
         *_state(),

@@ -126,11 +126,16 @@ def byte_size(value: object) -> object:
 
 def pairs(text: str) -> dict[str, str]:
     """The pairs of `name=value, name=value`. Raises ValueError for a name that is there twice."""
-    rows = [row.partition("=") for row in text.split(",") if row.strip()]
-    found = {name.strip(): value.strip() for name, _, value in rows}
-    if len(found) != len(rows):
+    found = rows(text)
+    if len(dict(found)) != len(found):
         raise ValueError("a name is there twice")
-    return found
+    return dict(found)
+
+
+def rows(text: str) -> list[tuple[str, str]]:
+    """The pairs of `name=value, name=value`, in order."""
+    parts = (row.partition("=") for row in text.split(",") if row.strip())
+    return [(name.strip(), value.strip()) for name, _, value in parts]
 
 
 def broker_url(value: object) -> Secret:
