@@ -67,7 +67,7 @@ def test_check_reads_what_a_bench_printed(printed: str, code: int) -> None:
 
 def test_ci_checks_each_quick_run() -> None:
     text = (ROOT / ".ci" / "run").read_text()
-    assert re.search(r"bench \"\$1\" --quick --json \| tee /dev/stderr \| \S+ -m bench check \"\$1\"", text)
+    assert re.search(r"bench \"\$1\" --quick --json \| tee >\(cat >&2\) \| \S+ -m bench check \"\$1\"", text)
     assert "pipefail" in text
 
 
