@@ -209,6 +209,18 @@ def test_a_setting_that_the_server_refuses_is_told() -> None:
     assert not unknown.directory.exists()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_the_cause_is_told_in_either_order_of_the_log(tmp_path: Path, again: bool) -> None:
+    at = "2026-11-24 16:17:52.175784+00:00 [error] <0.132.0> "
+    cause = [f"{at}  - Conf file attempted to set unknown variable: x"]
+    end = [f"{at}BOOT FAILED", f"{at}===========", f"{at}Error during startup: {{error,failed}}", at]
+    said = "BOOT FAILED\n===========\nError during startup: {error,failed}\n"
+    (tmp_path / "log").mkdir()
+    (tmp_path / "out.log").write_text("" if again else said)
+    (tmp_path / "log" / "node.log").write_text("\n".join([*cause, *end, *([said] if again else [])]))
+    assert contact._last_error(tmp_path) == "Conf file attempted to set unknown variable: x"
+
+
 def test_a_missing_server_is_one_line_that_says_what_to_install() -> None:
     with pytest.raises(ConfigurationError, match=r"apt-get install .*rabbitmq-server") as told:
         layout.script("rabbitmq-server-that-nobody-has")

@@ -23,6 +23,7 @@ _FIRST_STARTS = 3
 _POLL_S = 0.1
 _GUEST = "Basic " + base64.b64encode(b"guest:guest").decode()
 _AMQP_0_9_1 = b"AMQP\x00\x00\x09\x01"
+_CONSEQUENCES = ("BOOT FAILED", "Error during startup")
 
 
 def bring_up(
@@ -120,9 +121,13 @@ def _log_lines(directory: Path) -> list[str]:
 
 
 def _last_error(directory: Path) -> str:
-    """What the node said just before it gave up; after "BOOT FAILED" come only consequences."""
+    """What the node said just before it gave up.
+
+    "BOOT FAILED" and what follows it are consequences; the server writes them more than once, in either order.
+    """
     lines = _log_lines(directory)
     ends = [number for number, line in enumerate(lines) if "BOOT FAILED" in line]
     said = [line.partition("[error] ")[2] for line in lines[: ends[-1] if ends else None] if "[error]" in line]
-    causes = [cause for one in said if (cause := re.sub(r"^<[0-9.]+>[ -]*", "", one).strip())]
-    return causes[-1][:300] if causes else "it logged no error"
+    causes = [cause for one in said if (cause := re.sub(r"^<[0-9.]+>[ -]*", "", one).strip(" ="))]
+    told = [cause for cause in causes if not cause.startswith(_CONSEQUENCES)] or causes
+    return told[-1][:300] if told else "it logged no error"
