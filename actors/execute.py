@@ -61,13 +61,15 @@ class Executor:
 
     def _sync_jobs(self, run: BatchRun) -> None:
         call = self._handler.call
-        while (unit := run.next()) is not None:
-            self._start(unit)
-            try:
-                unit.result = call(unit.job)
-            except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
-                unit.error = error
-            self._end(run, unit)
+        with self.busy:
+            while (unit := run.next()) is not None:
+                unit.started_us = _now_us()
+                try:
+                    unit.result = call(unit.job)
+                except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
+                    unit.error = error
+                unit.finished_us = _now_us()
+                run.finish(unit)
 
     async def _async_jobs(self, run: BatchRun) -> None:
         """One slot's share of a batch: jobs one after another."""
@@ -76,26 +78,30 @@ class Executor:
                 unit = run.next()
                 if unit is None:
                     return
-                self._start(unit)
                 limit = asyncio.timeout(self._timeout_s)
-                try:
-                    async with limit:
-                        unit.result = await self._handler.call(unit.job)
-                except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
-                    _unless_closing(error)
-                    unit.error = self._told(error, limit, "the job was cancelled")
-                self._end(run, unit)
+                with self.busy:
+                    unit.started_us = _now_us()
+                    try:
+                        async with limit:
+                            unit.result = await self._handler.call(unit.job)
+                    except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
+                        _unless_closing(error)
+                        unit.error = self._told(error, limit, "the job was cancelled")
+                    unit.finished_us = _now_us()
+                run.finish(unit)
 
     def _sync_batch(self, run: BatchRun) -> None:
         """One call for all; when it raised it says nothing about its items, and each runs again alone."""
-        units = self._take_all(run)
-        error = self._call_sync(units) if units else None
-        if error is not None and len(units) == 1:
-            units[0].error = error
-        for unit in units:
-            if error is not None and len(units) > 1 and (alone := self._call_sync([unit])) is not None:
-                unit.error = alone
-            self._end(run, unit)
+        with self.busy:
+            units = _take_all(run)
+            error = self._call_sync(units) if units else None
+            if error is not None and len(units) == 1:
+                units[0].error = error
+            for unit in units:
+                if error is not None and len(units) > 1 and (alone := self._call_sync([unit])) is not None:
+                    unit.error = alone
+                unit.finished_us = _now_us()
+                run.finish(unit)
 
     def _call_sync(self, units: list[Unit]) -> BaseException | None:
         try:
@@ -106,14 +112,16 @@ class Executor:
 
     async def _async_batch(self, run: BatchRun) -> None:
         """As `_sync_batch`."""
-        units = self._take_all(run)
-        error = await self._call_async(units) if units else None
-        if error is not None and len(units) == 1:
-            units[0].error = error
-        for unit in units:
-            if error is not None and len(units) > 1 and (alone := await self._call_async([unit])) is not None:
-                unit.error = alone
-            self._end(run, unit)
+        with self.busy:
+            units = _take_all(run)
+            error = await self._call_async(units) if units else None
+            if error is not None and len(units) == 1:
+                units[0].error = error
+            for unit in units:
+                if error is not None and len(units) > 1 and (alone := await self._call_async([unit])) is not None:
+                    unit.error = alone
+                unit.finished_us = _now_us()
+                run.finish(unit)
 
     async def _call_async(self, units: list[Unit]) -> BaseException | None:
         limit = asyncio.timeout(self._timeout_s)
@@ -144,21 +152,17 @@ class Executor:
             else:
                 unit.result = answer
 
-    def _take_all(self, run: BatchRun) -> list[Unit]:
-        units: list[Unit] = []
-        while (unit := run.next()) is not None:
-            self._start(unit)
-            units.append(unit)
-        return units
 
-    def _start(self, unit: Unit) -> None:
-        self.busy.enter()
-        unit.started_us = time.time_ns() // 1_000
+def _take_all(run: BatchRun) -> list[Unit]:
+    units: list[Unit] = []
+    while (unit := run.next()) is not None:
+        unit.started_us = _now_us()
+        units.append(unit)
+    return units
 
-    def _end(self, run: BatchRun, unit: Unit) -> None:
-        unit.finished_us = time.time_ns() // 1_000
-        self.busy.leave()
-        run.finish(unit)
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
 
 
 def _unless_closing(error: BaseException) -> None:
@@ -169,21 +173,22 @@ def _unless_closing(error: BaseException) -> None:
 
 
 class BusyClock:
-    """Seconds in which a worker had something to do. A reading from another thread may be one job late."""
+    """Seconds in which a worker had something to do, inside `with` blocks of any number of jobs.
+
+    A reading from another thread may be one job late.
+    """
 
     def __init__(self) -> None:
         self._inside = 0
         self._since = 0.0
         self._total = 0.0
 
-    def enter(self) -> None:
-        """A job enters the handler."""
+    def __enter__(self) -> None:
         if not self._inside:
             self._since = time.perf_counter()
         self._inside += 1
 
-    def leave(self) -> None:
-        """A job leaves the handler."""
+    def __exit__(self, *raised: object) -> None:
         self._inside -= 1
         if not self._inside:
             self._total += time.perf_counter() - self._since

@@ -34,6 +34,8 @@ def result_json(value: object, *, max_bytes: int = MAX_RESULT_BYTES) -> str:
     Raises ValueError, one line, for what cannot be serialised, is too deep (64 levels; a cycle is too deep)
     or too large: a permanent failure of that job only.
     """
+    if value is None:  # many handlers return nothing
+        return "null"
     try:
         encoded = msgspec.json.encode(plain(value))
     except UnicodeEncodeError as error:

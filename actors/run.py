@@ -9,8 +9,9 @@ import asyncio
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from actors.delivery import Parcel
 from actors.job import Job
@@ -18,8 +19,7 @@ from actors.tracing import NO_SPAN, OpenSpan
 from actors.verdict import Failure
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Unit:
+class Unit(msgspec.Struct, eq=False, kw_only=True):
     """One job of a batch: where it came from, and what came of it."""
 
     position: int

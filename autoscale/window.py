@@ -26,6 +26,7 @@ class WindowLimits:
 
     `per_worker_min`, `per_worker_max`: the report's range for one worker, before a fast handler lifts it.
     `in_flight`: batches at a worker at the same time. `buffer_s`: how long the window feeds a fast worker.
+    An adaptive batch holds at most `max_batch` messages and, of packed messages, at most `max_records` records.
     The first batch is the report's 10 until a speed is known, which takes a fraction of a second.
     """
 
@@ -38,6 +39,7 @@ class WindowLimits:
     work_s: float = 0.05
     max_window: int = 2_000
     max_batch: int = 500
+    max_records: int = 2_000
     byte_budget: int = 64 * 1024 * 1024
     first_window: int = 200
     first_batch: int = 10
@@ -94,7 +96,7 @@ def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecisi
 def batch_size(seen: Snapshot, speed: float | None, messages: int, limits: WindowLimits) -> int:
     """Jobs for one call: `work_s` of measured work, at least the async slots, at most what leaves a window of
     `messages` enough for every worker's batches in flight and one more."""
-    full = min(_full_batch(seen, speed, limits), limits.max_batch)
+    full = _full_batch(seen, speed, limits)
     if seen.fed == 0:
         return full  # the window of 1 is only for the delivery that wakes the pool
     room = int(messages * seen.pool.records_per_message) // (seen.fed * (limits.in_flight + 1))
@@ -105,12 +107,13 @@ def _full_batch(seen: Snapshot, speed: float | None, limits: WindowLimits) -> in
     """Records; speed is in messages. While no speed is known (start, after a lull) what was found before stays."""
     if limits.batch_size is not None:
         return limits.batch_size
+    most = max(limits.max_batch, min(int(limits.max_batch * seen.pool.records_per_message), limits.max_records))
     if speed is None:
         work = max(limits.first_batch, seen.pool.batch_size)
     else:
         work = ceil(speed * seen.pool.records_per_message * limits.work_s)
     slots = seen.pool.slots if seen.pool.slots > 1 else 1
-    return min(max(work, slots), limits.max_batch)
+    return min(max(work, slots), most)
 
 
 def _fitting(seen: Snapshot, speed: float | None, limits: WindowLimits) -> tuple[int, str]:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from actors.errors import BrokerUnreachableError, ConfigurationError
-from cluster.broker import PrivateBroker, layout, start_detached, stop_detached
+from cluster.broker import PrivateBroker, contact, layout, start_detached, stop_detached
 from tests.eventually import eventually_sync
 
 _PARENT = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -29,3 +30,13 @@ def ray_attributes(actor_class: str, actor_name: str) -> dict[str, str]:
         "ray.node_id": context.get_node_id(),
         "ray.worker_id": context.get_worker_id(),
     }
+
+
+def spare_what_stays() -> None:
+    """Takes what is loaded by now out of the reach of Python's cyclic garbage collector; called at the end of a start.
+
+    Ray, our modules and the user's model are hundreds of thousands of objects that live as long as the process. Going
+    through them over and over cost a worker about 1 microsecond of 6.5 for each record of a packed message.
+    """
+    gc.collect()
+    gc.freeze()

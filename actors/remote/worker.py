@@ -29,7 +29,7 @@ from actors.measuring import WorkerMeter
 from actors.metrics import NO_METRICS
 from actors.part import Part, Usage, decode_part, encode_part
 from actors.pool import WorkerInfo, WorkerLostError
-from actors.remote.boot import Actor, Boot, Flush, Rows, ray_attributes
+from actors.remote.boot import Actor, Boot, Flush, Rows, ray_attributes, spare_what_stays
 from actors.remote.metrics import Metering
 from actors.rows import to_stream
 from actors.tracing import Tracing
@@ -69,6 +69,7 @@ class PoolWorker:
         own: Mapping[str, str] = getattr(handler.call, "error_categories", {})
         categories = Categories(dict(setup.categories) | dict(own))
         self._worker = Worker(setup.config, handler, categories, tracing, self._meter)
+        spare_what_stays()
 
     async def ready(self) -> WorkerInfo:
         """Answers once the handler is loaded."""

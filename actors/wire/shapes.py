@@ -84,8 +84,9 @@ def verbose(job: Job) -> Document:
 
 def is_shape(doc: Mapping[Any, Any], shape: frozenset[str]) -> bool:
     """Tell whether a document is meant to be of `shape`: all of its fields, or at least two, belong to it."""
-    known = sum(1 for key in doc if key in shape)
-    return known > 0 and (known >= 2 or known == len(doc))
+    if shape.issuperset(doc):  # the ordinary case, and the quick one
+        return bool(doc)
+    return sum(1 for key in doc if key in shape) >= 2
 
 
 def read_compact(doc: Document, codes: TypeCodes) -> Job:
@@ -93,40 +94,39 @@ def read_compact(doc: Document, codes: TypeCodes) -> Job:
     _refuse_unknown(doc, COMPACT)
     get = doc.get
     kind = read_text(get("t"), "t")
-    return _job(
-        id=read_id(get("i")),
-        user_id=read_text(get("u"), "u"),
-        message_type=codes.read(kind) if kind else "",
-        scheduled_at=read_time(get("s"), "s"),
-        retry_count=read_count(get("r", 0)),
-        timestamp_ms=get("m"),
-        payload=get("p"),
-    )
+    try:
+        return Job(
+            id=read_id(get("i")),
+            user_id=read_text(get("u"), "u"),
+            message_type=codes.read(kind) if kind else "",
+            scheduled_at=read_time(get("s"), "s"),
+            retry_count=read_count(get("r", 0)),
+            timestamp_ms=get("m"),
+            payload=get("p"),
+        )
+    except ValueError as error:  # Job checks each field itself
+        raise DecodeError("bad_field", str(error)) from None
 
 
 def read_verbose(doc: Document) -> Job:
     """Return the Job of a verbose document; DecodeError names the field."""
     _refuse_unknown(doc, VERBOSE)
     get = doc.get
-    return _job(
-        id=read_id(get("messageId")),
-        user_id=read_text(get("userId"), "userId"),
-        message_type=read_text(get("messageType"), "messageType") or "",
-        scheduled_at=read_time(get("scheduledSendTime"), "scheduledSendTime"),
-        retry_count=read_count(get("retryCount", 0)),
-        timestamp_ms=get("timestamp"),
-        payload=get("payload"),
-    )
+    try:
+        return Job(
+            id=read_id(get("messageId")),
+            user_id=read_text(get("userId"), "userId"),
+            message_type=read_text(get("messageType"), "messageType") or "",
+            scheduled_at=read_time(get("scheduledSendTime"), "scheduledSendTime"),
+            retry_count=read_count(get("retryCount", 0)),
+            timestamp_ms=get("timestamp"),
+            payload=get("payload"),
+        )
+    except ValueError as error:  # Job checks each field itself
+        raise DecodeError("bad_field", str(error)) from None
 
 
 def _refuse_unknown(doc: Document, shape: frozenset[str]) -> None:
     if not shape.issuperset(doc):
         unknown = sorted(str(key)[:40] for key in doc if key not in shape)
         raise DecodeError("unknown_field", f"{', '.join(unknown[:5])}: own data belongs into the payload")
-
-
-def _job(**fields: Any) -> Job:  # Any: Job checks each field itself
-    try:
-        return Job(**fields)
-    except ValueError as error:
-        raise DecodeError("bad_field", str(error)) from None
