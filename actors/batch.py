@@ -23,9 +23,11 @@ class Batch:
     spoiled: set[int] = field(default_factory=set)  # not to be acked: a record's outcome could not be made safe
     probe: bool = False  # sent out during an outage hold, to find out whether it is over
     in_order: asyncio.Lock = field(default_factory=asyncio.Lock)  # parts are recorded one after another
+    records: int = field(init=False)  # jobs in it
 
     def __post_init__(self) -> None:
         self.pending = set(range(len(self.deliveries)))
+        self.records = sum(delivery.records for delivery in self.deliveries)
 
     def take(self, positions: Iterable[int]) -> list[Delivery]:
         """The deliveries of these positions, which are the worker's no longer."""

@@ -91,9 +91,20 @@ class Member(Generic[P]):
         """Batches in flight that have not shown to be slow."""
         return len(self.batches) - len(self.slow)
 
+    @property
+    def open_jobs(self) -> int:
+        """Jobs in hand whose outcome is not known here."""
+        return sum(self.slow.get(batch.id, batch.records) for batch in self.batches.values())
+
     def can_take(self, most_in_flight: int) -> bool:
-        """Whether one more batch may go there: slow jobs occupy slots, not places in the line."""
-        return self.state == "ready" and self.load < most_in_flight and sum(self.slow.values()) < self.slots
+        """Whether one more batch may go there: slots are free, or there is a place in the line.
+
+        Slow jobs occupy slots, not places in the line.
+        """
+        if self.state != "ready":
+            return False
+        in_line = self.load < most_in_flight and sum(self.slow.values()) < self.slots
+        return in_line or self.open_jobs < self.slots
 
     def accuses(self, batch: Batch) -> bool:
         """Whether a job of this batch may have killed the worker: all of an async worker's, else the oldest's."""
@@ -149,10 +160,10 @@ class Pool(Generic[P]):
         return max(0.0, self._not_before - time.monotonic())
 
     def pick(self) -> Member[P] | None:
-        """The least-loaded worker that can take one more batch, or None."""
+        """The worker with the fewest jobs in hand of those that can take one more batch, or None."""
         most = self._config.max_tasks_in_flight_per_actor
         able = [member for member in self._members.values() if member.can_take(most)]
-        return min(able, key=lambda member: (member.load, sum(member.slow.values()))) if able else None
+        return min(able, key=lambda member: (member.open_jobs, member.load)) if able else None
 
     def resize(self, target: int) -> None:
         """Sets how many workers there shall be; starts or retires the difference."""

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 P = TypeVar("P")
 RUSH_MS = 15.0
 RUSH_LEAST = 15  # records within RUSH_MS below which an idle worker is sent to at once: 1,000 a second
+COMPANY_LEAST = 5  # records within `batch_timeout_ms` below which a worker with free slots is sent to at once
 
 
 class Source(Protocol):
@@ -89,6 +90,8 @@ class Router(Generic[P]):
         self._rate = 0.0  # deliveries per second over the last tenth of a second or more
         self._rate_since = time.monotonic()
         self._rate_from = 0
+        self._looked_at = 0  # `received` at the last look of the dispatcher
+        self._burst_until = 0.0
         self.buffer = Buffer()
         self.window = 1
         self.batch_size = 1
@@ -114,6 +117,7 @@ class Router(Generic[P]):
         self.window, self.batch_size = window, batch_size
         if not self.holds:
             await self._source.consume(window)
+            self._expect_burst()
 
     async def hold(self, name: str, reason: str) -> None:
         """Stops consuming and gives back what was not dispatched, until `release(name)`."""
@@ -129,6 +133,7 @@ class Router(Generic[P]):
         if self.holds.pop(name, None) is not None and not self.holds and not self._closing:
             log.info("Consuming goes on (%s is over)", name)
             await self._source.consume(self.window)
+            self._expect_burst()
             self.wake()
 
     async def drain(self, within_s: float) -> bool:
@@ -231,6 +236,7 @@ class Router(Generic[P]):
 
     def _dispatch(self) -> None:
         self._woken = False
+        self._note_burst()
         if self._outage.held:
             self._dispatch_probe()
         while not self._closing:
@@ -264,27 +270,40 @@ class Router(Generic[P]):
         if oldest is None:
             return False
         idle = not member.batches
-        enough = min(self.batch_size, self._rush()) if idle else self.batch_size
+        patience_ms = min(self._config.batch_timeout_ms, RUSH_MS) if idle else self._config.batch_timeout_ms
+        enough = self.batch_size
+        if idle or member.open_jobs < member.slots:
+            enough = min(enough, self._company(patience_ms, RUSH_LEAST if idle else COMPANY_LEAST))
         if self.buffer.records >= enough or self.buffer.size >= self._config.batch_bytes:
             return True
-        patience_ms = min(self._config.batch_timeout_ms, RUSH_MS) if idle else self._config.batch_timeout_ms
         left_s = oldest + patience_ms / 1000 - time.monotonic()
         if left_s > 0 and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(left_s + 0.001, self._on_timer)
         return left_s <= 0
 
-    def _rush(self) -> float:
-        """How many records an idle worker waits for: what comes within RUSH_MS at the present rate, 1 when little.
+    def _note_burst(self) -> None:
+        """RUSH_LEAST deliveries since the last look are the beginning of a flood, which no rate shows yet."""
+        if self.received - self._looked_at >= RUSH_LEAST:
+            self._expect_burst()
+        self._looked_at = self.received
 
-        In a flood an idle worker would otherwise take single messages, and a call costs as much as 100 of them.
+    def _expect_burst(self) -> None:
+        self._burst_until = time.monotonic() + RUSH_MS / 1000
+
+    def _company(self, within_ms: float, least: int) -> float:
+        """How many records a free worker waits for: what comes within that time at the present rate, 1 when little.
+
+        In a flood it would otherwise take single messages, and a call costs as much as 100 of them.
         """
         now = time.monotonic()
+        if now < self._burst_until:
+            return self.batch_size
         passed_s = now - self._rate_since
         if passed_s > 0.1:
             self._rate = (self.received - self._rate_from) / passed_s
             self._rate_since, self._rate_from = now, self.received
-        expected = self._rate * RUSH_MS / 1000
-        return expected if expected >= RUSH_LEAST else 1
+        expected = self._rate * within_ms / 1000
+        return expected if expected >= least else 1
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -39,7 +39,7 @@ class WindowLimits:
     work_s: float = 0.05
     max_window: int = 2_000
     max_batch: int = 500
-    max_records: int = 2_000
+    max_records: int = 2_500
     byte_budget: int = 64 * 1024 * 1024
     first_window: int = 200
     first_batch: int = 10

@@ -16,7 +16,7 @@ from tests.store_rows import rows_of
 
 def config_of(path: Path) -> StoreConfig:
     """Small segments and checkpoints, so that each kind of work is hit by the kill."""
-    return StoreConfig(path=path, dedupe_capacity=64 * 40, checkpoint_threshold="256KiB", commit_interval_ms=1)
+    return StoreConfig(path=path, dedupe_capacity=64 * 40, checkpoint_at=256 * 1024, commit_interval_ms=1)
 
 
 async def write_for_ever(path: Path, turn: int) -> None:

@@ -312,23 +312,48 @@ async def test_finished_jobs_are_progress() -> None:
     await pool.pool.stop(0.1)
 
 
-async def test_slow_jobs_do_not_block_the_free_slots_of_an_async_worker() -> None:
+async def test_the_free_slots_of_an_async_worker_are_filled_whatever_is_in_flight() -> None:
     pool = Harness(slots=3, max_tasks_in_flight_per_actor=1)
     await pool.ready(1)
-    tasks = []
+    sent = []
     for _ in range(3):
-        batch, task = pool.send()
-        tasks.append(task)
-        await pool.arrived(batch)
-        assert pool.pool.pick() is None
-        pool.workers[0].answer(batch.id, Part(open=1, executing=[0]))
-        await eventually(lambda found=batch: found.id in pool.parts)
-    assert pool.pool.pick() is None, "every slot holds a slow job now"
-    pool.workers[0].answer(next(iter(pool.parts)), Part(finished=[0], jobs=1))
-    await tasks[0]
+        assert pool.pool.pick() is not None
+        sent.append(pool.send())
+    await pool.arrived(*(batch for batch, _ in sent))
+    assert pool.pool.pick() is None, "every slot has its job"
+    batch, task = sent[0]
+    pool.workers[0].done(batch.id)
+    await task
     assert pool.pool.pick() is not None
     await pool.pool.stop(0.1)
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*(task for _, task in sent), return_exceptions=True)
+
+
+async def test_slow_jobs_of_an_async_worker_occupy_slots_and_no_place_in_the_line() -> None:
+    pool = Harness(slots=3, max_tasks_in_flight_per_actor=1)
+    await pool.ready(1)
+    batch, task = pool.send(5)
+    await pool.arrived(batch)
+    assert pool.pool.pick() is None, "two of its jobs wait for a slot already"
+    pool.workers[0].answer(batch.id, Part(open=2, executing=[0, 1], finished=[2, 3, 4], jobs=3))
+    await eventually(lambda: batch.id in pool.parts)
+    assert pool.pool.pick() is not None
+    pool.workers[0].answer(batch.id, Part(finished=[0, 1], jobs=2))
+    await task
+    await pool.pool.stop(0.1)
+
+
+async def test_the_worker_with_the_fewest_jobs_in_hand_is_picked() -> None:
+    pool = Harness(max_tasks_in_flight_per_actor=2)
+    await pool.ready(2)
+    large, first = pool.send(10)
+    small, second = pool.send(1)
+    await pool.arrived(large, small)
+    third = pool.send(1)
+    await pool.arrived(third[0])
+    assert pool.at(third[0]) is pool.at(small)
+    await pool.pool.stop(0.1)
+    await asyncio.gather(first, second, third[1], return_exceptions=True)
 
 
 async def test_a_slow_job_blocks_a_sync_worker() -> None:

@@ -64,6 +64,28 @@ async def test_a_busy_worker_gets_a_batch_when_it_is_full() -> None:
         assert path.keys(path.running[1][1]) == ["k1", "k2", "k3"]
 
 
+async def test_a_worker_with_free_slots_gets_what_comes_now_and_then_at_once() -> None:
+    async with path_of(batch_timeout_ms=HOUR_MS, batch_size=3, slots=4) as path:
+        for number in range(4):
+            path.publish(f"k{number}")
+            await eventually(lambda seen=number: len(path.running) == seen + 1)
+        path.publish("k4")
+        await asyncio.sleep(0.05)
+        assert len(path.running) == 4, "its slots are full, and a batch for the line is not"
+
+
+async def test_an_idle_worker_waits_for_the_company_of_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.router.RUSH_MS", 1_000.0)
+    async with path_of(workers=2, batch_timeout_ms=HOUR_MS, batch_size=20, window=100) as path:
+        path.publish(*names(30))
+        await eventually(lambda: len(path.running) == 1)
+        await asyncio.sleep(0.05)
+        assert len(path.running) == 1, "ten wait for more"
+        path.publish(*names(40)[30:])
+        await eventually(lambda: len(path.running) == 2)
+        assert [len(path.keys(batch)) for _, batch in path.running] == [20, 20]
+
+
 async def test_or_when_its_bytes_are_full() -> None:
     async with path_of(batch_timeout_ms=HOUR_MS, batch_bytes=100) as path:
         path.publish("k0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -69,6 +70,19 @@ async def test_a_bad_row_hurts_no_neighbour_in_its_group(store: ResultStore) -> 
     assert "JSON" in answers[1].rejected[0][1]
     assert answers[2].duplicates == (1,)
     assert (await store.stats()).rejected == 1
+
+
+async def test_rows_beyond_the_memory_of_the_file_are_committed_in_several_transactions(config: StoreConfig) -> None:
+    store = ResultStore(replace(config, memory=256 * 2**20))
+    await store.open()
+    epoch = await store.register("a")
+    large = [f'"{seed * 100_000}"' for seed in "abcdefghij"]
+    calls = [rows_of([f"{n}-{row}" for row in range(200)], results=large * 20) for n in range(9)]  # 180 MB together
+    one = rows_of([f"one-{row}" for row in range(1_500)] + ["0-0"], results=[*large * 150, "null"])  # 150 MB alone
+    answers = await asyncio.gather(*[store.write(epoch, rows) for rows in [*calls, one]])
+    assert [answer.committed for answer in answers] == [200] * 9 + [1_500]
+    assert answers[-1].duplicates == (1_500,)
+    await store.close()
 
 
 async def test_text_that_is_not_unicode_rejects_its_row_only(store: ResultStore) -> None:

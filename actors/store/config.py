@@ -10,27 +10,38 @@ from pathlib import Path
 class StoreConfig:
     """Where the results file is and how it is written.
 
-    `memory` and `checkpoint_threshold` are DuckDB sizes (`1GiB`). `commit_interval_ms` is the longest that
+    `memory`: bytes that DuckDB may take. `commit_interval_ms` is the longest that
     a write waits for others before its commit starts. `dedupe_capacity` is the number of keys that the
     filter is sized for: 40 bits each, so 50 MB for the default, whatever the table holds. `temp_dir` None:
     beside the file. `export_dir`: the only folder that SQL may write to; None: nowhere.
 
-    A checkpoint holds up commits for about 0.5 s at 8 M rows whatever the threshold, and a log of 200 MB is
-    replayed in 1 s after a crash (both measured): hence a large threshold.
+    DuckDB keeps what is not checkpointed in its memory, and stops when that is full: hence `checkpoint_bytes` of
+    log and `transaction_bytes` of rows at most. A checkpoint holds up commits for about 0.5 s at 8 M rows whatever
+    the threshold, and a log of 200 MB is replayed in 1 s after a crash (both measured): hence no smaller ones.
     """
 
     path: Path
     threads: int = 1
-    memory: str = "1GiB"
+    memory: int = 1024**3
     commit_rows: int = 5_000
     commit_interval_ms: float = 20.0
     dedupe: bool = True
     dedupe_capacity: int = 10_000_000
-    checkpoint_threshold: str = "256MiB"
+    checkpoint_at: int | None = None
     temp_dir: Path | None = None
     lock_wait_s: float = 10.0
     export_dir: Path | None = None
     query_threads: int = 2
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """The length of the write-ahead log that calls for a checkpoint: `checkpoint_at`, else a quarter of `memory`."""
+        return self.memory // 4 if self.checkpoint_at is None else self.checkpoint_at
+
+    @property
+    def transaction_bytes(self) -> int:
+        """Most bytes of rows in one transaction, beyond a single row."""
+        return self.memory // 16
 
     @property
     def side_dir(self) -> Path:

@@ -153,17 +153,25 @@ class Core:
         return tuple(key for key, is_known in zip(call.failed_keys, known, strict=True) if is_known)
 
     def _commit_parts(self, parts: list[Part]) -> None:
-        """Commit together; where that fails for a row, each part alone; then by halves, down to the bad
-        row.
+        """Commit together; by halves what is too large for one transaction, and, down to the bad row, what fails for
+        a row.
         """
+        single = len(parts) == 1 and parts[0].call.rows.num_rows <= 1
+        if not single and sum(part.call.rows.nbytes for part in parts) > self._config.transaction_bytes:
+            self._commit_halves(parts)
+            return
         try:
             self._attempt(parts)
         except ROW_ERRORS as error:
-            if len(parts) == 1 and parts[0].call.rows.num_rows == 1:
+            if single:
                 self._reject(parts[0], first_line(error))
-                return
-            for smaller in [[part] for part in parts] if len(parts) > 1 else _halves(parts[0]):
-                self._commit_parts(smaller)
+            else:
+                self._commit_halves(parts)
+
+    def _commit_halves(self, parts: list[Part]) -> None:
+        middle = len(parts) // 2
+        for half in (parts[:middle], parts[middle:]) if middle else _halves(parts[0]):
+            self._commit_parts(half)
 
     def _reject(self, part: Part, reason: str) -> None:
         part.tally.rejected.append((part.call.offset, reason))

@@ -34,9 +34,9 @@ def connect(config: StoreConfig) -> duckdb.DuckDBPyConnection:
     """
     options: dict[str, str | bool | int | float | list[str]] = {
         "threads": str(config.threads),
-        "memory_limit": config.memory,
+        "memory_limit": f"{config.memory}B",
         "temp_directory": str(config.spill_dir),
-        "checkpoint_threshold": config.checkpoint_threshold,
+        "checkpoint_threshold": f"{config.checkpoint_bytes}B",
     }
     try:
         config.path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,6 @@ _ray = partial(setting, group="Ray and tests")
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 HANDLER_PATTERN: Final = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
-MEMORY_PATTERN: Final = r"^\d+(\.\d+)? ?([KMGT]i?B)$"
 
 
 class Settings(BaseModel):
@@ -213,8 +212,8 @@ class Settings(BaseModel):
         10_000_000, ge=1000, le=10_000_000_000, help="Keys that the filter of the dedupe is made for."
     )
     duckdb_threads: int = _results(1, ge=1, le=1024, help="Threads of DuckDB.")
-    duckdb_memory: str = _results(
-        "1GiB", pattern=MEMORY_PATTERN, allowed="a size such as 512MiB or 2GiB", help="Memory of DuckDB."
+    duckdb_memory: int = _results(
+        1024 * MIB, ge=512 * MIB, le=1024 * 1024 * MIB, size=True, help="Memory of DuckDB; more for large results."
     )
     query_timeout_ms: int = _results(
         10_000, env="DATABASE_STATEMENT_TIMEOUT", ge=1, le=3_600_000, help="Longest query through the pool."
@@ -322,7 +321,7 @@ class Settings(BaseModel):
             raise ValueError("not a usable queue name")
         return value
 
-    @field_validator("window_max_bytes", "max_message_bytes", mode="before")
+    @field_validator("window_max_bytes", "max_message_bytes", "duckdb_memory", mode="before")
     @classmethod
     def _read_size(cls, value: object) -> object:
         return byte_size(value)
