@@ -271,7 +271,7 @@ class Router(Generic[P]):
             return False
         idle = not member.batches
         patience_ms = min(self._config.batch_timeout_ms, RUSH_MS) if idle else self._config.batch_timeout_ms
-        enough = self.batch_size
+        enough: float = self.batch_size
         if idle or member.open_jobs < member.slots:
             enough = min(enough, self._company(patience_ms, RUSH_LEAST if idle else COMPANY_LEAST))
         if self.buffer.records >= enough or self.buffer.size >= self._config.batch_bytes:

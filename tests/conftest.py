@@ -49,7 +49,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def rounds() -> int:
     """How often a crash series runs: few in `make test`, ROUNDS in `make faults`."""
-    return int(os.environ.get("ROUNDS", "3"))
+    return int(os.environ.get("ROUNDS", "2"))
 
 
 @pytest.fixture(scope="session")

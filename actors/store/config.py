@@ -35,7 +35,7 @@ class StoreConfig:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """The length of the write-ahead log that calls for a checkpoint: `checkpoint_at`, else a quarter of `memory`."""
+        """The length of the write-ahead log that calls for a checkpoint: `checkpoint_at`, else `memory` / 4."""
         return self.memory // 4 if self.checkpoint_at is None else self.checkpoint_at
 
     @property
