@@ -23,7 +23,7 @@ from actors.latency import Latency
 from actors.part import Part
 from actors.patience import patiently
 from actors.store.answers import Answer
-from actors.tracing import Tracing
+from actors.tracing import Tracing, trace_id_of
 from actors.unpacking import records_of
 from actors.verdict import Failure, Limits, Park, Rung, Settlement, settlement, wait_until
 from actors.wire import REPORT_CODES, TypeCodes, WireLimits
@@ -231,14 +231,16 @@ class Settler:
 
 def _say_dead(dead: list[tuple[Delivery, Failure, str]]) -> None:
     """One line for all dead letters of a part, with the ids of the first; every one of them is in the table."""
-    _, first, reason = dead[0]
+    delivery, first, reason = dead[0]
+    ids = {"key": first.key, "message_id": first.message_id, "attempt": first.attempt}
+    trace_id = trace_id_of(delivery.parcel.traceparent)
     log.warning(
         "%d to the dead letters, the first as %s: %s: %s",
         len(dead),
         reason,
         first.error_class,
         first.error[:200],
-        extra={"key": first.key, "message_id": first.message_id, "attempt": first.attempt},
+        extra=ids | ({"trace_id": trace_id} if trace_id else {}),
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -124,6 +125,7 @@ async def chromium() -> AsyncIterator[Tab]:
         "about:blank",
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
+        env=os.environ | {"TMPDIR": str(profile)},  # it leaves a folder behind when it is ended
     )
     try:
         async with contextlib.AsyncExitStack() as stack:

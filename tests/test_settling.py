@@ -170,6 +170,14 @@ async def test_a_rejected_row_keeps_the_key_and_attempts_of_its_message() -> Non
     assert [(row["key"], row["attempts"], row["body"]) for row in held.buried] == [("own", 3, one.parcel.body)]
 
 
+async def test_the_line_of_a_dead_letter_names_its_job_and_its_trace(caplog: pytest.LogCaptureFixture) -> None:
+    held = Harness()
+    one = delivery(1, traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    await held.settler.settle(Batch([one]), Part(failures=[failure(0, "dead", key="k1")], finished=[0]), Answer())
+    line = next(record for record in caplog.records if "to the dead letters" in record.getMessage())
+    assert (vars(line)["key"], vars(line)["trace_id"]) == ("k1", "ab" * 16)
+
+
 def nested(levels: int) -> Any:
     deep: Any = 1
     for _ in range(levels):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,4 +120,10 @@ def _show(found: dict[str, Any]) -> None:  # Any: JSON values
     for row in read_only_query(Path(found["results"]), FIVE_ROWS).to_pylist():
         click.echo(f"  {row['user_id']:<8} {row['message_type']:<12} {row['ms']:>6} ms  {row['greeting']}")
     question = "SELECT message_type, count(*) FROM results GROUP BY 1"
-    click.echo(f'\nnext: rabbitray query --results {found["results"]} "{question}"')
+    click.echo(f'\nnext: {_program()} query --results {found["results"]} "{question}"')
+
+
+def _program() -> str:
+    """How rabbitray is called from here: by its name, or where it lies when the shell does not find it."""
+    beside = Path(sys.executable).with_name("rabbitray")
+    return os.path.relpath(beside) if shutil.which("rabbitray") is None and beside.exists() else "rabbitray"

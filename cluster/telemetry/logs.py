@@ -70,7 +70,7 @@ class TextLines(_Clean):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line before its traceback."""
-        extras = _extras(record) | _trace_ids()
+        extras = _trace_ids() | _extras(record)
         return super().formatMessage(record) + "".join(f" {key}={value}" for key, value in extras.items())
 
     def format(self, record: logging.LogRecord) -> str:
