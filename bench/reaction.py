@@ -2,7 +2,8 @@
 
 `actors_start_s`: from `scale 4` on a pool of one until the others are ready, the least that growing can take.
 `spinup_s`: from the first message of a burst of 5,000 (a 50 ms async handler) until the pool is at its most; the pool
-had been idle for long enough (7 s) that its autoscaler had slowed down to looking every QUEUE_DEPTH_INTERVAL.
+had been idle for long enough (7 s) that its autoscaler had slowed down to looking every QUEUE_DEPTH_INTERVAL; the
+router wakes it with the first delivery.
 `square_wave`: bursts with quiet between, so that the pool grows and shrinks in each cycle; workers are retired while
 messages still come. `lost` and `duplicated` are jobs without a row, and rows beyond one for a job;
 `attempts_charged` are runs beyond the first; `busy_killed` are workers that ended otherwise than by retiring.
@@ -59,7 +60,7 @@ FULL = Size(
     burst=5_000,
     cycles=20,
     wave=5_000,
-    quiet_s=6.0,
+    quiet_s=8.0,
     idle_s=60.0,
     rest_s=7.0,
     downscale_delay_s=2.0,
