@@ -12,6 +12,9 @@ from actors.delivery import Delivery
 
 _numbers = itertools.count(1)
 
+MOST_MESSAGES = 500
+"""In one batch, however few records they hold: a span of a batch keeps that many links."""
+
 
 @dataclass(slots=True, eq=False)
 class Batch:
@@ -21,6 +24,7 @@ class Batch:
     id: str = field(default_factory=lambda: f"{next(_numbers):x}")
     pending: set[int] = field(init=False)  # positions that are still the worker's
     spoiled: set[int] = field(default_factory=set)  # not to be acked: a record's outcome could not be made safe
+    worker: str = ""  # whose it is
     probe: bool = False  # sent out during an outage hold, to find out whether it is over
     in_order: asyncio.Lock = field(default_factory=asyncio.Lock)  # parts are recorded one after another
     records: int = field(init=False)  # jobs in it
@@ -71,7 +75,7 @@ class Buffer:
         """The next deliveries that fit the bounds; at least one when there is one."""
         taken: list[Delivery] = []
         records = size = 0
-        while self._waiting:
+        while self._waiting and len(taken) < MOST_MESSAGES:
             delivery = self._waiting[0]
             if taken and (records + delivery.records > most_records or size + delivery.size > most_bytes):
                 break

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from actors.current import CALLED
 from actors.handlers import Handler
 from actors.run import BatchRun, Unit
 
@@ -60,19 +61,20 @@ class Executor:
         await asyncio.get_running_loop().run_in_executor(self._thread, within.run, style, run)
 
     def _sync_jobs(self, run: BatchRun) -> None:
-        call = self._handler.call
-        with self.busy:
-            while (unit := run.next()) is not None:
+        call, called = self._handler.call, CALLED.set
+        while (unit := run.next()) is not None:
+            with self.busy:
                 unit.started_us = _now_us()
+                called(unit)
                 try:
                     unit.result = call(unit.job)
                 except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
                     unit.error = error
                 unit.finished_us = _now_us()
-                run.finish(unit)
+            run.finish(unit)
 
     async def _async_jobs(self, run: BatchRun) -> None:
-        """One slot's share of a batch: jobs one after another."""
+        """One slot's share of a batch: jobs one after another, in a task (so a context) of its own."""
         while True:
             async with self._slots:
                 unit = run.next()
@@ -81,6 +83,7 @@ class Executor:
                 limit = asyncio.timeout(self._timeout_s)
                 with self.busy:
                     unit.started_us = _now_us()
+                    CALLED.set(unit)
                     try:
                         async with limit:
                             unit.result = await self._handler.call(unit.job)

@@ -13,16 +13,16 @@ from actors.rows import DEAD_LETTER_SCHEMA
 from actors.verdict import Failure
 
 
-def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str) -> pa.Table:
-    """One row for each (delivery, failure, reason)."""
+def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, worker: str = "") -> pa.Table:
+    """One row for each (delivery, failure, reason). `worker`: whose last run it was; empty where none ran it."""
     now_us = time.time_ns() // 1_000
     return pa.Table.from_pylist(
-        [_row(delivery, failure, reason, queue, now_us) for delivery, failure, reason in dead],
+        [_row(delivery, failure, reason, queue, worker, now_us) for delivery, failure, reason in dead],
         schema=DEAD_LETTER_SCHEMA,
     )
 
 
-def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, now_us: int) -> dict[str, object]:
+def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: str, now_us: int) -> dict[str, object]:
     parcel = delivery.parcel
     return {
         "key": failure.key or parcel.key or parcel.message_id,
@@ -36,7 +36,7 @@ def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, now_us: 
         "attempts": failure.attempt + 1,
         "first_seen": (parcel.first_seen_ms or parcel.received_ms) * 1_000,
         "dead_at": now_us,
-        "worker": None,
+        "worker": worker or None,
         "trace_id": parcel.traceparent[3:35] if parcel.traceparent else None,
         "headers": json.dumps(getattr(delivery.properties, "headers", None) or {}, default=str),
         "content_type": failure.content_type or parcel.content_type or None,

@@ -46,6 +46,7 @@ class Quarantine(Generic[P]):
         self._note = note
         self._groups: deque[list[Delivery]] = deque()
         self._running: set[str] = set()
+        self._last_death = ""  # the worker whose jobs the last group in the line holds
 
     def __len__(self) -> int:
         return sum(len(group) for group in self._groups)
@@ -56,6 +57,7 @@ class Quarantine(Generic[P]):
 
     def add(self, group: list[Delivery]) -> None:
         """Puts a group in the line; a worker is started for it if there is none."""
+        self._last_death = ""
         if group:
             self._groups.append(group)
             self._pool.resize(1)
@@ -82,13 +84,19 @@ class Quarantine(Generic[P]):
             self._rest()
             await self._forget(batch)
 
-    async def accuse(self, batch: Batch, left: list[Delivery], loss: WorkerLostError) -> Failure | None:
-        """A worker died with `left`: isolate further. Returns the failure to park a lone killer with.
+    async def accuse(
+        self, batch: Batch, left: list[Delivery], loss: WorkerLostError, *, of: str = ""
+    ) -> Failure | None:
+        """The worker `of` died with `left`: isolate further. Returns the failure to park a lone killer with.
 
-        An innocent loss (node gone, killed by us) of a suspect batch only runs it again, and does not count.
+        An innocent loss (node gone, killed by us) of a suspect batch only runs it again, and does not count. What
+        several batches of one worker leave is one group: an async worker may have had thirty batches of one job.
         """
         alone_before = batch.id in self._running and len(batch.deliveries) == 1
         self._running.discard(batch.id)
+        if loss.guilty and of and of == self._last_death and self._groups:
+            self._groups[-1] += left
+            return None
         if not loss.guilty:
             self.add(left)
             if alone_before:
@@ -96,6 +104,7 @@ class Quarantine(Generic[P]):
         elif len(left) > 1:
             self.add(left[: len(left) // 2])
             self.add(left[len(left) // 2 :])
+            self._last_death = of
         elif left and alone_before and self._counts.get(identity(left[0]), 0) >= self._max_crashes:
             log.error(
                 "Message %s ended its worker alone %d times and is parked",
@@ -107,6 +116,7 @@ class Quarantine(Generic[P]):
             return whole(left[0], loss.reason, str(loss), "WorkerLost")
         else:
             self.add(left)
+            self._last_death = of
         self._rest()
         return None
 

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 P = TypeVar("P")
 RUSH_MS = 15.0
-RUSH_LEAST = 15  # records within RUSH_MS below which an idle worker is sent to at once: 1,000 a second
-COMPANY_LEAST = 5  # records within `batch_timeout_ms` below which a worker with free slots is sent to at once
+RUSH_LEAST = 15  # deliveries within RUSH_MS below which an idle worker is sent to at once: 1,000 a second
+FREE_LEAST = 2  # the same for a worker that is busy and has slots free: 133 a second
 
 
 class Source(Protocol):
@@ -258,28 +258,37 @@ class Router(Generic[P]):
         self._source.give_back(self.buffer.remove(lambda _: True))
 
     def _send(self, member: Member[P], batch: Batch, path: Coroutine[object, object, None]) -> None:
-        batch.probe = self._outage.held
+        batch.worker, batch.probe = member.name, self._outage.held
         if self._waited is not None:
             self._waited(time.monotonic() - batch.deliveries[len(batch.deliveries) // 2].arrived_at)
         member.batches[batch.id] = batch  # counts at once, before the task runs
         self.spawn(path)
 
     def _ripe(self, member: Member[P]) -> bool:
-        """Whether the front of the buffer goes out now: full, old enough, or a worker sits idle."""
+        """Whether the front of the buffer goes out now: full, old enough, or a worker is idle or has slots free."""
         oldest = self.buffer.oldest_at
         if oldest is None:
             return False
         idle = not member.batches
-        patience_ms = min(self._config.batch_timeout_ms, RUSH_MS) if idle else self._config.batch_timeout_ms
-        enough: float = self.batch_size
+        enough, patience_ms = float(self.batch_size), self._config.batch_timeout_ms
         if idle or member.open_jobs < member.slots:
-            enough = min(enough, self._company(patience_ms, RUSH_LEAST if idle else COMPANY_LEAST))
+            enough = min(enough, self._company(RUSH_LEAST if idle else FREE_LEAST))
+            patience_ms = min(patience_ms, RUSH_MS)
         if self.buffer.records >= enough or self.buffer.size >= self._config.batch_bytes:
             return True
         left_s = oldest + patience_ms / 1000 - time.monotonic()
-        if left_s > 0 and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(left_s + 0.001, self._on_timer)
+        if left_s > 0:
+            self._look_again(left_s + 0.001)
         return left_s <= 0
+
+    def _look_again(self, in_s: float) -> None:
+        """Lets the dispatcher look then, if it does not do so earlier."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + in_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(in_s, self._on_timer)
 
     def _note_burst(self) -> None:
         """RUSH_LEAST deliveries since the last look are the beginning of a flood, which no rate shows yet."""
@@ -290,8 +299,8 @@ class Router(Generic[P]):
     def _expect_burst(self) -> None:
         self._burst_until = time.monotonic() + RUSH_MS / 1000
 
-    def _company(self, within_ms: float, least: int) -> float:
-        """How many records a free worker waits for: what comes within that time at the present rate, 1 when little.
+    def _company(self, least: int) -> float:
+        """How many deliveries a free worker waits for: what comes within RUSH_MS at the present rate, 1 when little.
 
         In a flood it would otherwise take single messages, and a call costs as much as 100 of them.
         """
@@ -302,7 +311,7 @@ class Router(Generic[P]):
         if passed_s > 0.1:
             self._rate = (self.received - self._rate_from) / passed_s
             self._rate_since, self._rate_from = now, self.received
-        expected = self._rate * within_ms / 1000
+        expected = self._rate * RUSH_MS / 1000
         return expected if expected >= least else 1
 
     def _on_timer(self) -> None:
@@ -319,7 +328,7 @@ class Router(Generic[P]):
                 batch.take(part.finished)
                 self.spawn(self._conclude(batch, part, payload))
         except WorkerLostError as loss:
-            await self._recover(batch, loss)
+            await self._recover(member, batch, loss)
         else:
             if batch.pending:
                 log.error("Batch %s ended without word on %d messages; they run again", batch.id, len(batch.pending))
@@ -376,12 +385,13 @@ class Router(Generic[P]):
         self._settler.close(batch, part)
 
     async def _park(self, delivery: Delivery, failure: Failure) -> None:
+        self.recent.add(outcomes_of(Part(failures=[failure]), time.monotonic()))
         try:
             await self._settler.park(delivery, failure)
         except FencedError as error:
             await self._fence(error)
 
-    async def _recover(self, batch: Batch, loss: WorkerLostError) -> None:
+    async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the innocent go out again as they were."""
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
@@ -390,7 +400,7 @@ class Router(Generic[P]):
         elif loss.guilty and len(left) == 1 and is_packed(left[0]):
             await self._quarantine.acquit(batch)
             await self._settler.part(left[0])
-        elif (failure := await self._quarantine.accuse(batch, left, loss)) is not None:
+        elif (failure := await self._quarantine.accuse(batch, left, loss, of=member.name)) is not None:
             await self._park(left[0], failure)
         self.wake()
 

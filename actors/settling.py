@@ -23,7 +23,7 @@ from actors.latency import Latency
 from actors.part import Part
 from actors.patience import patiently
 from actors.store.answers import Answer
-from actors.tracing import Tracing, trace_id_of
+from actors.tracing import ErrorText, Tracing, trace_id_of
 from actors.unpacking import records_of
 from actors.verdict import Failure, Limits, Park, Rung, Settlement, settlement, wait_until
 from actors.wire import REPORT_CODES, TypeCodes, WireLimits
@@ -113,6 +113,7 @@ class Settler:
         batch = Batch([delivery])
         if failure.key is None and delivery.refused is None and len(pieces := self._records(delivery)) == 1:
             failure = msgspec.structs.replace(failure, key=pieces[0].key)
+        self._trace(delivery, failure)
         await self.settle(batch, Part(failures=[failure], finished=[0]), Answer())
 
     async def part(self, delivery: Delivery) -> None:
@@ -158,7 +159,19 @@ class Settler:
                 read[position] = self._records(delivery)
             known = next((piece for piece in read[position] if piece.record == record), None)
             found.append(rejection(known or whole(delivery, "", "", ""), position, record, reason))
+            self._trace(delivery, found[-1], part.span)
         return found
+
+    def _trace(self, delivery: Delivery, failure: Failure, batch: str | None = None) -> None:
+        """A failure that no worker has seen gets its span here; `batch`: the traceparent of the batch's span."""
+        self._tracing.failure(
+            delivery.parcel.traceparent,
+            delivery.parcel.message_id,
+            ErrorText(failure.error_class, failure.error),
+            attempt=failure.attempt,
+            key=failure.key,
+            batch=batch,
+        )
 
     def _records(self, delivery: Delivery) -> list[Failure]:
         """The records of a message; none where it cannot be read."""
@@ -190,13 +203,13 @@ class Settler:
         self.tally.dead += len(dead)
         if dead:
             _say_dead(dead)
-            await self._record_dead(dead)
+            await self._record_dead(dead, batch.worker)
         return spoiled
 
-    async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]]) -> None:
+    async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]], worker: str) -> None:
         """Appends to `dead_letters`. The copies are confirmed: giving the messages back now would double them."""
         try:
-            rows = dead_letter_rows(dead, self._queue)
+            rows = dead_letter_rows(dead, self._queue, worker)
             await patiently(lambda: self._bury(rows))
         except FencedError:
             raise

@@ -13,6 +13,7 @@ import msgspec
 
 from actors.categories import Categories, Category, text_of
 from actors.errors import Reject, Retry
+from actors.secret import redact
 
 ERROR_TEXT_MOST = 2_000
 LADDER_BASE_MS = 2_000
@@ -130,8 +131,10 @@ def seconds(asked: object) -> float | None:
 
 
 def describe(error: BaseException) -> tuple[str, str]:
-    """(class name, text) of an exception, bounded in length, encodable as UTF-8 whatever the user's text holds."""
+    """(class name, text) of an exception: bounded in length, encodable as UTF-8, and without the passwords of URLs,
+    since it is kept in rows and headers and shown in many places.
+    """
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = text_of(error) or name
+    text = redact(text_of(error)) or name
     return name, text[:ERROR_TEXT_MOST].encode("utf-8", "replace").decode()

@@ -17,7 +17,7 @@ import pyarrow as pa
 from actors import table
 from actors.categories import Categories
 from actors.decoding import IdentityRules, decode_parcels
-from actors.delivery import unpack_parcels
+from actors.delivery import Parcel, unpack_parcels
 from actors.errors import DecodeError, RabbitrayError
 from actors.execute import Executor, HandlerTimeoutError
 from actors.handlers import Handler
@@ -26,7 +26,7 @@ from actors.measuring import WorkerMeter
 from actors.part import Part
 from actors.result_json import result_json
 from actors.run import BatchRun, Unit
-from actors.tracing import Tracing
+from actors.tracing import ErrorText, Tracing
 from actors.verdict import Failure, describe, judge
 from actors.wire import REPORT_CODES, TypeCodes, WireLimits, split
 
@@ -92,6 +92,8 @@ class Worker:
         self._executor.busy.add(time.perf_counter() - began)
         run = BatchRun(batch_id, units, failures, asyncio.get_running_loop())
         run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
+        for failure in failures:
+            self._trace_unreadable(parcels[failure.position], failure, run)
         self._runs[batch_id] = run
         task = asyncio.create_task(self._execute(run))
         self._tasks.add(task)
@@ -195,6 +197,16 @@ class Worker:
             message_type=unit.job.message_type or None,
             body=body,
             content_type=MSGPACK if body is not None else None,
+        )
+
+    def _trace_unreadable(self, parcel: Parcel, failure: Failure, run: BatchRun) -> None:
+        self._tracing.failure(
+            parcel.traceparent,
+            parcel.message_id,
+            ErrorText(failure.error_class, failure.error),
+            attempt=failure.attempt,
+            key=failure.key,
+            batch=run.span.traceparent,
         )
 
     def _piece(self, unit: Unit, pieces: Pieces) -> bytes | None:

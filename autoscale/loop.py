@@ -61,8 +61,9 @@ class DecisionRecord:
     """One line of the decision log.
 
     `at` is Unix seconds. `event`: `decided` (a new size, or a new kind of reason), `in_effect` (the pool has
-    reached the size; `took_s` after it was decided) or `still` (a slow heartbeat). `inputs` are those of the
-    decision, ready for JSON.
+    reached the size; `took_s` after it was decided) or `still` (a slow heartbeat). `kind`, `wanted`, `reason` and
+    `inputs` (ready for JSON) are those of the decision, with `in_effect` of the one that came into effect; `had`,
+    `starting`, `retiring`, `window` and `batch_size` are those of the moment.
     """
 
     at: float
@@ -238,24 +239,25 @@ class Journal:
         self._heartbeat_s = heartbeat_s
         self._last: tuple[int, str] | None = None
         self._written_at = 0.0
-        self._open_since: float | None = None
+        self._open: tuple[Decision, float] | None = None  # the last new size, and since when it is wanted
 
     def records(self, seen: Snapshot, decision: Decision, widened: WindowDecision, at: float) -> list[DecisionRecord]:
         """The records of one tick, none for most."""
-        events: list[tuple[str, float | None]] = []
+        records = []
         this = (decision.wanted, _class(decision))
         if this != self._last:
             if self._last is None or self._last[0] != decision.wanted:
-                self._open_since = seen.now
-            events.append(("decided", None))
+                self._open = (decision, seen.now)
+            records.append(_record(seen, decision, widened, at, "decided", None))
         elif seen.now - self._written_at >= self._heartbeat_s:
-            events.append(("still", None))
-        if self._open_since is not None and seen.pool.workers == decision.wanted:
-            events.append(("in_effect", seen.now - self._open_since))
-            self._open_since = None
+            records.append(_record(seen, decision, widened, at, "still", None))
+        if self._open is not None and seen.pool.workers == decision.wanted:
+            opened, since = self._open
+            records.append(_record(seen, opened, widened, at, "in_effect", seen.now - since))
+            self._open = None
         self._last = this
-        self._written_at = seen.now if events else self._written_at
-        return [_record(seen, decision, widened, at, event, took_s) for event, took_s in events]
+        self._written_at = seen.now if records else self._written_at
+        return records
 
 
 def _class(decision: Decision) -> str:

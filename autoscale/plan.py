@@ -46,12 +46,15 @@ class Plan:
     """The advice for a rate (msg/s), a service time (s) and an age target (s, 95th percentile).
 
     `steady` keeps `target_utilization`; `fixed` is the smallest fixed pool that meets the target in the
-    simulator under Poisson arrivals (None: not within `max_size`); `elastic_*` is what our policy would do.
+    simulator under Poisson arrivals (None: not within `max_size`); `elastic_*` is what our policy would do, in a
+    trial of `trial_messages`. A pool `keeps_up` where `max_size` workers finish more than arrives: a shorter trial can
+    end well before an overload does harm. `report_workers` takes the `worker_rate_per_s` that you give.
     """
 
     rate_per_s: float
     service_s: float
     age_target_s: float
+    worker_rate_per_s: float
     report_workers: int
     preset: Preset
     steady: int
@@ -59,6 +62,9 @@ class Plan:
     elastic_mean: float
     elastic_peak: int
     elastic_p95_age_s: float
+    elastic_unfinished: int
+    trial_messages: int
+    keeps_up: bool
 
     def as_json(self) -> dict[str, object]:
         """The advice as plain values."""
@@ -66,8 +72,8 @@ class Plan:
 
     @property
     def meets_target(self) -> bool:
-        """Whether the elastic pool keeps the age target in the simulator."""
-        return self.elastic_p95_age_s <= self.age_target_s
+        """Whether the elastic pool keeps the age target in the simulator, finishes all, and would for ever."""
+        return self.keeps_up and not self.elastic_unfinished and self.elastic_p95_age_s <= self.age_target_s
 
 
 def report_workers(
@@ -113,12 +119,14 @@ def plan(
     plant = Plant(service_s=service_s / slots, start_s=start_s, limits=own)
     trial_s = max(TRIAL_LEAST_S, int(min(TRIAL_S, TRIAL_MESSAGES / rate_per_s)))
     load = of_curve("plan", [rate_per_s] * trial_s, seed=1)
-    run = simulate(load, Rabbitray(limits=own), plant)
+    keeps_up = _enough(rate_per_s, plant) <= own.max_size
+    run = simulate(load, Rabbitray(limits=own), plant, patience_s=age_target_s if keeps_up else 0.0)
     longer_s = service_s - plant.service_s  # a slot is `slots` times slower than the worker
     return Plan(
         rate_per_s=rate_per_s,
         service_s=service_s,
         age_target_s=age_target_s,
+        worker_rate_per_s=slots / service_s,
         report_workers=report_workers(cpu_cores, rate_per_s, per_worker_per_s=slots / service_s, db_pool=db_pool),
         preset=preset(rate_per_s),
         steady=max(1, ceil(rate_per_s * plant.service_s / own.target_utilization - 1e-9)),
@@ -126,17 +134,24 @@ def plan(
         elastic_mean=run.worker_seconds / trial_s,
         elastic_peak=run.peak,
         elastic_p95_age_s=run.p95_age_s + longer_s,
+        elastic_unfinished=run.unfinished,
+        trial_messages=sum(load.counts),
+        keeps_up=keeps_up,
     )
+
+
+def _enough(rate_per_s: float, plant: Plant) -> int:
+    """The fewest workers that finish more than arrives: with fewer, the backlog grows for as long as the rate lasts."""
+    return int(rate_per_s * plant.service_s + 1e-9) + 1
 
 
 def _smallest_fixed(rate_per_s: float, age_target_s: float, trial_s: int, plant: Plant) -> int | None:
     load = of_curve("plan", [rate_per_s] * trial_s, seed=1)
-    first = max(1, int(rate_per_s * plant.service_s))
-    for size in range(first, plant.limits.max_size + 1):
+    for size in range(_enough(rate_per_s, plant), plant.limits.max_size + 1):
         limits = replace(plant.limits, min_size=min(size, plant.limits.min_size), initial_size=size)
         policy = Scheduled(schedule=Schedule(sizes=(size,), worker_seconds=0.0), name="fixed")
-        run = simulate(load, policy, replace(plant, limits=limits))
-        if run.p95_age_s <= age_target_s:
+        run = simulate(load, policy, replace(plant, limits=limits), patience_s=age_target_s)
+        if not run.unfinished and run.p95_age_s <= age_target_s:
             return size
     return None
 
@@ -144,14 +159,29 @@ def _smallest_fixed(rate_per_s: float, age_target_s: float, trial_s: int, plant:
 def text(found: Plan) -> str:
     """The advice in lines for a person."""
     fixed = "none within max_size" if found.fixed is None else f"{found.fixed} workers"
-    verdict = "meets" if found.meets_target else "misses"
     lines: Sequence[str] = (
         f"for {found.rate_per_s:g} msg/s of {found.service_s:g} s each, 95 % done within {found.age_target_s:g} s:",
-        f"  report formula (8.1)   {found.report_workers} workers",
+        f"  report formula (8.1)   {found.report_workers} workers{_your_speed(found)}",
         f"  report preset (8.2)    {found.preset.name}: {found.preset.workers} workers, {found.preset.memory_mb} MB",
         f"  steady state           {found.steady} workers",
         f"  smallest fixed pool    {fixed}",
         f"  elastic pool           {found.elastic_mean:.1f} workers on average, {found.elastic_peak} at most, "
-        f"p95 age {found.elastic_p95_age_s:.2f} s: {verdict} the target",
+        f"p95 age {_elastic_age(found)}",
     )
     return "\n".join(lines)
+
+
+def _your_speed(found: Plan) -> str:
+    """Which speed of a worker the formula has, where it is not the report's."""
+    if found.worker_rate_per_s == REPORT_RATE:
+        return ""
+    return f" (with your speed, {found.worker_rate_per_s:g} msg/s each; the report has {REPORT_RATE:g})"
+
+
+def _elastic_age(found: Plan) -> str:
+    """The age that the elastic pool reaches, what it leaves, and the verdict with its reason."""
+    verdict = "meets the target" if found.meets_target else "misses the target"
+    age = f"{found.elastic_p95_age_s:.2f} s"
+    if found.elastic_unfinished:
+        age = f"at least {age} ({found.elastic_unfinished:,} of {found.trial_messages:,} messages not finished)"
+    return f"{age}: {verdict}" + ("" if found.keeps_up else ", as max_size workers finish no more than arrives")

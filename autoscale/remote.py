@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,7 @@ from ray.exceptions import RayActorError
 from actors.errors import RabbitrayError
 from actors.remote import Boot, Flush, ray_attributes
 from actors.remote.metrics import Metering
+from actors.remote.worker import draining_nodes
 from actors.secret import Secret
 from actors.status import PoolStatus
 from actors.tracing import Tracing
@@ -150,11 +152,30 @@ class Autoscaler:
 
     def _placeable(self) -> int:
         """Workers that the cluster's free CPUs have room for now."""
-        free = ray.available_resources().get("CPU", 0.0)
-        return int(free / self._setup.num_cpus + 1e-6)
+        return fitting(free_cpus(), self._setup.num_cpus)
 
     def __repr__(self) -> str:
         return f"Autoscaler({self._setup.pool})"
+
+
+def fitting(free: Iterable[float], num_cpus: float) -> int:
+    """Workers of `num_cpus` that fit where each node has so many CPUs `free`; none is spread over two nodes."""
+    return sum(int(cpus / num_cpus + 1e-6) for cpus in free)
+
+
+def free_cpus() -> list[float]:
+    """Free CPUs of each node that stays: two questions to Ray, however many nodes and workers there are.
+
+    Ray has no public call for it (2.60); where the private one is gone, all nodes count as one.
+    """
+    try:
+        from ray._private.state import available_resources_per_node
+
+        nodes = available_resources_per_node()
+    except (ImportError, AttributeError):
+        return [ray.available_resources().get("CPU", 0.0)]
+    leaving = draining_nodes()
+    return [free.get("CPU", 0.0) for node, free in nodes.items() if node not in leaving]
 
 
 class NamedActor:

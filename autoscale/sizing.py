@@ -22,7 +22,8 @@ SHRINK_EVERY_S: Final = 5.0
 def decide(seen: Snapshot, memory: Memory, limits: Limits) -> tuple[Decision, Memory]:
     """The size of the pool for what is seen now, with the reason, and the memory for the next look.
 
-    Always within `min_size` .. `max_size`; at `fixed_size` where that is set. Same input, same output.
+    Always within `min_size` .. `max_size`; at `fixed_size` where that is set, as far as the cluster has room.
+    Same input, same output.
     """
     if seen.ready is None and limits.fixed_size is None:
         return _unchanged(seen, limits, "missing", "the depth of the queue is unknown"), memory
@@ -30,7 +31,7 @@ def decide(seen: Snapshot, memory: Memory, limits: Limits) -> tuple[Decision, Me
     memory = replace(memory, speed=true_speed(memory))
     rates = measure(seen, memory)
     if limits.fixed_size is not None:
-        return _fixed(seen, limits, rates), memory
+        return _by_order(seen, lifted(seen, memory, rates), limits, rates)
     if seen.pool.paused:
         return _unchanged(seen, limits, "paused", "paused by control", rates), _restart(seen, memory)
     if seen.pool.hold is not None:
@@ -145,12 +146,22 @@ def _acted(decision: Decision, seen: Snapshot, memory: Memory, rates: Rates) -> 
     return memory
 
 
-def _fixed(seen: Snapshot, limits: Limits, rates: Rates) -> Decision:
+def _by_order(seen: Snapshot, memory: Memory, limits: Limits, rates: Rates) -> tuple[Decision, Memory]:
+    """The fixed size, within what the cluster fits; what stayed pending is taken back and asked for later again."""
     asked = limits.fixed_size or 0
-    size = limits.bounded(asked)
-    bounds = "" if size == asked else f"; bounds are {limits.min_size} to {limits.max_size}"
-    reason = f"want {size}: fixed at {asked} by control{bounds}"
-    return Decision(wanted=size, kind="fixed", reason=reason, inputs=_inputs(seen, rates, None))
+    want = limits.bounded(asked)
+    bounds = () if want == asked else (f"bounds are {limits.min_size} to {limits.max_size}",)
+    wish = placed(_unblocked(Wish(size=want, kind="fixed", notes=bounds), seen, memory), seen)
+    wish = replace(wish, size=max(wish.size, limits.min_size))
+    wish, memory = withdrawn(wish, seen, memory, limits)
+    reason = "; ".join((f"want {want}: fixed at {asked} by control", *wish.notes))
+    return Decision(wanted=wish.size, kind=wish.kind, reason=reason, inputs=_inputs(seen, rates, None)), memory
+
+
+def _unblocked(wish: Wish, seen: Snapshot, memory: Memory) -> Wish:
+    """Not above what was left of a request that was just taken back."""
+    blocked = memory.blocked
+    return wish if blocked is None else wish.at_most(max(seen.pool.target, blocked.size), blocked.why)
 
 
 def _unchanged(seen: Snapshot, limits: Limits, kind: Kind, why: str, rates: Rates | None = None) -> Decision:

@@ -81,7 +81,7 @@ def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecisi
     """Window and batch for what is seen now.
 
     The window changes by a quarter or more, at most once a second, and never while older consumers hold more
-    than a quarter of the new one, so unacked messages stay within the old and the new window.
+    than a quarter of the new one, so unacked messages stay within the old window and 1.25 times the new one.
     """
     speed = speed_of(seen, memory)
     fits, why = _fitting(seen, speed, limits)

@@ -2,7 +2,7 @@
 
 A bench is a module in this folder that defines `run(*, quick: bool) -> dict | list` and
 `table(result) -> str` (Markdown). Ratios are better when higher, save those whose dotted path stands in the
-module's `LOWER_IS_BETTER` tuple.
+module's `LOWER_IS_BETTER` tuple, in full or from some dot on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import ast
 import importlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench.contracts import CONTRACTS, broken, paths
 from bench.machine import surroundings
@@ -127,48 +129,79 @@ def _write_combined() -> None:
 
 
 def ratios(result: object, path: str = "") -> dict[str, float]:
-    """Every number in a result whose dotted path ends in a key with `ratio` in it."""
+    """Every number in a result whose dotted path ends in a key with the word `ratio`, as in `ratio_to_bare`."""
     if isinstance(result, dict):
         items = [(str(key), value) for key, value in result.items()]
     elif isinstance(result, list):
-        items = [(str(index), value) for index, value in enumerate(result)]
+        items = [(_row_name(index, value), value) for index, value in enumerate(result)]
+    elif isinstance(result, int | float) and "ratio" in path.rpartition(".")[2].split("_"):
+        return {path: float(result)}
     else:
-        return {path: float(result)} if isinstance(result, int | float) and "ratio" in path.rpartition(".")[2] else {}
+        return {}
     found: dict[str, float] = {}
     for key, value in items:
         found |= ratios(value, f"{path}.{key}" if path else key)
     return found
 
 
+def _row_name(index: int, row: object) -> str:
+    """The texts in a row, which name it wherever it stands, e.g. `step.rabbitray`; its place if it has none."""
+    texts = [value for value in row.values() if isinstance(value, str)] if isinstance(row, dict) else []
+    return ".".join(texts) or str(index)
+
+
 def worse(name: str, before: object, after: object) -> list[str]:
     """One line for each ratio that got more than 10 % worse or is no longer measured."""
-    lower, now, lines = lower_is_better(name), ratios(after), []
+    lower = tuple(f".{path}" for path in lower_is_better(name))
+    now, lines = ratios(after), []
     for path, was in ratios(before).items():
         if path not in now:
             lines.append(f"{name}.{path}: {was:.3f} -> not measured")
             continue
-        loss = (now[path] - was) / was if path in lower else (was - now[path]) / was
+        loss = _loss(was, now[path], lower=f".{path}".endswith(lower))
         if loss > ALLOWED_LOSS:
             lines.append(f"{name}.{path}: {was:.3f} -> {now[path]:.3f} ({loss:.0%} worse)")
     return lines
 
 
+def _loss(was: float, now: float, *, lower: bool) -> float:
+    """By how much of `was` it got worse, negative: better. From 0, any loss is infinite."""
+    lost = now - was if lower else was - now
+    if was == 0:
+        return math.inf if lost > 0 else 0.0
+    return lost / abs(was)
+
+
 def compare(base: Path) -> int:
-    """Compare `results/` with an earlier `all.json` or `NAME.json`; returns how many ratios got worse."""
+    """Compare `results/` with an earlier `all.json` or `NAME.json`; returns the exit code.
+
+    0: no ratio got worse, 1: one did, or is missing, 2: there was nothing to compare, which proves nothing.
+    """
     found = json.loads(base.read_text())
     before = {found["bench"]: found} if "bench" in found else found
+    after = {name: _kept(name) for name in before}
+    if base.resolve().parent == RESULTS.resolve() and before == after:
+        print(f"nothing compared: {base} holds the results that it would be compared with")
+        return 2
     lines: list[str] = []
-    compared = 0
     for name, record in before.items():
-        now = RESULTS / f"{name}.json"
-        if name not in names() or not now.exists():
+        now = after[name]
+        if now is None:
             lines.append(f"{name}: no result to compare, run `python -m bench {name}`")
-            continue
-        after = json.loads(now.read_text())
-        compared += len(ratios(record["result"]))
-        lines += worse(name, record["result"], after["result"])
+        else:
+            lines += worse(name, record["result"], now["result"])
+    compared = sum(len(ratios(before[name]["result"])) for name, now in after.items() if now)
+    if not compared:
+        print("\n".join([*lines, f"nothing compared: no ratio in {base} that bench/results could be held against"]))
+        return 2
     print("\n".join([*lines, f"{compared} ratios compared, {len(lines)} worse than {base} by more than 10 %"]))
-    return len(lines)
+    return min(1, len(lines))
+
+
+def _kept(name: str) -> dict[str, Any] | None:  # Any: JSON values
+    """The last result of a bench, None without one."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if name in names() and path.exists() else None
 
 
 def check(name: str, text: str) -> int:
@@ -197,14 +230,14 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """0: fine, 1: a bench failed, a ratio got worse or a figure is missing, 2: wrong usage."""
+    """0: fine, 1: a bench failed, a ratio got worse or a figure is missing, 2: wrong usage, nothing to compare."""
     given = _arguments()
     if given.name == "list":
         print("\n".join(names()))
     elif given.name == "all":
         return min(1, run_all(quick=given.quick, without=given.without))
     elif given.name == "compare":
-        return min(1, compare(Path(given.base)))
+        return compare(Path(given.base))
     elif given.name == "check":
         return min(1, check(given.base, sys.stdin.read()))
     else:

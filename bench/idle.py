@@ -1,6 +1,7 @@
 """CPU of a pool on an empty queue, beside the same number of Ray actors that do nothing, in the same minute.
 
 In percent of one core, summed over the processes of each side. `ours` is router, store, autoscaler and 2 workers.
+`ratio_to_empty_actors` is not there where those took nothing that could be measured.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from bench.node import private_node
 from bench.pool import empty_actors, fixed, folder, jobs, local_ray, pool_of, settings
 from bench.usage import CpuMeter, load_average
 from cluster.session import Session
+
+LOWER_IS_BETTER = ("ratio_to_empty_actors",)
 
 WORKERS = 2
 
@@ -36,11 +39,17 @@ async def _measured(url: str, place: Path, session: Session, calm_s: float, seco
             percent, by_process = sides.percent(), parts.percent()
     return {
         "cpu_percent": {name: round(value, 2) for name, value in percent.items()},
+        **_ratio(percent),
         "by_process": {name: round(value, 2) for name, value in by_process.items()},
         "processes": len(pids.all),
         "seconds": seconds,
         "load_average": load_average(),
     }
+
+
+def _ratio(percent: dict[str, float]) -> dict[str, float]:
+    empty = percent["empty_actors"]
+    return {"ratio_to_empty_actors": round(percent["ours"] / empty, 3)} if empty else {}
 
 
 def table(result: dict[str, Any]) -> str:  # Any: JSON values

@@ -1,7 +1,8 @@
 """Publish to ack at a steady rate: no-op handler, 1 worker, defaults, the result committed before the ack.
 
 Each rate has a pool of its own; the rates take turns. From the publisher's time stamp (whole milliseconds, so 0.5 ms
-too much on average) to the moment when the ack is handed to the socket, in steps of 5 %.
+too much on average) to the moment when the ack is handed to the socket, in steps of 5 %. There is no baseline in the
+run: the figures are to be compared with the targets that were set for them.
 """
 
 from __future__ import annotations

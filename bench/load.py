@@ -1,6 +1,7 @@
 """The report's load test: twice the expected peak (2 x 167 messages/s) for 60 s through a pool with the defaults.
 
-An error is a message that was not confirmed to the publisher, or not acked by the pool in the end.
+An error is a message that was not confirmed to the publisher, or not acked by the pool in the end. There is no baseline
+in the run: the figures are to be compared with the report's targets, which stand beside them.
 """
 
 from __future__ import annotations

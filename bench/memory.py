@@ -2,7 +2,8 @@
 
 `slope_mb_per_1k`: least squares over the private memory (USS) of the points after the warm-up, the first tenth of
 the messages. `peak_mb`: the largest resident memory (RSS, with what processes share) of the whole run. Of the two
-workers the larger counts. The points are taken when everything is acked.
+workers the larger counts. The points are taken when everything is acked. There is no baseline in the run: growth is
+compared with zero.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from autoscale.replay.compare import table as rows_table
 from autoscale.replay.loads import Load, poisson, ramp, sine, spike, square, step
 from autoscale.replay.simulate import Plant
 
+LOWER_IS_BETTER = ("ratio_to_ideal",)
+
 PLOT = Path(__file__).parent / "results" / "policies.png"
 
 
@@ -26,14 +28,24 @@ def compared(*, quick: bool) -> list[Comparison]:
 
 
 def run(*, quick: bool) -> list[dict[str, str | int | float]]:
-    """One row for each load and policy; a full run also draws `bench/results/policies.png`."""
+    """One row for each load and policy; a full run also draws `bench/results/policies.png`.
+
+    `ratio_to_ideal`: worker-seconds, of those of the schedule that knows the load; not there where that needs none.
+    """
     found = compared(quick=quick)
     if not quick:
         PLOT.parent.mkdir(exist_ok=True)
         plot(found, PLOT)
-    return [row.as_json() for comparison in found for row in comparison.rows]
+    return [as_json(row) for comparison in found for row in comparison.rows]
+
+
+def as_json(row: Row) -> dict[str, str | int | float]:
+    """The row and its `ratio_to_ideal`."""
+    ideal = row.ideal_worker_seconds
+    return row.as_json() | ({"ratio_to_ideal": round(row.worker_seconds / ideal, 4)} if ideal else {})
 
 
 def table(result: list[dict[str, str | int | float]]) -> str:
     """The rows as a Markdown table."""
-    return rows_table(Row(**row) for row in result)  # type: ignore[arg-type]  # rows came from as_json
+    plain = [{name: value for name, value in row.items() if name != "ratio_to_ideal"} for row in result]
+    return rows_table(Row(**row) for row in plain)  # type: ignore[arg-type]  # rows came from as_json

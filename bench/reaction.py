@@ -4,9 +4,11 @@
 `spinup_s`: from the first message of a burst of 5,000 (a 50 ms async handler) until the pool is at its most; the pool
 had been idle for long enough (7 s) that its autoscaler had slowed down to looking every QUEUE_DEPTH_INTERVAL; the
 router wakes it with the first delivery.
-`square_wave`: bursts with quiet between, so that the pool grows and shrinks in each cycle; workers are retired while
-messages still come. `lost` and `duplicated` are jobs without a row, and rows beyond one for a job;
-`attempts_charged` are runs beyond the first; `busy_killed` are workers that ended otherwise than by retiring.
+`square_wave`: bursts with a lull after each, so that the pool grows and shrinks in each cycle; workers are retired
+while messages still trickle in. `back_to_min_s`: from the end of the burst until one worker is left, the median; a lull
+lasts until then, or LULL_MOST_S, which counts as its time, and as one of `not_back`. `lost` are jobs without a row,
+`duplicated` results of a job that had one already; `attempts_charged` are runs beyond the first; `busy_killed` are
+workers that ended otherwise than by retiring. `decisions`: seconds since the wave began, sizes, and the reason.
 `idle_cpu_percent`: on the empty queue afterwards, percent of one core more than as many empty Ray actors.
 """
 
@@ -24,7 +26,9 @@ from actors.job import Job
 from bench.node import private_node
 from bench.paced import publish_at
 from bench.pool import BenchPool, empty_actors, folder, jobs, local_ray, pool_of, settings
+from bench.spread import spreads
 from bench.usage import CpuMeter, load_average
+from bench.wave import audit, decision_lines
 from cluster.session import Session
 
 HANDLER_MS = 50.0
@@ -48,7 +52,6 @@ class Size:
     burst: int
     cycles: int
     wave: int
-    quiet_s: float
     idle_s: float
     rest_s: float
     downscale_delay_s: float
@@ -60,7 +63,6 @@ FULL = Size(
     burst=5_000,
     cycles=20,
     wave=5_000,
-    quiet_s=8.0,
     idle_s=60.0,
     rest_s=7.0,
     downscale_delay_s=2.0,
@@ -68,16 +70,19 @@ FULL = Size(
 )
 QUICK = Size(
     bursts=1,
-    burst=3_000,
+    burst=5_000,
     cycles=1,
     wave=1_000,
-    quiet_s=1.0,
     idle_s=1.0,
     rest_s=0.0,
     downscale_delay_s=0.3,
     look_idle_s=0.5,
 )
-QUIET_RATE = 50.0
+LULL_RATE = 50.0
+LULL_MOST_S = 20.0
+TRICKLE_S = 0.5  # one helping: a lull may end so much later than the pool is back
+LOOK_S = 0.1
+WORKED_WITHIN_S = 600.0
 
 
 def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
@@ -98,16 +103,20 @@ async def _measured(url: str, place: Path, session: Session, size: Size) -> dict
             await asyncio.sleep(size.rest_s)
             spins.append(await _burst(pool, size.burst))
             await _shrunk(pool)
-        wave = await _wave(pool, size)
+        began = time.time()
+        cycles = await _wave(pool, size)
         await _shrunk(pool)
-        decisions = [f"{one.event}: {one.reason}" for one in await pool.decisions()]
         idle = await _idle(pool, size.idle_s)
+        decisions = decision_lines(await pool.decisions(), began)  # by now it has seen its last one in effect
         report = await pool.stop()
+    wave = _wave_figures(cycles)
+    rounds = {"spinup_s": spins, "actors_start_s": starts, "back_to_min_s": [one.back_s for one in cycles]}
     return {
         "spinup_s": round(median(spins), 2),
         "actors_start_s": round(median(starts), 2),
-        "square_wave": wave | _audit(pool, report, size.burst * size.bursts + wave["messages"]),
+        "square_wave": wave | audit(_stored(pool), report, size.burst * size.bursts + wave["messages"]),
         "idle_cpu_percent": round(idle, 2),
+        "spread": spreads(rounds, 2),
         "decisions": decisions,
         "load_average": load_average(),
     }
@@ -148,23 +157,78 @@ async def _shrunk(pool: BenchPool) -> None:
     await pool.ready(1)
 
 
-async def _wave(pool: BenchPool, size: Size) -> dict[str, Any]:  # Any: JSON values
-    """Bursts, with a trickle between them that keeps the workers that retire busy."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cycle:
+    """`sent`: messages. `peak`, `low`: workers ready at most, and at the end. `back_s`: of the lull."""
+
+    sent: int
+    peak: int
+    low: int
+    back_s: float
+
+
+async def _wave(pool: BenchPool, size: Size) -> list[Cycle]:
+    """Bursts and lulls, and everything acked."""
     before = (await pool.status()).done
-    sent, peaks, lows = 0, [], []
-    for _ in range(size.cycles):
-        await pool.publish(_waiting(size.wave))
-        trickle = asyncio.create_task(publish_at(pool.loaded, QUIET_RATE, size.quiet_s, payload=HANDLER_MS))
-        peak = low = (await pool.status()).workers
-        while not trickle.done():
-            await asyncio.wait({trickle}, timeout=0.1)
-            seen = (await pool.status()).workers
-            peak, low = max(peak, seen), seen
-        sent += size.wave + trickle.result().sent
-        peaks.append(peak)
-        lows.append(low)
-    await pool.acked(before + sent)
-    return {"cycles": size.cycles, "messages": sent, "peak_workers": max(peaks), "low_workers": min(lows)}
+    cycles = [await _cycle(pool, size.wave) for _ in range(size.cycles)]
+    await pool.acked(before + sum(one.sent for one in cycles))
+    return cycles
+
+
+async def _cycle(pool: BenchPool, burst: int) -> Cycle:
+    """A burst, and a lull with a trickle in it that keeps the workers that retire busy."""
+    before, over, workers = (await pool.status()).done, asyncio.Event(), list[int]()
+    await pool.publish(_waiting(burst))
+    async with asyncio.TaskGroup() as tasks:
+        trickle = tasks.create_task(_trickle(pool, over))
+        await _worked(pool, before + burst, workers)
+        back_s = await _back(pool, workers)
+        over.set()
+    return Cycle(sent=burst + trickle.result(), peak=max(workers), low=workers[-1], back_s=back_s)
+
+
+async def _trickle(pool: BenchPool, over: asyncio.Event) -> int:
+    """Messages sent until it is over."""
+    sent = 0
+    while not over.is_set():
+        sent += (await publish_at(pool.loaded, LULL_RATE, TRICKLE_S, payload=HANDLER_MS)).sent
+    return sent
+
+
+async def _worked(pool: BenchPool, count: int, workers: list[int]) -> None:
+    """Waits until so many messages were worked since the start; adds the ready workers at each look."""
+    async with asyncio.timeout(WORKED_WITHIN_S):
+        while True:
+            seen = await pool.status()
+            workers.append(seen.workers)
+            if seen.done >= count:
+                return
+            await asyncio.sleep(LOOK_S)
+
+
+async def _back(pool: BenchPool, workers: list[int]) -> float:
+    """Seconds until one worker is left, or LULL_MOST_S; adds the ready workers at each look."""
+    began = time.perf_counter()
+    while True:
+        seen = await pool.status()
+        workers.append(seen.workers)
+        took_s = time.perf_counter() - began
+        if (seen.target, seen.workers, seen.starting, seen.retiring) == (1, 1, 0, 0):
+            return took_s
+        if took_s >= LULL_MOST_S:
+            return LULL_MOST_S
+        await asyncio.sleep(LOOK_S)
+
+
+def _wave_figures(cycles: list[Cycle]) -> dict[str, Any]:  # Any: JSON values
+    return {
+        "cycles": len(cycles),
+        "messages": sum(one.sent for one in cycles),
+        "peak_workers": max(one.peak for one in cycles),
+        "low_workers": min(one.low for one in cycles),
+        "back_to_min_s": round(median(one.back_s for one in cycles), 2),
+        "not_back": sum(one.back_s >= LULL_MOST_S for one in cycles),
+    }
 
 
 def _waiting(count: int) -> Iterable[Job]:
@@ -181,29 +245,24 @@ async def _idle(pool: BenchPool, seconds: float) -> float:
     return percent["ours"] - percent["empty"]
 
 
-def _audit(pool: BenchPool, report: dict[str, Any], sent: int) -> dict[str, int]:  # Any: JSON values
-    """From the results file, over bursts and wave."""
-    found = pool.rows("SELECT count(*) AS n, count(DISTINCT key) AS jobs, sum(attempts - 1) AS charged FROM results")[0]
-    return {
-        "lost": sent - found["jobs"],
-        "duplicated": found["n"] - found["jobs"],
-        "attempts_charged": int(found["charged"] or 0) + report["retried"] + report["dead"],
-        "busy_killed": report["replaced"],
-    }
+def _stored(pool: BenchPool) -> dict[str, Any]:  # Any: SQL values
+    sql = "SELECT count(*) AS n, count(DISTINCT key) AS jobs, sum(attempts - 1) AS charged FROM results"
+    return pool.rows(sql)[0]
 
 
 def table(result: dict[str, Any]) -> str:  # Any: JSON values
     """The figures, and a decision log of the wave."""
     wave = result["square_wave"]
+    ends = {name: f"{low} to {high}" for name, (low, high) in result["spread"].items()}
     rows = [
         "| | |",
         "|---|---:|",
-        f"| burst until the pool is at its most | {result['spinup_s']} s |",
-        f"| of which starting the actors takes | {result['actors_start_s']} s |",
+        f"| burst until the pool is at its most | {result['spinup_s']} s ({ends['spinup_s']}) |",
+        f"| of which starting the actors takes | {result['actors_start_s']} s ({ends['actors_start_s']}) |",
         *(f"| square wave, {name.replace('_', ' ')} | {value} |" for name, value in wave.items()),
         f"| idle, beyond as many empty actors | {result['idle_cpu_percent']} % of a core |",
         "",
-        "The last decisions:",
+        "The last decisions of the wave, from its start on:",
         "",
     ]
     return "\n".join([*rows, *(f"- {line}" for line in result["decisions"])])

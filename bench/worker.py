@@ -16,7 +16,7 @@ from typing import Any
 
 from bench.node import private_node
 from bench.pool import BenchPool, fixed, folder, jobs, local_ray, pool_of, settings
-from bench.spread import rounded
+from bench.spread import rounded, spreads
 from bench.stations import costs_us
 from bench.usage import CpuMeter, load_average, peak_mb
 from cluster.session import Session
@@ -77,7 +77,7 @@ async def _runs(pool: BenchPool, rounds: int, count: int) -> list[tuple[float, f
     return found
 
 
-def _figures(runs: list[tuple[float, float]], count: int, slots: int) -> dict[str, float]:
+def _figures(runs: list[tuple[float, float]], count: int, slots: int) -> dict[str, Any]:  # Any: JSON values
     bound_s = math.ceil(count / slots) * SERVICE_S
     took_s, cpu_s = median(took for took, _ in runs), median(cpu for _, cpu in runs)
     return {
@@ -90,6 +90,7 @@ def _figures(runs: list[tuple[float, float]], count: int, slots: int) -> dict[st
         "late_s": rounded(took_s - bound_s, 3),
         "slots_busy": rounded(count * SERVICE_S / (took_s * slots), 3),
         "cpu_percent": rounded(100 * cpu_s / took_s, 1),
+        "spread": spreads({"msg_s": [count / took for took, _ in runs]}, 1),
     }
 
 
@@ -103,6 +104,7 @@ def _breakdown(process_ms: float) -> dict[str, float]:
 def table(result: dict[str, Any]) -> str:  # Any: JSON values
     """Beside the report's figures (5.2)."""
     small, parts = result["report"], result["breakdown_ms"]
+    ends = [" to ".join(map(str, one["spread"]["msg_s"])) for one in (small, result)]
     reported = {"dequeue": 2, "deserialize": 1, "validate": 0.5, "process": 300, "ack": 0.5, "metrics": 0.2}
     rows = [
         f"| {result['slots']} slots, {SERVICE_S * 1_000:g} ms each | report | {small['messages']:,} messages "
@@ -110,6 +112,7 @@ def table(result: dict[str, Any]) -> str:  # Any: JSON values
         "|---|---:|---:|---:|",
         f"| total | | {small['took_s']} s | {result['took_s']} s |",
         f"| messages/s | {REPORT_MSG_S} | {small['msg_s']} | {result['msg_s']} |",
+        f"| least to most | | {ends[0]} | {ends[1]} |",
         f"| bound, messages/s | | {small['bound_msg_s']} | {result['bound_msg_s']} |",
         f"| of the bound | | {small['ratio_to_bound']} | {result['ratio_to_bound']} |",
         f"| slots busy | 75 % | {small['slots_busy']:.0%} | {result['slots_busy']:.0%} |",

@@ -156,21 +156,16 @@ def _waiting_work(settings: Settings, facts: Facts) -> Iterable[Finding]:
 def _window_and_batch(settings: Settings, facts: Facts) -> Iterable[Finding]:
     window, batch = settings.prefetch_count, settings.batch_size
     if window != "adaptive" and batch != "adaptive":
-        wanted = batch * ((settings.max_size or 1) + 1)
+        wanted = batch * (settings.max_size or 1) * (settings.max_tasks_in_flight_per_actor + 1)
         if window < batch:
             yield _refuse(f"RABBITMQ_PREFETCH_COUNT {window} is below QUEUE_BATCH_SIZE {batch}: no batch would fill")
         elif window < wanted:
             yield _warn(
                 f"RABBITMQ_PREFETCH_COUNT {window} does not feed {settings.max_size or 'auto'} workers "
-                f"with batches of {batch}; {wanted} would"
+                f"with batches of {batch}, which become smaller; {wanted} would"
             )
     if settings.queue_type == "quorum" and settings.largest_window > QUORUM_PREFETCH_CAP:
         yield _warn(f"a window of {settings.largest_window} is above {QUORUM_PREFETCH_CAP}, the cap of quorum queues")
-    if not facts.sync_handler and batch != "adaptive" and batch < settings.queue_concurrency:
-        yield _warn(
-            f"QUEUE_BATCH_SIZE {batch} leaves an async handler's QUEUE_CONCURRENCY "
-            f"{settings.queue_concurrency} partly idle; raise the batch or leave it adaptive"
-        )
 
 
 def _window_bytes(settings: Settings, facts: Facts) -> Iterable[Finding]:

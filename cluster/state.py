@@ -16,6 +16,7 @@ State = Literal["healthy", "paused", "degraded"]
 STARTING_TOO_LONG_S: Final = 60.0
 LAG_TOO_LONG_S: Final = 1.0
 REASONS_SHOWN: Final = 3
+ERRORS_SHOWN: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ def picture(look: Look) -> dict[str, Any]:  # Any: JSON values
         "rates": _rates(look),
         "latency_ms": dict(report.get("latency_ms", {})),
         "write_ms": dict(report.get("write_ms", {})),
+        "errors": list(report.get("errors", ()))[:ERRORS_SHOWN],
         "reasons": [_reason(record) for record in (look.decisions or ())[-REASONS_SHOWN:]],
         "rows": None if look.store is None else look.store.rows,
         "connected": bool(report.get("connected")),
@@ -152,6 +154,7 @@ def lines(seen: Mapping[str, Any]) -> list[str]:  # Any: JSON values
         f"per worker {_known(rates['speed_per_worker_s'])}",
         f"counts    {_counts(seen['counts'])}; {_known(seen['rows'])} rows",
         f"latency   p50 {_known(latency.get('p50'))} ms, p99 {_known(latency.get('p99'))} ms (publish to ack)",
+        *(f"error     {error_line(one)}" for one in seen["errors"]),
         f"holds     {holds}",
         *([f"traces    {seen['spans_lost']:,} spans of the router are lost"] if seen["spans_lost"] else []),
         *(f"reason    {one['at'][11:19]} {one['event']}: {one['reason']}" for one in seen["reasons"]),
@@ -164,6 +167,11 @@ def _worker(worker: Mapping[str, Any]) -> str:  # Any: JSON values
         f"  {worker['name']:<24} {worker['state']:<9} pid {worker['pid'] or '-':<8} {worker['batches']} batches, "
         f"{worker['jobs']:,} jobs, busy {worker['busy_s']:,.1f} s"
     )
+
+
+def error_line(one: Mapping[str, Any]) -> str:  # Any: JSON values
+    """One of the most frequent errors among the last 1,000 outcomes, none older than an hour."""
+    return f"{one['count']:,} lately: {one['error_class']}: {' '.join(str(one['example']).split())}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from actors import kpi
 from actors.part import Usage
+from cluster.state import error_line
 
 Picture = Mapping[str, Any]  # Any: JSON values, as `cluster.state.picture` makes them
 LEAST_WIDTH: Final = 66  # narrower terminals see the left part
@@ -104,6 +105,7 @@ def _figures(view: View) -> list[Text]:
         _line("Latency", f"{slow}  publish to ack"),
         _line("Write", *_writes(seen.get("write_ms", {}))),
         _line("Errors", *_shares(view)),
+        *(_line("", error_line(one)) for one in seen.get("errors", ())[:1]),
         _line("Counts", counts),
     ]
 

@@ -92,3 +92,13 @@ class NeverReady:
 
     def __call__(self, job: Job) -> None:
         raise AssertionError("never called")
+
+
+class Careless:
+    """A handler whose set-up fails with a password in its text."""
+
+    def setup(self) -> None:
+        raise ConnectionError("cannot reach amqp://user:careless-password@host")
+
+    def __call__(self, job: Job) -> None:
+        raise AssertionError("never called")

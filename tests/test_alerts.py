@@ -113,6 +113,10 @@ CASES: dict[str, tuple[Series, set[str]]] = {
     "broker is away": (gauge(kpi.CONNECTED, 0), {"Disconnected"}),
     "paused": (gauge(kpi.HOLD, 1), {"Held"}),
     "no room for workers": (gauge(kpi.WORKERS_READY, 1), {"WorkersMissing"}),
+    "another pool is gone": (
+        {f'{kpi.CONNECTED.prometheus}{{pool="mails",queue="letters"}}': "1+0x10 stale"},
+        {"PoolMissing"},
+    ),
     "router is blocked": (gauge(kpi.LOOP_LAG, 2_500), {"LoopBlocked"}),
 }
 
@@ -165,7 +169,7 @@ def test_every_target_of_the_report_has_a_rule() -> None:
 
 
 def test_every_rule_is_tried_below() -> None:
-    tried = {f"Rabbitray{name}" for _, firing in CASES.values() for name in firing} | {"RabbitrayPoolMissing"}
+    tried = {f"Rabbitray{name}" for _, firing in CASES.values() for name in firing}
     assert {alert.name for alert in making.alerts()} == tried
 
 
@@ -179,6 +183,27 @@ def test_rules_fire_on_a_recorded_series_and_only_then(case: str, tmp_path: Path
 def test_a_pool_that_reports_nothing_is_missed(tmp_path: Path) -> None:
     ran = run_scenarios(tmp_path, [scenario({}, {"PoolMissing"})])
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_pool_that_is_missed_is_named_for_an_hour(tmp_path: Path) -> None:
+    """One pool goes on, another stops after 10 minutes: only that one fires, and once forgotten no more."""
+    alert = {
+        "exp_labels": {"severity": "critical", "pool": "mails", "queue": "letters"},
+        "exp_annotations": missing_annotations() | {"summary": "mails reports nothing any more"},
+    }
+    stopped = f'{kpi.CONNECTED.prometheus}{{pool="mails",queue="letters"}}'
+    expected = {"9m": [], "14m": [], "30m": [alert], "60m": [alert], "75m": []}
+    looks = [
+        {"alertname": "RabbitrayPoolMissing", "eval_time": at, "exp_alerts": alerts} for at, alerts in expected.items()
+    ]
+    series = {f"{kpi.CONNECTED.prometheus}{{{LABELS}}}": "1+0x90", stopped: "1+0x10 stale"}
+    ran = run_scenarios(tmp_path, [scenario(series, set()) | {"promql_expr_test": [], "alert_rule_test": looks}])
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def missing_annotations() -> dict[str, str]:
+    (alert,) = [alert for alert in making.alerts() if alert.name == "RabbitrayPoolMissing"]
+    return {"action": alert.action, "runbook": making.RUNBOOK + alert.name.lower()}
 
 
 def test_a_wrong_expectation_would_be_noticed(tmp_path: Path) -> None:

@@ -36,6 +36,13 @@ def test_a_batch_is_bounded_by_count_and_bytes_but_never_empty() -> None:
     assert (len(buffer), buffer.size, buffer.records) == (1, 10, 1)
 
 
+def test_a_batch_holds_no_more_messages_than_its_span_can_name() -> None:
+    buffer = Buffer()
+    for tag in range(1, 601):
+        buffer.put(delivery(tag))
+    assert [len(buffer.take(2_500, 1_000_000)) for _ in range(2)] == [500, 100]
+
+
 def test_a_packed_message_counts_its_records() -> None:
     buffer = Buffer()
     buffer.put(delivery(1, records=8))

@@ -18,8 +18,10 @@ from actors.publisher import Publisher, PublisherConfig
 from actors.reading import BodyLimits, read_delivery
 from actors.secret import Secret
 from actors.wire import decode
-from bench import collector, errors, raw, spread, stations, usage
-from bench.__main__ import RESULTS, names, ratios
+from autoscale.loop import DecisionRecord
+from autoscale.replay.compare import Row
+from bench import collector, errors, policies, raw, spread, stations, usage, wave
+from bench.__main__ import RESULTS, names, ratios, worse
 from bench.contracts import CONTRACTS, broken, paths
 
 ROOT = Path(__file__).parents[1]
@@ -94,6 +96,111 @@ def test_spread_keeps_the_median_and_both_ends() -> None:
 def test_only_medians_of_ratios_are_compared() -> None:
     result = {"ratio_to_aiormq": 0.8, "spread": {"ratio_to_aiormq": [0.7, 0.9]}, "msg_s": 1}
     assert ratios(result) == {"ratio_to_aiormq": 0.8}
+
+
+def test_only_the_whole_word_ratio_counts_and_rows_go_by_their_texts() -> None:
+    rows = [{"load": "step", "duration_s": 900, "policy": "keda", "ratio_to_ideal": 1.2}, {"ratio": 2}]
+    assert ratios(rows) == {"step.keda.ratio_to_ideal": 1.2, "1.ratio": 2.0}
+    assert ratios({"duration_s": 3, "operations": 4, "dedupe_cost_ratio": 0.9}) == {"dedupe_cost_ratio": 0.9}
+
+
+def test_a_ratio_that_is_better_when_lower_is_so_in_every_row() -> None:
+    before = [{"load": "step", "ratio_to_ideal": 1.0}, {"load": "sine", "ratio_to_ideal": 1.0}]
+    after = [{"load": "sine", "ratio_to_ideal": 0.5}, {"load": "step", "ratio_to_ideal": 1.5}]
+    assert worse("policies", before, after) == ["policies.step.ratio_to_ideal: 1.000 -> 1.500 (50% worse)"]
+
+
+def test_a_name_that_only_ends_alike_is_not_better_when_lower() -> None:
+    one, other = ({side: {"ratio_to_bare": value} for side in ("sequential", "pipelined")} for value in (1.0, 0.5))
+    assert worse("publish", one, other) == ["publish.pipelined.ratio_to_bare: 1.000 -> 0.500 (50% worse)"]
+
+
+@pytest.mark.parametrize(("name", "after", "lines"), [("policies", 0.1, 1), ("policies", 0, 0), ("store", 0.1, 0)])
+def test_a_ratio_that_was_zero_can_be_compared(name: str, after: float, lines: int) -> None:
+    assert len(worse(name, {"ratio_to_ideal": 0}, {"ratio_to_ideal": after})) == lines
+
+
+def test_a_ratio_below_zero_that_falls_is_worse() -> None:
+    assert worse("store", {"ratio": -1.0}, {"ratio": -1.5}) == ["store.ratio: -1.000 -> -1.500 (50% worse)"]
+
+
+def _compared(base: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", "compare", str(base)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_where_nothing_is_compared_nothing_passes(tmp_path: Path) -> None:
+    base = tmp_path / "base.json"
+    base.write_text(json.dumps({"bench": "errors", "result": {"known": 1.0}}))
+    told = _compared(base)
+    assert (told.returncode, told.stdout.count("\n")) == (2, 1)
+    assert told.stdout.startswith("nothing compared: no ratio in ")
+
+
+def test_results_are_not_compared_with_themselves() -> None:
+    told = _compared(RESULTS / "worker.json")
+    assert (told.returncode, told.stdout.count("\n")) == (2, 1)
+    assert "holds the results that it would be compared with" in told.stdout
+
+
+def _row(ideal: float) -> Row:
+    texts = {"load": "step", "policy": "rabbitray"}
+    counts = dict.fromkeys(("messages", "duration_s", "load_changes", "direction_changes", "peak"), 1)
+    figures = {"p95_age_s": 0.5, "target_age_s": 1.0, "drained_s": 1.0, "worker_seconds": 30.0}
+    return Row(**texts, **counts, **figures, ideal_worker_seconds=ideal)  # type: ignore[arg-type]  # by name
+
+
+def test_a_policy_is_held_against_the_schedule_that_knows_the_load() -> None:
+    rows = [policies.as_json(_row(ideal)) for ideal in (20.0, 0.0)]
+    assert ratios(rows) == {"step.rabbitray.ratio_to_ideal": 1.5}
+    assert len(policies.table(rows).splitlines()) == 4
+
+
+def _record(at: float, event: str, had: int, wanted: int) -> DecisionRecord:
+    return DecisionRecord(
+        at=at,
+        event=event,
+        kind="grow",
+        wanted=wanted,
+        had=had,
+        starting=0,
+        retiring=0,
+        reason=f"want {wanted}",
+        window=1,
+        batch_size=1,
+        took_s=None,
+        inputs={},
+    )
+
+
+def test_a_decision_is_told_with_its_time_its_sizes_and_its_effect() -> None:
+    log = [
+        _record(99.0, "decided", 2, 1),  # before the wave
+        _record(100.5, "in_effect", 1, 1),
+        _record(112.3, "decided", 1, 4),
+        _record(113.0, "still", 1, 4),
+        _record(114.0, "in_effect", 4, 4),
+        _record(120.0, "decided", 4, 2),  # overtaken by the next
+        _record(121.0, "decided", 3, 1),
+        _record(122.0, "in_effect", 1, 1),
+        _record(130.0, "decided", 1, 4),  # the last, not there yet
+    ]
+    assert wave.decision_lines(log, 100.0) == [
+        "+12.3 s  decided 1 -> 4, in effect after 1.7 s: want 4",
+        "+20.0 s  decided 4 -> 2: want 2",
+        "+21.0 s  decided 3 -> 1, in effect after 1.0 s: want 1",
+        "+30.0 s  decided 1 -> 4: want 4",
+    ]
+
+
+def test_a_job_worked_twice_is_seen_though_the_store_keeps_one_row() -> None:
+    clean = {"duplicates": 0, "retried": 0, "dead": 0, "replaced": 0}
+    stored = {"n": 10, "jobs": 10, "charged": 0}
+    assert set(wave.audit(stored, clean, 10).values()) == {0}
+    assert set(wave.audit({"n": 0, "jobs": 0, "charged": None}, clean, 0).values()) == {0}
+    assert wave.audit(stored, clean | {"duplicates": 3}, 10)["duplicated"] == 3
+    found = wave.audit({"n": 9, "jobs": 8, "charged": 1}, {"duplicates": 0, "retried": 1, "dead": 1, "replaced": 2}, 10)
+    assert found == {"lost": 2, "duplicated": 1, "attempts_charged": 3, "busy_killed": 2}
 
 
 def test_the_message_of_the_station_bench_is_one_of_ours() -> None:

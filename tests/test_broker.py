@@ -21,7 +21,8 @@ from cluster.broker import PrivateBroker, contact, layout, start_detached, stop_
 from tests.eventually import eventually_sync
 
 _PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests themselves run in the background
 from cluster.broker import PrivateBroker
 with PrivateBroker() as node:
     print(node.guardian_pid, node.directory, flush=True)

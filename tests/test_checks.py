@@ -72,11 +72,10 @@ def test_what_cannot_work_is_refused_with_both_values(
             {"prefetch_count": 20, "batch_size": 10, "max_size": 4, "queue_concurrency": 10}
             | {"max_message_bytes": "1MiB"},
             Facts(),
-            ("RABBITMQ_PREFETCH_COUNT 20", "50 would"),
+            ("RABBITMQ_PREFETCH_COUNT 20", "120 would"),
         ),
         ({"prefetch_count": 3000, "max_message_bytes": 1000}, Facts(), ("3000", "2000")),
         ({"prefetch_count": 10}, Facts(), ("RABBITMQ_PREFETCH_COUNT 10", "window_max_bytes")),
-        ({"batch_size": 10}, Facts(), ("QUEUE_BATCH_SIZE 10", "QUEUE_CONCURRENCY 32")),
         ({"batch_size": 10}, Facts(sync_handler=True), ("20 jobs", "1200 s", "QUEUE_BATCH_SIZE")),
         ({}, Facts(job_stop_wait_s=3), ("RAY_JOB_STOP_WAIT_TIME_S 3", '"RAY_JOB_STOP_WAIT_TIME_S":"60"')),
         ({"rabbitmq_url": "amqp://w:x@rabbit/"}, Facts(), ("amqp:// to rabbit", "amqps")),
@@ -97,8 +96,9 @@ def test_what_is_risky_is_named_and_goes_on(changed: dict[str, object], facts: F
         ({"rabbitmq_url": "amqp://localhost:5672/?heartbeat=10&name=x"}, Facts()),
         ({"drain_deadline_s": 2}, Facts(job_stop_wait_s=3)),
         ({"prefetch_count": 3000, "queue_type": "classic", "max_message_bytes": 1000}, Facts()),
-        ({"prefetch_count": 100, "batch_size": 32, "max_size": 2, "max_message_bytes": 4096}, Facts()),
+        ({"prefetch_count": 200, "batch_size": 32, "max_size": 2, "max_message_bytes": 4096}, Facts()),
         ({"min_size": 0}, Facts(cpus=0.5)),
+        ({"batch_size": 10}, Facts()),
     ],
 )
 def test_what_is_fine_passes_without_a_word(changed: dict[str, object], facts: Facts) -> None:

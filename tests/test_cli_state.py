@@ -54,6 +54,13 @@ def test_a_healthy_pool() -> None:
     assert seen["reasons"][0]["reason"] == "want 3: load"
 
 
+def test_what_fails_and_why_is_told() -> None:
+    errors = [{"error_class": f"E{n}", "count": 1_200 - n, "example": "no such\nhost"} for n in range(5)]
+    seen = picture(replace(HEALTHY, report=REPORT | {"errors": errors}))
+    assert [one["error_class"] for one in seen["errors"]] == ["E0", "E1", "E2"]
+    assert "error     1,200 lately: E0: no such host" in lines(seen)
+
+
 def test_the_text_holds_what_people_ask_for() -> None:
     text = "\n".join(lines(picture(HEALTHY)))
     for part in (

@@ -93,6 +93,23 @@ async def test_the_log_holds_changes_their_coming_into_effect_and_a_slow_heartbe
     assert [record.at for record in world.records] == [1_000.0, 1_001.0, 1_061.0]
 
 
+async def test_what_came_into_effect_is_logged_with_its_own_reason_and_not_that_of_the_moment() -> None:
+    world = FakeWorld(depth=2_000)
+    loop = world.loop()
+    decision = await loop.run_once()
+    world.pool = replace(world.pool, workers=1, starting=3)
+    world.depth, world.now = 600, 1.0
+    assert (await loop.run_once()).reason != decision.reason, "the need is lower, the size still the same"
+    world.pool = replace(world.pool, workers=4, starting=0)
+    world.depth, world.now = 100, 2.0
+    await loop.run_once()
+    decided, in_effect = world.records
+    assert (decided.event, in_effect.event, in_effect.took_s) == ("decided", "in_effect", 2.0)
+    assert (in_effect.wanted, in_effect.kind, in_effect.reason) == (4, "grow", decision.reason)
+    assert in_effect.inputs == decided.inputs
+    assert (decided.had, in_effect.had) == (1, 4)
+
+
 async def test_a_change_of_the_kind_of_reason_is_logged_once() -> None:
     world = FakeWorld()
     loop = world.loop()

@@ -337,10 +337,32 @@ async def test_slow_jobs_of_an_async_worker_occupy_slots_and_no_place_in_the_lin
     assert pool.pool.pick() is None, "two of its jobs wait for a slot already"
     pool.workers[0].answer(batch.id, Part(open=2, executing=[0, 1], finished=[2, 3, 4], jobs=3))
     await eventually(lambda: batch.id in pool.parts)
-    assert pool.pool.pick() is not None
-    pool.workers[0].answer(batch.id, Part(finished=[0, 1], jobs=2))
-    await task
+    full, other = pool.send(1)
+    await pool.arrived(full)
+    pool.workers[0].answer(full.id, Part(open=1, executing=[0]))
+    await eventually(lambda: full.id in pool.parts)
+    assert pool.pool.pick() is None, "every slot holds a slow job now"
+    pool.workers[0].answer(batch.id, Part(open=1, executing=[0], finished=[1], jobs=1))
+    await eventually(lambda: len(pool.parts[batch.id]) == 2)
+    large, third = pool.send(5)
+    await pool.arrived(large)
+    assert pool.pool.pick() is None, "its place in the line is taken, its slots are full"
     await pool.pool.stop(0.1)
+    await asyncio.gather(task, other, third, return_exceptions=True)
+
+
+async def test_a_slow_batch_leaves_its_place_in_the_line() -> None:
+    pool = Harness(slots=3, max_tasks_in_flight_per_actor=2)
+    await pool.ready(1)
+    slow, task = pool.send(1)
+    await pool.arrived(slow)
+    pool.workers[0].answer(slow.id, Part(open=1, executing=[0]))
+    await eventually(lambda: slow.id in pool.parts)
+    large, other = pool.send(5)
+    await pool.arrived(large)
+    assert pool.pool.pick() is not None, "one batch is in the line, and two may be"
+    await pool.pool.stop(0.1)
+    await asyncio.gather(task, other, return_exceptions=True)
 
 
 async def test_the_worker_with_the_fewest_jobs_in_hand_is_picked() -> None:

@@ -599,7 +599,7 @@ class Tracer:
         self.open = 0
 
     @contextmanager
-    def publish_span(self, destination: str, message_id: str) -> Iterator[None]:
+    def publish_span(self, destination: str, message_id: str, *, routing_key: str) -> Iterator[None]:
         self.spans.append((destination, message_id))
         self.open += 1
         yield

@@ -246,3 +246,22 @@ async def test_a_delivery_that_is_no_longer_ours_is_not_run_again() -> None:
 def test_a_message_has_a_name_before_it_is_decoded(changes: dict[str, Any], name: str) -> None:
     assert identity(delivery(1, **changes)).startswith(name)
     assert identity(delivery(1, **changes)) == identity(delivery(2, **({"message_id": "m-1"} | changes)))
+
+
+async def test_what_the_batches_of_one_worker_leave_is_isolated_together() -> None:
+    """An async worker may have had thirty batches of one job: alone, each would need a run of its own."""
+    held = Harness()
+    held.killers = {"m7"}
+    for tag in range(1, 31):
+        one = [delivery(tag, message_id=f"m{tag}")]
+        assert await held.quarantine.accuse(Batch(one), one, CRASH, of="w-1") is None
+    await held.play()
+    assert [name for name, _ in held.parked] == ["m7"]
+    assert len(held.finished) == 29
+    assert len(held.runs) < 16
+    other = [delivery(31, message_id="m31")]
+    await held.quarantine.accuse(Batch(other), other, CRASH, of="w-1")
+    again = [delivery(32, message_id="m32")]
+    await held.quarantine.accuse(Batch(again), again, CRASH, of="w-2")
+    await held.play()
+    assert held.runs[-2:] == [["m31"], ["m32"]]

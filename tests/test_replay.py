@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.errors import ConfigurationError
-from autoscale.replay.baselines import baselines
-from autoscale.replay.compare import against_baselines, plot, replay, table
-from autoscale.replay.ideal import Schedule, Scheduled, _held, clairvoyant
+from autoscale.replay.baselines import Celery, Keda, RayData, RayServe, baselines
+from autoscale.replay.compare import against_baselines, plot, replay, table, with_baselines
+from autoscale.replay.ideal import Schedule, Scheduled, _held, _spread, clairvoyant
 from autoscale.replay.loads import SHAPES, Load, from_csv, of_curve, recorded, turns
 from autoscale.replay.simulate import Plant, Rabbitray, simulate
 from autoscale.signals import Limits
 from bench import policies
+from tests.command_line import runner
+from tests.pool_status import seen
 
 
 def _fixed(size: int) -> Scheduled:
@@ -101,6 +103,45 @@ def test_the_simulator_agrees_with_arithmetic() -> None:
     assert run.worker_seconds == 42
 
 
+def test_what_is_left_counts_with_its_age_so_far() -> None:
+    """One worker of 10 s a job, 20 messages in a second: 7 are taken up within 64 s, 13 are then 63.0 to 63.6 s old."""
+    plant = Plant(service_s=10.0, service_spread=0.0, limits=Limits(max_size=1))
+    load = Load(name="twenty", counts=(20,), changes=0)
+    run = simulate(load, _fixed(1), plant)
+    assert (run.finished, run.unfinished, run.drained_s) == (7, 13, None)
+    assert run.p50_age_s == pytest.approx(63.225)  # the eleventh: 6 are younger, and 4 that wait
+    assert run.max_age_s == pytest.approx(70.025 - 0.325)  # the seventh, known to end after the replay
+    patient = simulate(load, _fixed(1), plant, patience_s=200)
+    assert (patient.finished, patient.unfinished, patient.drained_s) == (20, 0, pytest.approx(200.025))
+
+
+def test_what_waits_to_come_back_is_left_too() -> None:
+    plant = Plant(failure_rate=1.0, retry_s=1e6, limits=Limits(max_size=1))
+    run = simulate(Load(name="three", counts=(3,), changes=0), _fixed(1), plant)
+    assert (run.finished, run.unfinished, run.drained_s) == (0, 3, None)
+    assert run.p95_age_s == pytest.approx(63.8, abs=0.1)
+
+
+def test_a_pool_that_is_too_small_is_not_drained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = runner(capfd)("replay", "--shape", "step", "--max-size", "1")
+    assert "| not drained (57,280 left) | 1 |" in ran.out
+    (row,) = runner(capfd)("replay", "--shape", "step", "--max-size", "1", "--json").json
+    assert row["drained_s"] is None
+    assert row["unfinished"] == 57_280
+    assert row["p95_age_s"] > 3_000
+
+
+def test_baselines_stand_beside_the_settings_without_ours_again() -> None:
+    load, plant = SHAPES["spike"](duration_s=60), Plant()
+    found = with_baselines(replay(load, {"current": plant.limits}, plant), plant)
+    names = [row.policy for row in found.rows]
+    assert names == ["current", *(policy.name for policy in baselines(plant, 30.0))]
+    assert [run.policy for run in found.runs] == names
+
+
 def test_every_message_is_worked_once_and_failures_come_back() -> None:
     load = of_curve("steady", [10.0] * 60)
     failing = simulate(load, _fixed(8), Plant(failure_rate=0.3, limits=Limits(initial_size=8)))
@@ -126,6 +167,55 @@ def test_the_clairvoyant_schedule_keeps_its_target() -> None:
         load = SHAPES[shape](duration_s=700)
         schedule = clairvoyant(load, plant, 30.0)
         assert simulate(load, Scheduled(schedule=schedule), plant).p95_age_s <= 30.0
+
+
+def test_a_steady_load_needs_the_workers_that_its_rate_fills() -> None:
+    """20 msg/s of 0.2 s at 85 %: a worker has 4.25 of them, so 4 are too few and 5 enough."""
+    limits = Limits(target_utilization=0.85)
+    schedule = clairvoyant(of_curve("steady", [20.0] * 120), Plant(service_s=0.2, limits=limits), 30.0)
+    assert max(schedule.sizes) == schedule.sizes[-1] == 5
+
+
+@pytest.mark.parametrize("shape", ["step", "spike", "square"])
+def test_the_clairvoyant_schedule_is_the_cheapest_of_them(shape: str) -> None:
+    load, plant = SHAPES[shape](duration_s=300), Plant()
+    costs = [_spread(load, plant, over_s).worker_seconds for over_s in range(1, 30)]
+    assert clairvoyant(load, plant, 30.0).worker_seconds == min(costs) < max(costs)
+
+
+def test_celery_grows_at_once_to_what_it_reserves_and_shrinks_after_its_keepalive() -> None:
+    rule = Celery(limits=Limits(max_size=6))
+    assert rule.wanted(seen(0, ready=100, workers=1)) == 4  # a prefetch of 4 for each of 1 process
+    assert rule.wanted(seen(1, ready=100, workers=4)) == 6  # 16 reserved, max_size
+    assert rule.wanted(seen(31, ready=0, workers=6, held=2, busy=2)) == 6
+    assert rule.wanted(seen(32, ready=0, workers=6, held=2, busy=2)) == 2
+
+
+def test_keda_doubles_at_most_tolerates_a_tenth_and_remembers_its_highest_wish() -> None:
+    rule = Keda(value=100, limits=Limits())
+    assert rule.wanted(seen(0, ready=2_000, target=3)) == 7  # 4 pods more than 3
+    assert rule.wanted(seen(15, ready=2_000, target=7)) == 14  # twice 7
+    assert rule.wanted(seen(30, ready=1_500, target=14)) == 14  # 15 would be 7 % more
+    assert rule.wanted(seen(314, ready=300, target=14)) == 14  # 20 were wished for 299 s ago
+    assert rule.wanted(seen(330, ready=300, target=14)) == 3
+
+
+def test_ray_serve_waits_for_its_delays() -> None:
+    rule = RayServe(value=100)
+    assert rule.wanted(seen(0, ready=450, target=1)) == 1
+    assert rule.wanted(seen(29, ready=450, target=1)) == 1
+    assert rule.wanted(seen(30, ready=450, target=1)) == 5
+    assert rule.wanted(seen(40, ready=150, target=5)) == 5
+    assert rule.wanted(seen(639, ready=150, target=5)) == 5
+    assert rule.wanted(seen(640, ready=150, target=5)) == 2
+
+
+def test_ray_data_follows_the_utilisation_of_its_actors() -> None:
+    rule = RayData()
+    assert rule.wanted(seen(0, ready=100, workers=16, target=16)) == 19  # 2 of 1.75 is 14 % more: 2.3 of 16
+    assert rule.wanted(seen(10, ready=9, workers=19, target=19)) == 19  # 10 s after a growth
+    assert rule.wanted(seen(11, ready=9, workers=19, target=19)) == 18
+    assert rule.wanted(seen(12, ready=19, workers=19, target=19)) == 19
 
 
 @pytest.mark.parametrize("load", policies.loads(quick=True), ids=lambda load: load.name)

@@ -77,6 +77,7 @@ async def test_a_worker_with_free_slots_gets_what_comes_now_and_then_at_once() -
 async def test_an_idle_worker_waits_for_the_company_of_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("actors.router.RUSH_MS", 1_000.0)
     async with path_of(workers=2, batch_timeout_ms=HOUR_MS, batch_size=20, window=100) as path:
+        path.router._burst_until = 0.0  # what the start itself expects is over
         path.publish(*names(30))
         await eventually(lambda: len(path.running) == 1)
         await asyncio.sleep(0.05)
@@ -84,6 +85,16 @@ async def test_an_idle_worker_waits_for_the_company_of_a_burst(monkeypatch: pyte
         path.publish(*names(40)[30:])
         await eventually(lambda: len(path.running) == 2)
         assert [len(path.keys(batch)) for _, batch in path.running] == [20, 20]
+
+
+async def test_a_worker_that_becomes_idle_waits_no_longer_than_for_company() -> None:
+    async with path_of(batch_timeout_ms=HOUR_MS, batch_size=50, window=100) as path:
+        path.publish("k0")
+        worker, batch = await path.batch()
+        path.publish(*names(21)[1:])
+        await asyncio.sleep(0)
+        worker.done(batch)
+        await eventually(lambda: [path.keys(name) for _, name in path.running] == [names(21)[1:]])
 
 
 async def test_or_when_its_bytes_are_full() -> None:

@@ -17,6 +17,7 @@ from ray.util.state import list_actors, list_jobs, list_tasks, list_workers
 
 from actors.errors import RabbitrayError
 from actors.job import Job
+from actors.store import read_only_query
 from cluster.broker import PrivateBroker
 from tests.eventually import eventually
 from tests.otlp_receiver import OtlpReceiver
@@ -65,28 +66,45 @@ def processes_with(canary: str) -> list[str]:
     return found
 
 
+def dashboard_url() -> str:
+    """Of the Ray that this process is connected to."""
+    from ray._private.worker import _global_node  # Ray tells the address at ray.init only
+
+    assert _global_node is not None
+    return f"http://{_global_node.webui_url}"
+
+
 def state_with(canary: str) -> list[str]:
     """Entries of Ray's state API that hold the canary."""
-    entries = [str(one) for ask in (list_actors, list_workers, list_jobs) for one in ask(detail=True, limit=1_000)]
-    entries += [str(one) for one in list_tasks(detail=True, limit=5_000)]
+    asked, url = (list_actors, list_workers, list_jobs), dashboard_url()
+    entries = [str(one) for ask in asked for one in ask(address=url, detail=True, limit=1_000)]
+    entries += [str(one) for one in list_tasks(address=url, detail=True, limit=5_000)]
     assert any("ConsumerRouter" in entry for entry in entries)
     return [entry for entry in entries if canary in entry]
 
 
 async def pages_with(canary: str) -> list[str]:
     """Answers of the dashboard that hold the canary."""
-    from ray._private.worker import _global_node  # Ray tells the address at ray.init only
-
-    assert _global_node is not None
     token = await asyncio.to_thread(Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text)
     found = []
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
         for page in PAGES:
-            async with session.get(f"http://{_global_node.webui_url}{page}") as answer:
+            async with session.get(f"{dashboard_url()}{page}") as answer:
                 assert answer.status == 200, (page, answer.status)
                 if canary in await answer.text():
                     found.append(page)
     return found
+
+
+async def dead_with(broker: PrivateBroker, url: str, queue: str, canary: str) -> list[object]:
+    """Headers of the dead letters that hold the canary."""
+    vhost = urlsplit(url).path.lstrip("/")
+    ask = {"count": 10, "ackmode": "ack_requeue_true", "encoding": "auto"}
+    path = f"/api/queues/{quote(vhost, safe='')}/{quote(queue, safe='')}.dead/get"
+    found = await asyncio.to_thread(broker.api, "POST", path, ask)
+    assert isinstance(found, list)
+    assert found
+    return [one["properties"] for one in found if canary in str(one["properties"])]
 
 
 async def work_and_fail(pool: RunningPool, url: str) -> None:
@@ -101,8 +119,8 @@ async def work_and_fail(pool: RunningPool, url: str) -> None:
     await pool.acked(53)
 
 
-async def test_a_password_is_in_no_log_process_state_page_or_span(
-    secret_url: str, canary: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+async def test_a_password_is_in_no_log_process_state_page_span_or_result(
+    broker: PrivateBroker, secret_url: str, canary: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with OtlpReceiver() as receiver:
         environ = {
@@ -116,6 +134,12 @@ async def test_a_password_is_in_no_log_process_state_page_or_span(
             assert await asyncio.to_thread(processes_with, canary) == []
             assert await asyncio.to_thread(state_with, canary) == []
             assert await pages_with(canary) == []
+            assert "cannot reach" in str(report := await pool.report()), "the careless error is told"
+            assert canary not in str(report)
+            assert await dead_with(broker, secret_url, loaded.settings.queue, canary) == []
+        rows = read_only_query(loaded.settings.results, "SELECT * EXCLUDE (body) FROM dead_letters").to_pylist()
+        assert "cannot reach amqp://" in str(rows)
+        assert canary not in str(rows)
         await eventually(lambda: receiver.spans, message="no span arrived")
         assert canary in str(receiver.requests), "the header did reach the collector"
         assert canary not in str(receiver.spans)
@@ -123,6 +147,21 @@ async def test_a_password_is_in_no_log_process_state_page_or_span(
     assert await asyncio.to_thread(logs_with, canary) == []
     assert canary not in "".join(capfd.readouterr())
     assert canary not in repr(loaded)
+
+
+async def test_a_password_in_the_error_of_a_handler_that_cannot_start_is_not_told(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    async with pool_of(settings_for(amqp_url, tmp_path), "tests.steered_handler:Careless") as pool:
+
+        async def start_error() -> object:
+            return (await pool.report())["start_error"]
+
+        told = str(await eventually(start_error, within_s=30))
+        assert "ConnectionError: cannot reach amqp://***@host" in told
+        await eventually(lambda: asyncio.to_thread(state_with, "amqp://***@host"), message="Ray does not tell it")
+        assert await asyncio.to_thread(state_with, "careless-password") == []
+        assert await pages_with("careless-password") == []
 
 
 async def test_a_password_that_is_refused_is_not_told(

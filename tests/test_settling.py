@@ -8,6 +8,9 @@ from typing import Any
 import msgpack
 import pyarrow as pa
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from actors import headers as h
 from actors.batch import Batch
@@ -24,6 +27,7 @@ from actors.job import Job
 from actors.part import Part
 from actors.settling import GIVE_BACK_FIRST_S, Settler, refusal, whole
 from actors.store.answers import Answer
+from actors.tracing import Tracing
 from actors.verdict import Failure, Limits, Rung
 from actors.wire import REPORT_CODES, WireLimits, decode, pack
 from tests.eventually import eventually
@@ -170,12 +174,79 @@ async def test_a_rejected_row_keeps_the_key_and_attempts_of_its_message() -> Non
     assert [(row["key"], row["attempts"], row["body"]) for row in held.buried] == [("own", 3, one.parcel.body)]
 
 
+async def test_the_row_of_a_dead_letter_names_its_worker() -> None:
+    held = Harness()
+    await held.settler.settle(
+        Batch([delivery(1)], worker="w-7"), Part(failures=[failure(0, "dead")], finished=[0]), Answer()
+    )
+    await held.settler.park(delivery(2), whole(delivery(2), "too_large", "x", "RefusedMessage"))
+    assert [row["worker"] for row in held.buried] == ["w-7", None]
+
+
 async def test_the_line_of_a_dead_letter_names_its_job_and_its_trace(caplog: pytest.LogCaptureFixture) -> None:
     held = Harness()
     one = delivery(1, traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
     await held.settler.settle(Batch([one]), Part(failures=[failure(0, "dead", key="k1")], finished=[0]), Answer())
     line = next(record for record in caplog.records if "to the dead letters" in record.getMessage())
     assert (vars(line)["key"], vars(line)["trace_id"]) == ("k1", "ab" * 16)
+
+
+SAMPLED = f"00-{'ab' * 16}-{'cd' * 8}-01"
+BATCH = f"00-{'12' * 16}-{'34' * 8}-01"
+
+
+class Traced(Harness):
+    """A settler whose spans of failed jobs stay in memory."""
+
+    def __init__(self) -> None:
+        self._memory, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self._memory))
+        super().__init__(tracing=Tracing(queue="q", provider=provider))
+
+    @property
+    def failed(self) -> list[ReadableSpan]:
+        return [span for span in self._memory.get_finished_spans() if span.name == "fail q"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error_class", "text"),
+    [
+        ({}, "WorkerLost", "it died"),
+        ({"refused": "too_large: body of 9 bytes"}, "RefusedMessage", "body of 9 bytes"),
+    ],
+)
+async def test_a_message_that_no_worker_gave_an_outcome_fails_in_its_own_trace(
+    changes: dict[str, Any], error_class: str, text: str
+) -> None:
+    held = Traced()
+    one = delivery(1, b'{"i":"own"}', traceparent=SAMPLED, attempt=2, **changes)
+    found = refusal(one) if one.refused else whole(one, "worker_crashed", "it died", "WorkerLost")
+    await held.settler.park(one, found)
+    (span,) = held.failed
+    assert f"{span.context.trace_id:032x}" == "ab" * 16
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == error_class
+    assert (span.attributes["messaging.message.id"], span.attributes["rabbitray.attempt"]) == ("m-1", 2)
+    assert span.attributes.get("rabbitray.key") == (None if one.refused else "own")
+    assert span.status.description == text
+
+
+async def test_a_row_that_the_store_rejects_fails_in_its_own_trace_and_names_its_batch() -> None:
+    held = Traced()
+    batch = Batch([delivery(1, b'{"i":"a"}'), delivery(2, b'{"i":"b"}', traceparent=SAMPLED)])
+    part = Part(rows=2, row_positions=[0, 1], finished=[0, 1], jobs=2, span=BATCH)
+    await held.settler.settle(batch, part, Answer(committed=1, rejected=((1, "too long"),)))
+    (span,) = held.failed
+    assert f"{span.context.trace_id:032x}" == "ab" * 16
+    assert span.attributes is not None
+    assert (span.attributes["error.type"], span.attributes["rabbitray.key"]) == ("RejectedRow", "b")
+    assert [f"{link.context.trace_id:032x}" for link in span.links] == ["12" * 16]
+
+
+async def test_what_a_worker_has_traced_is_not_traced_again() -> None:
+    held = Traced()
+    await held.settler.settle(batch_of(2), done(failures=[failure(0), failure(1, "dead")]), Answer())
+    assert held.failed == []
 
 
 def nested(levels: int) -> Any:

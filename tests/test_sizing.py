@@ -217,6 +217,43 @@ def test_depth_alone_counts_while_no_speed_is_known() -> None:
     assert "speed unknown" in decision.reason
 
 
+@pytest.mark.parametrize(("start_s", "wanted"), [(0.0, 12), (10.0, 14), (20.0, 15)])
+def test_workers_that_start_slowly_find_a_longer_queue_and_less_time(start_s: float, wanted: int) -> None:
+    looks = steadily(speed=55, arrival=480, workers=9, seconds=30, ready=5_000, start_s=start_s)
+    assert played(looks, LIMITS)[-1].wanted == wanted
+
+
+def test_growth_waits_for_its_delay() -> None:
+    looks = [seen(now=float(t), ready=2_500) for t in range(12)]
+    decisions = played(looks, Limits(upscale_delay_s=10))
+    assert [d.wanted for d in decisions] == [1] * 10 + [5] * 2
+    assert "waiting for upscale_delay_s" in decisions[9].reason
+
+
+@pytest.mark.parametrize(("factor", "step", "wanted"), [(2.0, 1, 12), (0.5, 1, 6), (0.5, 3, 7)])
+def test_a_step_up_is_a_share_of_the_pool_or_a_number(factor: float, step: int, wanted: int) -> None:
+    look = seen(ready=50_000, workers=4, target=4)
+    assert decide(look, Memory(), Limits(upscaling_factor=factor, upscale_step=step))[0].wanted == wanted
+
+
+@pytest.mark.parametrize(("oldest_held_s", "least"), [(29.0, 2), (31.0, 4)])
+def test_nothing_shrinks_while_a_message_is_held_longer_than_the_time_to_drain(
+    oldest_held_s: float, least: int
+) -> None:
+    looks = steadily(speed=10, arrival=0, workers=4, seconds=60, ready=2, oldest_held_s=oldest_held_s)
+    assert min(d.wanted for d in played(looks, LIMITS)) == least
+
+
+def test_between_two_steps_down_are_five_seconds() -> None:
+    memory, target, sizes = Memory(), 16, []
+    for look in steadily(speed=10, arrival=0, workers=16, seconds=46):
+        followed = replace(look, pool=replace(look.pool, workers=target, target=target))
+        decision, memory = decide(followed, memory, LIMITS)
+        target = decision.wanted
+        sizes.append(target)
+    assert sizes == [16] * 30 + [8] * 5 + [4] * 5 + [2] * 5 + [1]
+
+
 def test_slow_first_jobs_are_noticed_before_one_has_finished() -> None:
     look = seen(ready=6, held=1, busy=1, in_flight=1, oldest_held_s=30.0)
     assert decide(look, Memory(), LIMITS)[0].wanted == 7
@@ -276,6 +313,36 @@ def test_a_fixed_size_is_kept_within_the_bounds_even_without_a_signal() -> None:
         decision, _ = decide(seen(ready=None), Memory(), Limits(fixed_size=asked))
         assert decision.wanted == wanted
         assert decision.kind == "fixed"
+
+
+def test_a_fixed_size_asks_for_no_more_than_the_cluster_fits_and_for_the_rest_when_room_appears() -> None:
+    limits, memory = Limits(fixed_size=8), Memory()
+    for now, placeable, wanted in ((0.0, 0, 1), (1.0, 0, 1), (2.0, 3, 4), (3.0, 20, 8), (4.0, None, 8)):
+        decision, memory = decide(seen(now=now, placeable=placeable), memory, limits)
+        assert (decision.wanted, decision.kind) == (wanted, "fixed")
+        reason = "want 8: fixed at 8 by control"
+        assert decision.reason == (reason if wanted == 8 else f"{reason}; cluster fits {wanted}")
+
+
+def test_a_fixed_size_of_which_workers_stay_pending_is_taken_back_and_asked_for_again_later() -> None:
+    limits = Limits(fixed_size=8)
+    stuck = seen(now=400.0, starting=7, target=8, pending_s=400.0, placeable=0)
+    decision, memory = decide(stuck, Memory(), limits)
+    assert (decision.wanted, decision.kind) == (1, "withdraw")
+    assert decision.reason == "want 8: fixed at 8 by control; 7 workers stayed pending for 400 s"
+    for later in (seen(now=401.0, placeable=0), seen(now=401.0, placeable=None), seen(now=459.0, placeable=None)):
+        assert decide(later, memory, limits)[0].wanted == 1
+    assert decide(seen(now=402.0, placeable=2), memory, limits)[0].wanted == 3
+    assert decide(seen(now=460.0, placeable=None), memory, limits)[0].wanted == 8
+
+
+def test_a_fixed_size_that_waits_is_not_taken_back_before_its_time_nor_below_min_size() -> None:
+    waits = seen(now=100.0, starting=7, target=8, pending_s=100.0, placeable=0)
+    assert decide(waits, Memory(), Limits(fixed_size=8))[0].wanted == 8
+    limits = Limits(fixed_size=8, min_size=3, initial_size=3)
+    stuck = seen(now=400.0, starting=7, target=8, pending_s=400.0, placeable=0)
+    assert decide(stuck, Memory(), limits)[0].wanted == 3
+    assert decide(seen(placeable=0), Memory(), limits)[0].wanted == 3
 
 
 def test_rising_errors_stop_growth_until_they_stand_still() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -15,8 +16,10 @@ from actors.errors import FencedError, StoreOpenError, StoreUnavailableError
 from actors.store import ResultStore, StoreConfig, read_only_query
 from actors.store.answers import Answer, Call
 from actors.store.commit import CommitGuardError, scalar, transact
+from actors.store.core import Core
 from actors.store.file import connect
 from actors.store.group import GroupCommit
+from actors.store.query import Readers
 from actors.store.schema import prepare
 from tests.store_rows import dead_rows, rows_of
 from tests.virtual_time import in_virtual_time
@@ -83,6 +86,28 @@ async def test_rows_beyond_the_memory_of_the_file_are_committed_in_several_trans
     assert [answer.committed for answer in answers] == [200] * 9 + [1_500]
     assert answers[-1].duplicates == (1_500,)
     await store.close()
+
+
+async def test_what_was_committed_before_the_file_failed_is_answered_as_committed(
+    config: StoreConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = Core(replace(config, memory=512 * 2**20), Readers())
+    core.open()
+    epoch = core.register("a")
+    monkeypatch.setattr(StoreConfig, "transaction_bytes", 1)
+    insert, failing = core._insert, iter([False, True])
+
+    def fails_the_second_time(*arguments: Any) -> None:
+        if next(failing, False):
+            raise StoreUnavailableError("the disk is full")
+        insert(*arguments)
+
+    monkeypatch.setattr(core, "_insert", fails_the_second_time)
+    first, second = core.commit([Call(epoch=epoch, rows=rows_of([key]), queue="jobs") for key in "ab"])
+    assert isinstance(first, Answer)
+    assert first.committed == 1
+    assert isinstance(second, StoreUnavailableError)
+    core.close()
 
 
 async def test_text_that_is_not_unicode_rejects_its_row_only(store: ResultStore) -> None:

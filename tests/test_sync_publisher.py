@@ -155,7 +155,7 @@ def test_what_was_submitted_is_waited_for_at_exit(queue_url: str) -> None:
 
 class Tracer:
     @contextmanager
-    def publish_span(self, destination: str, message_id: str) -> Iterator[None]:
+    def publish_span(self, destination: str, message_id: str, *, routing_key: str) -> Iterator[None]:
         yield
 
     def inject(self, headers: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from actors.errors import ConfigurationError
 from actors.secret import Secret
 from actors.tracing import Tracing
 from actors.tracing.seldom import EVERY_S
+from cluster.settings import load
 from cluster.telemetry import LogConfig, TelemetryConfig, start, start_logging
 from cluster.telemetry.traces import CountingExporter, SpanFlow, Traces, build
 from tests.eventually import eventually_sync
@@ -330,3 +331,15 @@ def test_logging_started_twice_writes_each_line_once(log: io.StringIO) -> None:
     logging.getLogger("x").info("quiet")
     logging.getLogger("x").warning("loud")
     assert [line.split(": ")[-1] for line in log.getvalue().splitlines()] == ["loud"]
+
+
+def test_values_of_resource_attributes_are_percent_encoded() -> None:
+    config = from_environ(OTEL_RESOURCE_ATTRIBUTES="team=a%20b, sum = 1%2C2%3D3 ,service.name=bl%C3%A5")
+    assert config.resource_attributes == (("team", "a b"), ("sum", "1,2=3"), ("service.name", "blå"))
+    assert config.service_name == "blå"
+
+
+@pytest.mark.parametrize("name", ["OTEL_PROPAGATORS", "OTEL_METRIC_EXPORT_TIMEOUT", "OTEL_LOGS_EXPORTER"])
+def test_a_variable_of_the_sdk_without_effect_here_is_told(name: str) -> None:
+    (notice,) = load({}, {name: "b3"}, None).notices
+    assert notice.startswith(f"{name} is set, but has no effect: ")

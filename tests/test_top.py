@@ -77,6 +77,14 @@ def line_with(text: str, word: str) -> str:
     return next(line for line in text.splitlines() if word in line)
 
 
+def test_the_most_frequent_error_stands_below_the_shares() -> None:
+    errors = [{"error_class": "ConnectionError", "count": 31, "example": "no such host"}, {"error_class": "x"}]
+    shown = frame(View(seen=seen(errors=errors), at=AT), width=80, height=24).splitlines()
+    below = next(number for number, line in enumerate(shown) if line.startswith("Errors")) + 1
+    assert shown[below].strip() == "31 lately: ConnectionError: no such host"
+    assert len(shown) == 24
+
+
 def test_a_frame_says_it_all_in_80_by_24() -> None:
     now = seen()
     usage = {1_001: Usage(cpu_percent=68.2, rss_bytes=45_000_000)}
@@ -243,16 +251,20 @@ class TestLive:
                 assert "50 done" in screen.text
                 screen.press("p")
                 await self._report(pool, lambda report: "paused" in report["holds"])
-                await eventually(lambda: "! paused: rabbitray top" in screen.text, message="the pause is not shown")
+                await eventually(
+                    lambda: "! paused: rabbitray top" in screen.text, within_s=30, message="the pause is not shown"
+                )
                 screen.press("r")
                 await self._report(pool, lambda report: not report["holds"])
                 screen.press("+")
                 await self._report(pool, lambda report: report["target"] == 2)
-                await eventually(lambda: "fixed at 2" in screen.text, message="the fixed size is not shown")
+                await eventually(
+                    lambda: "fixed at 2" in screen.text, within_s=30, message="the fixed size is not shown"
+                )
                 screen.press("-")
                 await self._report(pool, lambda report: report["target"] == 1)
                 screen.press("a")
-                await eventually(lambda: "the autoscaler decides" in screen.text, message="not given back")
+                await eventually(lambda: "the autoscaler decides" in screen.text, within_s=30, message="not given back")
                 screen.press("dn")
                 await eventually(lambda: "not drained" in screen.text, message="the question was not asked")
                 screen.press("q")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from unittest import TestCase
 
 import pytest
@@ -15,10 +17,22 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
+from pamqp import commands as spec
 
+from actors import headers as h
+from actors.graves import dead_letter_rows
+from actors.job import Job
+from actors.outbox import CopyOutbox, clean_headers
+from actors.publisher import Message as Copy
+from actors.publisher import PublisherConfig
+from actors.publisher.making import Maker
+from actors.secret import Secret
+from actors.selection import revived
+from actors.topology import Topology
 from actors.tracing import (
     FAILURE_SPANS_PER_S,
     NO_SPAN,
+    ErrorText,
     Tracing,
     consumer_destination,
     current_ids,
@@ -27,10 +41,17 @@ from actors.tracing import (
     trace_id_of,
 )
 from actors.tracing.seldom import EVERY_S
+from actors.verdict import Failure, Rung
+from cluster.commands.publish import publish_span, tracing_of
+from cluster.settings import Settings
 from cluster.telemetry.traces import sampler
+from tests.fakes import delivery
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+FAILED = Failure(
+    position=0, verdict="dead", reason="exception", error="x", error_class="ValueError", category="permanent", key="k"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +73,7 @@ class Recorded:
             shutdown_on_exit=False,
         )
         provider.add_span_processor(SimpleSpanProcessor(self._memory))
+        self.provider = provider
         self.now = 0.0
         self.tracing = Tracing(
             queue="jobs",
@@ -103,6 +125,98 @@ def test_a_retry_or_replay_keeps_the_context_of_the_first_publish(recorded: Reco
         span.inject(headers)
         recorded.tracing.inject(headers)
     assert headers == {"traceparent": SAMPLED}
+
+
+@pytest.mark.parametrize(
+    ("where", "destination"),
+    [
+        ({"queue": "jobs"}, "jobs"),
+        ({"queue": "jobs", "exchange": "orders", "routing_key": "new"}, "orders:new"),
+        ({"queue": "jobs", "exchange": "orders"}, "orders:jobs"),
+    ],
+)
+def test_the_publisher_names_its_spans_as_the_convention_says(
+    recorded: Recorded, where: dict[str, str], destination: str
+) -> None:
+    maker = Maker(PublisherConfig(url="amqp://rabbit", **where), recorded.tracing)
+    job = Job(id="id-1")
+    with maker.span(job):
+        maker.job(job)
+    span = recorded.only()
+    assert span.name == f"publish {destination}"
+    assert span.attributes is not None
+    assert span.attributes["messaging.destination.name"] == destination
+    assert span.attributes["messaging.rabbitmq.destination.routing_key"] == destination.rpartition(":")[2]
+    assert span.attributes["messaging.message.id"] == "id-1"
+
+
+def test_a_job_without_an_id_of_its_own_has_none_in_its_span(recorded: Recorded) -> None:
+    with Maker(PublisherConfig(url="amqp://rabbit", queue="jobs"), recorded.tracing).span(Job(id=None)):
+        pass
+    span = recorded.only()
+    assert span.attributes is not None
+    assert "messaging.message.id" not in span.attributes
+
+
+def test_rabbitray_publish_says_which_broker_and_which_key(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: recorded.provider)
+    settings = Settings(queue="orders", rabbitmq_url=Secret("amqp://user:geheim@broker:5673/"))
+    publish_span(tracing_of(settings), settings.queue, 5).end()
+    span = recorded.only()
+    assert span.name == "publish orders"
+    assert span.attributes == {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.name": "publish",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "orders",
+        "messaging.rabbitmq.destination.routing_key": "orders",
+        "messaging.batch.message_count": 5,
+        "server.address": "broker",
+        "server.port": 5673,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dead:
+    """A message of the dead-letter queue."""
+
+    headers: dict[str, Any]
+    body: bytes = b"{}"
+    message_id: str | None = "m-1"
+    content_type: str | None = None
+    content_encoding: str | None = None
+    timestamp: datetime | None = None
+
+
+class Kept:
+    """A publisher that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.sent: list[Copy] = []
+
+    async def publish_message(self, message: Copy) -> None:
+        self.sent.append(message)
+
+
+async def test_every_copy_stays_in_the_trace_of_the_first_publish() -> None:
+    """A retry, a dead letter, a record sent singly and the replay of a dead letter."""
+    table = {h.TRACEPARENT: SAMPLED, h.TRACESTATE: "vendor=x", "x-death": [{}]}
+    one = delivery(1, properties=spec.Basic.Properties(headers=table), traceparent=SAMPLED, tracestate="vendor=x")
+    sender = Kept()
+    outbox = CopyOutbox(sender, Topology(queue="jobs"))
+    await outbox.retry(one, FAILED, Rung(delay_ms=2_000, attempt=1))
+    await outbox.park(one, FAILED, "exception")
+    await outbox.again(one, FAILED)
+    parked = sender.sent[1]
+    replayed = revived(Dead(headers=dict(parked.headers)), "jobs")
+    for copy in (*sender.sent, replayed):
+        assert (copy.headers[h.TRACEPARENT], copy.headers[h.TRACESTATE]) == (SAMPLED, "vendor=x")
+    assert clean_headers(table) == {h.TRACEPARENT: SAMPLED, h.TRACESTATE: "vendor=x"}
+
+
+def test_a_dead_letter_holds_its_trace_id() -> None:
+    dead = [(delivery(1, traceparent=SAMPLED), FAILED, "exception"), (delivery(2), FAILED, "exception")]
+    assert dead_letter_rows(dead, "jobs")["trace_id"].to_pylist() == [trace_id_of(SAMPLED), None]
 
 
 def test_a_publish_that_fails_is_marked_with_its_error(recorded: Recorded) -> None:
@@ -183,6 +297,20 @@ def test_a_failing_job_has_its_exception_in_the_trace_of_its_message(recorded: R
     (event,) = failed.events
     assert event.attributes is not None
     assert event.attributes["exception.message"] == "bad date"
+
+
+def test_a_failure_of_which_only_the_text_is_known_looks_alike(recorded: Recorded) -> None:
+    told = ErrorText("WorkerLost", "exit code 9 at amqp://user:geheim@rabbit")
+    recorded.tracing.failure(SAMPLED, "id-1", told, attempt=1, key="k")
+    failed = recorded.only()
+    assert failed.status.status_code is StatusCode.ERROR
+    assert failed.attributes is not None
+    assert failed.attributes["error.type"] == "WorkerLost"
+    (event,) = failed.events
+    assert event.attributes is not None
+    assert (event.name, event.attributes["exception.type"]) == ("exception", "WorkerLost")
+    assert str(event.attributes["exception.message"]).startswith("exit code 9")
+    assert "geheim" not in failed.to_json()
 
 
 def test_a_flood_of_failures_is_bounded_counted_and_told_once_a_minute(

@@ -125,6 +125,12 @@ def test_less_than_a_quarter_changes_nothing() -> None:
     assert (found.messages, found.changed) == (1_700, False)
 
 
+@pytest.mark.parametrize(("now", "messages"), [(1_601, 1_601), (1_600, 2_000), (1_500, 2_000)])
+def test_a_change_of_a_quarter_is_made(now: int, messages: int) -> None:
+    look = seen(ready=100_000, workers=2, window=now)
+    assert window(look, Memory(speed=10_000), LIMITS).messages == messages
+
+
 def test_it_widens_at_most_once_a_second_and_narrows_slower() -> None:
     look = seen(now=10.0, ready=50_000, workers=2)
     fast = Memory(speed=10_000, window_changed_at=9.5)
@@ -142,9 +148,10 @@ def test_nothing_is_handed_over_without_a_signal_or_while_nothing_is_consumed(st
     assert not window(look, Memory(speed=10_000), LIMITS).changed
 
 
-def test_with_handlers_of_60_s_unacked_messages_stay_within_the_old_and_the_new_window() -> None:
+@pytest.mark.parametrize("first", [50, 100, 200])
+def test_with_handlers_of_60_s_unacked_messages_stay_within_the_old_and_1_25_times_the_new_window(first: int) -> None:
     """Consumers whose messages are never acked meanwhile, and a policy that wants another window each second."""
-    memory, consumers = Memory(speed=1 / 60), [200]
+    memory, consumers = Memory(speed=1 / 60), [first]
     for t in range(120):
         fixed = WindowLimits(window=500 if t % 2 else 5)
         look = seen(now=float(t), ready=100_000, workers=4, window=consumers[-1], old_window_held=sum(consumers[:-1]))
@@ -154,7 +161,7 @@ def test_with_handlers_of_60_s_unacked_messages_stay_within_the_old_and_the_new_
             consumers.append(found.messages)
             memory = replace(memory, window_changed_at=float(t))
             assert sum(consumers) <= before + found.messages + found.messages // 4
-    assert sum(consumers) <= 200 + 500 + 500 // 4
+    assert sum(consumers) <= first + 500 + 500 // 4
 
 
 def test_a_window_of_zero_is_refused() -> None:

@@ -11,6 +11,9 @@ from typing import Any
 
 import msgpack
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from actors import Job, Reject
 from actors import headers as h
@@ -480,3 +483,20 @@ async def test_no_job_is_told_twice_or_forgotten_while_parts_are_taken(style: St
             assert sorted(finished + returned) == sorted(names)
             left = {name: left[name] for name in returned}
     assert sorted(told) == sorted(f"j{n}" for n in range(300))
+
+
+async def test_a_body_that_cannot_be_read_fails_in_the_trace_of_its_message() -> None:
+    memory, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    config = WorkerConfig(name="w-1", queue="q", early_s=10.0)
+    worker = Worker(config, load(f"{SAMPLES}:plain"), Categories(), Tracing(queue="q", provider=provider))
+    broken = parcel(b"{broken", message_id="m1", traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01", attempt=1)
+    (part,), _ = await whole(worker, parcels(single(0, 1), broken))
+    await worker.close()
+    (failed,) = [span for span in memory.get_finished_spans() if span.name == "fail q"]
+    assert f"{failed.context.trace_id:032x}" == "ab" * 16
+    assert [f"{link.context.span_id:016x}" for link in failed.links] == [str(part.span)[36:52]]
+    assert failed.attributes is not None
+    assert failed.attributes["error.type"] == "DecodeError"
+    assert (failed.attributes["messaging.message.id"], failed.attributes["rabbitray.attempt"]) == ("m1", 1)
+    assert failed.status.description == part.failures[0].error

@@ -28,11 +28,12 @@ PACKED_OVERHEAD = 8  # head and checksum of a packed body
 class Maker:
     """Encodes jobs as the config says, to the config's destination."""
 
-    __slots__ = ("_codes", "_destination", "_form", "_max_bytes", "_method", "_tracer")
+    __slots__ = ("_codes", "_destination", "_form", "_max_bytes", "_method", "_routing_key", "_tracer")
 
     def __init__(self, config: PublisherConfig, tracer: Tracer | None = None) -> None:
         self._tracer = tracer
-        self._destination = config.exchange or config.destination_key
+        self._destination = ":".join(part for part in (config.exchange, config.destination_key) if part)
+        self._routing_key = config.destination_key
         self._form = config.form
         self._codes = config.codes
         self._max_bytes = config.max_message_bytes
@@ -44,7 +45,7 @@ class Maker:
         if self._tracer is None:
             yield
         else:
-            with self._tracer.publish_span(self._destination, job.id or ""):
+            with self._tracer.publish_span(self._destination, job.id or "", routing_key=self._routing_key):
                 yield
 
     def job(self, job: Job) -> Outgoing:

@@ -35,8 +35,8 @@ def ray_attributes(actor_class: str, actor_name: str) -> dict[str, str]:
 def spare_what_stays() -> None:
     """Takes what is loaded by now out of the reach of Python's cyclic garbage collector; called at the end of a start.
 
-    Ray, our modules and the user's model are hundreds of thousands of objects that live as long as the process. Going
-    through them over and over cost a worker about 1 microsecond of 6.5 for each record of a packed message.
+    Ray, our modules and the user's model are hundreds of thousands of objects that live as long as the process, and
+    it goes through them over and over (docs/decisions.md has the figures).
     """
     gc.collect()
     gc.freeze()

@@ -24,7 +24,8 @@ from ray.exceptions import (
 )
 
 from actors.categories import Categories
-from actors.handlers import load
+from actors.errors import RabbitrayError
+from actors.handlers import Handler, load
 from actors.measuring import WorkerMeter
 from actors.metrics import NO_METRICS
 from actors.part import Part, Usage, decode_part, encode_part
@@ -32,6 +33,7 @@ from actors.pool import WorkerInfo, WorkerLostError
 from actors.remote.boot import Actor, Boot, Flush, Rows, ray_attributes, spare_what_stays
 from actors.remote.metrics import Metering
 from actors.rows import to_stream
+from actors.secret import redact
 from actors.tracing import Tracing
 from actors.worker import Worker, WorkerConfig
 
@@ -65,7 +67,7 @@ class PoolWorker:
         self._process = psutil.Process()
         self._usage: Usage | None = None  # a reading that no part has told yet
         self._measuring: asyncio.Task[None] | None = None
-        handler = load(setup.handler)
+        handler = _load(setup.handler)
         own: Mapping[str, str] = getattr(handler.call, "error_categories", {})
         categories = Categories(dict(setup.categories) | dict(own))
         self._worker = Worker(setup.config, handler, categories, tracing, self._meter)
@@ -218,9 +220,20 @@ def draining_nodes() -> set[str]:
         return set()
 
 
+def _load(handler: str) -> Handler:
+    """As `load`. What Ray shows of an actor that could not start must not hold the password of a URL."""
+    try:
+        return load(handler)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        if redact(text) == text:
+            raise
+        raise RabbitrayError(redact(text)) from None
+
+
 def first_line(error: BaseException) -> str:
-    """The last informative line of Ray's long texts."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The last informative line of Ray's long texts, without the passwords of URLs."""
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
 

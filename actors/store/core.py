@@ -49,6 +49,12 @@ class Part:
     call: Call
     tally: Tally
 
+    @property
+    def is_safe(self) -> bool:
+        """Whether each of its rows has its outcome: an earlier transaction of the same group may have taken all."""
+        told = self.tally.committed + len(self.tally.duplicates) + len(self.tally.rejected)
+        return bool(0 < self.call.rows.num_rows <= told)
+
 
 class Core:
     """One thread only. `open` first; a failure of the instance closes it, and the next use opens it again."""
@@ -119,8 +125,8 @@ class Core:
         return self._epoch
 
     def commit(self, calls: Sequence[Call]) -> list[Answer | Exception]:
-        """Commit many calls in one transaction, or in more when a row is bad; one answer or error for each
-        call.
+        """Commit many calls in one transaction, or in more when a row is bad or they are too large for one; one answer
+        or error for each call.
         """
         answers: list[Answer | Exception] = [StoreUnavailableError("not tried")] * len(calls)
         parts: dict[int, Part] = {}
@@ -129,13 +135,15 @@ class Core:
                 parts[index] = Part(call=call, tally=Tally())
             else:
                 answers[index] = FencedError(f"epoch {call.epoch} has ended: epoch {self._epoch} is current")
+        failed: Exception | None = None
         try:
             self._commit_parts(list(parts.values()))
         except (StoreUnavailableError, FencedError) as error:
-            return [error if index in parts else answer for index, answer in enumerate(answers)]
+            failed = error
         for index, part in parts.items():
-            answers[index] = self._answer(part)
-        self._save_filter(every=_SAVE_FILTER_EVERY)
+            answers[index] = self._answer(part) if failed is None or part.is_safe else failed
+        if failed is None:
+            self._save_filter(every=_SAVE_FILTER_EVERY)
         return answers
 
     def _answer(self, part: Part) -> Answer | Exception:

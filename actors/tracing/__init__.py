@@ -27,11 +27,12 @@ from actors.tracing.context import (
     trace_id_of,
 )
 from actors.tracing.seldom import Seldom
-from actors.tracing.span import NO_SPAN, Attribute, LiveSpan, OpenSpan, error_type
+from actors.tracing.span import NO_SPAN, Attribute, ErrorText, LiveSpan, OpenSpan, error_type
 
 __all__ = [
     "NO_SPAN",
     "Carrier",
+    "ErrorText",
     "Headers",
     "OpenSpan",
     "Seldom",
@@ -127,14 +128,14 @@ class Tracing:
     ) -> OpenSpan:
         """PRODUCER span from hand-over to confirm; `count` messages share it when they go out as a batch.
 
-        `destination` is a `producer_destination`.
+        `destination` is a `producer_destination`; no `message_id` (or an empty one): it is not known yet.
         """
         if not self.enabled:
             return NO_SPAN
         attributes = self._operation("publish", "send", destination, count)
         if routing_key is not None:
             attributes["messaging.rabbitmq.destination.routing_key"] = routing_key
-        if message_id is not None and count == 1:
+        if message_id and count == 1:
             attributes["messaging.message.id"] = message_id
         if body_size is not None:
             attributes["messaging.message.body.size"] = body_size
@@ -170,7 +171,7 @@ class Tracing:
         self,
         traceparent: str | None,
         message_id: str | None,
-        error: BaseException,
+        error: BaseException | ErrorText,
         *,
         attempt: int = 0,
         key: str | None = None,
@@ -258,7 +259,7 @@ class Tracing:
         name: str | None = None,
         links: Sequence[Link] = (),
         parent: SpanContext | None = None,
-    ) -> OpenSpan:
+    ) -> LiveSpan:
         if name is None:
             name = f"{attributes['messaging.operation.name']} {attributes['messaging.destination.name']}"
         around = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from contextvars import Token
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -15,6 +16,14 @@ from actors.secret import redact
 from actors.tracing.context import Headers, format_context, inject_context
 
 Attribute = str | bool | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorText:
+    """An error of which only the class name and the text are known, e.g. the end of a worker."""
+
+    name: str
+    text: str
 
 
 class OpenSpan(Protocol):
@@ -87,7 +96,7 @@ class LiveSpan:
     def note(self, name: str, value: Attribute) -> None:
         self._span.set_attribute(name, value)
 
-    def end(self, error: BaseException | None = None) -> None:
+    def end(self, error: BaseException | ErrorText | None = None) -> None:
         if self._ended:
             return
         self._ended = True
@@ -107,16 +116,21 @@ class LiveSpan:
         self.end(error)
 
 
-def error_type(error: BaseException) -> str:
+def error_type(error: BaseException | ErrorText) -> str:
     """The full class name, as `error.type` wants it."""
+    if isinstance(error, ErrorText):
+        return error.name
     kind = type(error)
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _record(span: trace.Span, error: BaseException) -> None:
+def _record(span: trace.Span, error: BaseException | ErrorText) -> None:
     """Exception event, status and `error.type`; passwords in URLs are taken out of text and stack."""
-    text = redact(str(error))
-    stack = redact("".join(traceback.format_exception(error)))
-    span.record_exception(error, {"exception.message": text, "exception.stacktrace": stack})
+    text = redact(error.text if isinstance(error, ErrorText) else str(error))
+    if isinstance(error, ErrorText):
+        span.add_event("exception", {"exception.type": error.name, "exception.message": text})
+    else:
+        stack = redact("".join(traceback.format_exception(error)))
+        span.record_exception(error, {"exception.message": text, "exception.stacktrace": stack})
     span.set_attribute("error.type", error_type(error))
     span.set_status(StatusCode.ERROR, text[:200])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from autoscale.replay.baselines import baselines
 from autoscale.replay.ideal import clairvoyant
@@ -15,7 +16,7 @@ from autoscale.signals import Limits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One policy on one load, as `bench policies` prints it."""
+    """One policy on one load, as `bench policies` prints it; `drained_s` is None where messages are `unfinished`."""
 
     load: str
     messages: int
@@ -27,10 +28,11 @@ class Row:
     ideal_worker_seconds: float
     load_changes: int
     direction_changes: int
-    drained_s: float
+    drained_s: float | None
     peak: int
+    unfinished: int = 0
 
-    def as_json(self) -> dict[str, str | int | float]:
+    def as_json(self) -> dict[str, Any]:  # what JSON holds: text, numbers, null
         """The row as plain values."""
         return {name: getattr(self, name) for name in self.__slots__}
 
@@ -74,6 +76,13 @@ def replay(load: Load, settings: Mapping[str, Limits], plant: Plant) -> Comparis
     return Comparison(load=load, rows=tuple(rows), runs=tuple(runs))
 
 
+def with_baselines(found: Comparison, plant: Plant) -> Comparison:
+    """What was found, and after it the rules of others on the same load; the age target is `drain_target_s`."""
+    target = plant.limits.drain_target_s
+    others = compare(found.load, plant, baselines(plant, target), target)
+    return Comparison(load=found.load, rows=found.rows + others.rows, runs=found.runs + others.runs)
+
+
 def table(rows: Iterable[Row]) -> str:
     """The rows as a Markdown table."""
     head = (
@@ -83,10 +92,15 @@ def table(rows: Iterable[Row]) -> str:
     lines.extend(
         f"| {r.load} | {r.policy} | {r.p95_age_s:.2f} | {r.target_age_s:g} | {r.worker_seconds:,.0f} "
         f"| {_times(r)} | {r.direction_changes} ({r.load_changes}) "
-        f"| {r.drained_s:,.1f} | {r.peak} |"
+        f"| {_drained(r)} | {r.peak} |"
         for r in rows
     )
     return "\n".join(lines)
+
+
+def _drained(row: Row) -> str:
+    """When all was done, or what was left as the replay stopped."""
+    return f"{row.drained_s:,.1f}" if row.drained_s is not None else f"not drained ({row.unfinished:,} left)"
 
 
 def _times(row: Row) -> str:
@@ -132,6 +146,7 @@ def _row(run: Run, target_age_s: float, ideal: float) -> Row:
         ideal_worker_seconds=round(ideal, 1),
         load_changes=run.load.changes,
         direction_changes=run.direction_changes,
-        drained_s=round(run.drained_s, 1),
+        drained_s=None if run.drained_s is None else round(run.drained_s, 1),
         peak=run.peak,
+        unfinished=run.unfinished,
     )

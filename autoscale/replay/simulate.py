@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from math import inf
+from math import ceil, inf
 from random import Random
 from typing import Protocol
 
@@ -55,18 +55,23 @@ class Plant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What came of a replay; ages are from arrival to the end of the last run, in seconds."""
+    """What came of a replay; ages are from arrival to the end of the last run, in seconds.
+
+    `unfinished` messages were left when the replay stopped: they count with their age so far, so that the ages are
+    those at least, and `drained_s` is None.
+    """
 
     policy: str
     load: Load
     p50_age_s: float
     p95_age_s: float
     max_age_s: float
-    drained_s: float
+    drained_s: float | None
     worker_seconds: float
     direction_changes: int
     peak: int
     finished: int
+    unfinished: int
     targets: tuple[int, ...]  # one for each second
     waiting: tuple[int, ...]
 
@@ -168,6 +173,10 @@ class Shop:
             self.busy_s += end - start
             self.done += 1
 
+    def left(self, now: float) -> list[float]:
+        """The ages so far of the messages that wait for a run, in the queue or to come back."""
+        return [now - born for _, born, _ in (*self.queue, *self.retries)]
+
     def look(self, now: float, target: int) -> Snapshot:
         """What a policy may see at `now`."""
         running = len(self.running)
@@ -204,17 +213,19 @@ class Shop:
         return Snapshot(now=now, ready=len(self.queue), pool=pool)
 
 
-def simulate(load: Load, policy: Policy, plant: Plant) -> Run:
-    """Replay `load` under `policy`, second by second, until all is done (or four times the load's length).
+def simulate(load: Load, policy: Policy, plant: Plant, *, patience_s: float = 0.0) -> Run:
+    """Replay `load` under `policy`, second by second, until all is done (or four times the load's length and 60 s).
 
-    Worker-seconds and changes of direction count while the load lasts, ages for every message.
+    `patience_s` is for how long after the load it goes on at least, while there is work. Worker-seconds and changes
+    of direction count while the load lasts, ages for every message.
     """
     limits = plant.limits
     workers = Workers(start_s=plant.start_s, free=[0.0] * limits.initial_size)
     shop = Shop(plant=plant, workers=workers, random=Random(plant.seed))
     arrivals, at = load.arrivals(), 0
     target, cost, targets, waiting = limits.initial_size, 0.0, [], []
-    for now in range(4 * load.duration_s + 60):
+    longest_s = max(4 * load.duration_s + 60, load.duration_s + ceil(patience_s))
+    for now in range(longest_s):
         if now % policy.interval_s == 0:
             target = min(max(policy.wanted(shop.look(now, target)), limits.min_size), limits.max_size)
             workers.resize(target, now)
@@ -227,7 +238,8 @@ def simulate(load: Load, policy: Policy, plant: Plant) -> Run:
         shop.serve(now + 1)
         if now >= load.duration_s and not (shop.queue or shop.retries or shop.running):
             break
-    return _run(policy.name, load, shop, cost + workers.leaving_s, targets, waiting)
+    left = shop.left(now + 1)
+    return _run(policy.name, load, shop, left, cost + workers.leaving_s, targets, waiting)
 
 
 def _arrive(shop: Shop, arrivals: list[float], at: int, until: float) -> int:
@@ -242,19 +254,22 @@ def _arrive(shop: Shop, arrivals: list[float], at: int, until: float) -> int:
     return at
 
 
-def _run(policy: str, load: Load, shop: Shop, cost: float, targets: list[int], waiting: list[int]) -> Run:
-    ages = sorted(shop.ages) or [0.0]
+def _run(
+    policy: str, load: Load, shop: Shop, left: list[float], cost: float, targets: list[int], waiting: list[int]
+) -> Run:
+    ages = sorted([*shop.ages, *left]) or [0.0]
     return Run(
         policy=policy,
         load=load,
         p50_age_s=ages[len(ages) // 2],
         p95_age_s=ages[int(len(ages) * 0.95)],
         max_age_s=ages[-1],
-        drained_s=shop.last_end,
+        drained_s=None if left else shop.last_end,
         worker_seconds=cost,
         direction_changes=turns(targets),
         peak=max(targets, default=0),
-        finished=len(ages),
+        finished=len(shop.ages),
+        unfinished=len(left),
         targets=tuple(targets),
         waiting=tuple(waiting),
     )

@@ -12,6 +12,8 @@ from rich.table import Table
 from cluster.options import ALL, with_settings
 from cluster.settings import Loaded, Row, describe
 
+PIPE_WIDTH = 160
+
 
 @click.command("config")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
@@ -22,7 +24,10 @@ def command(loaded: Loaded, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows]))
     else:
-        Console(soft_wrap=False).print(_table(rows))
+        console = Console(soft_wrap=False)
+        if not console.is_terminal:  # nobody's width: no name is cut
+            console = Console(soft_wrap=False, width=PIPE_WIDTH)
+        console.print(_table(rows))
 
 
 def _table(rows: list[Row]) -> Table:

@@ -14,14 +14,14 @@ import click
 from actors.contact import contact, declare, place, ready_count
 from actors.errors import ConfigurationError
 from actors.publisher import Publisher
-from actors.tracing import Tracing, producer_destination
+from actors.tracing import OpenSpan, Tracing, producer_destination
 from cluster import compose, telemetry
 from cluster.bar import Bar, size_left
 from cluster.demo.jobs import reference_jobs
 from cluster.feed import BadLine, Part, from_lines, generated
 from cluster.options import BROKER, PUBLISHING, with_settings
 from cluster.sending import ERRORS_KEPT, Pace, Pump, Sent
-from cluster.settings import Loaded
+from cluster.settings import Loaded, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +93,7 @@ async def _publish(loaded: Loaded, source: Source, pace: Pace, *, create: bool, 
     settings = loaded.settings
     await _prepare(loaded, create=create)
     traces = telemetry.start(loaded.telemetry, "publisher")
-    tracing = Tracing(queue=settings.queue)
-    destination = producer_destination("", settings.queue)
+    tracing = tracing_of(settings)
     total = source.generate or size_left(source.stream)
     with Bar("publishing", total, quiet=quiet) as bar:
         async with Publisher(compose.publisher(settings, name="publish"), tracer=tracing) as publisher:
@@ -104,11 +103,21 @@ async def _publish(loaded: Loaded, source: Source, pace: Pace, *, create: bool, 
                 strict=strict,
                 on_bad=_tell,
                 on_sent=bar.advance,
-                span=lambda count: tracing.publish_span(destination, count=count),
+                span=lambda count: publish_span(tracing, settings.queue, count),
             )
             sent = await pump.run(_feed(loaded, source, Pace(packed=pace.packed).slice_jobs, strict=strict))
     await asyncio.get_running_loop().run_in_executor(None, traces.shutdown)
     return sent
+
+
+def tracing_of(settings: Settings) -> Tracing:
+    """The spans of this process, with the broker's address; after its telemetry was started."""
+    return Tracing(queue=settings.queue, server=compose.server(settings.rabbitmq_url))
+
+
+def publish_span(tracing: Tracing, queue: str, count: int) -> OpenSpan:
+    """The span of `count` jobs that go straight into a queue."""
+    return tracing.publish_span(producer_destination("", queue), routing_key=queue, count=count)
 
 
 def _feed(loaded: Loaded, source: Source, part_jobs: int, *, strict: bool) -> AsyncIterator[Part]:

@@ -12,7 +12,7 @@ from typing import TextIO
 import click
 
 from actors.errors import ConfigurationError
-from autoscale.replay.compare import Comparison, against_baselines, plot, replay, table
+from autoscale.replay.compare import Comparison, plot, replay, table, with_baselines
 from autoscale.replay.loads import MOST_S, SHAPES, Load, from_csv, not_empty, recorded
 from autoscale.replay.simulate import Plant
 from autoscale.signals import Limits
@@ -135,15 +135,16 @@ def command(
     arrives as it begins. --service is then by default what the workers took for a job.
 
     For each setting: the 95th percentile of message age, worker-seconds (and how many times those of a schedule
-    that knows the load), changes of direction, and when all was done.
+    that knows the load), changes of direction, and when all was done. A replay stops at four times the load's length
+    and 60 s: what is left then counts with its age so far, and "not drained" says how much it is.
     """
     imagined = Imagined(shape=shape, low=low, high=high, duration_s=duration)
     load, speed_s = _load(loaded, imagined, csv_file, from_results=from_results)
     limits = {"current": compose.autoscale_limits(loaded.settings, MOST_WORKERS), **_variants(loaded, variants)}
     service_s = service if service is not None else speed_s or SERVICE_S
     plant = Plant(service_s=service_s, start_s=start, failure_rate=failure_rate, limits=limits["current"])
-    found = [replay(load, limits, plant)] + ([against_baselines(load, plant)] if baselines else [])
-    _show(found, picture, as_json=as_json)
+    found = replay(load, limits, plant)
+    _show(with_baselines(found, plant) if baselines else found, picture, as_json=as_json)
 
 
 def _load(
@@ -205,16 +206,15 @@ def _pairs(text: str) -> dict[str, object]:
     return pairs
 
 
-def _show(found: Sequence[Comparison], picture: Path | None, *, as_json: bool) -> None:
-    rows = [row for comparison in found for row in comparison.rows]
+def _show(found: Comparison, picture: Path | None, *, as_json: bool) -> None:
     if picture is not None:
         _draw(found, picture)
-    click.echo(json.dumps([row.as_json() for row in rows]) if as_json else table(rows))
+    click.echo(json.dumps([row.as_json() for row in found.rows]) if as_json else table(found.rows))
 
 
-def _draw(found: Sequence[Comparison], picture: Path) -> None:
+def _draw(found: Comparison, picture: Path) -> None:
     try:
-        plot(found, picture)
+        plot([found], picture)
     except ModuleNotFoundError as missing:
         raise ConfigurationError("--plot needs matplotlib: install it beside rabbitray") from missing
     except (OSError, ValueError) as error:

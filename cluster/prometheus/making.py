@@ -196,15 +196,22 @@ _SHARES: Final[tuple[tuple[str, Kpi, Severity, str, str], ...]] = (
 )
 
 
+def _missing(one: Kpi) -> str:
+    """No pool reports the gauge, or one does not that did within the last hour: another pool must not hide it."""
+    within_the_hour = f"max by ({ql.BY}) (max_over_time({ql.series(one)}[1h]))"
+    return f"absent({ql.series(one)})\nor ({within_the_hour} unless {ql.value(one)})"
+
+
 def _state() -> list[Alert]:
     wanted, ready = ql.value(kpi.WORKERS_WANTED), ql.value(kpi.WORKERS_READY)
     return [
         Alert(
             name="RabbitrayPoolMissing",
-            expr=f"absent({ql.series(kpi.CONNECTED)})",
+            expr=_missing(kpi.CONNECTED),
             lasts="5m",
             severity="critical",
-            summary="No pool reports any measurement",
+            summary="{{ if $labels.pool }}{{ $labels.pool }} reports nothing any more"
+            "{{ else }}No pool reports any measurement{{ end }}",
             action="Is the job running (`ray job list`)? Is Prometheus scraping Ray (scrape.yml)?",
         ),
         Alert(

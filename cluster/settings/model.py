@@ -127,13 +127,13 @@ class Settings(BaseModel):
         help="Jobs in flight at once in a worker with an async handler; a sync handler has 1.",
     )  # fmt: skip
     max_tasks_in_flight_per_actor: int = _pool(
-        2, ge=1, le=16, help="Batches given to a worker at once: one at work, the next waiting beside it."
+        2, ge=1, le=16, help="Batches given to a worker at once; more while an async handler has slots free."
     )
 
     batch_size: BatchSize = _batch(
         "adaptive", env="QUEUE_BATCH_SIZE", aliases=("CONSUMER_BATCH_SIZE",), report="10",
         allowed=f"adaptive, or a whole number from 1 to {LARGEST_BATCH}",
-        help="Jobs of a batch; adaptive: about 50 ms of measured work.",
+        help="Jobs of a batch, at most a third of a worker's share of the window; adaptive: about 50 ms of work.",
     )  # fmt: skip
     batch_timeout_ms: int = _batch(
         50, env="QUEUE_BATCH_TIMEOUT", aliases=("CONSUMER_BATCH_TIMEOUT",), ge=0, le=60_000,
@@ -347,11 +347,6 @@ class Settings(BaseModel):
             return self.max_hold_s
         waits_s = (self.commit_interval_ms + self.batch_timeout_ms) / 1000
         return max(DERIVED_HOLD_S, 1.25 * self.handler_timeout_s + waits_s)
-
-    @property
-    def largest_batch(self) -> int:
-        """Jobs that a batch can hold."""
-        return LARGEST_BATCH if self.batch_size == "adaptive" else self.batch_size
 
     @property
     def largest_window(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote
 
 from actors.errors import ConfigurationError
 from actors.secret import Secret
@@ -19,6 +20,9 @@ TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
 UNSUPPORTED: Final = {
     "OTEL_CONFIG_FILE": "declarative configuration is not supported: use the OTEL_* variables",
     "OTEL_PYTHON_TRACER_PROVIDER": "rabbitray makes its own provider",
+    "OTEL_PROPAGATORS": "messages carry the W3C trace context (traceparent, tracestate) and no baggage",
+    "OTEL_METRIC_EXPORT_TIMEOUT": "an export of metrics ends after OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
+    "OTEL_LOGS_EXPORTER": "log lines are not exported",
 }
 _DEFAULT_ENDPOINT = "http://localhost:4318"
 _MILLISECONDS_FROM = 1000.0
@@ -158,10 +162,11 @@ class _Reader:
         return int(text)
 
     def pairs(self, name: str) -> tuple[tuple[str, str], ...]:
+        """`key=value,...` with percent-encoded values, as OTEL_RESOURCE_ATTRIBUTES has them."""
         entries = [entry.partition("=") for entry in (self.get(name) or "").split(",") if entry.strip()]
         if any(not separator or not key.strip() for key, separator, _ in entries):
             self.refuse(name, "key=value pairs, separated by commas")
-        return tuple((key.strip(), value.strip()) for key, _, value in entries)
+        return tuple((key.strip(), unquote(value.strip())) for key, _, value in entries)
 
 
 def _metrics(reader: _Reader) -> MetricsExport:

@@ -1,4 +1,4 @@
-"""Logging of a process: text for people or JSON for machines, with trace ids, without passwords."""
+"""Logging of a process: text for people or JSON for machines, with ids of job and trace, without passwords."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TextIO
 
+from actors.current import called_ids
 from actors.secret import Secret, redact
 from actors.tracing import current_ids
 
@@ -70,8 +71,8 @@ class TextLines(_Clean):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line before its traceback."""
-        extras = _trace_ids() | _extras(record)
-        return super().formatMessage(record) + "".join(f" {key}={value}" for key, value in extras.items())
+        extras = _ids() | _extras(record)
+        return super().formatMessage(record) + "".join(f" {key}={_shown(value)}" for key, value in extras.items())
 
     def format(self, record: logging.LogRecord) -> str:
         """The whole entry."""
@@ -90,7 +91,7 @@ class JsonLines(_Clean):
             "logger": record.name,
             "message": record.getMessage(),
             **self._ids,
-            **_trace_ids(),
+            **_ids(),
             **_extras(record),
         }
         if record.exc_info:
@@ -105,6 +106,18 @@ def _extras(record: logging.LogRecord) -> dict[str, object]:
     return {key: value for key, value in own if key not in _OWN_FIELDS}
 
 
-def _trace_ids() -> dict[str, object]:
-    ids = current_ids()
-    return {} if ids is None else {"trace_id": ids[0], "span_id": ids[1]}
+def _shown(value: object) -> str:
+    """For a text line: a producer's key with a line break in it must not look like a line of ours."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
+
+
+def _ids() -> dict[str, object]:
+    """Of the job that a handler is called for, and of the current span: `batch_` where the job's trace is another."""
+    called, span = called_ids(), current_ids()
+    if span is None:
+        return {**called}
+    named = {"trace_id": span[0], "span_id": span[1]}
+    if called.get("trace_id", span[0]) != span[0]:
+        named = {f"batch_{name}": value for name, value in named.items()}
+    return {**called, **named}
