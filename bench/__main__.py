@@ -27,7 +27,7 @@ from bench.machine import surroundings
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 ALLOWED_LOSS = 0.10
-OTHERS = ("list", "all", "compare", "check")
+OTHERS = ("list", "all", "page", "compare", "check")
 
 
 def names() -> list[str]:
@@ -100,12 +100,26 @@ def run_all(*, quick: bool, without: list[str]) -> int:
         print(f"bench {name}: {verdict} after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
         pages.append(done.stdout.strip())
         failed += [name] if done.returncode else []
-    page = _page(pages, failed, quick)
-    print(page)
+    print(_page(pages, failed, quick))
     if not quick:
-        _write_combined()
-        (RESULTS / "README.md").write_text(page)
+        write_page(failed)
     return len(failed)
+
+
+def write_page(failed: list[str]) -> None:
+    """Write README.md and all.json beside the kept results; each table says from when its result is."""
+    _write_combined()
+    kept = {name: one for name in names() if (one := _kept(name)) is not None}
+    pages = [_kept_page(name, record) for name, record in kept.items()]
+    (RESULTS / "README.md").write_text(_page(pages, failed, quick=False))
+
+
+def _kept_page(name: str, record: dict[str, Any]) -> str:  # Any: JSON values
+    try:
+        table = importlib.import_module(f"bench.{name}").table(record["result"])
+    except (KeyError, TypeError) as error:
+        table = f"Kept by an earlier version of this bench ({error!r}): run `python -m bench {name}` again."
+    return f"## {name}\n\n{record['date'][:10]}, commit {record['commit']}\n\n{table}"
 
 
 def _page(pages: list[str], failed: list[str], quick: bool) -> str:
@@ -236,6 +250,8 @@ def main() -> int:
         print("\n".join(names()))
     elif given.name == "all":
         return min(1, run_all(quick=given.quick, without=given.without))
+    elif given.name == "page":
+        write_page([])
     elif given.name == "compare":
         return compare(Path(given.base))
     elif given.name == "check":

@@ -49,7 +49,7 @@ class Size:
     messages: int
 
 
-FULL = Size(workers=2, rounds=9, messages=60_000)
+FULL = Size(workers=2, rounds=7, messages=50_000)
 QUICK = Size(workers=1, rounds=1, messages=1_000)
 
 

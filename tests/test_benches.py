@@ -21,7 +21,7 @@ from actors.wire import decode
 from autoscale.loop import DecisionRecord
 from autoscale.replay.compare import Row
 from bench import collector, errors, policies, raw, spread, stations, usage, wave
-from bench.__main__ import RESULTS, names, ratios, worse
+from bench.__main__ import RESULTS, names, ratios, worse, write_page
 from bench.contracts import CONTRACTS, broken, paths
 
 ROOT = Path(__file__).parents[1]
@@ -255,3 +255,18 @@ def test_the_peers_are_pinned_by_hash_and_name_no_host() -> None:
     assert "--hash=sha256:" in text
     assert "http://" not in text
     assert "https://" not in text
+
+
+def test_the_page_of_the_kept_results_tells_which_are_of_an_earlier_bench(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.__main__.RESULTS", tmp_path)
+    kept = json.loads((ROOT / "bench" / "results" / "errors.json").read_text())
+    (tmp_path / "errors.json").write_text(json.dumps(kept))
+    (tmp_path / "policies.json").write_text(json.dumps(kept | {"bench": "policies", "result": [{}]}))
+    write_page(["load"])
+    page = (tmp_path / "README.md").read_text()
+    assert kept["commit"] in page
+    assert "Failed: load" in page
+    assert "run `python -m bench policies` again" in page
+    assert set(json.loads((tmp_path / "all.json").read_text())) == {"errors", "policies"}
