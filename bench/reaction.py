@@ -253,12 +253,12 @@ def _stored(pool: BenchPool) -> dict[str, Any]:  # Any: SQL values
 def table(result: dict[str, Any]) -> str:  # Any: JSON values
     """The figures, and a decision log of the wave."""
     wave = result["square_wave"]
-    ends = {name: f"{low} to {high}" for name, (low, high) in result["spread"].items()}
+    ends = {name: f" ({low} to {high})" for name, (low, high) in result.get("spread", {}).items()}  # not in old ones
     rows = [
         "| | |",
         "|---|---:|",
-        f"| burst until the pool is at its most | {result['spinup_s']} s ({ends['spinup_s']}) |",
-        f"| of which starting the actors takes | {result['actors_start_s']} s ({ends['actors_start_s']}) |",
+        f"| burst until the pool is at its most | {result['spinup_s']} s{ends.get('spinup_s', '')} |",
+        f"| of which starting the actors takes | {result['actors_start_s']} s{ends.get('actors_start_s', '')} |",
         *(f"| square wave, {name.replace('_', ' ')} | {value} |" for name, value in wave.items()),
         f"| idle, beyond as many empty actors | {result['idle_cpu_percent']} % of a core |",
         "",
