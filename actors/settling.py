@@ -193,13 +193,16 @@ class Settler:
         for failure, move, result in zip(failures, moves, results, strict=True):
             if isinstance(result, Exception):
                 spoiled.add(failure.position)
-                log.error("Copy for retry or dead letters not confirmed, message stays: %s", result)
             elif isinstance(result, BaseException):
                 raise result
             elif isinstance(move, Park):
                 dead.append((batch.deliveries[failure.position], failure, move.reason))
             else:
                 self.tally.retried += 1
+        if unsent := [result for result in results if isinstance(result, Exception)]:
+            log.error(
+                "%d copies for retry or dead letters not confirmed, their messages stay: %s", len(unsent), unsent[0]
+            )
         self.tally.dead += len(dead)
         if dead:
             _say_dead(dead)

@@ -207,7 +207,7 @@ class ConsumerRouter:
         """Sets the number of workers."""
         self._insist_started()
         if target != self._pool.target:
-            log.info("Pool: %d -> %d workers: %s", self._pool.target, target, reason)
+            log.debug("Pool: %d -> %d workers: %s", self._pool.target, target, reason)
         self._pool.resize(target)
         self._wake()
 
