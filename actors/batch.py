@@ -13,7 +13,7 @@ from actors.delivery import Delivery
 _numbers = itertools.count(1)
 
 MOST_MESSAGES = 500
-"""In one batch, however few records they hold: a span of a batch keeps that many links."""
+"""In one batch, however few records they hold: its span links each, and keeps 1,000 links."""
 
 
 @dataclass(slots=True, eq=False)

@@ -61,11 +61,11 @@ class Executor:
         await asyncio.get_running_loop().run_in_executor(self._thread, within.run, style, run)
 
     def _sync_jobs(self, run: BatchRun) -> None:
-        call, called = self._handler.call, CALLED.set
+        call = self._handler.call
         while (unit := run.next()) is not None:
             with self.busy:
                 unit.started_us = _now_us()
-                called(unit)
+                CALLED.set(unit)
                 try:
                     unit.result = call(unit.job)
                 except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises

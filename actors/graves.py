@@ -14,7 +14,7 @@ from actors.verdict import Failure
 
 
 def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, worker: str = "") -> pa.Table:
-    """One row for each (delivery, failure, reason). `worker`: whose last run it was; empty where none ran it."""
+    """One row for each (delivery, failure, reason). `worker`: whose last run it was; empty: not known."""
     now_us = time.time_ns() // 1_000
     return pa.Table.from_pylist(
         [_row(delivery, failure, reason, queue, worker, now_us) for delivery, failure, reason in dead],

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from actors.batch import Batch, Buffer
+from actors.company import RUSH_MS, Company
 from actors.delivery import Delivery
 from actors.errors import FencedError, PayloadLostError
 from actors.failpoints import Failpoints
@@ -30,9 +31,6 @@ from actors.verdict import Failure
 log = logging.getLogger(__name__)
 
 P = TypeVar("P")
-RUSH_MS = 15.0
-RUSH_LEAST = 15  # deliveries within RUSH_MS below which an idle worker is sent to at once: 1,000 a second
-FREE_LEAST = 2  # the same for a worker that is busy and has slots free: 133 a second
 
 
 class Source(Protocol):
@@ -87,11 +85,7 @@ class Router(Generic[P]):
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
         self._closing = False
-        self._rate = 0.0  # deliveries per second over the last tenth of a second or more
-        self._rate_since = time.monotonic()
-        self._rate_from = 0
-        self._looked_at = 0  # `received` at the last look of the dispatcher
-        self._burst_until = 0.0
+        self._company = Company(time.monotonic())
         self.buffer = Buffer()
         self.window = 1
         self.batch_size = 1
@@ -117,7 +111,7 @@ class Router(Generic[P]):
         self.window, self.batch_size = window, batch_size
         if not self.holds:
             await self._source.consume(window)
-            self._expect_burst()
+            self._company.expect(time.monotonic())
 
     async def hold(self, name: str, reason: str) -> None:
         """Stops consuming and gives back what was not dispatched, until `release(name)`."""
@@ -133,7 +127,7 @@ class Router(Generic[P]):
         if self.holds.pop(name, None) is not None and not self.holds and not self._closing:
             log.info("Consuming goes on (%s is over)", name)
             await self._source.consume(self.window)
-            self._expect_burst()
+            self._company.expect(time.monotonic())
             self.wake()
 
     async def drain(self, within_s: float) -> bool:
@@ -236,7 +230,7 @@ class Router(Generic[P]):
 
     def _dispatch(self) -> None:
         self._woken = False
-        self._note_burst()
+        self._company.look(self.received, time.monotonic())
         if self._outage.held:
             self._dispatch_probe()
         while not self._closing:
@@ -266,17 +260,17 @@ class Router(Generic[P]):
 
     def _ripe(self, member: Member[P]) -> bool:
         """Whether the front of the buffer goes out now: full, old enough, or a worker is idle or has slots free."""
-        oldest = self.buffer.oldest_at
+        oldest, now = self.buffer.oldest_at, time.monotonic()
         if oldest is None:
             return False
         idle = not member.batches
         enough, patience_ms = float(self.batch_size), self._config.batch_timeout_ms
         if idle or member.open_jobs < member.slots:
-            enough = min(enough, self._company(RUSH_LEAST if idle else FREE_LEAST))
+            enough = self._company.wanted(self.batch_size, self.received, now, idle=idle)
             patience_ms = min(patience_ms, RUSH_MS)
         if self.buffer.records >= enough or self.buffer.size >= self._config.batch_bytes:
             return True
-        left_s = oldest + patience_ms / 1000 - time.monotonic()
+        left_s = oldest + patience_ms / 1000 - now
         if left_s > 0:
             self._look_again(left_s + 0.001)
         return left_s <= 0
@@ -289,30 +283,6 @@ class Router(Generic[P]):
                 return
             self._timer.cancel()
         self._timer = loop.call_later(in_s, self._on_timer)
-
-    def _note_burst(self) -> None:
-        """RUSH_LEAST deliveries since the last look are the beginning of a flood, which no rate shows yet."""
-        if self.received - self._looked_at >= RUSH_LEAST:
-            self._expect_burst()
-        self._looked_at = self.received
-
-    def _expect_burst(self) -> None:
-        self._burst_until = time.monotonic() + RUSH_MS / 1000
-
-    def _company(self, least: int) -> float:
-        """How many deliveries a free worker waits for: what comes within RUSH_MS at the present rate, 1 when little.
-
-        In a flood it would otherwise take single messages, and a call costs as much as 100 of them.
-        """
-        now = time.monotonic()
-        if now < self._burst_until:
-            return self.batch_size
-        passed_s = now - self._rate_since
-        if passed_s > 0.1:
-            self._rate = (self.received - self._rate_from) / passed_s
-            self._rate_since, self._rate_from = now, self.received
-        expected = self._rate * RUSH_MS / 1000
-        return expected if expected >= least else 1
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -39,6 +39,10 @@ class Wish:
         """The same wish, cut to `size` with a note, where it is above it."""
         return self if self.size <= size else replace(self, size=size, notes=(*self.notes, note))
 
+    def under(self, ceiling: Ceiling | None, target: int) -> Wish:
+        """The same wish, not above a ceiling; what is there already stays."""
+        return self if ceiling is None else self.at_most(max(target, ceiling.size), ceiling.why)
+
 
 def judged(seen: Snapshot, memory: Memory, rates: Rates) -> Memory:
     """Growth that is up and busy, and brought less than a fifth of its share, becomes a plateau.
@@ -97,9 +101,7 @@ def braked(wish: Wish, seen: Snapshot, memory: Memory, rates: Rates) -> Wish:
     target = seen.pool.target
     if rates.errors_rising:
         wish = wish.at_most(target, f"no growth while errors rise ({rates.errors:.0%})")
-    for ceiling in (memory.plateau, memory.blocked):
-        if ceiling is not None:
-            wish = wish.at_most(max(target, ceiling.size), ceiling.why)
+    wish = wish.under(memory.plateau, target).under(memory.blocked, target)
     if memory.growth is not None:
         trial = max(memory.growth.workers * TRIAL_FACTOR, memory.growth.workers + TRIAL_STEP)
         wish = wish.at_most(max(target, trial), "waiting to see what the last growth brings")

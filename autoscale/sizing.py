@@ -151,17 +151,11 @@ def _by_order(seen: Snapshot, memory: Memory, limits: Limits, rates: Rates) -> t
     asked = limits.fixed_size or 0
     want = limits.bounded(asked)
     bounds = () if want == asked else (f"bounds are {limits.min_size} to {limits.max_size}",)
-    wish = placed(_unblocked(Wish(size=want, kind="fixed", notes=bounds), seen, memory), seen)
+    wish = placed(Wish(size=want, kind="fixed", notes=bounds).under(memory.blocked, seen.pool.target), seen)
     wish = replace(wish, size=max(wish.size, limits.min_size))
     wish, memory = withdrawn(wish, seen, memory, limits)
     reason = "; ".join((f"want {want}: fixed at {asked} by control", *wish.notes))
     return Decision(wanted=wish.size, kind=wish.kind, reason=reason, inputs=_inputs(seen, rates, None)), memory
-
-
-def _unblocked(wish: Wish, seen: Snapshot, memory: Memory) -> Wish:
-    """Not above what was left of a request that was just taken back."""
-    blocked = memory.blocked
-    return wish if blocked is None else wish.at_most(max(seen.pool.target, blocked.size), blocked.why)
 
 
 def _unchanged(seen: Snapshot, limits: Limits, kind: Kind, why: str, rates: Rates | None = None) -> Decision:

@@ -26,7 +26,7 @@ class WindowLimits:
 
     `per_worker_min`, `per_worker_max`: the report's range for one worker, before a fast handler lifts it.
     `in_flight`: batches at a worker at the same time. `buffer_s`: how long the window feeds a fast worker.
-    An adaptive batch holds at most `max_batch` messages and, of packed messages, at most `max_records` records.
+    An adaptive batch holds at most `max_batch` messages and, of packed messages, at most `batch_records` records.
     The first batch is the report's 10 until a speed is known, which takes a fraction of a second.
     """
 
@@ -39,7 +39,7 @@ class WindowLimits:
     work_s: float = 0.05
     max_window: int = 2_000
     max_batch: int = 500
-    max_records: int = 2_500
+    batch_records: int = 2_500
     byte_budget: int = 64 * 1024 * 1024
     first_window: int = 200
     first_batch: int = 10
@@ -107,7 +107,7 @@ def _full_batch(seen: Snapshot, speed: float | None, limits: WindowLimits) -> in
     """Records; speed is in messages. While no speed is known (start, after a lull) what was found before stays."""
     if limits.batch_size is not None:
         return limits.batch_size
-    most = max(limits.max_batch, min(int(limits.max_batch * seen.pool.records_per_message), limits.max_records))
+    most = max(limits.max_batch, min(int(limits.max_batch * seen.pool.records_per_message), limits.batch_records))
     if speed is None:
         work = max(limits.first_batch, seen.pool.batch_size)
     else:

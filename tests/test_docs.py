@@ -21,11 +21,11 @@ import yaml
 
 import actors.errors
 import cluster.reach
+from actors.company import RUSH_MS
 from actors.contact import contact, declare
 from actors.errors import ConfigurationError, RabbitrayError
 from actors.job import Job
 from actors.publisher import Publisher, PublisherConfig
-from actors.router import RUSH_MS
 from actors.secret import Secret
 from actors.store import read_only_query
 from cluster import compose

@@ -75,9 +75,10 @@ async def test_a_worker_with_free_slots_gets_what_comes_now_and_then_at_once() -
 
 
 async def test_an_idle_worker_waits_for_the_company_of_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actors.router.RUSH_MS", 1_000.0)
+    for module in ("actors.company", "actors.router"):
+        monkeypatch.setattr(f"{module}.RUSH_MS", 1_000.0)
     async with path_of(workers=2, batch_timeout_ms=HOUR_MS, batch_size=20, window=100) as path:
-        path.router._burst_until = 0.0  # what the start itself expects is over
+        path.router._company._burst_until = 0.0  # what the start itself expects is over
         path.publish(*names(30))
         await eventually(lambda: len(path.running) == 1)
         await asyncio.sleep(0.05)

@@ -202,8 +202,7 @@ def _missing(one: Kpi) -> str:
     return f"absent({ql.series(one)})\nor ({within_the_hour} unless {ql.value(one)})"
 
 
-def _state() -> list[Alert]:
-    wanted, ready = ql.value(kpi.WORKERS_WANTED), ql.value(kpi.WORKERS_READY)
+def _contact() -> list[Alert]:
     return [
         Alert(
             name="RabbitrayPoolMissing",
@@ -222,6 +221,12 @@ def _state() -> list[Alert]:
             summary="{{ $labels.pool }} is not connected to RabbitMQ",
             action="`rabbitray check` says why: broker down, credentials, network.",
         ),
+    ]
+
+
+def _standstill() -> list[Alert]:
+    wanted, ready = ql.value(kpi.WORKERS_WANTED), ql.value(kpi.WORKERS_READY)
+    return [
         Alert(
             name="RabbitrayHeld",
             expr=f"{ql.value(kpi.HOLD)} > 0",
@@ -275,7 +280,8 @@ def alerts() -> list[Alert]:
         *_backlog(),
         *_resources(),
         *_errors(),
-        *_state(),
+        *_contact(),
+        *_standstill(),
     ]
 
 
