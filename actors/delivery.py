@@ -1,14 +1,22 @@
 """Delivery: a message and how to settle it; Parcel: the part of it that travels to a worker. Pure.
 
 A delivery never leaves the router's process. A parcel carries the undecoded body and the few properties that
-decoding and the result row need; a batch of parcels crosses to the worker as one msgpack buffer.
+decoding and the result row need; a batch of parcels crosses to the worker as one msgpack buffer. Large bodies lie
+beside it as buffers of their own (pickle 5, out of band), which Ray copies to where the worker reads them and nobody
+else does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pickle import PickleBuffer
+from typing import Final
 
 import msgspec
+
+BESIDE_FROM_BYTES: Final = 32 * 1024
+"""A body from here on is not copied into the buffer of its batch; below, the copy costs less than a buffer more."""
 
 
 class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -45,15 +53,38 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     replays: int = 0  # how often it was replayed from the dead letters
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A batch with large bodies. `bodies` are those of `positions`, whose parcels have an empty one."""
+
+    parcels: bytes
+    positions: list[int]
+    bodies: list[PickleBuffer]
+
+
+Shipment = bytes | Beside
+"""The parcels of a batch, on their way."""
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Parcel])
 
 
-def pack_parcels(deliveries: Sequence[Delivery]) -> bytes:
-    """The parcels of a batch as one buffer; position in the batch = index in the buffer."""
-    return _encoder.encode([delivery.parcel for delivery in deliveries])
+def pack_parcels(deliveries: Sequence[Delivery]) -> Shipment:
+    """The parcels of a batch as one argument of a call; position in the batch = index among the parcels."""
+    parcels = [delivery.parcel for delivery in deliveries]
+    positions = [at for at, delivery in enumerate(deliveries) if delivery.size >= BESIDE_FROM_BYTES]
+    bodies = [PickleBuffer(parcels[at].body) for at in positions]
+    for at in positions:
+        parcels[at] = msgspec.structs.replace(parcels[at], body=b"")
+    encoded = _encoder.encode(parcels)
+    return Beside(encoded, positions, bodies) if positions else encoded
 
 
-def unpack_parcels(buffer: bytes) -> list[Parcel]:
-    """The inverse of `pack_parcels`."""
-    return _decoder.decode(buffer)
+def unpack_parcels(shipment: Shipment) -> list[Parcel]:
+    """The inverse of `pack_parcels`. Bodies are copies: nothing of the argument's memory stays in use."""
+    if isinstance(shipment, bytes):
+        return _decoder.decode(shipment)
+    parcels = _decoder.decode(shipment.parcels)
+    for at, body in zip(shipment.positions, shipment.bodies, strict=True):
+        parcels[at] = msgspec.structs.replace(parcels[at], body=bytes(body))
+    return parcels

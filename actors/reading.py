@@ -99,19 +99,24 @@ def read_message(
         records=count_records(body, kind, properties.content_encoding, max_records=limits.max_records),
         arrived_at=time.monotonic(),
         redelivered=redelivered,
-        refused=_refused(body, table, limits),
+        refused=_refused(body, properties, limits),
         returned=h.ATTEMPT in table or h.DUE in table,
         due_ms=_number(table.get(h.DUE), 0, FAR_FUTURE_MS),
         replays=_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT),
     )
 
 
-def _refused(body: bytes, table: Table, limits: BodyLimits) -> str | None:
+def _refused(body: bytes, properties: PropertiesLike, limits: BodyLimits) -> str | None:
     if len(body) > limits.max_message_bytes:
         return f"too_large: body of {len(body):,} bytes, at most {limits.max_message_bytes:,}"
-    if table and table_bytes(table, limits.max_header_bytes) > limits.max_header_bytes:
+    if properties.headers and _header_bytes(properties, limits.max_header_bytes) > limits.max_header_bytes:
         return f"too_large: headers of more than {limits.max_header_bytes:,} bytes"
     return None
+
+
+def _header_bytes(properties: PropertiesLike, most: int) -> int:
+    """As the scanner saw them in the frame; what came through pamqp is counted."""
+    return getattr(properties, "header_bytes", 0) or table_bytes(properties.headers, most)
 
 
 def table_bytes(value: object, most: int) -> int:
@@ -148,7 +153,7 @@ def _text(value: object) -> str | None:
 
 
 def _traceparent(value: object) -> str | None:
-    text = _text(value)
+    text = value if isinstance(value, str) else _text(value)
     return text if text is not None and _TRACEPARENT.fullmatch(text) else None
 
 

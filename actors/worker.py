@@ -17,7 +17,7 @@ import pyarrow as pa
 from actors import table
 from actors.categories import Categories
 from actors.decoding import IdentityRules, decode_parcels
-from actors.delivery import Parcel, unpack_parcels
+from actors.delivery import Parcel, Shipment, unpack_parcels
 from actors.errors import DecodeError, RabbitrayError
 from actors.execute import Executor, HandlerTimeoutError
 from actors.handlers import Handler
@@ -81,13 +81,13 @@ class Worker:
         """Jobs that run at once: the async slots, or 1."""
         return self._executor.slots
 
-    async def run(self, batch_id: str, buffer: bytes) -> tuple[Part, pa.Table]:
+    async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, pa.Table]:
         """Starts a batch and returns its first part, after `early_s` at the latest.
 
-        `buffer` is what `pack_parcels` made. While the part's `open` is above 0, ask `more`.
+        `shipment` is what `pack_parcels` made. While the part's `open` is above 0, ask `more`.
         """
         began = time.perf_counter()
-        parcels = unpack_parcels(buffer)
+        parcels = unpack_parcels(shipment)
         units, failures = decode_parcels(parcels, self._config.wire, self._config.identity, self._config.codes)
         self._executor.busy.add(time.perf_counter() - began)
         run = BatchRun(batch_id, units, failures, asyncio.get_running_loop())

@@ -22,7 +22,7 @@ CONTRACTS: Final[dict[str, str]] = {
     "reaction": "spinup_s actors_start_s idle_cpu_percent "
     "square_wave.{cycles,lost,duplicated,attempts_charged,busy_killed}",
     "store": "rows_s.{empty,at_5m,at_5m_1pct_dup} ratio_5m_to_empty ratio_5m_1pct_dup_to_empty restart_s rss_mb "
-    "dedupe_cost_ratio",
+    "dedupe_cost_ratio growth.{slope_mb_per_1k,most_mb}",
     "throughput": "msg_s raw_aio_pika_msg_s raw_aiormq_msg_s ratio_to_aio_pika ratio_to_aiormq "
     "sizes.{1 KiB,10 KiB,100 KiB}.msg_s packed.{10,50,100}",
     "worker": "msg_s bound_msg_s ratio_to_bound overhead_ms took_s report.msg_s report.took_s peak_worker_mb "

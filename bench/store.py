@@ -4,7 +4,9 @@ memory, reading.
 `rows_s` is rows through `ResultStore.write` (16 writers of 250 rows, so that groups form), `by_rows` is
 through the blocking core with one transaction of that many rows, at the median commit time (so without
 checkpoints). `raw_insert` is DuckDB alone: INSERT ... SELECT from Arrow into the same columns. Duplicates
-are drawn uniformly from the whole table, the worst case for a look-up.
+are drawn uniformly from the whole table, the worst case for a look-up. `growth` is the private memory (USS) of a
+process that fills an empty file: its slope beyond the first quarter, where DuckDB's memory, the newest keys and the
+filter have been through their rounds at least once, and the largest.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import asyncio
 import datetime as dt
 import itertools
 import multiprocessing
+import os
 import random
 import statistics
 import tempfile
@@ -20,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import pyarrow as pa
@@ -33,12 +37,18 @@ from actors.store.file import connect
 from actors.store.identity import hash_texts, identities
 from actors.store.query import Readers
 from actors.store.schema import prepare
+from bench.usage import private_mb
 
 FULL_ROWS = 5_000_000
 QUICK_ROWS = 200_000
+GROWN_ROWS = 4_000_000
+LOOKS = 40  # at the memory while the table grows
 QUEUE = "jobs"
 SIZES = (100, 1_000, 5_000)
 REPEATS = 5
+GROWN_BY = 1_000  # rows in a commit
+
+T = TypeVar("T")
 
 _NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _FILL = """
@@ -83,7 +93,8 @@ def _measure(folder: Path, rows: int, budget: int) -> dict[str, object]:
         "ratio_5m_1pct_dup_to_empty": _ratio(rates, "at_5m_1pct_dup", "empty"),
         "restart_s": round(restart_s, 3),
         "restart_without_side_files_s": round(rebuilt_s, 3),
-        "rss_mb": _memory(full, rows),
+        "rss_mb": _in_process(_resident, full, rows),
+        "growth": _in_process(_growth, replace(empty, path=folder / "grown.duckdb"), min(rows, GROWN_ROWS)),
         "dedupe_cost_ratio": _ratio(rates, "empty", "no_dedupe"),
         "single_write_ms": _latency(full),
         "by_rows": _by_size(folder, full, rows, budget),
@@ -109,16 +120,35 @@ def _ratio(rates: dict[str, list[float]], over: str, under: str) -> float:
     return round(statistics.median(a / b for a, b in zip(rates[over], rates[under], strict=True)), 3)
 
 
-def _memory(config: StoreConfig, known: int) -> int:
-    """Resident MB of a process that holds nothing but the store, after 100 commits with duplicates."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_resident, (config, known))
+def _in_process(work: Callable[[StoreConfig, int], T], config: StoreConfig, rows: int) -> T:
+    """What `work` finds in a process that holds nothing but the store."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, (config, rows))
 
 
 def _resident(config: StoreConfig, known: int) -> int:
+    """MB of RSS after 100 commits with duplicates."""
     _core_rate(config, 1_000, 100_000, 0.01, known)
     return round(psutil.Process().memory_info().rss / 1e6)
+
+
+def _growth(config: StoreConfig, rows: int) -> dict[str, float]:
+    """MB of USS while a file grows to `rows` rows."""
+    core, counts, sizes = Core(config, Readers()), [], []
+    core.open()
+    epoch, batch = core.register("bench"), rows_of([""] * GROWN_BY)
+    place = batch.schema.get_field_index("key")
+    for count in range(GROWN_BY, rows + 1, GROWN_BY):
+        keys = pa.array([f"{number:032x}" for number in range(count, count + GROWN_BY)])
+        core.commit([Call(epoch=epoch, rows=batch.set_column(place, batch.schema.field(place), keys))])
+        if count % (rows // LOOKS) < GROWN_BY:
+            counts.append(count)
+            sizes.append(private_mb(os.getpid()))
+    core.close()
+    later = LOOKS // 4
+    slope = statistics.linear_regression(counts[later:], sizes[later:]).slope
+    least, most = min(sizes[later:]), max(sizes)
+    return {"slope_mb_per_1k": round(slope * 1_000, 4), "least_mb": round(least), "most_mb": round(most)}
 
 
 def _fill(config: StoreConfig, rows: int) -> None:

@@ -19,7 +19,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp import commands as spec
 
 from actors import headers as h
-from actors.delivery import Delivery, Parcel, unpack_parcels
+from actors.delivery import Delivery, Parcel, Shipment, unpack_parcels
 from actors.ledger import AckLedger
 from actors.part import Part
 from actors.pool import WorkerInfo, WorkerLostError
@@ -460,10 +460,10 @@ class FakeWorker:
         await asyncio.shield(self.starts)
         return WorkerInfo(slots=self.slots, pid=4711, node="node")
 
-    async def run(self, batch_id: str, buffer: bytes) -> Reply:
+    async def run(self, batch_id: str, shipment: Shipment) -> Reply:
         if self.lost is not None:
             raise WorkerLostError(self.lost[0], "it is dead", guilty=self.lost[1])
-        self.batches[batch_id] = unpack_parcels(buffer)
+        self.batches[batch_id] = unpack_parcels(shipment)
         self._replies[batch_id] = asyncio.Queue()
         return await self.more(batch_id)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.batch import Batch, Buffer
-from actors.delivery import pack_parcels, unpack_parcels
+from actors.delivery import BESIDE_FROM_BYTES, pack_parcels, unpack_parcels
 from tests.fakes import delivery
 
 
@@ -24,6 +26,20 @@ def test_batches_have_names_of_their_own() -> None:
 def test_parcels_travel_unchanged() -> None:
     deliveries = [delivery(tag, bytes([tag]) * tag, key=f"k{tag}", attempt=tag) for tag in range(1, 5)]
     assert unpack_parcels(pack_parcels(deliveries)) == [one.parcel for one in deliveries]
+
+
+def test_large_bodies_cross_to_another_process_without_a_copy_of_ours() -> None:
+    deliveries = [delivery(1, b"small"), delivery(2, b"x" * BESIDE_FROM_BYTES), delivery(3, b"y" * 1_000_000)]
+    crossing: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(pack_parcels(deliveries), protocol=5, buffer_callback=crossing.append)
+    assert len(pickled) < 1_000
+    assert [buffer.raw().obj is one.parcel.body for buffer, one in zip(crossing, deliveries[1:], strict=True)] == [
+        True
+    ] * 2
+    arrived = pickle.loads(pickled, buffers=[memoryview(bytes(buffer.raw())) for buffer in crossing])
+    parcels = unpack_parcels(arrived)
+    assert parcels == [one.parcel for one in deliveries]
+    assert {type(parcel.body) for parcel in parcels} == {bytes}
 
 
 def test_a_batch_is_bounded_by_count_and_bytes_but_never_empty() -> None:

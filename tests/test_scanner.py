@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import body as pbody
 from pamqp import commands as spec
-from pamqp import header, heartbeat
+from pamqp import decode, encode, header, heartbeat
 
-from actors.intake.scanner import UNREADABLE, Scanned, ScanningReader, scan
+from actors.intake.scanner import UNREADABLE, Scanned, ScanningReader, read_table, scan
 
 short = st.text(max_size=20).filter(lambda text: len(text.encode()) <= 255)
-tables = st.dictionaries(
-    st.text("abc-", min_size=1, max_size=8), st.integers(0, 2**31) | st.text(max_size=30), max_size=4
-)
+values = st.integers(-(2**62), 2**62) | st.text(max_size=30) | st.booleans() | st.lists(st.text(max_size=5), max_size=2)
+tables = st.dictionaries(st.text("abc-ä", min_size=1, max_size=8), values, max_size=4)
 
 
 def delivery(channel: int, tag: int, body: bytes, properties: spec.Basic.Properties, *, pieces: int = 1) -> bytes:
@@ -61,8 +60,25 @@ def test_reads_what_pamqp_wrote(
     read = found.properties
     assert (read.content_type, read.content_encoding) == (kind or None, encoding or None)
     assert (read.headers, read.message_id, read.timestamp) == (table or None, message_id or None, stamp)
+    assert read.header_bytes == (len(encode.field_table(table)) - 4 if table else 0)
     assert all(scan(data[:cut], 0, 3) is None for cut in range(len(data)))
     assert scan(data, 0, 4) == 0
+
+
+@given(
+    st.dictionaries(st.text("ab", min_size=1, max_size=3), st.integers(2**32, 2**62) | st.text(max_size=9)), st.data()
+)
+def test_a_damaged_header_table_is_read_as_pamqp_reads_it(table: dict[str, int | str], data: st.DataObject) -> None:
+    written = bytearray(encode.field_table(table))
+    for _ in range(data.draw(st.integers(0, 2)) if len(written) > 4 else 0):
+        written[data.draw(st.integers(4, len(written) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        expected = decode.field_table(bytes(written))
+    except UNREADABLE:
+        with pytest.raises(UNREADABLE):
+            read_table(written + b"behind it", 0, len(written) - 4)
+    else:
+        assert read_table(written + b"behind it", 0, len(written) - 4) == expected[1]
 
 
 @given(st.binary(max_size=200))

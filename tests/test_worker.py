@@ -19,7 +19,7 @@ from actors import Job, Reject
 from actors import headers as h
 from actors.categories import Categories
 from actors.decoding import IdentityRules
-from actors.delivery import Parcel, pack_parcels
+from actors.delivery import Parcel, Shipment, pack_parcels
 from actors.errors import Retry
 from actors.handlers import Handler, Style, load
 from actors.part import Part, decode_part, encode_part
@@ -47,7 +47,7 @@ async def worker_of(made: Handler, **changes: Any) -> AsyncIterator[Worker]:
         await worker.close()
 
 
-def buffer(*payloads: Any, **changes: Any) -> bytes:
+def buffer(*payloads: Any, **changes: Any) -> Shipment:
     return parcels(*(single(n, payload, **changes) for n, payload in enumerate(payloads)))
 
 

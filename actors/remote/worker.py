@@ -24,6 +24,7 @@ from ray.exceptions import (
 )
 
 from actors.categories import Categories
+from actors.delivery import Shipment
 from actors.errors import RabbitrayError
 from actors.handlers import Handler, load
 from actors.measuring import WorkerMeter
@@ -83,9 +84,9 @@ class PoolWorker:
         return WorkerInfo(slots=self._worker.slots, pid=os.getpid(), node=node, usage=usage)
 
     @ray.method(num_returns=2, enable_task_events=False)
-    async def run(self, batch_id: str, buffer: bytes) -> tuple[bytes, pa.Buffer]:
+    async def run(self, batch_id: str, shipment: Shipment) -> tuple[bytes, pa.Buffer]:
         """See `Worker.run`: the part for the router, the rows by reference for the store."""
-        part, rows = await self._worker.run(batch_id, buffer)
+        part, rows = await self._worker.run(batch_id, shipment)
         return self._told(part), to_stream(rows)
 
     @ray.method(num_returns=2, enable_task_events=False)
@@ -138,9 +139,9 @@ class RayWorker:
             raise WorkerLostError("start_failed", start_failure(error), guilty=False) from error
         return self._info
 
-    async def run(self, batch_id: str, buffer: bytes) -> tuple[Part, Rows]:
+    async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
         """Starts a batch; the rows stay where they are."""
-        return await self._parts(self._actor.run.remote(batch_id, buffer))
+        return await self._parts(self._actor.run.remote(batch_id, shipment))
 
     async def more(self, batch_id: str) -> tuple[Part, Rows]:
         """The next part of a batch."""

@@ -288,11 +288,10 @@ class _Allowance:
 
 
 def _links(messages: Iterable[Carrier]) -> list[Link]:
-    contexts = ((sampled_context(message.traceparent), message) for message in messages)
     return [
         Link(context, _message_attributes(message.message_id, message.attempt))
-        for context, message in contexts
-        if context is not None
+        for message in messages
+        if (context := sampled_context(message.traceparent)) is not None
     ]
 
 

@@ -16,6 +16,7 @@ Headers = MutableMapping[str, Any]  # Any: AMQP field values
 _TRACEPARENT = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _TRACEPARENT_LENGTH = 55
 _TRACESTATE_LENGTH = 512
+_UNSAMPLED = tuple("02468ace")  # the last digit of the flags; its lowest bit says that the trace is sampled
 _STATE_ENTRY = re.compile(r"([a-z0-9][a-z0-9_\-*/@]{0,255})=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{1,256})")
 
 
@@ -46,8 +47,10 @@ def span_context(traceparent: object, tracestate: object = None) -> SpanContext 
 
 def sampled_context(traceparent: object) -> SpanContext | None:
     """`span_context`, only if its trace is sampled: an unsampled one has no span to lead to."""
-    match = _parse(traceparent)
-    return span_context(traceparent) if match is not None and int(match[4], 16) & 1 else None
+    if isinstance(traceparent, str) and traceparent.endswith(_UNSAMPLED):
+        return None  # most of them, where 1 % is sampled: this costs a tenth of the parsing
+    context = span_context(traceparent)
+    return context if context is not None and context.trace_flags.sampled else None
 
 
 def trace_id_of(traceparent: object) -> str | None:
