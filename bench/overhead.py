@@ -10,7 +10,8 @@ pool like `off`: what this bench sees where there is nothing to see.
 A figure is the share of our processes' CPU for each message that the variant adds, in the median pair: with both cores
 busy, the share of throughput that is lost. CPU for a message changes by 10 % from second to second with whatever else
 the machine does (in turns, pools with the same settings differed by up to 20 %); at the same time both have the same
-seconds. They are looked at when the first one is through, since a pool that is left alone spends a third less. Batch
+seconds. They are looked at from when both are under way until the first one is through, since a pool that is left alone
+spends a third less. Batch
 and window are fixed: adaptive ones find other sizes in each run, and a batch costs as much as 100
 messages. Below 0 is noise, or spans that are not sent.
 """
@@ -42,7 +43,6 @@ SHARES = {"tracing_full": 1.0, "tracing_sampled": 0.01} | dict.fromkeys(BROKEN, 
 PAIRS = {"off": ("off_again", "metrics", "tracing_sampled", "tracing_full"), "tracing_full": BROKEN}
 SIZES = {"batch_size": 250, "prefetch_count": 1_500}  # what the adaptive ones find at this load, about
 
-
 Series = dict[str, list[float]]  # name -> its rounds
 
 
@@ -51,10 +51,11 @@ class Size:
     workers: int
     rounds: int
     messages: int
+    under_way: float = 0.1  # share of the messages after which a pool is at full speed
 
 
-FULL = Size(workers=2, rounds=15, messages=25_000)
-QUICK = Size(workers=1, rounds=1, messages=1_000)
+FULL = Size(workers=2, rounds=9, messages=50_000)
+QUICK = Size(workers=1, rounds=1, messages=1_000, under_way=0)
 
 
 def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
@@ -92,7 +93,7 @@ async def _measured(
         pool = await stack.enter_async_context(pool_of(loaded, session))
         await pool.pause()
         await _fill("off", pool, size.messages)
-        await _work([pool], size.messages)  # warms it up
+        await _work([pool], size)  # warms it up
         return pool
 
     for base, names in PAIRS.items():
@@ -104,7 +105,7 @@ async def _measured(
                 for number in range(size.rounds):
                     for one in list(pair) if number % 2 else reversed(pair):  # nobody's messages are always the older
                         await _fill(one, pair[one], size.messages)
-                    for one, (rate, cost_us) in zip(pair, await _work([other, pool], size.messages), strict=True):
+                    for one, (rate, cost_us) in zip(pair, await _work([other, pool], size), strict=True):
                         rates[one].append(rate)
                         costs[one].append(cost_us)
                     added[name].append(1 - costs[base][-1] / costs[name][-1])
@@ -122,20 +123,28 @@ async def _fill(name: str, pool: BenchPool, count: int) -> None:
     await pool.publish(jobs(count), tracing=tracing)
 
 
-async def _work(pools: Sequence[BenchPool], count: int) -> list[tuple[float, float]]:
-    """Lets `count` messages through each pool; messages per second and CPU µs per message up to the first one's end."""
-    before = [(await pool.status()).done for pool in pools]
+async def _work(pools: Sequence[BenchPool], size: Size) -> list[tuple[float, float]]:
+    """Lets the messages through each pool; messages per second and CPU µs per message while all are at work."""
+    before = waiting = await _done(pools)
     meters = [CpuMeter({"all": (await pool.pids()).all}) for pool in pools]
-    began = time.perf_counter()
     await asyncio.gather(*(pool.resume() for pool in pools))
-    drains = [asyncio.create_task(pool.acked(had + count)) for pool, had in zip(pools, before, strict=True)]
+    drains = [asyncio.create_task(pool.acked(had + size.messages)) for pool, had in zip(pools, waiting, strict=True)]
+    under_way = [had + size.messages * size.under_way for had in waiting]
+    while any(done < enough for done, enough in zip(before, under_way, strict=True)):
+        await asyncio.sleep(0.02)
+        before = await _done(pools)
+    began, spent_before = time.perf_counter(), [meter.seconds()["all"] for meter in meters]
     await asyncio.wait(drains, return_when=asyncio.FIRST_COMPLETED)
-    took_s, spent_s = time.perf_counter() - began, [meter.seconds()["all"] for meter in meters]
-    now = await asyncio.gather(*(pool.status() for pool in pools))
+    took_s, spent = time.perf_counter() - began, [meter.seconds()["all"] for meter in meters]
+    now = await _done(pools)
     await asyncio.gather(*drains)
     await asyncio.gather(*(pool.pause() for pool in pools))
-    done = [seen.done - had for seen, had in zip(now, before, strict=True)]
-    return [(one / took_s, cpu_s / one * 1e6) for one, cpu_s in zip(done, spent_s, strict=True)]
+    looks = zip(before, now, spent_before, spent, strict=True)
+    return [((new - old) / took_s, (cpu_s - had_s) / (new - old) * 1e6) for old, new, had_s, cpu_s in looks]
+
+
+async def _done(pools: Sequence[BenchPool]) -> list[int]:
+    return [seen.done for seen in await asyncio.gather(*(pool.status() for pool in pools))]
 
 
 def table(result: dict[str, Any]) -> str:  # Any: JSON values
