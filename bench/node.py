@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import psutil
+
 from cluster.broker import PrivateBroker
+
+# A node of a bench may fill a third of the machine: the alarm of a small node stops publishers for seconds.
+_ROOM = f"vm_memory_high_watermark.absolute = {psutil.virtual_memory().total // 3}\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,5 +29,5 @@ def private_node() -> Iterator[PrivateBroker | GivenBroker]:
     if given:
         yield GivenBroker(url=given)
         return
-    with PrivateBroker() as node:
+    with PrivateBroker(configuration=_ROOM) as node:
         yield node
