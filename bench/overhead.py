@@ -11,9 +11,9 @@ A figure is the share of our processes' CPU for each message that the variant ad
 busy, the share of throughput that is lost. CPU for a message changes by 10 % from second to second with whatever else
 the machine does (in turns, pools with the same settings differed by up to 20 %); at the same time both have the same
 seconds. They are looked at from when both are under way until the first one is through, since a pool that is left alone
-spends a third less. Batch
-and window are fixed: adaptive ones find other sizes in each run, and a batch costs as much as 100
-messages. Below 0 is noise, or spans that are not sent.
+spends a third less. Each variant has three pairs of pools: processes of the same program differ by some percent for as
+long as they live. Batch and window are fixed: adaptive ones find other sizes in each run, and a batch costs as much
+as 100 messages. Below 0 is noise, or spans that are not sent.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from bench.pool import BenchPool, fixed, folder, jobs, local_ray, pool_of, setti
 from bench.spread import medians, spreads
 from bench.usage import CpuMeter, load_average
 from cluster.session import Session
+from cluster.settings import Loaded
 
 BROKEN = ("collector_down", "collector_black_hole")
 SHARES = {"tracing_full": 1.0, "tracing_sampled": 0.01} | dict.fromkeys(BROKEN, 1.0)
@@ -49,13 +50,15 @@ Series = dict[str, list[float]]  # name -> its rounds
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     workers: int
-    rounds: int
+    pools: int  # pairs of pools
+    rounds: int  # of each pair
     messages: int
+    warm_up: int = 1  # rounds that do not count
     under_way: float = 0.1  # share of the messages after which a pool is at full speed
 
 
-FULL = Size(workers=2, rounds=9, messages=50_000)
-QUICK = Size(workers=1, rounds=1, messages=1_000, under_way=0)
+FULL = Size(workers=2, pools=3, rounds=3, messages=50_000)
+QUICK = Size(workers=1, pools=1, rounds=1, messages=1_000, warm_up=0, under_way=0)
 
 
 def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
@@ -88,30 +91,33 @@ async def _measured(
     costs: Series = defaultdict(list)
     added: Series = defaultdict(list)
 
-    async def started(name: str) -> BenchPool:
-        loaded = settings(url, place, SIZES | fixed(size.workers), environs[name])
-        pool = await stack.enter_async_context(pool_of(loaded, session))
-        await pool.pause()
-        await _fill("off", pool, size.messages)
-        await _work([pool], size)  # warms it up
-        return pool
-
-    for base, names in PAIRS.items():
-        async with contextlib.AsyncExitStack() as stack:
-            other = await started(base)
-            for name in names:
-                pool = await started(name)
-                pair = {base: other, name: pool}
-                for number in range(size.rounds):
-                    for one in list(pair) if number % 2 else reversed(pair):  # nobody's messages are always the older
-                        await _fill(one, pair[one], size.messages)
-                    for one, (rate, cost_us) in zip(pair, await _work([other, pool], size), strict=True):
-                        rates[one].append(rate)
-                        costs[one].append(cost_us)
-                    added[name].append(1 - costs[base][-1] / costs[name][-1])
-                await pool.stop()
+    for base, name in ((base, name) for base, names in PAIRS.items() for name in names):
+        for _ in range(size.pools):
+            both = {one: settings(url, place, SIZES | fixed(size.workers), environs[one]) for one in (base, name)}
+            for worked in await _rounds(both, session, size):
+                for one, (rate, cost_us) in worked.items():
+                    rates[one].append(rate)
+                    costs[one].append(cost_us)
+                added[name].append(1 - costs[base][-1] / costs[name][-1])
     figures = {"msg_s": medians(rates), "cpu_us": medians(costs, 1), "spread": spreads(added, 3)}
     return medians(added, 4) | figures | {"load_average": load_average()}
+
+
+async def _rounds(both: Mapping[str, Loaded], session: Session, size: Size) -> list[dict[str, tuple[float, float]]]:
+    """Two fresh pools, side by side: the rounds after the warm-up."""
+    async with contextlib.AsyncExitStack() as stack:
+        starts = [stack.enter_async_context(pool_of(loaded, session)) for loaded in both.values()]
+        pair = dict(zip(both, await asyncio.gather(*starts), strict=True))
+        await asyncio.gather(*(pool.pause() for pool in pair.values()))
+        turns = range(size.warm_up + size.rounds)
+        return [await _round(pair, size, swapped=turn % 2 == 1) for turn in turns][size.warm_up :]
+
+
+async def _round(pair: dict[str, BenchPool], size: Size, *, swapped: bool) -> dict[str, tuple[float, float]]:
+    """Messages per second and CPU µs per message of both; `swapped`: whose messages are published first."""
+    for one in reversed(pair) if swapped else pair:
+        await _fill(one, pair[one], size.messages)
+    return dict(zip(pair, await _work(list(pair.values()), size), strict=True))
 
 
 async def _fill(name: str, pool: BenchPool, count: int) -> None:
