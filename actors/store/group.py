@@ -1,9 +1,10 @@
 """Group commit: writes that come while one commit runs share the next one.
 
-A write into an idle store is committed at once. While more than one caller is writing, commits take about a
-quarter of the time: one starts `PACE` times what the last one took after the start of that one, at most
-`interval_s`, or when `rows` have gathered. Under many small batches this bounds the cost of commits (PostgreSQL's
-commit_delay with commit_siblings is the same idea), and where commits are quick nobody waits long.
+A write is committed at once while there is time to commit each one by itself. Once more than one comes in the time
+that a commit takes, commits take about a quarter of the time: one starts `PACE` times what the last one took after the
+start of that one, at most `interval_s`, or when `rows` have gathered. Under many small batches this bounds the cost of
+commits (PostgreSQL's commit_delay with commit_siblings is the same idea), and where commits are quick nobody waits
+long. (Whether the last commit had companions is no sign of that: those who waited for them are companions.)
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from actors.store.answers import Answer, Call
 
 PACE = 4.0
+_KEPT = 0.75  # of what was seen before, from one commit to the next: about four commits count
 
 Commit = Callable[[Sequence[Call]], Awaitable[Sequence[Answer | Exception]]]
 
@@ -32,7 +34,8 @@ class GroupCommit:
         self._task: asyncio.Task[None] | None = None
         self._last_start = 0.0
         self._last_took_s = interval_s
-        self._last_calls = 0
+        self._alone_s = 0.0  # what the calls of the last commits would have taken, each committed by itself
+        self._passed_s = 0.0  # in which time they came
 
     async def submit(self, call: Call) -> Answer:
         """The answer to this call, once its group is committed; raises what the commit raised for it."""
@@ -60,10 +63,10 @@ class GroupCommit:
             self._fail_rest()
 
     async def _gather(self) -> None:
-        """Wait for companions, if there were some lately, until enough time has passed since the last start."""
+        """Where there is no time to commit each by itself, wait for companions until the next commit is due."""
         loop = asyncio.get_running_loop()
         due = self._last_start + min(self._interval_s, PACE * self._last_took_s)
-        while self._pending_rows < self._rows and max(self._last_calls, len(self._pending)) > 1:
+        while self._pending_rows < self._rows and self._alone_s > self._passed_s:
             left = due - loop.time()
             if left <= 0:
                 return
@@ -83,8 +86,8 @@ class GroupCommit:
         return group
 
     async def _commit_group(self, group: list[tuple[Call, asyncio.Future[Answer]]]) -> None:
-        self._last_start = asyncio.get_running_loop().time()
-        self._last_calls = len(group)
+        started = asyncio.get_running_loop().time()
+        since_last_s, self._last_start = started - self._last_start, started
         answers: Sequence[Answer | BaseException]
         try:
             answers = await self._commit([call for call, _ in group])
@@ -93,7 +96,9 @@ class GroupCommit:
         except BaseException:
             self._pending.extendleft(reversed(group))
             raise
-        self._last_took_s = asyncio.get_running_loop().time() - self._last_start
+        self._last_took_s = asyncio.get_running_loop().time() - started
+        self._alone_s = _KEPT * self._alone_s + len(group) * self._last_took_s
+        self._passed_s = _KEPT * self._passed_s + min(since_last_s, PACE * self._interval_s)
         for (_, future), answer in zip(group, answers, strict=True):
             _settle(future, answer)
 
