@@ -2,8 +2,8 @@
 
 A delivery never leaves the router's process. A parcel carries the undecoded body and the few properties that
 decoding and the result row need; a batch of parcels crosses to the worker as one msgpack buffer. Large bodies lie
-beside it as buffers of their own (pickle 5, out of band), which Ray copies to where the worker reads them and nobody
-else does.
+beside it as buffers of their own (pickle 5, out of band), which Ray writes to where it wants them without another
+copy in the router.
 """
 
 from __future__ import annotations
@@ -53,16 +53,19 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     replays: int = 0  # how often it was replayed from the dead letters
 
 
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """A batch with large bodies. `bodies` are those of `positions`, whose parcels have an empty one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitParcels:
+    """Parcels with large bodies. `bodies` are those of `positions`, whose parcels have an empty one.
 
-    parcels: bytes
+    On arrival `parcels` and `bodies` are buffers that Ray lends out.
+    """
+
+    parcels: PickleBuffer
     positions: list[int]
     bodies: list[PickleBuffer]
 
 
-Shipment = bytes | Beside
+Shipment = bytes | SplitParcels
 """The parcels of a batch, on their way."""
 
 _encoder = msgspec.msgpack.Encoder()
@@ -77,7 +80,9 @@ def pack_parcels(deliveries: Sequence[Delivery]) -> Shipment:
     for at in positions:
         parcels[at] = msgspec.structs.replace(parcels[at], body=b"")
     encoded = _encoder.encode(parcels)
-    return Beside(encoded, positions, bodies) if positions else encoded
+    if not positions:
+        return encoded
+    return SplitParcels(parcels=PickleBuffer(encoded), positions=positions, bodies=bodies)
 
 
 def unpack_parcels(shipment: Shipment) -> list[Parcel]:

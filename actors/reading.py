@@ -24,6 +24,7 @@ MAX_ATTEMPT = 1_000
 MAX_TEXT = 255
 _LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
 _SCALAR = 9  # the largest number: its type and 8 bytes
+_COUNTED_AT_MOST = 20  # times what a table took in its frame, where a value may be 1 byte and a name 1 byte more
 FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000: beyond it a time stamp is noise
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -109,14 +110,18 @@ def read_message(
 def _refused(body: bytes, properties: PropertiesLike, limits: BodyLimits) -> str | None:
     if len(body) > limits.max_message_bytes:
         return f"too_large: body of {len(body):,} bytes, at most {limits.max_message_bytes:,}"
-    if properties.headers and _header_bytes(properties, limits.max_header_bytes) > limits.max_header_bytes:
+    if properties.headers and not _headers_fit(properties, limits.max_header_bytes):
         return f"too_large: headers of more than {limits.max_header_bytes:,} bytes"
     return None
 
 
-def _header_bytes(properties: PropertiesLike, most: int) -> int:
-    """As the scanner saw them in the frame; what came through pamqp is counted."""
-    return getattr(properties, "header_bytes", 0) or table_bytes(properties.headers, most)
+def _headers_fit(properties: PropertiesLike, most: int) -> bool:
+    """Whether the table is small enough, by the count that its copies will be held to.
+
+    The scanner knows how long the table was in its frame. Where that is small there is nothing to count.
+    """
+    in_frame: int = getattr(properties, "header_bytes", 0)  # pamqp's properties have none
+    return 0 < in_frame * _COUNTED_AT_MOST <= most or table_bytes(properties.headers, most) <= most
 
 
 def table_bytes(value: object, most: int) -> int:

@@ -14,7 +14,7 @@ CONTRACTS: Final[dict[str, str]] = {
     "latency": "{10,100,1000}.{p50_ms,p95_ms,p99_ms}",
     "load": "rate error_rate p50_ms p95_ms p99_ms depth_at_end",
     "memory": "{slope_mb_per_1k,peak_mb}.{router,store,worker,autoscaler}",
-    "overhead": "tracing_full tracing_sampled metrics collector_down collector_black_hole",
+    "overhead": "off_again tracing_full tracing_sampled metrics collector_down collector_black_hole",
     "peers": "rabbitray celery dramatiq taskiq faststream ray_serve",
     "policies": "p95_age_s target_age_s worker_seconds ideal_worker_seconds load_changes direction_changes",
     "publish": "sequential.{mean_ms,p95_ms,p99_ms,ratio_to_bare} pipelined.{msg_s,ratio_to_bare} packed.records_s "
@@ -22,7 +22,7 @@ CONTRACTS: Final[dict[str, str]] = {
     "reaction": "spinup_s actors_start_s idle_cpu_percent "
     "square_wave.{cycles,lost,duplicated,attempts_charged,busy_killed}",
     "store": "rows_s.{empty,at_5m,at_5m_1pct_dup} ratio_5m_to_empty ratio_5m_1pct_dup_to_empty restart_s rss_mb "
-    "dedupe_cost_ratio growth.{slope_mb_per_1k,most_mb}",
+    "dedupe_cost_ratio",
     "throughput": "msg_s raw_aio_pika_msg_s raw_aiormq_msg_s ratio_to_aio_pika ratio_to_aiormq "
     "sizes.{1 KiB,10 KiB,100 KiB}.msg_s packed.{10,50,100}",
     "worker": "msg_s bound_msg_s ratio_to_bound overhead_ms took_s report.msg_s report.took_s peak_worker_mb "

@@ -11,9 +11,6 @@ import psutil
 
 from cluster.broker import PrivateBroker
 
-# A node of a bench may fill a third of the machine: the alarm of a small node stops publishers for seconds.
-_ROOM = f"vm_memory_high_watermark.absolute = {psutil.virtual_memory().total // 3}\n"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenBroker:
@@ -29,5 +26,10 @@ def private_node() -> Iterator[PrivateBroker | GivenBroker]:
     if given:
         yield GivenBroker(url=given)
         return
-    with PrivateBroker(configuration=_ROOM) as node:
+    with PrivateBroker(configuration=_room()) as node:
         yield node
+
+
+def _room() -> str:
+    """A third of the machine, where that is more than a private node's own 1 GB: its alarm stops publishers."""
+    return f"vm_memory_high_watermark.absolute = {max(10**9, psutil.virtual_memory().total // 3)}\n"

@@ -44,21 +44,23 @@ SHARES = {"tracing_full": 1.0, "tracing_sampled": 0.01} | dict.fromkeys(BROKEN, 
 PAIRS = {"off": ("off_again", "metrics", "tracing_sampled", "tracing_full"), "tracing_full": BROKEN}
 SIZES = {"batch_size": 250, "prefetch_count": 1_500}  # what the adaptive ones find at this load, about
 
+_NOTHING = "one pool was through before the other was under way: there is nothing to compare, run it again"
+
 Series = dict[str, list[float]]  # name -> its rounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     workers: int
-    pools: int  # pairs of pools
+    pairs: int  # of pools, for each variant
     rounds: int  # of each pair
     messages: int
     warm_up: int = 1  # rounds that do not count
     under_way: float = 0.1  # share of the messages after which a pool is at full speed
 
 
-FULL = Size(workers=2, pools=3, rounds=3, messages=50_000)
-QUICK = Size(workers=1, pools=1, rounds=1, messages=1_000, warm_up=0, under_way=0)
+FULL = Size(workers=2, pairs=3, rounds=3, messages=50_000)
+QUICK = Size(workers=1, pairs=1, rounds=1, messages=3_000, warm_up=0, under_way=0)
 
 
 def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
@@ -92,7 +94,7 @@ async def _measured(
     added: Series = defaultdict(list)
 
     for base, name in ((base, name) for base, names in PAIRS.items() for name in names):
-        for _ in range(size.pools):
+        for _ in range(size.pairs):
             both = {one: settings(url, place, SIZES | fixed(size.workers), environs[one]) for one in (base, name)}
             for worked in await _rounds(both, session, size):
                 for one, (rate, cost_us) in worked.items():
@@ -137,6 +139,9 @@ async def _work(pools: Sequence[BenchPool], size: Size) -> list[tuple[float, flo
     drains = [asyncio.create_task(pool.acked(had + size.messages)) for pool, had in zip(pools, waiting, strict=True)]
     under_way = [had + size.messages * size.under_way for had in waiting]
     while any(done < enough for done, enough in zip(before, under_way, strict=True)):
+        if any(drain.done() for drain in drains):
+            await asyncio.gather(*drains)
+            raise RuntimeError(_NOTHING)
         await asyncio.sleep(0.02)
         before = await _done(pools)
     began, spent_before = time.perf_counter(), [meter.seconds()["all"] for meter in meters]
@@ -145,6 +150,8 @@ async def _work(pools: Sequence[BenchPool], size: Size) -> list[tuple[float, flo
     now = await _done(pools)
     await asyncio.gather(*drains)
     await asyncio.gather(*(pool.pause() for pool in pools))
+    if any(new == old for old, new in zip(before, now, strict=True)):
+        raise RuntimeError(_NOTHING)
     looks = zip(before, now, spent_before, spent, strict=True)
     return [((new - old) / took_s, (cpu_s - had_s) / (new - old) * 1e6) for old, new, had_s, cpu_s in looks]
 
@@ -156,7 +163,7 @@ async def _done(pools: Sequence[BenchPool]) -> list[int]:
 def table(result: dict[str, Any]) -> str:  # Any: JSON values
     """One row for each pool."""
     rows = [
-        "| | messages/s, two pools at once | CPU µs/message | added, median pair | least to most |",
+        "| | messages/s, beside another pool | CPU µs/message | added, median pair | least to most |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, rate in result["msg_s"].items():

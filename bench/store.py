@@ -4,9 +4,7 @@ memory, reading.
 `rows_s` is rows through `ResultStore.write` (16 writers of 250 rows, so that groups form), `by_rows` is
 through the blocking core with one transaction of that many rows, at the median commit time (so without
 checkpoints). `raw_insert` is DuckDB alone: INSERT ... SELECT from Arrow into the same columns. Duplicates
-are drawn uniformly from the whole table, the worst case for a look-up. `growth` is the private memory (USS) of a
-process that fills an empty file: its slope beyond the first quarter, where DuckDB's memory, the newest keys and the
-filter have been through their rounds at least once, and the largest.
+are drawn uniformly from the whole table, the worst case for a look-up. How its memory grows: `bench memory`.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import asyncio
 import datetime as dt
 import itertools
 import multiprocessing
-import os
 import random
 import statistics
 import tempfile
@@ -37,16 +34,12 @@ from actors.store.file import connect
 from actors.store.identity import hash_texts, identities
 from actors.store.query import Readers
 from actors.store.schema import prepare
-from bench.usage import private_mb
 
 FULL_ROWS = 5_000_000
 QUICK_ROWS = 200_000
-GROWN_ROWS = 4_000_000
-LOOKS = 40  # at the memory while the table grows
 QUEUE = "jobs"
 SIZES = (100, 1_000, 5_000)
 REPEATS = 5
-GROWN_BY = 1_000  # rows in a commit
 
 T = TypeVar("T")
 
@@ -94,7 +87,6 @@ def _measure(folder: Path, rows: int, budget: int) -> dict[str, object]:
         "restart_s": round(restart_s, 3),
         "restart_without_side_files_s": round(rebuilt_s, 3),
         "rss_mb": _in_process(_resident, full, rows),
-        "growth": _in_process(_growth, replace(empty, path=folder / "grown.duckdb"), min(rows, GROWN_ROWS)),
         "dedupe_cost_ratio": _ratio(rates, "empty", "no_dedupe"),
         "single_write_ms": _latency(full),
         "by_rows": _by_size(folder, full, rows, budget),
@@ -130,25 +122,6 @@ def _resident(config: StoreConfig, known: int) -> int:
     """MB of RSS after 100 commits with duplicates."""
     _core_rate(config, 1_000, 100_000, 0.01, known)
     return round(psutil.Process().memory_info().rss / 1e6)
-
-
-def _growth(config: StoreConfig, rows: int) -> dict[str, float]:
-    """MB of USS while a file grows to `rows` rows."""
-    core, counts, sizes = Core(config, Readers()), [], []
-    core.open()
-    epoch, batch = core.register("bench"), rows_of([""] * GROWN_BY)
-    place = batch.schema.get_field_index("key")
-    for count in range(GROWN_BY, rows + 1, GROWN_BY):
-        keys = pa.array([f"{number:032x}" for number in range(count, count + GROWN_BY)])
-        core.commit([Call(epoch=epoch, rows=batch.set_column(place, batch.schema.field(place), keys))])
-        if count % (rows // LOOKS) < GROWN_BY:
-            counts.append(count)
-            sizes.append(private_mb(os.getpid()))
-    core.close()
-    later = LOOKS // 4
-    slope = statistics.linear_regression(counts[later:], sizes[later:]).slope
-    least, most = min(sizes[later:]), max(sizes)
-    return {"slope_mb_per_1k": round(slope * 1_000, 4), "least_mb": round(least), "most_mb": round(most)}
 
 
 def _fill(config: StoreConfig, rows: int) -> None:

@@ -48,7 +48,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def rounds() -> int:
-    """How often a crash series runs: ROUNDS in `make faults`; once in `make test`, which still kills several times."""
+    """How often a crash series runs: ROUNDS in `make faults`, once in `make test`."""
     return int(os.environ.get("ROUNDS", "1"))
 
 

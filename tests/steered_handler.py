@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
             raise Retry("told to retry", after_s=steps.get("after_s"))
         case "bulk":
             return {"key": job.key, "bulk": os.urandom(steps["bytes"] // 2).hex()}
+        case "sum":
+            return {"sum": zlib.crc32(steps["text"].encode())}
         case "die" | "segfault" | "killed" | "spin" | "stuck" as poison:
             _poison(poison, steps)
     return {"key": job.key, "attempt": job.attempt, "n": steps.get("n"), "pid": os.getpid()}
@@ -69,7 +72,7 @@ def _poison(kind: str, steps: dict[str, Any]) -> None:
 def handle(job: Job) -> dict[str, Any]:
     """Does what the payload says; `slow` sleeps `s` seconds, `hang` sleeps for an hour."""
     steps = _steps(job)
-    wait_s = {"slow": steps.get("s", 1.0), "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
+    wait_s = {"slow": steps.get("s", 1.0), "sum": 0.02, "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
     if wait_s:
         time.sleep(wait_s)
     return _act(job, steps)
@@ -78,7 +81,7 @@ def handle(job: Job) -> dict[str, Any]:
 async def handle_async(job: Job) -> dict[str, Any]:
     """The same, for an event loop."""
     steps = _steps(job)
-    wait_s = {"slow": steps.get("s", 1.0), "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
+    wait_s = {"slow": steps.get("s", 1.0), "sum": 0.02, "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
     if wait_s:
         await asyncio.sleep(wait_s)
     return _act(job, steps)

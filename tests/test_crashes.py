@@ -1,6 +1,6 @@
 """Crash windows and broker faults on real parts: counted by key, lost 0, duplicated rows 0.
 
-Each series runs ROUNDS times: once in `make test`, with several kills in most, and 20 times in `make faults`.
+Each series runs ROUNDS times: once in `make test`, 20 times in `make faults`.
 """
 
 from __future__ import annotations

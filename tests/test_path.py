@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import time
+import zlib
 from pathlib import Path
 
 import aio_pika
@@ -51,6 +52,20 @@ async def test_a_killed_worker_loses_nothing(amqp_url: str, tmp_path: Path, hand
         assert report["dead"] == 0
         await pool.stop()
         assert pool.rows(COUNTS) == [{"rows": 400, "keys": 400}]
+
+
+async def test_large_bodies_arrive_whole_also_after_a_kill(amqp_url: str, tmp_path: Path) -> None:
+    """Beside their batches: some within Ray's message, some through its object store."""
+    texts = [os.urandom(size // 2).hex() for size in (20, 40_000, 200_000, 2_000_000) for _ in range(20)]
+    work = [Job(id=str(n), payload={"do": "sum", "text": text}) for n, text in enumerate(texts)]
+    async with pool_of(settings_for(amqp_url, tmp_path, batch_size=10)) as pool:
+        await pool.publish(work[::7] + [job for n, job in enumerate(work) if n % 7])
+        await eventually(lambda: _busy(pool), within_s=20, message="no worker got work")
+        os.kill((await pool.report())["workers"][0]["pid"], signal.SIGKILL)
+        await pool.acked(len(work))
+        await pool.stop()
+        found = pool.rows("SELECT key, CAST(result->>'sum' AS BIGINT) AS sum FROM results ORDER BY CAST(key AS INT)")
+    assert found == [{"key": str(n), "sum": zlib.crc32(text.encode())} for n, text in enumerate(texts)]
 
 
 async def _busy(pool: object) -> bool:

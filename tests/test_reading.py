@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 from actors import headers as h
 from actors.delivery import Delivery, pack_parcels, unpack_parcels
 from actors.errors import EncodeError
+from actors.intake.scanner import Properties
 from actors.job import Job
 from actors.publisher import frames
-from actors.reading import FAR_FUTURE_MS, MAX_ATTEMPT, BodyLimits, read_delivery, table_bytes
+from actors.reading import (
+    _COUNTED_AT_MOST,
+    FAR_FUTURE_MS,
+    MAX_ATTEMPT,
+    BodyLimits,
+    read_delivery,
+    read_message,
+    table_bytes,
+)
 from actors.unpacking import is_packed
 from actors.wire import pack
 from tests.fakes import received
@@ -136,6 +145,36 @@ def test_too_large_messages_are_refused_before_decoding() -> None:
         assert refused.startswith("too_large: headers")
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"a": 1, "b": "x" * 100},
+        {"a": [True] * 400},
+        {"a": [True] * 500},
+        {"a": [None] * 1_000},
+        {"a": "x" * 4_082},
+        {"a": "x" * 4_083},
+        {"a": "x" * 4_200},
+        {"": None, "b": {"": [[], {}]}},
+    ],
+)
+def test_headers_are_too_large_whoever_read_them(table: dict[str, Any]) -> None:
+    """aiormq gets some deliveries of a consumer, the scanner the others."""
+    sent = Properties(headers=table, header_bytes=len(frames.table(table)) - 4)
+    scanned = read_message(sent, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=LIMITS)
+    assert scanned.refused == read(b"", table).refused
+    assert (scanned.refused is None) == (table_bytes(table, 10**9) <= LIMITS.max_header_bytes)
+
+
+@given(st.dictionaries(st.text(max_size=3), st.deferred(lambda: values), max_size=9))
+def test_the_count_is_never_so_far_from_the_frame_that_it_would_have_to_be_made(table: dict[str, Any]) -> None:
+    try:
+        in_frame = len(frames.table(table)) - 4
+    except EncodeError:
+        reject()
+    assert not table or table_bytes(table, 10**9) <= in_frame * _COUNTED_AT_MOST
+
+
 def test_deep_headers_are_bounded() -> None:
     table: dict[str, Any] = {}
     inner = table
@@ -177,8 +216,6 @@ def test_nothing_that_a_producer_writes_raises_or_breaks_the_parcel(table: dict[
 
 def test_the_timestamp_property_counts_whoever_read_it() -> None:
     """pamqp gives a datetime, the scanner whole seconds; a producer's own clock is all that some messages have."""
-    from actors.intake.scanner import Properties
-    from actors.reading import read_message
 
     def published(stamp: object) -> int:
         properties = Properties(timestamp=stamp)  # type: ignore[arg-type] # noise is tried too

@@ -231,11 +231,19 @@ async def test_a_group_takes_whole_calls_up_to_its_rows() -> None:
     assert max(groups) == 2
 
 
-@pytest.mark.parametrize(("took_s", "least", "most"), [(0.001, 20, 30), (0.01, 5, 6), (0.1, 9, 11)])
-def test_commits_take_a_quarter_of_the_time_and_wait_no_longer_than_the_interval(
-    took_s: float, least: int, most: int
+@pytest.mark.parametrize(
+    ("took_s", "every_s", "least", "most"),
+    [
+        (0.005, 0.01, 200, 200),  # time for each by itself: nobody waits
+        (0.001, 0.0005, 25, 35),  # a quarter of 100 ms
+        (0.01, 0.001, 10, 12),  # each 20 ms, the interval
+        (0.1, 0.01, 20, 21),  # one after the other
+    ],
+)
+def test_commits_that_are_crowded_take_a_quarter_of_the_time_and_wait_no_longer_than_the_interval(
+    took_s: float, every_s: float, least: int, most: int
 ) -> None:
-    """Two callers, 100 ms (or ten times the commit): an interval of 20 ms is waited only where commits are slow."""
+    """200 calls, one each `every_s`."""
     groups: list[int] = []
 
     async def commit(calls: Sequence[Call]) -> Sequence[Answer | Exception]:
@@ -243,17 +251,40 @@ def test_commits_take_a_quarter_of_the_time_and_wait_no_longer_than_the_interval
         await asyncio.sleep(took_s)
         return [Answer() for _ in calls]
 
-    async def caller(group: GroupCommit, until: float) -> None:
-        while asyncio.get_running_loop().time() < until:
-            await group.submit(Call(epoch=1, rows=rows_of([])))
+    async def main() -> None:
+        group = GroupCommit(commit, rows=4, interval_s=0.02)
+        calls = []
+        for _ in range(200):
+            calls.append(asyncio.create_task(group.submit(Call(epoch=1, rows=rows_of([])))))
+            await asyncio.sleep(every_s)
+        await asyncio.gather(*calls)
+
+    in_virtual_time(main)()
+    assert sum(groups) == 200
+    assert least <= len(groups) <= most, groups
+
+
+def test_three_calls_at_once_are_no_crowd() -> None:
+    """Those who waited for each other once would else do so again and again, at the pace of their waiting."""
+    waited: list[float] = []
+
+    async def commit(calls: Sequence[Call]) -> Sequence[Answer | Exception]:
+        await asyncio.sleep(0.005)
+        return [Answer() for _ in calls]
+
+    async def timed(group: GroupCommit) -> None:
+        began = asyncio.get_running_loop().time()
+        await group.submit(Call(epoch=1, rows=rows_of([])))
+        waited.append(asyncio.get_running_loop().time() - began)
 
     async def main() -> None:
         group = GroupCommit(commit, rows=4, interval_s=0.02)
-        until = asyncio.get_running_loop().time() + max(0.1, 10 * took_s)
-        await asyncio.gather(*(caller(group, until) for _ in range(2)))
+        for number in range(40):
+            await asyncio.gather(*(timed(group) for _ in range(3 if number == 10 else 1)))
+            await asyncio.sleep(0.005)
 
     in_virtual_time(main)()
-    assert least <= len(groups) <= most
+    assert max(waited) < 0.011
 
 
 async def test_a_commit_that_fails_fails_its_callers_and_not_the_next() -> None:
