@@ -75,7 +75,8 @@ async def test_what_blocks_the_process_is_parked_as_a_time_out(
 ) -> None:
     """Without end in Python or in C: neither can be cancelled, and the latter stops the whole process."""
     kinds = all_kinds if rounds > 1 else few
-    loaded = settings_for(amqp_url, tmp_path, batch_size=2, handler_timeout_s=1, max_crashes=1)
+    slow_to_find = {"handler_timeout_s": 1, "max_crashes": 1, "queue_concurrency": 8}  # each halving costs seconds
+    loaded = settings_for(amqp_url, tmp_path, batch_size=2, **slow_to_find)
     async with pool_of(loaded, handler) as pool:
         await pool.publish(among_innocents(tmp_path, kinds))
         await only_the_killers_are_parked(pool, tmp_path, kinds, "handler_timeout")
