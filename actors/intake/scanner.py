@@ -33,7 +33,7 @@ _HEADER = struct.Struct(">HHQH")
 _LONG = struct.Struct(">Q")
 _SIZE = struct.Struct(">I")
 _TEXT = ord("S")
-_WHOLE = {"b": ">b", "s": ">h", "u": ">H", "I": ">i", "i": ">I", "l": ">q"}
+_WHOLE = {"b": ">b", "s": ">h", "u": ">H", "I": ">i", "i": ">I", "l": ">q"}  # field types that pamqp writes
 _NUMBERS = {ord(kind): struct.Struct(form) for kind, form in _WHOLE.items()}
 
 
