@@ -4,6 +4,9 @@ PREPARE := cluster/install/prepare.sh
 # A broker of our own is needed only where RABBITMQ_URL names none.
 BROKER := $(if $(RABBITMQ_URL),,broker)
 
+# Most tests wait for processes to start and end. Each side has its own broker and its own Ray. ARGS="-n 0" is one by one.
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench bench-compare faults
 
@@ -21,7 +24,7 @@ demo: ## the main job on reference data, with nothing to prepare
 
 test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some)
 	@$(PREPARE) python broker test-tools
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 lint: ## ruff format, ruff, import-linter, mypy
 	@$(PREPARE) python

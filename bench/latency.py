@@ -1,27 +1,42 @@
 """Publish to ack at a steady rate: no-op handler, 1 worker, defaults, the result committed before the ack.
 
-Each rate has a pool of its own; the rates take turns. From the publisher's time stamp (whole milliseconds, so 0.5 ms
-too much on average) to the moment when the ack is handed to the socket, in steps of 5 %. There is no baseline in the
-run: the figures are to be compared with the targets that were set for them.
+Each rate has a pool of its own and, as the baseline, a consumer written by hand (see `by_hand.py`); rates and sides
+take turns. From the publisher's time stamp (whole milliseconds, so 0.5 ms too much on average) to the moment when the
+ack is handed to the socket, in steps of 5 %.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.latency import Latency
+from bench.by_hand import ByHand, by_hand
 from bench.node import private_node
 from bench.paced import publish_at
 from bench.pool import BenchPool, fixed, folder, local_ray, pool_of, settings
 from cluster.session import Session
+from cluster.settings import Loaded
 
 RATES = (10, 100, 1_000)
+LOWER_IS_BETTER = ("p50_ratio_to_by_hand",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One rate: our pool, and the consumer by hand with its queue."""
+
+    pool: BenchPool
+    hand: ByHand
+    hands_queue: Loaded
 
 
 def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
-    """By rate in messages per second: p50_ms, p95_ms, p99_ms, and how many messages that was."""
+    """By rate in messages per second: p50_ms, p95_ms, p99_ms, and how many messages that was; `by_hand` likewise."""
     rounds, seconds = (1, 1.0) if quick else (5, 12.0)
     with private_node() as node, folder() as place, local_ray(len(RATES)) as session:
         return asyncio.run(_measured(node.url, place, session, rounds, seconds))
@@ -29,30 +44,59 @@ def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
 
 async def _measured(url: str, place: Path, session: Session, rounds: int, seconds: float) -> dict[str, Any]:
     async with contextlib.AsyncExitStack() as stack:
-        starts = [stack.enter_async_context(pool_of(settings(url, place, fixed(1)), session)) for _ in RATES]
-        pools = dict(zip(RATES, await asyncio.gather(*starts), strict=True))
+        opened = await asyncio.gather(*(stack.enter_async_context(_pair(url, place, session)) for _ in RATES))
+        pairs = dict(zip(RATES, opened, strict=True))
+        hands = {rate: Latency() for rate in RATES}
         for _ in range(rounds):
-            for rate, pool in pools.items():
-                await _one(pool, rate, seconds)
-        return {str(rate): await _figures(pool) for rate, pool in pools.items()}
+            for rate, pair in pairs.items():
+                await _ours(pair.pool, rate, seconds)
+                hands[rate] = await _by_hand(pair, rate, seconds, before=hands[rate].count)
+        return {str(rate): await _figures(pair.pool, hands[rate]) for rate, pair in pairs.items()}
 
 
-async def _one(pool: BenchPool, rate: int, seconds: float) -> None:
+@contextlib.asynccontextmanager
+async def _pair(url: str, place: Path, session: Session) -> AsyncIterator[Pair]:
+    ours, theirs = settings(url, place, fixed(1)), settings(url, place)
+    async with pool_of(ours, session) as pool, by_hand(url, theirs.settings.queue, place) as hand:
+        yield Pair(pool=pool, hand=hand, hands_queue=theirs)
+
+
+async def _ours(pool: BenchPool, rate: int, seconds: float) -> None:
     before = (await pool.status()).done
     done = await publish_at(pool.loaded, rate, seconds)
     await pool.acked(before + done.sent - done.failed)
 
 
-async def _figures(pool: BenchPool) -> dict[str, Any]:  # Any: JSON values
+async def _by_hand(pair: Pair, rate: int, seconds: float, *, before: int) -> Latency:
+    done = await publish_at(pair.hands_queue, rate, seconds)
+    return await pair.hand.acked(before + done.sent - done.failed)
+
+
+async def _figures(pool: BenchPool, hand: Latency) -> dict[str, Any]:  # Any: JSON values
     report = await pool.report()
-    return {f"{name}_ms": value for name, value in report["latency_ms"].items()} | {"messages": report["acked"]}
+    ours, theirs = _in_ms(report["latency_ms"]), _in_ms(hand.summary())
+    return ours | {"messages": report["acked"], "by_hand": theirs, "p50_ratio_to_by_hand": _ratio(ours, theirs)}
+
+
+def _in_ms(summary: dict[str, Any]) -> dict[str, Any]:  # Any: JSON values
+    return {f"{name}_ms": value for name, value in summary.items()}
+
+
+def _ratio(ours: dict[str, Any], theirs: dict[str, Any]) -> float:  # Any: JSON values
+    return round(ours["p50_ms"] / theirs["p50_ms"], 2)
 
 
 def table(result: dict[str, Any]) -> str:  # Any: JSON values
     """One row for each rate."""
-    rows = ["| messages/s | p50 ms | p95 ms | p99 ms | messages |", "|---:|---:|---:|---:|---:|"]
+    rows = [
+        "| messages/s | p50 ms | p95 ms | p99 ms | by hand: p50 ms | p95 ms | p99 ms | messages |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     rows += [
-        f"| {rate} | {one['p50_ms']} | {one['p95_ms']} | {one['p99_ms']} | {one['messages']:,} |"
-        for rate, one in result.items()
+        f"| {rate} | {_cells(one)} | {_cells(one['by_hand'])} | {one['messages']:,} |" for rate, one in result.items()
     ]
     return "\n".join(rows)
+
+
+def _cells(one: dict[str, Any]) -> str:  # Any: JSON values
+    return " | ".join(str(one[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))

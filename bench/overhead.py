@@ -1,31 +1,34 @@
 """What traces and metrics cost at full load: full queues, no-op handler, 2 workers, against all of it switched off.
 
-Each variant is a pool that works beside the pool that it is compared with, both at the same time, on the same node
-and on the same two cores: `metrics` (METRICS_ENABLED, the default), `tracing_sampled` (1 % of the messages carry a
-sampled trace) and `tracing_full` (all do) with `off`. Traces go out by OTLP to a process of its own that takes
-everything. In `collector_down` its port refuses connections, in `collector_black_hole` it never answers; every message
-is traced there, too, and they work beside `tracing_full`: what a broken collector costs on top. `off_again` is a second
-pool like `off`: what this bench sees where there is nothing to see.
+`metrics` is METRICS_ENABLED (the default), in `tracing_sampled` 1 % of the messages carry a sampled trace, in
+`tracing_full` all do. Traces go out by OTLP to a process of its own that takes everything. In `collector_down` its port
+refuses connections, in `collector_black_hole` it never answers; every message is traced there, too, and they are held
+against `tracing_full`: what a broken collector costs on top. `off_again` is off against off: what this bench sees where
+there is nothing to see.
 
-A figure is the share of our processes' CPU for each message that the variant adds, in the median pair: with both cores
-busy, the share of throughput that is lost. CPU for a message changes by 10 % from second to second with whatever else
-the machine does (in turns, pools with the same settings differed by up to 20 %); at the same time both have the same
-seconds. They are looked at from when both are under way until the first one is through, since a pool that is left alone
-spends a third less. Each variant has three pairs of pools: processes of the same program differ by some percent for as
-long as they live. Batch and window are fixed: adaptive ones find other sizes in each run, and a batch costs as much
-as 100 messages. Below 0 is noise, or spans that are not sent.
+CPU for a message changes by 10 % from second to second with whatever else the machine does, and processes of the same
+program differ by some percent for as long as they live. So two pools work at the same time, on the same node and the
+same two cores, one with the variant and one without; then they change sides, and the two answers are averaged: both
+causes fall out. The sides change inside the running processes (see `switch.py`). They are looked at from when both are
+under way until the first one is through, since a pool that is left alone spends a third less. Batch and window are
+fixed: adaptive ones find other sizes in each run, and a batch costs as much as 100 messages.
+
+A figure is the share of our processes' CPU for each message that the variant adds: with both cores busy, the share of
+throughput that is lost. The median of the crossings, with its standard error beside it. Below 0 is noise.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+import statistics
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
@@ -34,105 +37,159 @@ from actors.tracing import Tracing
 from bench.collector import collector, refusing, silent
 from bench.node import private_node
 from bench.pool import BenchPool, fixed, folder, jobs, local_ray, pool_of, settings
-from bench.spread import medians, spreads
+from bench.spread import medians, rounded, spreads
+from bench.switch import switch
 from bench.usage import CpuMeter, load_average
 from cluster.session import Session
-from cluster.settings import Loaded
 
-BROKEN = ("collector_down", "collector_black_hole")
-SHARES = {"tracing_full": 1.0, "tracing_sampled": 0.01} | dict.fromkeys(BROKEN, 1.0)
-PAIRS = {"off": ("off_again", "metrics", "tracing_sampled", "tracing_full"), "tracing_full": BROKEN}
 SIZES = {"batch_size": 250, "prefetch_count": 1_500}  # what the adaptive ones find at this load, about
 
 _NOTHING = "one pool was through before the other was under way: there is nothing to compare, run it again"
 
-Series = dict[str, list[float]]  # name -> its rounds
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a pool has switched on; `traced`: the share of its messages that carry a sampled trace, None: no trace."""
+
+    metrics: bool = False
+    traced: float | None = None
+
+
+OFF: Final = State()
+FULL_TRACES: Final = State(traced=1.0)
+VARIANTS: Final = {
+    "off_again": OFF,
+    "metrics": State(metrics=True),
+    "tracing_sampled": State(traced=0.01),
+    "tracing_full": FULL_TRACES,
+}
+BROKEN: Final = ("collector_down", "collector_black_hole")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     workers: int
-    pairs: int  # of pools, for each variant
-    rounds: int  # of each pair
-    messages: int
-    warm_up: int = 1  # rounds that do not count
+    crossings: int  # of each variant
+    messages: int  # for each pool and side
+    warm_up: int = 1  # sides of each pair of pools that do not count
     under_way: float = 0.1  # share of the messages after which a pool is at full speed
 
 
-FULL = Size(workers=2, pairs=3, rounds=3, messages=50_000)
-QUICK = Size(workers=1, pairs=1, rounds=1, messages=3_000, warm_up=0, under_way=0)
+FULL = Size(workers=2, crossings=15, messages=25_000)
+QUICK = Size(workers=1, crossings=1, messages=2_000, warm_up=0, under_way=0)
+
+Worked = tuple[float, float]
+"""Messages per second, CPU µs per message."""
+
+
+class Seen:
+    """What was measured so far, by variant."""
+
+    def __init__(self) -> None:
+        self.added: dict[str, list[float]] = defaultdict(list)
+        self._rates: dict[str, list[float]] = defaultdict(list)
+        self._costs_us: dict[str, list[float]] = defaultdict(list)
+
+    def note(self, name: str, worked: Worked) -> None:
+        """One side of one pool."""
+        self._rates[name].append(worked[0])
+        self._costs_us[name].append(worked[1])
+
+    def result(self) -> dict[str, Any]:  # Any: JSON values
+        """The JSON of the bench."""
+        return medians(self.added, 4) | {
+            "standard_error": {name: rounded(_error_of_median(values), 4) for name, values in self.added.items()},
+            "spread": spreads(self.added, 3),
+            "msg_s": medians(self._rates),
+            "cpu_us": medians(self._costs_us, 1),
+            "load_average": load_average(),
+        }
+
+
+def _error_of_median(values: Sequence[float]) -> float:
+    """The standard error of the median of values that are about normally distributed; 0 for a single one."""
+    return math.sqrt(math.pi / 2 / len(values)) * statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
-    """Fractions, medians of the rounds; messages per second and CPU µs per message of each pool beside them."""
+    """Fractions, medians of the crossings; messages per second and CPU µs per message of each state beside them."""
     size = QUICK if quick else FULL
-    with private_node() as node, folder() as place, collector() as endpoint, refusing() as down, silent() as hole:
-        environs = variants(endpoint, down, hole)
+    with private_node() as node, folder() as place, collector() as good, refusing() as down, silent() as hole:
+        broken = dict(zip(BROKEN, (down, hole), strict=True))
         with local_ray(2 * size.workers) as session:
-            return asyncio.run(_measured(node.url, place, session, environs, size))
-
-
-def variants(endpoint: str, down: str, hole: str) -> dict[str, dict[str, str]]:
-    """The environment of each pool."""
-    off = {"METRICS_ENABLED": "false"}
-    return {
-        "off": off,
-        "off_again": off,
-        "metrics": {"METRICS_ENABLED": "true"},
-        "tracing_sampled": off | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint},
-        "tracing_full": off | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint},
-        "collector_down": off | {"OTEL_EXPORTER_OTLP_ENDPOINT": down},
-        "collector_black_hole": off | {"OTEL_EXPORTER_OTLP_ENDPOINT": hole},
-    }
+            return asyncio.run(_measured(node.url, place, session, good, broken, size))
 
 
 async def _measured(
-    url: str, place: Path, session: Session, environs: Mapping[str, dict[str, str]], size: Size
+    url: str, place: Path, session: Session, good: str, broken: dict[str, str], size: Size
 ) -> dict[str, Any]:  # Any: JSON values
-    rates: Series = defaultdict(list)
-    costs: Series = defaultdict(list)
-    added: Series = defaultdict(list)
-
-    for base, name in ((base, name) for base, names in PAIRS.items() for name in names):
-        for _ in range(size.pairs):
-            both = {one: settings(url, place, SIZES | fixed(size.workers), environs[one]) for one in (base, name)}
-            for worked in await _rounds(both, session, size):
-                for one, (rate, cost_us) in worked.items():
-                    rates[one].append(rate)
-                    costs[one].append(cost_us)
-                added[name].append(1 - costs[base][-1] / costs[name][-1])
-    figures = {"msg_s": medians(rates), "cpu_us": medians(costs, 1), "spread": spreads(added, 3)}
-    return medians(added, 4) | figures | {"load_average": load_average()}
+    seen = Seen()
+    async with _pair(url, place, session, (good, good), size) as pair:
+        for _ in range(size.crossings):
+            for name, state in VARIANTS.items():
+                await _cross(pair, name, state, seen, size)
+    for name, endpoint in broken.items():
+        async with _pair(url, place, session, (endpoint, good), size) as pair:
+            for _ in range(size.crossings):
+                await _against_good(pair, name, seen, size)
+    return seen.result()
 
 
-async def _rounds(both: Mapping[str, Loaded], session: Session, size: Size) -> list[dict[str, tuple[float, float]]]:
-    """Two fresh pools, side by side: the rounds after the warm-up."""
+@contextlib.asynccontextmanager
+async def _pair(
+    url: str, place: Path, session: Session, endpoints: tuple[str, str], size: Size
+) -> AsyncIterator[list[BenchPool]]:
+    """Two fresh pools, warm and paused, whose traces go to these endpoints."""
+    environs = [{"METRICS_ENABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} for endpoint in endpoints]
     async with contextlib.AsyncExitStack() as stack:
-        starts = [stack.enter_async_context(pool_of(loaded, session)) for loaded in both.values()]
-        pair = dict(zip(both, await asyncio.gather(*starts), strict=True))
-        await asyncio.gather(*(pool.pause() for pool in pair.values()))
-        turns = range(size.warm_up + size.rounds)
-        return [await _round(pair, size, swapped=turn % 2 == 1) for turn in turns][size.warm_up :]
+        own = [settings(url, place, SIZES | fixed(size.workers), environ) for environ in environs]
+        starts = [stack.enter_async_context(pool_of(loaded, session)) for loaded in own]
+        pair = list(await asyncio.gather(*starts))
+        await asyncio.gather(*(pool.pause() for pool in pair))
+        for _ in range(size.warm_up):
+            await _side(pair, (OFF, OFF), size)
+        yield pair
 
 
-async def _round(pair: dict[str, BenchPool], size: Size, *, swapped: bool) -> dict[str, tuple[float, float]]:
-    """Messages per second and CPU µs per message of both; `swapped`: whose messages are published first."""
-    for one in reversed(pair) if swapped else pair:
-        await _fill(one, pair[one], size.messages)
-    return dict(zip(pair, await _work(list(pair.values()), size), strict=True))
+async def _cross(pair: Sequence[BenchPool], name: str, state: State, seen: Seen, size: Size) -> None:
+    """One with the variant and one without, then the other way round."""
+    one_on, two_off = await _side(pair, (state, OFF), size)
+    one_off, two_on = await _side(pair, (OFF, state), size)
+    for worked in (one_on, two_on):
+        seen.note(name, worked)
+    for worked in (one_off, two_off):
+        seen.note("off", worked)
+    seen.added[name].append(1 - math.sqrt(two_off[1] / one_on[1] * one_off[1] / two_on[1]))
 
 
-async def _fill(name: str, pool: BenchPool, count: int) -> None:
-    """Publishes as the variant asks; the publisher's own spans go nowhere: publishing is not measured."""
+async def _against_good(pair: Sequence[BenchPool], name: str, seen: Seen, size: Size) -> None:
+    """Both traced, which only one of them gets rid of; then both without, which says how the two differ anyway."""
+    broken, good = await _side(pair, (FULL_TRACES, FULL_TRACES), size)
+    broken_off, good_off = await _side(pair, (OFF, OFF), size)
+    seen.note(name, broken)
+    seen.added[name].append(1 - good[1] / broken[1] * broken_off[1] / good_off[1])
+
+
+async def _side(pair: Sequence[BenchPool], states: Sequence[State], size: Size) -> list[Worked]:
+    """Fills both queues as the states ask and lets the messages through both pools at once."""
+    for pool, state in zip(pair, states, strict=True):
+        on_metrics, on_traces = state.metrics, state.traced is not None
+        await pool.in_each_process(lambda _, m=on_metrics, t=on_traces: switch(metrics=m, traces=t))
+        await _fill(pool, state, size.messages)
+    return await _work(pair, size)
+
+
+async def _fill(pool: BenchPool, state: State, count: int) -> None:
+    """The publisher's own spans go nowhere: publishing is not measured."""
     tracing = None
-    if name in SHARES:
-        provider = TracerProvider(sampler=TraceIdRatioBased(SHARES[name]))
+    if state.traced is not None:
+        provider = TracerProvider(sampler=TraceIdRatioBased(state.traced))
         tracing = Tracing(queue=pool.loaded.settings.queue, provider=provider)
     await pool.publish(jobs(count), tracing=tracing)
 
 
-async def _work(pools: Sequence[BenchPool], size: Size) -> list[tuple[float, float]]:
-    """Lets the messages through each pool; messages per second and CPU µs per message while all are at work."""
+async def _work(pools: Sequence[BenchPool], size: Size) -> list[Worked]:
+    """Lets the messages through each pool; what was seen while all were at work."""
     before = waiting = await _done(pools)
     meters = [CpuMeter({"all": (await pool.pids()).all}) for pool in pools]
     await asyncio.gather(*(pool.resume() for pool in pools))
@@ -161,14 +218,16 @@ async def _done(pools: Sequence[BenchPool]) -> list[int]:
 
 
 def table(result: dict[str, Any]) -> str:  # Any: JSON values
-    """One row for each pool."""
+    """One row for each state."""
     rows = [
-        "| | messages/s, beside another pool | CPU µs/message | added, median pair | least to most |",
-        "|---|---:|---:|---:|---:|",
+        "| | messages/s, beside another pool | CPU µs/message | added, median | standard error | least to most |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for name, rate in result["msg_s"].items():
-        low, high = result["spread"].get(name, (0.0, 0.0))
-        lost = f"{result[name]:.1%} | {low:.1%} to {high:.1%}" if name in result else "|"
+        lost = "| |"
+        if name in result:
+            low, high = result["spread"][name]
+            lost = f"{result[name]:.1%} | {result['standard_error'][name]:.1%} | {low:.1%} to {high:.1%}"
         title = name.replace("_", " ") + (", against tracing full" if name in BROKEN else "")
         rows.append(f"| {title} | {rate:,} | {result['cpu_us'][name]} | {lost} |")
     return "\n".join(rows)

@@ -16,10 +16,10 @@ import os
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
@@ -35,6 +35,8 @@ from cluster.session import Session, connect
 from cluster.settings import Loaded, load
 
 __all__ = ["BenchPool", "Pids", "empty_actors", "jobs", "local_ray", "pool_of", "private_ray", "publish", "settings"]
+
+T = TypeVar("T")
 
 NOOP = "bench.handlers:noop"
 PUBLISH_PART = 10_000
@@ -146,11 +148,16 @@ class BenchPool:
 
     async def pids(self) -> Pids:
         """Of the pool as it is now."""
-        router, store, autoscaler = await asyncio.gather(
-            *(_pid(one.actor) for one in (self._service.router, self._service.store, self._service.autoscaler))
-        )
-        workers = [worker["pid"] for worker in (await self.report())["workers"] if worker["pid"]]
+        router, store, autoscaler, *workers = await self.in_each_process(lambda _: os.getpid())
         return Pids(router=router, store=store, autoscaler=autoscaler, workers=tuple(workers))
+
+    async def in_each_process(self, call: Callable[[Any], T]) -> list[T]:  # Any: the actor's own object
+        """What `call` returns in the router, the store, the autoscaler and each worker, in this order."""
+        fixed = [one.actor for one in (self._service.router, self._service.store, self._service.autoscaler)]
+        names = [worker["name"] for worker in (await self.report())["workers"] if worker["pid"]]
+        workers = [ray.get_actor(name, self.loaded.settings.ray_namespace) for name in names]
+        actors: list[Any] = [*fixed, *workers]
+        return list(await asyncio.gather(*(actor.__ray_call__.remote(call) for actor in actors)))
 
     async def stop(self) -> dict[str, Any]:  # Any: JSON values
         """Drains and ends the pool; the last report. May be called twice."""
@@ -165,10 +172,6 @@ class BenchPool:
     def _router(self) -> Any:  # Any: Ray's handles are untyped
         assert self._service.router.actor is not None
         return self._service.router.actor
-
-
-async def _pid(actor: Any) -> int:  # Any: Ray's handles are untyped
-    return int(await actor.__ray_call__.remote(lambda _: os.getpid()))
 
 
 def settings(

@@ -5,6 +5,7 @@ Ray reads its token settings from the environment when it is imported, so they a
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shutil
@@ -32,7 +33,7 @@ def _private_ray(folder: Path) -> dict[str, str]:
 
 
 os.umask(0o077)
-_SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rabbitray-tests-"))
+_SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rr-tests-"))
 os.environ.pop("RAY_AUTH_TOKEN", None)
 os.environ.update(_private_ray(_SESSION_FOLDER))
 
@@ -78,14 +79,24 @@ def own_broker() -> Iterator[PrivateBroker]:
 def ray_cluster() -> Iterator[str]:
     """The GCS address of a local Ray with a dashboard, for the whole test run; this process is connected to it."""
     import ray
+    from ray._private.parameter import RayParams
 
-    context = ray.init(
-        address="local",
-        num_cpus=16,
-        include_dashboard=True,
-        namespace="rabbitray",
-        log_to_driver=False,
-        dashboard_port=0,
-    )
-    yield str(context.address_info["gcs_address"])
+    folder = _SESSION_FOLDER / "ray"
+    with pytest.MonkeyPatch.context() as patch:
+        # Two Rays on one machine (`pytest -n 2`): both would want the agent's fixed port, which serves jobs
+        # and logs (`ray.init` has no argument for it, 2.60), and a job asks a file in this folder which Ray is its own.
+        free = functools.partialmethod(RayParams.__init__, dashboard_agent_listen_port=0)
+        patch.setattr(RayParams, "__init__", free)
+        context = ray.init(
+            address="local",
+            num_cpus=16,
+            include_dashboard=True,
+            namespace="rabbitray",
+            log_to_driver=False,
+            dashboard_port=0,
+            _temp_dir=str(folder),
+        )
+    address = str(context.address_info["gcs_address"])
+    (folder / "ray_current_cluster").write_text(address)
+    yield address
     ray.shutdown()

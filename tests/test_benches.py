@@ -42,7 +42,7 @@ def test_the_results_that_are_kept_hold_what_the_contract_says(name: str) -> Non
 def test_a_contract_is_spread_out() -> None:
     assert paths("idle") == ["cpu_percent.ours", "cpu_percent.empty_actors"]
     assert "sizes.100 KiB.msg_s" in paths("throughput")
-    assert len(paths("latency")) == 9
+    assert len(paths("latency")) == 18
 
 
 def test_a_figure_that_is_missing_or_no_number_is_told() -> None:
