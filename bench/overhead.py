@@ -10,11 +10,11 @@ CPU for a message changes by 10 % from second to second with whatever else the m
 program differ by some percent for as long as they live. So two pools work at the same time, on the same node and the
 same two cores, one with the variant and one without; then they change sides, and the two answers are averaged: both
 causes fall out. The sides change inside the running processes (see `switch.py`). They are looked at from when both are
-under way until the first one is through, since a pool that is left alone spends a third less. Batch and window are
-fixed: adaptive ones find other sizes in each run, and a batch costs as much as 100 messages.
+under way until the first one is nearly through, since a pool that is left alone spends a third less. Batch and window
+are fixed: adaptive ones find other sizes in each run, and a batch costs as much as 100 messages.
 
 A figure is the share of our processes' CPU for each message that the variant adds: with both cores busy, the share of
-throughput that is lost. The median of the crossings, with its standard error beside it. Below 0 is noise.
+throughput that is lost. The mean of the crossings, with its standard error beside it. Below 0 is noise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import math
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -43,6 +43,8 @@ from bench.usage import CpuMeter, load_average
 from cluster.session import Session
 
 SIZES = {"batch_size": 250, "prefetch_count": 1_500}  # what the adaptive ones find at this load, about
+
+COME_WITHIN_S = 120.0
 
 _NOTHING = "one pool was through before the other was under way: there is nothing to compare, run it again"
 
@@ -73,10 +75,11 @@ class Size:
     messages: int  # for each pool and side
     warm_up: int = 1  # sides of each pair of pools that do not count
     under_way: float = 0.1  # share of the messages after which a pool is at full speed
+    nearly_through: float = 0.9  # and until which it is
 
 
-FULL = Size(workers=2, crossings=15, messages=25_000)
-QUICK = Size(workers=1, crossings=1, messages=2_000, warm_up=0, under_way=0)
+FULL = Size(workers=2, crossings=20, messages=25_000)
+QUICK = Size(workers=1, crossings=1, messages=2_000, warm_up=0, under_way=0, nearly_through=1)
 
 Worked = tuple[float, float]
 """Messages per second, CPU µs per message."""
@@ -97,8 +100,9 @@ class Seen:
 
     def result(self) -> dict[str, Any]:  # Any: JSON values
         """The JSON of the bench."""
-        return medians(self.added, 4) | {
-            "standard_error": {name: rounded(_error_of_median(values), 4) for name, values in self.added.items()},
+        means = {name: rounded(statistics.mean(values), 4) for name, values in self.added.items()}
+        return means | {
+            "standard_error": {name: rounded(_error_of_mean(values), 4) for name, values in self.added.items()},
             "spread": spreads(self.added, 3),
             "msg_s": medians(self._rates),
             "cpu_us": medians(self._costs_us, 1),
@@ -106,13 +110,13 @@ class Seen:
         }
 
 
-def _error_of_median(values: Sequence[float]) -> float:
-    """The standard error of the median of values that are about normally distributed; 0 for a single one."""
-    return math.sqrt(math.pi / 2 / len(values)) * statistics.stdev(values) if len(values) > 1 else 0.0
+def _error_of_mean(values: Sequence[float]) -> float:
+    """Its standard error; 0 for a single value, which tells nothing about it."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
-    """Fractions, medians of the crossings; messages per second and CPU µs per message of each state beside them."""
+    """Fractions, means of the crossings; messages per second and CPU µs per message of each state beside them."""
     size = QUICK if quick else FULL
     with private_node() as node, folder() as place, collector() as good, refusing() as down, silent() as hole:
         broken = dict(zip(BROKEN, (down, hole), strict=True))
@@ -190,27 +194,32 @@ async def _fill(pool: BenchPool, state: State, count: int) -> None:
 
 async def _work(pools: Sequence[BenchPool], size: Size) -> list[Worked]:
     """Lets the messages through each pool; what was seen while all were at work."""
-    before = waiting = await _done(pools)
+    waiting = await _done(pools)
     meters = [CpuMeter({"all": (await pool.pids()).all}) for pool in pools]
     await asyncio.gather(*(pool.resume() for pool in pools))
     drains = [asyncio.create_task(pool.acked(had + size.messages)) for pool, had in zip(pools, waiting, strict=True)]
-    under_way = [had + size.messages * size.under_way for had in waiting]
-    while any(done < enough for done, enough in zip(before, under_way, strict=True)):
-        if any(drain.done() for drain in drains):
-            await asyncio.gather(*drains)
-            raise RuntimeError(_NOTHING)
-        await asyncio.sleep(0.02)
-        before = await _done(pools)
+    before = await _come(pools, waiting, size.messages * size.under_way, all)
     began, spent_before = time.perf_counter(), [meter.seconds()["all"] for meter in meters]
-    await asyncio.wait(drains, return_when=asyncio.FIRST_COMPLETED)
+    now = await _come(pools, waiting, size.messages * size.nearly_through, any)
     took_s, spent = time.perf_counter() - began, [meter.seconds()["all"] for meter in meters]
-    now = await _done(pools)
     await asyncio.gather(*drains)
     await asyncio.gather(*(pool.pause() for pool in pools))
     if any(new == old for old, new in zip(before, now, strict=True)):
         raise RuntimeError(_NOTHING)
     looks = zip(before, now, spent_before, spent, strict=True)
     return [((new - old) / took_s, (cpu_s - had_s) / (new - old) * 1e6) for old, new, had_s, cpu_s in looks]
+
+
+async def _come(
+    pools: Sequence[BenchPool], waiting: Sequence[int], far: float, which: Callable[[Iterable[bool]], bool]
+) -> list[int]:
+    """Waits until all (or any) have done so many messages; how many each has done then."""
+    async with asyncio.timeout(COME_WITHIN_S):
+        while True:
+            done = await _done(pools)
+            if which(one >= had + far for one, had in zip(done, waiting, strict=True)):
+                return done
+            await asyncio.sleep(0.02)
 
 
 async def _done(pools: Sequence[BenchPool]) -> list[int]:
@@ -220,7 +229,7 @@ async def _done(pools: Sequence[BenchPool]) -> list[int]:
 def table(result: dict[str, Any]) -> str:  # Any: JSON values
     """One row for each state."""
     rows = [
-        "| | messages/s, beside another pool | CPU µs/message | added, median | standard error | least to most |",
+        "| | messages/s, beside another pool | CPU µs/message | added, mean | standard error | least to most |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, rate in result["msg_s"].items():
