@@ -28,7 +28,7 @@ import pyarrow as pa
 from actors.rows import RESULT_SCHEMA
 from actors.store import ResultStore, StoreConfig
 from actors.store.answers import Call
-from actors.store.commit import Connection, append_results
+from actors.store.commit import Connection, Incoming
 from actors.store.core import Core
 from actors.store.file import connect
 from actors.store.identity import hash_texts, identities
@@ -246,9 +246,10 @@ def _timed(work: Callable[[], object]) -> float:
 def _raw(config: StoreConfig, size: int, budget: int) -> float:
     con: Connection = connect(config)
     prepare(con, str(config.path))
+    incoming = Incoming(con)
     batches = [(batch, identities(batch)) for batch in _batches(size, min(budget, size * 200), 0.0, 1)]
     spent = [
-        _timed(lambda index=index, batch=batch, ids=ids: append_results(con, batch, ids, index * size, 0))
+        _timed(lambda index=index, batch=batch, ids=ids: incoming.append(batch, ids, index * size, 0))
         for index, (batch, ids) in enumerate(batches)
     ]
     con.close()

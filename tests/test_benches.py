@@ -12,17 +12,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from actors.job import Job
+from actors.metrics import MetricsBuffer, Totals
 from actors.publisher import Publisher, PublisherConfig
 from actors.reading import BodyLimits, read_delivery
 from actors.secret import Secret
+from actors.tracing import NO_SPAN, Tracing
 from actors.wire import decode
 from autoscale.loop import DecisionRecord
 from autoscale.replay.compare import Row
 from bench import collector, errors, policies, raw, spread, stations, usage, wave
 from bench.__main__ import RESULTS, names, ratios, worse, write_page
 from bench.contracts import CONTRACTS, broken, paths
+from bench.switch import switch
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,6 +88,25 @@ def test_the_broken_collectors_of_the_overhead_bench_are_broken() -> None:
         client.sendall(b"POST /v1/traces HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
         with pytest.raises(TimeoutError):
             client.recv(1)
+
+
+def test_metrics_and_traces_are_switched_off_and_are_on_again_as_before() -> None:
+    sink, record = Totals(), MetricsBuffer.record
+    metrics, tracing = MetricsBuffer(sink), Tracing(queue="q", provider=TracerProvider())
+    try:
+        for _ in range(2):  # a pool that is off may be told so again
+            switch(metrics=False, traces=False)
+        metrics.record("anything")
+        metrics.flush()
+        assert sink.count("anything") == 0
+        assert tracing.process_span("b", "q", []) is NO_SPAN
+    finally:
+        switch(metrics=True, traces=True)
+    assert MetricsBuffer.record is record
+    metrics.record("anything")
+    metrics.flush()
+    assert sink.count("anything") == 1
+    assert tracing.process_span("b", "q", []) is not NO_SPAN
 
 
 def test_spread_keeps_the_median_and_both_ends() -> None:

@@ -175,6 +175,24 @@ def test_the_hash_is_stored_in_files_so_it_may_never_change() -> None:
     assert found.tolist() == [10827432478463413923, 1688757546581009187, 6812551598821529858]
 
 
+@given(
+    st.lists(
+        st.tuples(QUEUES, *[st.none() | st.text(max_size=20) | st.sampled_from(["é" * 256, "x" * 600])] * 3), max_size=4
+    )
+)
+def test_a_few_rows_have_the_identities_that_they_have_among_many(rows: list[tuple[str | None, ...]]) -> None:
+    def table(some: list[tuple[str | None, ...]]) -> pa.Table:
+        columns = ["queue", "key", "message_type", "user_id"]
+        return pa.Table.from_pylist(
+            [dict(zip(columns, row, strict=True)) for row in some], pa.schema([(name, pa.string()) for name in columns])
+        )
+
+    few, many = identities(table(rows)), identities(table(rows + [("q", "k", None, None)] * 5))
+    assert few.texts.to_pylist() == many.texts.to_pylist()[: len(rows)]
+    assert few.hashes.tolist() == many.hashes.tolist()[: len(rows)]
+    assert few.tags.tolist() == many.tags.tolist()[: len(rows)]
+
+
 def test_hashes_spread() -> None:
     hashes = hash_texts(pa.array([f"4:jobs:{n}" for n in range(200_000)]))
     assert len(np.unique(hashes)) == 200_000

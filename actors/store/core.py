@@ -16,7 +16,7 @@ from actors.errors import FencedError, StoreOpenError, StoreUnavailableError
 from actors.store import loading, records, schema
 from actors.store.answers import Answer, Call, StoreStats, Tally
 from actors.store.bloom import SLOTS
-from actors.store.commit import EPOCH_SQL, Connection, append_results, as_results, scalar
+from actors.store.commit import EPOCH_SQL, Connection, Incoming, as_results, scalar
 from actors.store.config import StoreConfig
 from actors.store.dedupe import Dedupe, Sorted
 from actors.store.file import connect, size_of
@@ -62,7 +62,7 @@ class Core:
     def __init__(self, config: StoreConfig, readers: Readers) -> None:
         self._config = config
         self._readers = readers
-        self._con: Connection | None = None
+        self._open: Incoming | None = None  # the one writing connection
         self._dedupe: Dedupe | None = None
         self._store_id = ""
         self._next_seq = 0
@@ -77,21 +77,21 @@ class Core:
             self._store_id = schema.prepare(con, str(self._config.path))
             self._learn(con)
             self._epoch = scalar(con, EPOCH_SQL)
+            self._open = Incoming(con)
         except BaseException:
             con.close()
             raise
-        self._con = con
         self._readers.attach(con)
         self._stats = replace(self._stats, paused="")
 
     def close(self) -> None:
         """Checkpoint, keep the filter for the next start, let go of the file."""
-        if self._con is None:
+        if self._open is None:
             return
         self._readers.detach()
         self._save_filter(every=1)
         self._dedupe, self._filter_saved = None, 0
-        con, self._con = self._con, None
+        con, self._open = self._open.con, None
         try:
             con.execute("CHECKPOINT")
         except duckdb.Error as error:
@@ -111,7 +111,7 @@ class Core:
         """Run `work` on the connection, opened again if need be; raises StoreUnavailableError for a failing
         instance.
         """
-        con = self._ready()
+        con = self._ready().con
         try:
             return work(con)
         except ROW_ERRORS as error:
@@ -187,7 +187,7 @@ class Core:
 
     def _attempt(self, parts: list[Part]) -> None:
         """One transaction; raises a ROW_ERROR with nothing changed, or StoreUnavailableError."""
-        con = self._ready()
+        incoming = self._ready()
         if not any(part.call.rows.num_rows for part in parts):
             return
         rows = pa.concat_tables([as_results(part.call.rows) for part in parts]).combine_chunks()
@@ -195,15 +195,15 @@ class Core:
         verdict = self._dedupe.sort(ids) if self._dedupe else Sorted(fresh=np.arange(rows.num_rows))
         if len(verdict.fresh) < rows.num_rows:
             rows, ids = rows.take(pa.array(verdict.fresh)), ids.take(verdict.fresh)
-        self._insert(con, rows, ids)
+        self._insert(incoming, rows, ids)
         self._count(parts, verdict)
 
-    def _insert(self, con: Connection, rows: pa.Table, ids: Identities) -> None:
+    def _insert(self, incoming: Incoming, rows: pa.Table, ids: Identities) -> None:
         if not rows.num_rows:
             return
         started = time.perf_counter()
         try:
-            append_results(con, rows, ids, self._next_seq, self._epoch)
+            incoming.append(rows, ids, self._next_seq, self._epoch)
         except ROW_ERRORS:
             raise
         except (duckdb.Error, StoreUnavailableError) as error:
@@ -240,8 +240,8 @@ class Core:
             loading.catch_up(con, self._dedupe)
         self._next_seq = self._dedupe.next_seq
 
-    def _ready(self) -> Connection:
-        if self._con is None:
+    def _ready(self) -> Incoming:
+        if self._open is None:
             if not self._readers.ended():
                 raise StoreUnavailableError("a query of the failed instance has not ended yet: try again")
             try:
@@ -250,9 +250,9 @@ class Core:
                 reason = first_line(error)
                 self._stats = replace(self._stats, paused=reason)
                 raise StoreUnavailableError(f"the results file cannot be opened again: {reason}") from error
-        if self._con is None:
+        if self._open is None:
             raise StoreUnavailableError("the results file is closed")
-        return self._con
+        return self._open
 
     def _lose(self, error: Exception) -> StoreUnavailableError:
         """Close the instance, whose state is in doubt; the next use opens it and learns what it holds."""
@@ -260,10 +260,10 @@ class Core:
         log.warning("the store pauses: %s", reason)
         self._stats = replace(self._stats, paused=reason)
         self._readers.detach()
-        con, self._con = self._con, None
-        if con is not None:
+        lost, self._open = self._open, None
+        if lost is not None:
             try:
-                con.close()
+                lost.con.close()
             except duckdb.Error as closing:
                 log.warning("closing a failed instance: %s", first_line(closing))
         return StoreUnavailableError(f"cannot commit now, nothing was acknowledged: {reason}")
