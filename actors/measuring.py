@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from actors import kpi
 from actors.latency import Latency
@@ -83,6 +83,13 @@ class PoolMeter:
             self._metrics.record(one.name, 100 * failed / runs if runs else 0.0)
 
 
+class Timed(Protocol):
+    """A job that ran: from when to when, in microseconds."""
+
+    started_us: int
+    finished_us: int
+
+
 class WorkerMeter:
     """Records what one worker does: a sample of its jobs' durations at each part, its process at each look."""
 
@@ -91,11 +98,11 @@ class WorkerMeter:
         self._jobs = 0
         self._at: float | None = None
 
-    def jobs(self, spans_us: Sequence[tuple[int, int]]) -> None:
-        """The jobs of one part, each from when to when in microseconds."""
-        self._jobs += len(spans_us)
-        for started, finished in sample(spans_us):
-            self._metrics.record(kpi.PROCESSING_DURATION.name, max(0, finished - started) / 1000)
+    def jobs(self, done: Sequence[Timed]) -> None:
+        """The jobs of one part."""
+        self._jobs += len(done)
+        for job in sample(done):
+            self._metrics.record(kpi.PROCESSING_DURATION.name, max(0, job.finished_us - job.started_us) / 1000)
 
     def look(self, now: float, *, cpu_percent: float, rss_bytes: int) -> None:
         """One look at the process; `now` in monotonic seconds."""

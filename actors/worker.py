@@ -126,7 +126,7 @@ class Worker:
         returned = run.take_unstarted() if run.open > len(run.finished) else []
         units = run.take_finished()
         if self._meter is not None:
-            self._meter.jobs([(unit.started_us, unit.finished_us) for unit in units])
+            self._meter.jobs(units)
         done, failures = self._judge(run, units)
         unreadable, run.unreadable = run.unreadable, []
         finished = run.settle_positions(units) + [failure.position for failure in unreadable]

@@ -11,7 +11,7 @@ from typing import Final
 CONTRACTS: Final[dict[str, str]] = {
     "errors": "known known_oserror first unknown token regular_expressions",
     "idle": "cpu_percent.ours cpu_percent.empty_actors",
-    "latency": "{10,100,1000}.{p50_ms,p95_ms,p99_ms,by_hand.p50_ms,by_hand.p99_ms,p50_ratio_to_by_hand}",
+    "latency": "{10,100,1000}.{p50_ms,p95_ms,p99_ms,by_hand.p50_ms,by_hand.p99_ms} {10,100}.p50_ratio_to_by_hand",
     "load": "rate error_rate p50_ms p95_ms p99_ms depth_at_end",
     "memory": "{slope_mb_per_1k,peak_mb}.{router,store,worker,autoscaler}",
     "overhead": "off_again tracing_full tracing_sampled metrics collector_down collector_black_hole "

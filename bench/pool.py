@@ -153,10 +153,10 @@ class BenchPool:
 
     async def in_each_process(self, call: Callable[[Any], T]) -> list[T]:  # Any: the actor's own object
         """What `call` returns in the router, the store, the autoscaler and each worker, in this order."""
-        fixed = [one.actor for one in (self._service.router, self._service.store, self._service.autoscaler)]
+        stations = [one.actor for one in (self._service.router, self._service.store, self._service.autoscaler)]
         names = [worker["name"] for worker in (await self.report())["workers"] if worker["pid"]]
         workers = [ray.get_actor(name, self.loaded.settings.ray_namespace) for name in names]
-        actors: list[Any] = [*fixed, *workers]
+        actors: list[Any] = [*stations, *workers]
         return list(await asyncio.gather(*(actor.__ray_call__.remote(call) for actor in actors)))
 
     async def stop(self) -> dict[str, Any]:  # Any: JSON values

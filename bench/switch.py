@@ -1,7 +1,8 @@
 """Switches metrics and traces off and on inside the running processes of a pool, for `overhead` alone.
 
-Off leaves out what METRICS_ENABLED=false and a missing OTLP endpoint leave out for each message, batch and look. What
-stays: one call that does nothing where there was a recorder, and threads of OpenTelemetry that wait.
+Off leaves out what METRICS_ENABLED=false and a missing OTLP endpoint leave out for each message, batch and part. What
+stays: one call that does nothing where there was a meter, the router's counts once a second, and threads of
+OpenTelemetry that wait.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from actors.measuring import PoolMeter, WorkerMeter
 from actors.metrics import MetricsBuffer
 from actors.tracing import Tracing
 
-_METERS = ((MetricsBuffer, "record"), (PoolMeter, "look"), (WorkerMeter, "jobs"), (WorkerMeter, "look"))
+METERS = ((MetricsBuffer, "record"), (PoolMeter, "look"), (WorkerMeter, "jobs"), (WorkerMeter, "look"))
 
 _as_written: dict[tuple[type, str], Callable[..., object]] = {}
 """In a process that is switched off: what stood there."""
@@ -20,13 +21,13 @@ _as_written: dict[tuple[type, str], Callable[..., object]] = {}
 
 def switch(*, metrics: bool, traces: bool) -> None:
     """In this process, from now on."""
-    for kind, name in _METERS:
+    for kind, name in METERS:
         _set(kind, name, on=metrics)
     if traces:
         if isinstance(vars(Tracing).get("enabled"), property):
             del Tracing.enabled  # each one's own is seen again
     else:
-        setattr(Tracing, "enabled", property(lambda _: False, lambda _, __: None))  # noqa: B010 # hides each one's own
+        setattr(Tracing, "enabled", property(lambda _: False))  # noqa: B010 # hides each one's own; none is made meanwhile
 
 
 def _set(kind: type, name: str, *, on: bool) -> None:

@@ -10,12 +10,15 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
+from actors import kpi
 from actors.job import Job
-from actors.metrics import MetricsBuffer, Totals
+from actors.measuring import WorkerMeter
+from actors.metrics import MetricsBuffer, MetricsConfig, Totals
 from actors.publisher import Publisher, PublisherConfig
 from actors.reading import BodyLimits, read_delivery
 from actors.secret import Secret
@@ -26,7 +29,7 @@ from autoscale.replay.compare import Row
 from bench import collector, errors, policies, raw, spread, stations, usage, wave
 from bench.__main__ import RESULTS, names, ratios, worse, write_page
 from bench.contracts import CONTRACTS, broken, paths
-from bench.switch import switch
+from bench.switch import METERS, switch
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +49,7 @@ def test_the_results_that_are_kept_hold_what_the_contract_says(name: str) -> Non
 def test_a_contract_is_spread_out() -> None:
     assert paths("idle") == ["cpu_percent.ours", "cpu_percent.empty_actors"]
     assert "sizes.100 KiB.msg_s" in paths("throughput")
-    assert len(paths("latency")) == 18
+    assert len(paths("latency")) == 17
 
 
 def test_a_figure_that_is_missing_or_no_number_is_told() -> None:
@@ -91,21 +94,26 @@ def test_the_broken_collectors_of_the_overhead_bench_are_broken() -> None:
 
 
 def test_metrics_and_traces_are_switched_off_and_are_on_again_as_before() -> None:
-    sink, record = Totals(), MetricsBuffer.record
-    metrics, tracing = MetricsBuffer(sink), Tracing(queue="q", provider=TracerProvider())
+    sink, tracing = Totals(), Tracing(queue="q", provider=TracerProvider())
+    metrics = MetricsBuffer(sink, MetricsConfig(batched=False))
+    jobs = [SimpleNamespace(started_us=0, finished_us=1_000)]
+    as_written = [vars(kind)[name] for kind, name in METERS]
     try:
         for _ in range(2):  # a pool that is off may be told so again
             switch(metrics=False, traces=False)
         metrics.record("anything")
-        metrics.flush()
-        assert sink.count("anything") == 0
+        WorkerMeter(metrics).jobs(jobs)
+        WorkerMeter(metrics).look(1.0, cpu_percent=1.0, rss_bytes=1)
+        assert (
+            sink.count("anything") == sink.count(kpi.PROCESSING_DURATION.name) == sink.count(kpi.WORKER_CPU.name) == 0
+        )
         assert tracing.process_span("b", "q", []) is NO_SPAN
     finally:
         switch(metrics=True, traces=True)
-    assert MetricsBuffer.record is record
+    assert [vars(kind)[name] for kind, name in METERS] == as_written
     metrics.record("anything")
-    metrics.flush()
-    assert sink.count("anything") == 1
+    WorkerMeter(metrics).jobs(jobs)
+    assert sink.count("anything") == sink.count(kpi.PROCESSING_DURATION.name) == 1
     assert tracing.process_span("b", "q", []) is not NO_SPAN
 
 

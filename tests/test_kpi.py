@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -136,7 +137,7 @@ def test_a_worker_is_measured_for_each_part_not_for_each_job() -> None:
     buffer, totals = recording()
     meter = WorkerMeter(buffer)
     meter.look(10.0, cpu_percent=0.0, rss_bytes=1)
-    meter.jobs([(0, 5_000)] * 5_000)
+    meter.jobs([SimpleNamespace(started_us=0, finished_us=5_000)] * 5_000)
     meter.look(15.0, cpu_percent=71.5, rss_bytes=123 * kpi.MB)
     buffer.flush()
     assert totals.count(kpi.PROCESSING_DURATION.name) == SAMPLED_MOST

@@ -15,10 +15,11 @@ import pytest
 from actors.errors import FencedError, StoreOpenError, StoreUnavailableError
 from actors.store import ResultStore, StoreConfig, read_only_query
 from actors.store.answers import Answer, Call
-from actors.store.commit import CommitGuardError, scalar, transact
+from actors.store.commit import CommitGuardError, Incoming, scalar, transact
 from actors.store.core import Core
 from actors.store.file import connect
 from actors.store.group import GroupCommit
+from actors.store.identity import identities
 from actors.store.query import Readers
 from actors.store.schema import prepare
 from tests.store_rows import dead_rows, rows_of
@@ -183,6 +184,19 @@ def test_a_commit_of_fewer_rows_than_meant_is_rolled_back(config: StoreConfig) -
     with pytest.raises(FencedError):
         transact(con, lambda: scalar(con, insert), expected=1, epoch=7)
     assert scalar(con, "SELECT count(*) FROM runs") == 0
+    con.close()
+
+
+def test_each_commit_of_a_connection_stores_its_own_rows(config: StoreConfig) -> None:
+    """DuckDB must ask for the rows anew each time: the guard counts rows, and would not see the ones before."""
+    con = connect(config)
+    prepare(con, str(config.path))
+    incoming = Incoming(con)
+    for seq, key in enumerate(["a", "b"]):
+        incoming.append(rows_of([key]), identities(rows_of([key])), seq, epoch=0)
+        with pytest.raises(FencedError):
+            incoming.append(rows_of(["lost"]), identities(rows_of(["lost"])), seq + 1, epoch=7)
+    assert con.execute("SELECT seq, key FROM results ORDER BY seq").fetchall() == [(0, "a"), (1, "b")]
     con.close()
 
 

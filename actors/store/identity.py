@@ -26,7 +26,7 @@ _S29, _S32, _S33 = (np.uint64(n) for n in (29, 32, 33))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identities:
-    """`texts[i]` is None for a row without a key; `hashes` and `tags` then hold 0.
+    """`texts[i]` is None for a row without a key; `hashes` then holds 0.
 
     `tags`: hash of message_type and user_id, to notice that two messages share a key and are not the same.
     """
