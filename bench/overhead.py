@@ -85,7 +85,7 @@ class Size:
     least: float = 0.4  # share that each of the two must have done meanwhile, or the side is repeated
 
 
-FULL = Size(workers=2, pairs=3, crossings=4, messages=25_000)
+FULL = Size(workers=2, pairs=2, crossings=4, messages=25_000)
 QUICK = Size(workers=1, pairs=1, crossings=1, messages=2_000, warm_up=0, under_way=0, nearly_through=1, least=0)
 
 Worked = tuple[float, float]

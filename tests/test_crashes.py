@@ -165,7 +165,7 @@ async def test_a_stopped_worker_is_replaced(amqp_url: str, tmp_path: Path) -> No
     async with pool_of(loaded) as pool:
         await pool.publish(mixed_jobs(40))
         await is_true(lambda: finished(pool, 40))
-        victim = (await pool.report())["workers"][0]
+        victim = next(worker for worker in (await pool.report())["workers"] if worker["pid"])
         os.kill(victim["pid"], signal.SIGSTOP)
         await pool.publish([Job(id=f"more-{n}", payload={}) for n in range(40)])
         await is_true(lambda: finished(pool, 80))

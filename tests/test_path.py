@@ -9,6 +9,7 @@ import signal
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
@@ -42,10 +43,7 @@ async def test_every_message_becomes_one_row(amqp_url: str, tmp_path: Path) -> N
 async def test_a_killed_worker_loses_nothing(amqp_url: str, tmp_path: Path, handler: str) -> None:
     async with pool_of(settings_for(amqp_url, tmp_path), handler) as pool:
         await pool.publish(jobs(400, do="slow", s=0.02))
-        report = await eventually(pool.report, within_s=20)
-        await eventually(lambda: _busy(pool), within_s=20, message="no worker got work")
-        report = await pool.report()
-        victim = report["workers"][0]
+        victim = await eventually(lambda: _busy_worker(pool), within_s=20, message="no worker got work")
         os.kill(victim["pid"], signal.SIGKILL)
         report = await pool.acked(400)
         assert victim["name"] not in [worker["name"] for worker in report["workers"]]
@@ -60,17 +58,17 @@ async def test_large_bodies_arrive_whole_also_after_a_kill(amqp_url: str, tmp_pa
     work = [Job(id=str(n), payload={"do": "sum", "text": text}) for n, text in enumerate(texts)]
     async with pool_of(settings_for(amqp_url, tmp_path, batch_size=10)) as pool:
         await pool.publish(work[::7] + [job for n, job in enumerate(work) if n % 7])
-        await eventually(lambda: _busy(pool), within_s=20, message="no worker got work")
-        os.kill((await pool.report())["workers"][0]["pid"], signal.SIGKILL)
+        victim = await eventually(lambda: _busy_worker(pool), within_s=20, message="no worker got work")
+        os.kill(victim["pid"], signal.SIGKILL)
         await pool.acked(len(work))
         await pool.stop()
         found = pool.rows("SELECT key, CAST(result->>'sum' AS BIGINT) AS sum FROM results ORDER BY CAST(key AS INT)")
     assert found == [{"key": str(n), "sum": zlib.crc32(text.encode())} for n, text in enumerate(texts)]
 
 
-async def _busy(pool: object) -> bool:
-    report = await pool.report()  # type: ignore[attr-defined] # a RunningPool
-    return any(worker["batches"] for worker in report["workers"])
+async def _busy_worker(pool: RunningPool) -> dict[str, Any]:
+    """Empty while there is none."""
+    return next((worker for worker in (await pool.report())["workers"] if worker["batches"]), {})
 
 
 async def test_a_slow_job_does_not_slow_the_rest(amqp_url: str, tmp_path: Path) -> None:
