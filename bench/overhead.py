@@ -12,8 +12,8 @@ same two cores, one with the variant and one without; then they change sides, an
 causes fall out. (What a broken collector costs is a difference of differences: both pools traced, then both off.) The
 sides change inside the running processes (see `switch.py`). They are looked at from when both are under way until the
 first one is nearly through, since a pool that is left alone spends a third less. Spans go out each 0.2 s instead of 5:
-a side lasts for 2 s, and what it owes must be paid in it. That is dearer than what users have: a request costs about the
-same however few spans it holds. Batch and window are fixed: adaptive ones find other sizes in each run, and a batch
+a side lasts for 2 s, and what it owes must be paid in it. That is dearer than what users have: a request costs about
+the same however few spans it holds. Batch and window are fixed: adaptive ones find other sizes in each run, and a batch
 costs as much as 100 messages.
 
 A figure is the share of our processes' CPU for each message that the variant adds; what Ray's agent and the collector
