@@ -33,7 +33,7 @@ def _private_ray(folder: Path) -> dict[str, str]:
 
 
 os.umask(0o077)
-_SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rr-tests-"))
+_SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rr-tests-"))  # short: Ray's sockets lie below, 107 characters at most
 os.environ.pop("RAY_AUTH_TOKEN", None)
 os.environ.update(_private_ray(_SESSION_FOLDER))
 

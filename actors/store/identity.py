@@ -19,7 +19,7 @@ U64 = npt.NDArray[np.uint64]
 
 _LONG = 512  # texts above are hashed by blake2b first: padding all rows to one of them would cost memory
 _SEED, _MUL, _FINAL = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53))
-_FEW = 4
+_FEW = 4  # rows up to which Python is quicker than Arrow
 _ALL_BITS = (1 << 64) - 1
 _S29, _S32, _S33 = (np.uint64(n) for n in (29, 32, 33))
 
