@@ -33,17 +33,34 @@ async def ready_workers(pool: RunningPool) -> int:
 
 
 async def test_a_square_wave_loses_nothing_and_kills_no_busy_worker(amqp_url: str, tmp_path: Path) -> None:
-    """Three cycles of burst and lull: every job runs once, the pool grows and goes back each time."""
+    """Three cycles of burst and lull: every job runs once, the pool grows and goes back each time, and says why."""
+    published = 0
     async with pool_of(settings_for(amqp_url, tmp_path, max_size=3, **BRISK), HANDLE_ASYNC) as pool:
-        for cycle in range(3):
-            await pool.publish(slow_jobs(cycle * 1_000, 1_000))
-            await eventually(lambda: _size_is(pool, 3), within_s=30, message="did not grow")
-            await pool.acked(1_000 * (cycle + 1))
+        for _ in range(3):
+            published = await _burst_until_grown(pool, published)
+            await pool.acked(published)
             await eventually(lambda: _size_is(pool, 1), within_s=30, message="did not shrink")
         report = await pool.report()
         assert (report["retried"], report["dead"], report["duplicates"], report["replaced"]) == (0, 0, 0, 0)
         await pool.stop()
-        assert pool.rows(COUNTS) == [{"rows": 3_000, "keys": 3_000, "runs": 1}]
+        assert pool.rows(COUNTS) == [{"rows": published, "keys": published, "runs": 1}]
+        decided = pool.rows("SELECT wanted, reason FROM decisions")
+        assert max(row["wanted"] for row in decided) == 3
+        assert all(row["reason"] for row in decided)
+
+
+async def _burst_until_grown(pool: RunningPool, published: int) -> int:
+    """Work for two workers waits until there are three, however long the machine takes to start their processes."""
+
+    async def grown() -> bool:
+        nonlocal published
+        if published - (await pool.report())["acked"] < 600:
+            await pool.publish(slow_jobs(published, 600))
+            published += 600
+        return await _size_is(pool, 3)
+
+    await eventually(grown, within_s=90, message="did not grow")
+    return published
 
 
 async def _size_is(pool: RunningPool, size: int) -> bool:

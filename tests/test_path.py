@@ -165,28 +165,6 @@ async def test_only_the_poison_is_parked(amqp_url: str, tmp_path: Path) -> None:
         assert dead == [{"key": "poison", "reason": "worker_crashed"}]
 
 
-async def test_the_pool_grows_with_the_backlog_and_shrinks_again(amqp_url: str, tmp_path: Path) -> None:
-    loaded = settings_for(
-        amqp_url, tmp_path, min_size=1, initial_size=1, max_size=3,
-        drain_target_s=2, downscale_delay_s=1, look_back_period_s=3, queue_concurrency=8,
-    )  # fmt: skip
-    async with pool_of(loaded, HANDLE_ASYNC) as pool:
-        await pool.publish(jobs(1_500, do="slow", s=0.05))
-
-        async def size(count: int) -> bool:
-            workers = (await pool.report())["workers"]
-            return sum(worker["state"] == "ready" for worker in workers) == count
-
-        await eventually(lambda: size(3), within_s=30, message="the pool did not grow")
-        await pool.acked(1_500)
-        await eventually(lambda: size(1), within_s=30, message="the pool did not shrink")
-        await pool.stop()
-        assert pool.rows(COUNTS) == [{"rows": 1_500, "keys": 1_500}]
-        decided = pool.rows("SELECT wanted, reason FROM decisions ORDER BY decided_at")
-        assert max(row["wanted"] for row in decided) == 3
-        assert all(row["reason"] for row in decided)
-
-
 async def test_a_second_pool_of_the_same_name_is_refused(amqp_url: str, tmp_path: Path) -> None:
     from actors.errors import ConfigurationError
 
