@@ -11,10 +11,10 @@ program differ by some percent for as long as they live. So two pools work at th
 same two cores, one with the variant and one without; then they change sides, and the two answers are averaged: both
 causes fall out. (What a broken collector costs is a difference of differences: both pools traced, then both off.) The
 sides change inside the running processes (see `switch.py`). They are looked at from when both are under way until the
-first one is nearly through, since a pool that is left alone spends a third less. Spans go out each 0.2 s instead of 5:
-a side lasts for 2 s, and what it owes must be paid in it. That is dearer than what users have: a request costs about
-the same however few spans it holds. Batch and window are fixed: adaptive ones find other sizes in each run, and a batch
-costs as much as 100 messages.
+first one is nearly through, since a pool that is left alone spends a third less. Spans go out each second instead of 5:
+a side lasts for 4 s or more, and what it owes must be paid in it. That is dearer than what users have: a request costs
+a process 1.5 ms however few spans it holds (each 0.2 s, that alone was 4 %). Batch and window are fixed: adaptive ones
+find other sizes in each run, and a batch costs as much as 100 messages.
 
 A figure is the share of our processes' CPU for each message that the variant adds; what Ray's agent and the collector
 spend on it is not counted. The mean of the crossings of several pairs of pools, with its standard error beside it.
@@ -48,7 +48,7 @@ from cluster.session import Session
 SIZES = {"batch_size": 250, "prefetch_count": 1_500}  # what the adaptive ones find at this load, about
 
 COME_WITHIN_S = 120.0
-EXPORT_EVERY_MS = 200
+EXPORT_EVERY_MS = 1_000
 
 TRIES = 3
 
@@ -86,7 +86,7 @@ class Size:
     least: float = 0.4  # share that each of the two must have done meanwhile, or the side is repeated
 
 
-FULL = Size(workers=2, pairs=2, crossings=4, messages=25_000)
+FULL = Size(workers=2, pairs=2, crossings=4, messages=50_000)
 QUICK = Size(workers=1, pairs=1, crossings=1, messages=2_000, warm_up=0, under_way=0, nearly_through=1, least=0)
 
 Worked = tuple[float, float]
