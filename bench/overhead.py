@@ -12,9 +12,9 @@ same two cores, one with the variant and one without; then they change sides, an
 causes fall out. (What a broken collector costs is a difference of differences: both pools traced, then both off.) The
 sides change inside the running processes (see `switch.py`). They are looked at from when both are under way until the
 first one is nearly through, since a pool that is left alone spends a third less. Spans go out each second instead of 5:
-a side lasts for 4 s or more, and what it owes must be paid in it. That is dearer than what users have: a request costs
-a process 1.5 ms however few spans it holds (each 0.2 s, that alone was 4 %). Batch and window are fixed: adaptive ones
-find other sizes in each run, and a batch costs as much as 100 messages.
+a side lasts for 4 s or more, and what it owes must be paid in it. That is dearer than what users have: a request with
+five spans costs a busy process 1.7 ms, one with fifty 2.7. Batch and window are fixed: adaptive ones find other sizes
+in each run, and a batch costs as much as 100 messages.
 
 A figure is the share of our processes' CPU for each message that the variant adds; what Ray's agent and the collector
 spend on it is not counted. The mean of the crossings of several pairs of pools, with its standard error beside it.
