@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -94,7 +93,8 @@ class MetricsBuffer:
         self._size = config.batch_size if config.batched else 1
         self._interval_s = config.flush_interval_ms / 1000
         self._max_series = config.max_series
-        self._wake: Callable[[], object] | None = None  # set while `run` sleeps until something is noted
+        self._loop: asyncio.AbstractEventLoop | None = None  # while `run` runs
+        self._due = False  # a flush is on its way
         self._events: deque[tuple[str, float, Labels]] = deque()
         self._series: set[Series] = set()
         self._flushing = threading.Lock()
@@ -103,9 +103,9 @@ class MetricsBuffer:
     def record(self, name: str, value: float = 1.0, labels: Labels = NO_LABELS) -> None:
         """Notes one event; the event that fills the batch pays for its flush, unless one is under way."""
         self._events.append((name, value, labels))
-        if (wake := self._wake) is not None:
-            self._wake = None
-            wake()
+        if not self._due and (loop := self._loop) is not None:
+            self._due = True  # two threads may both set it: a flush too many, which finds nothing
+            loop.call_soon_threadsafe(loop.call_later, self._interval_s, self._flush_due)
         if len(self._events) >= self._size and self._flushing.acquire(blocking=False):
             try:
                 self._emit()
@@ -117,31 +117,22 @@ class MetricsBuffer:
         with self._flushing:
             self._emit()
 
-    async def run_once(self, stopped: asyncio.Event) -> None:
-        """Waits one interval, or until `stopped`, and flushes."""
-        with contextlib.suppress(TimeoutError):  # the ordinary case: the interval has passed
-            await asyncio.wait_for(stopped.wait(), self._interval_s)
+    async def run(self, stopped: asyncio.Event) -> None:
+        """Until `stopped`, flushes `flush_interval_ms` after the first event that was noted since; once more then.
+
+        A timer, and none while nothing is noted: a task that sleeps and wakes costs several times as much, which is
+        seen where each process does it ten times a second.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._flush_due()  # what was noted before
+        try:
+            await stopped.wait()
+        finally:
+            self._loop = None
         self.flush()
 
-    async def _noted(self, stopped: asyncio.Event) -> None:
-        """Sleeps until something is noted or `stopped`: an idle process does not wake ten times a second."""
-        noted = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        self._wake = lambda: loop.call_soon_threadsafe(noted.set)
-        if not self._events:
-            waits = [asyncio.ensure_future(noted.wait()), asyncio.ensure_future(stopped.wait())]
-            try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for wait in waits:
-                    wait.cancel()
-        self._wake = None
-
-    async def run(self, stopped: asyncio.Event) -> None:
-        """Flushes every `flush_interval_ms` until `stopped`, and once more then."""
-        while not stopped.is_set():
-            await self._noted(stopped)
-            await self.run_once(stopped)
+    def _flush_due(self) -> None:
+        self._due = False  # first: what is noted from here on gets a flush of its own
         self.flush()
 
     def _emit(self) -> None:

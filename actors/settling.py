@@ -203,10 +203,10 @@ class Settler:
             log.error(
                 "%d copies for retry or dead letters not confirmed, their messages stay: %s", len(unsent), unsent[0]
             )
-        self.tally.dead += len(dead)
         if dead:
             _say_dead(dead)
             await self._record_dead(dead, batch.worker)
+            self.tally.dead += len(dead)  # last: who sees the count finds the rows
         return spoiled
 
     async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]], worker: str) -> None:

@@ -101,9 +101,10 @@ class Beside:
         assert not any(ended.values()), {pool: (self._folder / f"{pool}.log").read_text() for pool in ended}
 
     def kill(self) -> None:
-        """Whatever is left."""
+        """Whatever is left; else a failed test leaves the next one a process to complain of."""
         for process in self._pools.values():
             process.kill()
+            process.wait()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -86,6 +87,32 @@ async def test_a_few_events_leave_after_the_interval_and_the_rest_at_the_end() -
     stopped.set()
     await running
     assert sink.points[-1][0].name == "b"
+
+
+async def test_there_is_a_timer_only_while_something_waits_to_be_flushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, interval_s, timers = asyncio.get_running_loop(), 0.007, []
+    call_later = loop.call_later
+
+    def noting(delay: float, *call: Any) -> asyncio.TimerHandle:  # Any: a callback and its arguments
+        timers.append(delay)
+        return call_later(delay, *call)
+
+    monkeypatch.setattr(loop, "call_later", noting)
+    sink, stopped = Flushes(), asyncio.Event()
+    buffer = MetricsBuffer(sink, MetricsConfig(flush_interval_ms=7))
+    buffer.record("before")
+    running = asyncio.create_task(buffer.run(stopped))
+    await eventually(lambda: len(sink.points) == 1)
+    await asyncio.sleep(interval_s * 5)
+    assert interval_s not in timers
+    for name in ("a", "b"):
+        await asyncio.to_thread(buffer.record, name)
+        buffer.record(name)
+        await eventually(lambda: sink.points[-1][-1].name == name)  # noqa: B023 # called in this turn only
+    await asyncio.sleep(interval_s * 5)
+    assert 2 <= timers.count(interval_s) <= 4, "one for each flush; the thread's event may have had one of its own"
+    stopped.set()
+    await running
 
 
 def test_a_sink_that_fails_loses_measurements_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
