@@ -11,10 +11,10 @@ program differ by some percent for as long as they live. So two pools work at th
 same two cores, one with the variant and one without; then they change sides, and the two answers are averaged: both
 causes fall out. (What a broken collector costs is a difference of differences: both pools traced, then both off.) The
 sides change inside the running processes (see `switch.py`). They are looked at from when both are under way until the
-first one is nearly through, since a pool that is left alone spends a third less. Spans go out each second instead of 5:
-a side lasts for 4 s or more, and what it owes must be paid in it. That is dearer than what users have: a request with
-five spans costs a busy process 1.7 ms, one with fifty 2.7. Batch and window are fixed: adaptive ones find other sizes
-in each run, and a batch costs as much as 100 messages.
+first one is nearly through, since a pool that is left alone spends a third less. Spans go out each 5 s, as they do by
+default: a look begins when the first of a side have gone, on the average, and lasts longer than that; filling the
+queues between two sides takes so long that nothing of one is paid in the next. Batch and window are fixed: adaptive
+ones find other sizes in each run, and a batch costs as much as 100 messages.
 
 A figure is the share of our processes' CPU for each message that the variant adds; what Ray's agent and the collector
 spend on it is not counted. The mean of the crossings of several pairs of pools, with its standard error beside it.
@@ -48,7 +48,6 @@ from cluster.session import Session
 SIZES = {"batch_size": 250, "prefetch_count": 1_500}  # what the adaptive ones find at this load, about
 
 COME_WITHIN_S = 120.0
-EXPORT_EVERY_MS = 1_000
 
 TRIES = 3
 
@@ -81,12 +80,12 @@ class Size:
     crossings: int  # of each variant in each pair
     messages: int  # for each pool and side
     warm_up: int = 1  # sides of each pair of pools that do not count
-    under_way: float = 0.1  # share of the messages after which a pool is at full speed
+    under_way: float = 0.3  # share of the messages after which a pool is at full speed
     nearly_through: float = 0.9  # and until which it is
-    least: float = 0.4  # share that each of the two must have done meanwhile, or the side is repeated
+    least: float = 0.3  # share that each of the two must have done meanwhile, or the side is repeated
 
 
-FULL = Size(workers=2, pairs=2, crossings=4, messages=50_000)
+FULL = Size(workers=2, pairs=2, crossings=2, messages=120_000)
 QUICK = Size(workers=1, pairs=1, crossings=1, messages=2_000, warm_up=0, under_way=0, nearly_through=1, least=0)
 
 Worked = tuple[float, float]
@@ -153,8 +152,7 @@ async def _pair(
     url: str, place: Path, session: Session, endpoints: tuple[str, str], size: Size
 ) -> AsyncIterator[list[BenchPool]]:
     """Two fresh pools, warm and paused, whose traces go to these endpoints."""
-    both = {"METRICS_ENABLED": "true", "OTEL_BSP_SCHEDULE_DELAY": str(EXPORT_EVERY_MS)}
-    environs = [both | {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} for endpoint in endpoints]
+    environs = [{"METRICS_ENABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint} for endpoint in endpoints]
     async with contextlib.AsyncExitStack() as stack:
         own = [settings(url, place, SIZES | fixed(size.workers), environ) for environ in environs]
         starts = [stack.enter_async_context(pool_of(loaded, session)) for loaded in own]
