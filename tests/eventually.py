@@ -14,7 +14,7 @@ _FIRST_WAIT_S = 0.005
 _LONGEST_WAIT_S = 0.1
 
 
-async def eventually(predicate: Callable[[], T | Awaitable[T]], *, within_s: float = 10.0, message: str = "") -> T:
+async def eventually(predicate: Callable[[], T | Awaitable[T]], *, within_s: float = 30.0, message: str = "") -> T:
     """Ask `predicate` (sync or async) again and again until it is truthy, and return that value.
 
     AssertionError with `message` and the last value after `within_s`. An exception of the predicate ends the
@@ -32,7 +32,7 @@ async def eventually(predicate: Callable[[], T | Awaitable[T]], *, within_s: flo
         wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
 
 
-def eventually_sync(predicate: Callable[[], T], *, within_s: float = 10.0, message: str = "") -> T:
+def eventually_sync(predicate: Callable[[], T], *, within_s: float = 30.0, message: str = "") -> T:
     """`eventually` for synchronous tests."""
     deadline, wait_s = time.monotonic() + within_s, _FIRST_WAIT_S
     while True:

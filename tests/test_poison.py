@@ -52,7 +52,7 @@ async def only_the_killers_are_parked(pool: RunningPool, folder: Path, kinds: li
     dead = pool.rows("SELECT key, reason, attempts FROM dead_letters ORDER BY key")
     assert dead == [{"key": kind, "reason": reason, "attempts": 1} for kind in sorted(kinds)]
     pids = [pid for kind in kinds for pid in ran_in(folder, kind)]
-    await eventually(lambda: not any(map(psutil.pid_exists, pids)), within_s=10, message="a killer still runs")
+    await eventually(lambda: not any(map(psutil.pid_exists, pids)), message="a killer still runs")
 
 
 @pytest.mark.parametrize(("handler", "few"), [(HANDLE, ["die", "segfault"]), (HANDLE_ASYNC, ["killed"])])
