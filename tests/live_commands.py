@@ -12,6 +12,9 @@ import time
 
 from cluster.cli import main
 
+DEGRADED = 1
+WELL_WITHIN_S = 30.0
+
 
 def code_of(arguments: list[str]) -> int:
     """Runs one command as its program would."""
@@ -20,6 +23,14 @@ def code_of(arguments: list[str]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     return 0
+
+
+def patient_code_of(arguments: list[str]) -> int:
+    """As `code_of`; on a busy machine a pool may be degraded for a moment, which is what `status` then ends with."""
+    deadline = time.monotonic() + WELL_WITHIN_S
+    while (code := code_of(arguments)) == DEGRADED and arguments[0] == "status" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return code
 
 
 def say(text: str) -> None:
@@ -32,7 +43,7 @@ def run_all(commands: list[list[str]]) -> int:
     for arguments in commands:
         say(f"+ rabbitray {shlex.join(arguments)}")
         began = time.monotonic()
-        if code := code_of(arguments):
+        if code := patient_code_of(arguments):
             say(f"+ ended with {code}")
             return code
         say(f"+ took {time.monotonic() - began:.1f} s")

@@ -61,7 +61,7 @@ def second_node(address: str, *, cpus: int) -> Iterator[SecondNode]:
 
     node = SecondNode(process, "")
     try:
-        node.id = eventually_sync(joined, within_s=40, message="the second node did not join")
+        node.id = eventually_sync(joined, within_s=90, message="the second node did not join")
         yield node
     finally:
         node.kill()

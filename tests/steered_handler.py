@@ -72,7 +72,7 @@ def _poison(kind: str, steps: dict[str, Any]) -> None:
 def handle(job: Job) -> dict[str, Any]:
     """Does what the payload says; `slow` sleeps `s` seconds, `hang` sleeps for an hour."""
     steps = _steps(job)
-    wait_s = {"slow": steps.get("s", 1.0), "sum": 0.02, "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
+    wait_s = {"slow": steps.get("s", 1.0), "sum": 0.1, "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
     if wait_s:
         time.sleep(wait_s)
     return _act(job, steps)
@@ -81,7 +81,7 @@ def handle(job: Job) -> dict[str, Any]:
 async def handle_async(job: Job) -> dict[str, Any]:
     """The same, for an event loop."""
     steps = _steps(job)
-    wait_s = {"slow": steps.get("s", 1.0), "sum": 0.02, "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
+    wait_s = {"slow": steps.get("s", 1.0), "sum": 0.1, "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
     if wait_s:
         await asyncio.sleep(wait_s)
     return _act(job, steps)

@@ -40,11 +40,14 @@ def _names(processes: list[psutil.Process]) -> set[str]:
 
 
 def _all_gone(processes: list[psutil.Process]) -> Callable[[], bool]:
-    def gone() -> bool:
-        alive = [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-        return not alive
+    return lambda: not any(map(_lives, processes))
 
-    return gone
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # it went between the two
+        return False
 
 
 def test_two_nodes_do_not_disturb_each_other(broker: PrivateBroker) -> None:

@@ -91,9 +91,10 @@ async def test_an_actor_killed_at_a_random_moment(amqp_url: str, tmp_path: Path,
         async with pool_of(settings_for(amqp_url, folder, batch_size=10, prefetch_count=60)) as pool:
             await pool.publish(mixed_jobs(COUNT))
             moment = random.Random(f"{victim}-{number}").randint(1, COUNT // 2)
-            await eventually(lambda pool=pool, moment=moment: _some_acked(pool, moment), within_s=30)
+            await eventually(lambda pool=pool, moment=moment: _some_acked(pool, moment), within_s=90)
             supervised = getattr(pool.service, victim)
             ray.kill(supervised.actor, no_restart=True)
+            await eventually(lambda supervised=supervised: supervised.restarts == 1, within_s=60)
             await is_true(lambda pool=pool: finished(pool, COUNT))
             assert supervised.restarts == 1
             assert await lost_and_duplicated(pool, COUNT) == (0, 0)
@@ -106,9 +107,10 @@ async def test_the_store_is_killed_again_and_again(amqp_url: str, tmp_path: Path
         folder.mkdir()
         loaded = settings_for(amqp_url, folder, batch_size=10, prefetch_count=60)
         async with pool_of(loaded) as pool:
-            await pool.publish(mixed_jobs(2 * COUNT))
+            jobs = mixed_jobs(2 * COUNT)
             chance, killed = random.Random(f"stores-{number}"), set[int]()
             for turn in range(3):
+                await pool.publish(jobs[turn::3])
                 acked = (await pool.report())["acked"] + chance.randint(1, COUNT // 3)
                 await eventually(lambda acked=acked: _some_acked(pool, acked), within_s=60)
                 killed.add(pid := opened_by(loaded.settings.results))
@@ -135,7 +137,7 @@ async def test_the_broker_is_killed_while_rungs_are_full(
         loaded = settings_for(own_broker.url, folder, retry_delay_ms=4_000, retry_max_delay_ms=8_000, outage_hold=False)
         async with pool_of(loaded) as pool:
             await pool.publish(jobs)
-            await eventually(lambda pool=pool: _retried(pool, COUNT), within_s=30)
+            await eventually(lambda pool=pool: _retried(pool, COUNT), within_s=90)
             await asyncio.to_thread(own_broker.kill)
             await asyncio.to_thread(own_broker.start)
             await is_true(lambda pool=pool: finished(pool, COUNT))
@@ -165,11 +167,17 @@ async def test_a_stopped_worker_is_replaced(amqp_url: str, tmp_path: Path) -> No
     async with pool_of(loaded) as pool:
         await pool.publish(mixed_jobs(40))
         await is_true(lambda: finished(pool, 40))
-        victim = next(worker for worker in (await pool.report())["workers"] if worker["pid"])
+        workers = await eventually(lambda: _ready_workers(pool, 2), within_s=90)
+        victim = workers[0]
         os.kill(victim["pid"], signal.SIGSTOP)
         await pool.publish([Job(id=f"more-{n}", payload={}) for n in range(40)])
         await is_true(lambda: finished(pool, 80))
         assert victim["name"] not in {worker["name"] for worker in (await pool.report())["workers"]}
+
+
+async def _ready_workers(pool: RunningPool, count: int) -> list[dict[str, Any]]:
+    workers = [worker for worker in (await pool.report())["workers"] if worker["state"] == "ready"]
+    return workers if len(workers) == count else []
 
 
 async def test_an_outage_holds_the_queue_and_charges_no_further_attempts(amqp_url: str, tmp_path: Path) -> None:
@@ -182,7 +190,7 @@ async def test_an_outage_holds_the_queue_and_charges_no_further_attempts(amqp_ur
     loaded = settings_for(amqp_url, tmp_path, batch_size=10, prefetch_count=50)
     async with pool_of(loaded) as pool:
         await pool.publish([Job(id=f"job-{n}", payload={"do": "needs", "file": str(switch)}) for n in range(300)])
-        await eventually(lambda: _held(pool), within_s=30, message="no hold")
+        await eventually(lambda: _held(pool), within_s=90, message="no hold")
         await eventually(lambda: _in_hand(pool, 0), within_s=30, message="what was in flight did not end")
         before = await pool.report()
         await eventually(lambda: _received(pool, before["received"] + 3), within_s=30, message="no probes")

@@ -435,7 +435,7 @@ async def test_a_killed_broker_that_comes_back_is_found_again(own_broker: Privat
 async def test_a_line_that_goes_dark_is_recovered_and_every_message_is_settled_once(amqp_url: str) -> None:
     """Fault 5, and once more in the middle of the recovery: there the RPC ends with CancelledError."""
     wire = Wire(amqp_url)
-    way = RealWay(amqp_url, await wire.start(), heartbeat_s=1, connect_timeout_s=3)
+    way = RealWay(amqp_url, await wire.start(), heartbeat_s=2, connect_timeout_s=3)
     way.wire = wire
     await way.start()
     await way.intake.open()

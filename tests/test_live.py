@@ -21,26 +21,34 @@ def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> 
     queue = f"live-{uuid.uuid4().hex[:8]}"
     pool = Command(amqp_url, ray_cluster, *work(tmp_path / "results.duckdb", queue))
 
-    def ask(*arguments: str, code: int = 0) -> str:
+    def ask(*arguments: str) -> str:
         found, out, err = run(amqp_url, ray_cluster, *arguments, "--queue", queue)
-        assert found == code, f"{arguments}: {out}{err}"
+        assert found == 0, f"{arguments}: {out}{err}"
         return out
+
+    def status(*arguments: str) -> str:
+        """Of a pool that is well; on a busy machine it may be degraded (exit code 1) for a moment."""
+
+        def said_when_well() -> str | None:
+            code, out, _ = run(amqp_url, ray_cluster, "status", *arguments, "--queue", queue)
+            return out if code == 0 else None
+
+        return eventually_sync(said_when_well) or ""
 
     try:
         eventually_sync(lambda: queue_exists(amqp_url, queue), within_s=60)
         publish(amqp_url, queue, [Job(id=f"job-{n}", payload={"n": n}) for n in range(300)])
         eventually_sync(lambda: ready(amqp_url, queue) == 0, within_s=60)
-        status = json.loads(ask("status", "--json"))
-        assert status, "status says something"
+        assert json.loads(status("--json")), "status says something"
         ask("pause", "--reason", "maintenance")
         publish(amqp_url, queue, [Job(id=f"later-{n}") for n in range(50)])
-        assert "maintenance" in ask("status")
+        assert "maintenance" in status()
         assert ready(amqp_url, queue) == 50, "a paused pool takes nothing"
         ask("resume")
         eventually_sync(lambda: ready(amqp_url, queue) == 0, within_s=60)
         assert json.loads(ask("scale", "9", "--json")) == {"pool": queue, "fixed": 2}, "max_size is 2"
         assert "is held at 1 worker, the nearest to 0 that" in ask("scale", "0")
-        assert "fixed at 1" in ask("status")
+        assert "fixed at 1" in status()
         counted = ask("query", "SELECT count(*) AS rows FROM results", "--format", "json")
         assert json.loads(counted) == [{"rows": 350}]
         ask("export", str(tmp_path / "out"))

@@ -114,6 +114,9 @@ async def test_switched_off_nothing_is_exported(amqp_url: str, tmp_path: Path) -
         await measured.publish([Job(id=f"job-{n}") for n in range(20)])
         await measured.acked(20)
 
-        samples = await shown(on.settings.pool, {kpi.CONSUMED.prometheus, kpi.WORKER_MEMORY.prometheus})
-        assert total(samples, kpi.CONSUMED.prometheus) == 20
+        async def all_counted() -> bool:
+            samples = await shown(on.settings.pool, {kpi.CONSUMED.prometheus, kpi.WORKER_MEMORY.prometheus})
+            return total(samples, kpi.CONSUMED.prometheus) == 20
+
+        await eventually(all_counted, within_s=SCRAPE_WITHIN_S)
         assert await scrape(off.settings.pool) == []

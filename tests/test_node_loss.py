@@ -95,7 +95,7 @@ async def test_a_node_that_dies_with_unfetched_rows(amqp_url: str, ray_cluster: 
             os.kill(store, signal.SIGSTOP)
             try:
                 await pool.publish(jobs)
-                pids = await eventually(lambda: worked(pool), within_s=30, message="the workers did not work")
+                pids = await eventually(lambda: worked(pool), within_s=90, message="the workers did not work")
                 assert all(runs_on(node, pid) for pid in pids)
                 assert (await pool.report())["acked"] == 0
                 node.kill()

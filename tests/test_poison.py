@@ -15,7 +15,12 @@ from actors.job import Job
 from tests.eventually import eventually
 from tests.pool import HANDLE, HANDLE_ASYNC, RunningPool, pool_of, settings_for
 
-pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.faults,
+    pytest.mark.usefixtures("ray_cluster"),
+    pytest.mark.timeout("600"),
+]
 
 INNOCENTS = 200
 
@@ -42,7 +47,7 @@ def ran_in(folder: Path, kind: str) -> list[int]:
 
 async def only_the_killers_are_parked(pool: RunningPool, folder: Path, kinds: list[str], reason: str) -> None:
     """Each innocent has one row of its first run, each poison one grave; the blocked processes are gone."""
-    await eventually(lambda: worked_off(pool, dead=len(kinds)), within_s=100, message="not worked off")
+    await eventually(lambda: worked_off(pool, dead=len(kinds)), within_s=200, message="not worked off")
     assert await pool.empty()
     assert (await pool.report())["retried"] == 0, "nobody went into a rung"
     await pool.stop()

@@ -237,6 +237,8 @@ def test_bar() -> None:
 class TestLive:
     """`rabbitray top` on a running pool, on a terminal."""
 
+    pytestmark = pytest.mark.timeout("240")
+
     @pytest.mark.ray
     async def test_keys_steer_the_pool(self, ray_cluster: str, amqp_url: str, tmp_path: Path) -> None:
         loaded = settings_for(amqp_url, tmp_path, min_size=1, initial_size=1)
@@ -247,8 +249,7 @@ class TestLive:
             await pool.acked(50)
             async with terminal("top", "--queue", name, environ=environ) as screen:
                 await eventually(lambda: f"{name}-worker-0001" in screen.text, within_s=30, message="no frame")
-                assert "● healthy" in screen.text
-                assert "50 done" in screen.text
+                await eventually(lambda: "● healthy" in screen.text and "50 done" in screen.text, message="not well")
                 screen.press("p")
                 await self._report(pool, lambda report: "paused" in report["holds"])
                 await eventually(

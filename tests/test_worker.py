@@ -142,7 +142,7 @@ async def test_a_slow_job_holds_up_no_other() -> None:
             go.wait(20)
         return job.payload
 
-    async with worker_of(handler(call), early_s=0.05) as worker:
+    async with worker_of(handler(call), early_s=0.5) as worker:
         first, rows = await worker.run("b", buffer(1, "slow", 3, 4))
         assert (first.finished, first.returned, first.executing, first.open) == ([0], [2, 3], [1], 1)
         assert rows.num_rows == 1
@@ -160,7 +160,7 @@ async def test_a_batch_behind_a_slow_one_is_given_back_whole() -> None:
     def call(job: Job) -> Any:
         go.wait(20)
 
-    async with worker_of(handler(call), early_s=0.05) as worker:
+    async with worker_of(handler(call), early_s=0.5) as worker:
         slow, _ = await worker.run("slow", buffer("x"))
         behind, _ = await worker.run("behind", buffer(1, 2, 3))
         assert slow.open == 1
@@ -277,7 +277,7 @@ async def test_singly_run_jobs_tell_their_progress() -> None:
             go.wait(20)
         return [1]
 
-    async with worker_of(handler(call, "batch"), early_s=0.05) as worker:
+    async with worker_of(handler(call, "batch"), early_s=0.5) as worker:
         first, _ = await worker.run("b", buffer(1, "slow"))
         assert (first.finished, first.open) == ([0], 1)
         go.set()
@@ -413,7 +413,7 @@ async def test_a_packed_message_is_given_back_only_when_none_of_it_ran() -> None
             go.wait(20)
         return job.payload
 
-    async with worker_of(handler(call), early_s=0.05) as worker:
+    async with worker_of(handler(call), early_s=0.5) as worker:
         first, rows = await worker.run("b", parcels(*(parcel(body, content_type=content_type) for _ in range(2))))
         assert (first.returned, first.finished, first.open) == ([1], [], 2)
         assert rows.num_rows == 1
