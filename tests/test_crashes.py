@@ -115,7 +115,7 @@ async def test_the_store_is_killed_again_and_again(amqp_url: str, tmp_path: Path
                 await eventually(lambda acked=acked: _some_acked(pool, acked), within_s=60)
                 killed.add(pid := opened_by(loaded.settings.results))
                 os.kill(pid, signal.SIGKILL)
-                await eventually(lambda turn=turn: pool.service.store.restarts > turn, within_s=30)
+                await eventually(lambda turn=turn: pool.service.store.restarts > turn, within_s=90)
             await is_true(lambda: finished(pool, 2 * COUNT))
             assert len(killed) == 3
             assert (pool.service.store.restarts, pool.service.router.restarts) == (3, 0)
@@ -155,7 +155,7 @@ async def test_connections_closed_by_the_broker(own_broker: PrivateBroker, tmp_p
         await pool.publish(mixed_jobs(COUNT))
         for _ in range(3):
             acked = (await pool.report()).get("acked", 0)
-            await eventually(lambda acked=acked: _some_acked(pool, min(acked + 20, COUNT)), within_s=30)
+            await eventually(lambda acked=acked: _some_acked(pool, min(acked + 20, COUNT)), within_s=90)
             await asyncio.to_thread(own_broker.ctl, "close_all_connections", "test")
         await is_true(lambda: finished(pool, COUNT))
         assert await lost_and_duplicated(pool, COUNT) == (0, 0)
