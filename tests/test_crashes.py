@@ -21,6 +21,7 @@ from cluster.broker import PrivateBroker
 from tests.eventually import eventually
 from tests.opened_by import opened_by
 from tests.pool import RunningPool, pool_of, settings_for
+from tests.stopping import stop
 
 pytestmark = [
     pytest.mark.ray,
@@ -169,7 +170,7 @@ async def test_a_stopped_worker_is_replaced(amqp_url: str, tmp_path: Path) -> No
         await is_true(lambda: finished(pool, 40))
         workers = await eventually(lambda: _ready_workers(pool, 2), within_s=90)
         victim = workers[0]
-        os.kill(victim["pid"], signal.SIGSTOP)
+        stop(victim["pid"])
         await pool.publish([Job(id=f"more-{n}", payload={}) for n in range(40)])
         await is_true(lambda: finished(pool, 80))
         assert victim["name"] not in {worker["name"] for worker in (await pool.report())["workers"]}

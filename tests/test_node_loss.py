@@ -22,6 +22,7 @@ from tests.eventually import eventually
 from tests.opened_by import opened_by
 from tests.pool import RunningPool, pool_of, settings_for
 from tests.second_node import SecondNode, second_node
+from tests.stopping import stop
 from tests.store_rows import rows_of
 from tests.test_crashes import finished, lost_and_duplicated
 
@@ -92,7 +93,7 @@ async def test_a_node_that_dies_with_unfetched_rows(amqp_url: str, ray_cluster: 
             count, rows = maker.run.remote()
             assert await count
             store = opened_by(loaded.settings.results)
-            os.kill(store, signal.SIGSTOP)
+            stop(store)
             try:
                 await pool.publish(jobs)
                 pids = await eventually(lambda: worked(pool), within_s=90, message="the workers did not work")

@@ -12,6 +12,7 @@ import pytest
 from autoscale.probe import DepthProbe
 from cluster.broker import PrivateBroker
 from tests.eventually import eventually
+from tests.stopping import stop
 
 
 async def _publish(url: str, queue: str, count: int) -> None:
@@ -63,7 +64,7 @@ async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(own
     await _publish(own_broker.url, "jobs", 1)
     probe = DepthProbe(own_broker.url, "jobs", timeout_s=2.0)
     assert await probe.ready() == 1
-    os.kill(own_broker.pid, signal.SIGSTOP)
+    stop(own_broker.pid)
     try:
         assert await asyncio.wait_for(probe.ready(), timeout=30) is None
     finally:
