@@ -72,14 +72,14 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Parcel])
 
 
-def pack_parcels(deliveries: Sequence[Delivery]) -> Shipment:
+def pack_parcels(parcels: Sequence[Parcel]) -> Shipment:
     """The parcels of a batch as one argument of a call; position in the batch = index among the parcels."""
-    parcels = [delivery.parcel for delivery in deliveries]
-    positions = [at for at, delivery in enumerate(deliveries) if delivery.size >= BESIDE_FROM_BYTES]
+    positions = [at for at, parcel in enumerate(parcels) if len(parcel.body) >= BESIDE_FROM_BYTES]
     bodies = [PickleBuffer(parcels[at].body) for at in positions]
+    small = list(parcels)
     for at in positions:
-        parcels[at] = msgspec.structs.replace(parcels[at], body=b"")
-    encoded = _encoder.encode(parcels)
+        small[at] = msgspec.structs.replace(small[at], body=b"")
+    encoded = _encoder.encode(small)
     if not positions:
         return encoded
     return SplitParcels(parcels=PickleBuffer(encoded), positions=positions, bodies=bodies)

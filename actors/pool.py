@@ -187,7 +187,7 @@ class Pool(Generic[P]):
         member.batches[batch.id] = batch
         try:
             part, payload = await self._reply(
-                member, batch, member.handle.run(batch.id, pack_parcels(batch.deliveries))
+                member, batch, member.handle.run(batch.id, pack_parcels([one.parcel for one in batch.deliveries]))
             )
             progress = time.monotonic()
             while True:

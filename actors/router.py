@@ -367,7 +367,7 @@ class Router(Generic[P]):
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
         if not loss.guilty and not self._quarantine.holds(batch):
             self._requeue(left)
-        elif loss.guilty and len(left) == 1 and is_packed(left[0]):
+        elif loss.guilty and len(left) == 1 and is_packed(left[0].parcel):
             await self._quarantine.acquit(batch)
             await self._settler.part(left[0])
         elif (failure := await self._quarantine.accuse(batch, left, loss, of=member.name)) is not None:

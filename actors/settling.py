@@ -119,7 +119,7 @@ class Settler:
     async def part(self, delivery: Delivery) -> None:
         """A packed message becomes single ones in the main queue, so that one record cannot hurt the others."""
         try:
-            pieces = records_of(delivery, self._wire, self._codes)
+            pieces = records_of(delivery.parcel, self._wire, self._codes)
             await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
         except DecodeError as error:
             await self.park(delivery, whole(delivery, error.reason, str(error), "DecodeError"))
@@ -176,7 +176,7 @@ class Settler:
     def _records(self, delivery: Delivery) -> list[Failure]:
         """The records of a message; none where it cannot be read."""
         try:
-            return records_of(delivery, self._wire, self._codes)
+            return records_of(delivery.parcel, self._wire, self._codes)
         except DecodeError:
             return []
 

@@ -6,25 +6,24 @@ from collections.abc import Sequence
 
 from actors import headers as h
 from actors.decoding import attempt_of, identity
-from actors.delivery import Delivery
+from actors.delivery import Parcel
 from actors.verdict import Failure
 from actors.wire import REPORT_CODES, TypeCodes, WireLimits, decode, is_packed_type, split
 
 
-def is_packed(delivery: Delivery) -> bool:
+def is_packed(parcel: Parcel) -> bool:
     """Whether the message holds many records."""
-    return is_packed_type(delivery.parcel.content_type)
+    return is_packed_type(parcel.content_type)
 
 
-def records_of(delivery: Delivery, limits: WireLimits, codes: TypeCodes = REPORT_CODES) -> list[Failure]:
+def records_of(parcel: Parcel, limits: WireLimits, codes: TypeCodes = REPORT_CODES) -> list[Failure]:
     """Each record with its own key, attempt and body, as the failure that its copy is made from. Raises DecodeError.
 
     The one record of a message that is not packed has no body of its own: its copy is that of the message.
     """
-    parcel = delivery.parcel
     jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits, codes=codes)
     bodies: Sequence[bytes | None] = [None]
-    if is_packed(delivery):
+    if is_packed(parcel):
         bodies = split(parcel.body, parcel.content_encoding, limits)
     return [
         Failure(

@@ -91,7 +91,7 @@ def test_records_are_counted_in_the_body_whatever_the_header_says(
     body, _ = pack([Job(id=str(n)) for n in range(30)])
     sent = gzip.compress(body) if encoding else body
     found = read(sent, headers, content_type=kind, content_encoding=encoding)
-    assert (found.records, is_packed(found)) == (30, True)
+    assert (found.records, is_packed(found.parcel)) == (30, True)
 
 
 def test_what_is_not_packed_is_one_record() -> None:
@@ -211,7 +211,7 @@ names = st.sampled_from([h.KEY, h.ATTEMPT, h.FIRST_SEEN, h.PUBLISHED, h.DUE, h.R
 @given(st.dictionaries(names, values, max_size=9), st.binary(max_size=40))
 def test_nothing_that_a_producer_writes_raises_or_breaks_the_parcel(table: dict[str, Any], body: bytes) -> None:
     found = read(body, table)
-    assert unpack_parcels(pack_parcels([found])) == [found.parcel], "a worker can read what the router sends"
+    assert unpack_parcels(pack_parcels([found.parcel])) == [found.parcel], "a worker can read what the router sends"
 
 
 def test_the_timestamp_property_counts_whoever_read_it() -> None:

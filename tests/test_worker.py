@@ -56,11 +56,8 @@ def single(n: int, payload: Any, **changes: Any) -> Parcel:
     return parcel(body, **{"content_type": content_type, "message_id": f"m{n}"} | changes)
 
 
-def parcels(*items: Parcel) -> bytes:
-    deliveries = [delivery(tag) for tag in range(len(items))]
-    for one, item in zip(deliveries, items, strict=True):
-        one.parcel = item
-    return pack_parcels(deliveries)
+def parcels(*items: Parcel) -> Shipment:
+    return pack_parcels(items)
 
 
 async def whole(worker: Worker, body: bytes, name: str = "b") -> tuple[list[Part], Rows]:
