@@ -13,9 +13,9 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from actors.errors import ConfigurationError, RabbitrayError
 from actors.remote import Actor
+from actors.remote.worker import last_line
 from cluster.session import join
 from cluster.settings import Settings
-from cluster.supervise import last_line
 
 ANSWER_WITHIN_S: Final = 15.0
 CONNECT_WITHIN_S: Final = 5.0

@@ -19,11 +19,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.errors import ConfigurationError, RabbitrayError
 from actors.remote import Actor, ConsumerRouter, ResultStore
+from actors.remote.worker import last_line
 from autoscale.remote import Autoscaler
 from cluster import compose
 from cluster.session import Session
 from cluster.settings import Loaded
-from cluster.supervise import Supervised, last_line
+from cluster.supervise import Supervised
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from ray.exceptions import RayActorError, RayError
 
 from actors.errors import RabbitrayError
 from actors.remote import Actor
+from actors.remote.worker import last_line
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +93,3 @@ class Supervised:
         if self.actor is not None:
             ray.kill(self.actor, no_restart=True)
             self.actor = None
-
-
-def last_line(error: BaseException) -> str:
-    """The last line of a text, where Ray puts what happened; Ray's list of common causes is left out."""
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip().partition(" Some common causes include")[0] if lines else type(error).__name__

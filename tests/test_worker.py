@@ -27,7 +27,7 @@ from actors.tracing import Tracing
 from actors.wire import REPORT_CODES, WireLimits, decode, encode, pack
 from actors.worker import UnknownBatchError, Worker, WorkerConfig
 from tests import sample_handlers
-from tests.fakes import delivery, parcel
+from tests.fakes import parcel
 
 SAMPLES = "tests.sample_handlers"
 Rows = list[dict[str, Any]]

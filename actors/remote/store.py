@@ -13,7 +13,7 @@ from ray.exceptions import ObjectLostError, OwnerDiedError, RayActorError, RayEr
 from actors.errors import FencedError, PayloadLostError, StoreUnavailableError
 from actors.remote.boot import Actor, Boot, Flush, Rows, ray_attributes
 from actors.remote.metrics import Metering
-from actors.remote.worker import first_line
+from actors.remote.worker import last_line
 from actors.rows import from_stream
 from actors.store import ResultStore as Store
 from actors.store import StoreConfig, StoreStats
@@ -145,13 +145,13 @@ class StoreClient:
         except (FencedError, StoreUnavailableError) as error:  # through Ray its text is a whole traceback
             raise (error.cause if isinstance(error, RayTaskError) else error) from None
         except (ObjectLostError, OwnerDiedError) as lost:
-            raise PayloadLostError(first_line(lost)) from lost
+            raise PayloadLostError(last_line(lost)) from lost
         except RayTaskError as failed:
             if isinstance(failed.cause, ObjectLostError | OwnerDiedError | RayActorError):
-                raise PayloadLostError(first_line(failed)) from failed
+                raise PayloadLostError(last_line(failed)) from failed
             raise
         except RayActorError as gone:
             self._actor = None
             raise StoreUnavailableError(f"the store {self._name} ended; it is being restarted") from gone
         except RayError as error:
-            raise StoreUnavailableError(first_line(error)) from error
+            raise StoreUnavailableError(last_line(error)) from error

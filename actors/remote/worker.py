@@ -167,7 +167,7 @@ class RayWorker:
 
     async def _lost(self, error: RayError) -> WorkerLostError:
         """Tells a crash of the process, for which a job may be guilty, from everything else."""
-        detail = first_line(error)
+        detail = last_line(error)
         if isinstance(error, RayTaskError):
             return WorkerLostError("worker_error", detail, guilty=True)  # our code failed on it: isolate what does it
         if isinstance(error, ActorUnavailableError | GetTimeoutError):
@@ -232,12 +232,15 @@ def _load(handler: str) -> Handler:
         raise RabbitrayError(redact(text)) from None
 
 
-def first_line(error: BaseException) -> str:
-    """The last informative line of Ray's long texts, without the passwords of URLs."""
+def last_line(error: BaseException) -> str:
+    """The last line of Ray's long texts, where it puts what happened, without the passwords of URLs.
+
+    Ray's list of common causes is left out.
+    """
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].partition(" Some common causes include")[0] if lines else type(error).__name__
 
 
 def start_failure(error: RayError) -> str:
     """Why an actor's constructor failed: the user's own exception line when there is one."""
-    return first_line(error)
+    return last_line(error)
