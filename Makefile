@@ -1,6 +1,6 @@
 # The doors. Each one installs what it needs; a second run skips what is there.
 PY := .venv/bin/python
-PREPARE := cluster/install/prepare.sh
+PREPARE := cluster/deploy/install/prepare.sh
 # A broker of our own is needed only where RABBITMQ_URL names none.
 BROKER := $(if $(RABBITMQ_URL),,broker)
 
@@ -20,7 +20,7 @@ help: ## list the doors
 
 demo: ## the main job on reference data, with nothing to prepare
 	@$(PREPARE) python $(BROKER)
-	@$(PY) -m cluster demo $(ARGS)
+	@$(PY) -m rabbitray demo $(ARGS)
 
 test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some)
 	@$(PREPARE) python broker test-tools

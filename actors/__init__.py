@@ -1,48 +1,19 @@
-"""What touches a message, in the order in which it passes.
+"""What touches a message. A folder is a process, or what processes share.
 
-publisher   the queue writer: confirmed, pipelined, packed
-wire        bytes <-> Job: msgpack, compact JSON, verbose JSON, packed records
-job         Job, its identity, its fields
-topology    names and arguments of queues, exchanges, retry rungs, dead letters
-intake      RabbitMQ in: consume, window hand-over, acks
-router      the spine: receive -> dispatch -> record -> settle
-pool        workers: pick, add, retire, replace, quarantine
-worker      runs the handler over a batch, one outcome for each job
-handlers    the user's code: load `module:attr`, sync / async / batch / class
-verdict     Outcome -> Settlement; which errors are transient, which permanent
-store       results: one writer, group commit, exact dedupe, live queries
-tracing     spans, links, the carrier in message headers
-errors      the error family
-remote      the plain classes as Ray actors
+publisher  PROCESS producer, also inside the router: confirmed, pipelined, packed
+router     PROCESS ConsumerRouter: the queue in, batches out, outcomes settled
+worker     PROCESS PoolWorker: the handler over a batch
+store      PROCESS ResultStore: rows into DuckDB, before the ack
+message    what crosses a process boundary (pure)
+rabbitmq   what every AMQP client here shares
+telemetry  metrics and spans
+remote     what every actor here shares
+testing    a handler without a broker
+errors, secret, backoff
 
-What producers and handlers need is here by name, loaded on first use: `from actors import Job, Publisher`.
-None of it pulls in ray or duckdb.
+Floors, from the top: testing; router; publisher, store and worker side by side; rabbitmq and telemetry; message,
+remote and backoff; errors and secret. `make lint` holds them. In each process's folder `actor.py` is Ray's shell.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from actors.errors import Reject, Retry
-    from actors.job import Job
-    from actors.publisher import Publisher, PublisherConfig, SyncPublisher
-
-__all__ = ["Job", "Publisher", "PublisherConfig", "Reject", "Retry", "SyncPublisher"]
-
-_HOMES = {
-    "Job": "actors.job",
-    "Publisher": "actors.publisher",
-    "PublisherConfig": "actors.publisher",
-    "Reject": "actors.errors",
-    "Retry": "actors.errors",
-    "SyncPublisher": "actors.publisher",
-}
-
-
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'actors' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+if __name__ == "actors":  # in a checkout this folder is on the path under its bare name, too: one class, one module
+    raise ImportError("in rabbitray's checkout `actors` is imported as `rabbitray.actors`")

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from time import monotonic, time
 from typing import Final, Protocol
 
-from actors.errors import RabbitrayError
-from actors.status import PoolStatus
-from autoscale.signals import Decision, Limits, Memory, Snapshot
-from autoscale.sizing import decide
-from autoscale.window import WindowDecision, WindowLimits, window
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.router.status import PoolStatus
+from rabbitray.autoscale.policy.signals import Decision, Memory, PolicyLimits, Snapshot
+from rabbitray.autoscale.policy.sizing import decide
+from rabbitray.autoscale.policy.window import WindowDecision, WindowLimits, window
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class AutoscaleLoop:
         depth: Depth,
         pool: Pool,
         log: Log,
-        limits: Limits,
+        limits: PolicyLimits,
         window_limits: WindowLimits | None = None,
         pace: Pace | None = None,
         clock: Callable[[], float] = monotonic,
@@ -132,7 +132,7 @@ class AutoscaleLoop:
         self._woken = asyncio.Event()
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> PolicyLimits:
         """The limits in force."""
         return self._limits
 

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Final
 
-from actors.errors import ConfigurationError
-from autoscale.replay.ideal import Schedule, Scheduled
-from autoscale.replay.loads import MOST_S, of_curve
-from autoscale.replay.simulate import Plant, Rabbitray, simulate
-from autoscale.signals import Limits
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.autoscale.policy.signals import PolicyLimits
+from rabbitray.autoscale.simulation.ideal import Schedule, Scheduled
+from rabbitray.autoscale.simulation.loads import MOST_S, of_curve
+from rabbitray.autoscale.simulation.simulate import Plant, Rabbitray, simulate
 
 REPORT_RATE: Final = 20.0
 """Messages per second that the report expects of one worker."""
@@ -99,7 +99,7 @@ def plan(
     db_pool: int = 10,
     start_s: float = 3.0,
     slots: int = 1,
-    limits: Limits | None = None,
+    limits: PolicyLimits | None = None,
 ) -> Plan:
     """What a rate needs, by the report and by the simulator; `slots` are the concurrent jobs of a worker.
 
@@ -114,7 +114,7 @@ def plan(
         raise ConfigurationError(
             f"a rate of {rate_per_s:,.0f}/s: the simulator takes {MOST_RATE:,.0f}/s at most; plan for a part of it"
         )
-    limits = limits or Limits()
+    limits = limits or PolicyLimits()
     own = replace(limits, drain_target_s=min(limits.drain_target_s, age_target_s))
     plant = Plant(service_s=service_s / slots, start_s=start_s, limits=own)
     trial_s = max(TRIAL_LEAST_S, int(min(TRIAL_S, TRIAL_MESSAGES / rate_per_s)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bench import private_ray  # first of all
 
 # isort: split
+
 import asyncio
 import contextlib
 import time
@@ -23,9 +24,9 @@ import msgpack
 import ray
 from aio_pika.abc import AbstractIncomingMessage
 
-from actors.headers import PUBLISHED
-from actors.latency import Latency
 from bench.raw import declare, delete
+from rabbitray.actors.message.headers import PUBLISHED
+from rabbitray.actors.telemetry.metrics import Latency
 
 PREFETCH = 500
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.job import Job
+from rabbitray.actors.message.job import Job
 
 
 def noop(job: Job) -> None:

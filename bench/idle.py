@@ -13,7 +13,7 @@ from typing import Any
 from bench.node import private_node
 from bench.pool import empty_actors, fixed, folder, jobs, local_ray, pool_of, settings
 from bench.usage import CpuMeter, load_average
-from cluster.session import Session
+from rabbitray.cluster.driver.session import Session
 
 LOWER_IS_BETTER = ("ratio_to_empty_actors",)
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.latency import Latency
 from bench.by_hand import ByHand, by_hand
 from bench.node import private_node
 from bench.paced import publish_at
 from bench.pool import BenchPool, fixed, folder, local_ray, pool_of, settings
-from cluster.session import Session
-from cluster.settings import Loaded
+from rabbitray.actors.telemetry.metrics import Latency
+from rabbitray.cluster.driver.session import Session
+from rabbitray.cluster.settings import Loaded
 
 RATES = (10, 100, 1_000)
 KEEPS_UP_S = 1.0

@@ -14,7 +14,7 @@ from bench.node import private_node
 from bench.paced import publish_at
 from bench.pool import folder, local_ray, pool_of, settings
 from bench.usage import CpuMeter, load_average
-from cluster.session import Session
+from rabbitray.cluster.driver.session import Session
 
 RATE = 2 * 167
 

@@ -12,7 +12,7 @@ from typing import TypedDict
 
 import psutil
 
-from cluster.broker import layout
+from rabbitray.cluster.broker import layout
 
 _PACKAGES = ("ray", "aio-pika", "aiormq", "pamqp", "duckdb", "pyarrow", "msgpack", "opentelemetry-sdk")
 _OURS = ("RABBITRAY_", "QUEUE_", "RABBITMQ_", "PUBLISHER_", "DATABASE_", "METRICS_", "OTEL_", "MAX_RETRIES")

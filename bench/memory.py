@@ -17,7 +17,7 @@ from typing import Any
 from bench.node import private_node
 from bench.pool import BenchPool, Pids, fixed, folder, jobs, local_ray, pool_of, settings
 from bench.usage import peak_mb, private_mb
-from cluster.session import Session
+from rabbitray.cluster.driver.session import Session
 
 WORKERS = 2
 REPORTED = (10_000, 100_000)  # the report's own range

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from cluster.broker import PrivateBroker
+from rabbitray.cluster.broker import PrivateBroker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,14 +36,14 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 
-from actors.tracing import Tracing
 from bench.collector import collector, refusing, silent
 from bench.node import private_node
 from bench.pool import BenchPool, fixed, folder, jobs, local_ray, pool_of, settings
 from bench.spread import medians, rounded, spreads
 from bench.switch import switch
 from bench.usage import CpuMeter, load_average
-from cluster.session import Session
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.cluster.driver.session import Session
 
 SIZES = {"batch_size": 250, "prefetch_count": 1_500}  # what the adaptive ones find at this load, about
 

@@ -6,11 +6,11 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from actors.errors import RabbitrayError
-from actors.publisher import Publisher
 from bench.pool import jobs
-from cluster import compose
-from cluster.settings import Loaded
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.publisher import Publisher
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.settings import Loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

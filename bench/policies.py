@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autoscale.replay.compare import Comparison, Row, against_baselines, plot
-from autoscale.replay.compare import table as rows_table
-from autoscale.replay.loads import Load, poisson, ramp, sine, spike, square, step
-from autoscale.replay.simulate import Plant
+from rabbitray.autoscale.simulation.compare import Comparison, Row, against_baselines, plot
+from rabbitray.autoscale.simulation.compare import table as rows_table
+from rabbitray.autoscale.simulation.loads import Load, poisson, ramp, sine, spike, square, step
+from rabbitray.autoscale.simulation.simulate import Plant
 
 LOWER_IS_BETTER = ("ratio_to_ideal",)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bench import private_ray  # first of all
 
 # isort: split
+
 import asyncio
 import contextlib
 import itertools
@@ -23,16 +24,16 @@ from typing import Any, TypeVar
 
 import ray
 
-from actors.job import Job
-from actors.publisher import Publisher
-from actors.status import PoolStatus
-from actors.store import read_only_query
-from actors.tracing import Tracing
-from cluster import compose
-from cluster.driver import Depths
-from cluster.service import Service
-from cluster.session import Session, connect
-from cluster.settings import Loaded, load
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.router.status import PoolStatus
+from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.driver.driver import Depths
+from rabbitray.cluster.driver.service import Service
+from rabbitray.cluster.driver.session import Session, connect
+from rabbitray.cluster.settings import Loaded, load
 
 __all__ = ["BenchPool", "Pids", "empty_actors", "jobs", "local_ray", "pool_of", "private_ray", "publish", "settings"]
 

@@ -22,11 +22,11 @@ import aio_pika
 import msgspec
 from aio_pika.abc import AbstractExchange, AbstractQueue
 
-from actors.headers import MSGPACK, PUBLISHED
-from actors.job import Job
-from actors.publisher import Publisher, PublisherConfig
-from actors.wire import Form, decode, encode, pack
 from bench.node import private_node
+from rabbitray.actors.message.headers import MSGPACK, PUBLISHED
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire import Form, decode, encode, pack
+from rabbitray.actors.publisher import Publisher, PublisherConfig
 
 LOWER_IS_BETTER = ("sequential.ratio_to_bare",)
 

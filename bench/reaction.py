@@ -22,14 +22,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from actors.job import Job
 from bench.node import private_node
 from bench.paced import publish_at
 from bench.pool import BenchPool, empty_actors, folder, jobs, local_ray, pool_of, settings
 from bench.spread import spreads
 from bench.usage import CpuMeter, load_average
 from bench.wave import audit, decision_lines
-from cluster.session import Session
+from rabbitray.actors.message.job import Job
+from rabbitray.cluster.driver.session import Session
 
 HANDLER_MS = 50.0
 MOST = 4

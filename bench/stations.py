@@ -16,13 +16,13 @@ from aiormq.abc import DeliveredMessage
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
-from actors import headers
-from actors.decoding import IdentityRules, decode_parcels
-from actors.job import Job
-from actors.ledger import AckLedger
-from actors.metrics import MetricsBuffer, Totals
-from actors.reading import BodyLimits, read_delivery
-from actors.wire import WireLimits, decode, encode
+from rabbitray.actors.message import headers
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire import WireLimits, decode, encode
+from rabbitray.actors.router.intake.ack_ledger import AckLedger
+from rabbitray.actors.router.intake.reading import BodyLimits, read_delivery
+from rabbitray.actors.telemetry.metrics import MetricsBuffer, Totals
+from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
 
 BATCH = 100
 LIMITS, RULES, BOUNDS = WireLimits(), IdentityRules(), BodyLimits()

@@ -25,15 +25,16 @@ from typing import TypeVar
 import psutil
 import pyarrow as pa
 
-from actors.rows import RESULT_SCHEMA
-from actors.store import ResultStore, StoreConfig
-from actors.store.answers import Call
-from actors.store.commit import Connection, Incoming
-from actors.store.core import Core
-from actors.store.file import connect
-from actors.store.identity import hash_texts, identities
-from actors.store.query import Readers
-from actors.store.schema import prepare
+from rabbitray.actors.message.rows import RESULT_SCHEMA
+from rabbitray.actors.store.answers import Call
+from rabbitray.actors.store.commit.transaction import Incoming
+from rabbitray.actors.store.commit.writer import CommitThread
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.dedupe.keys import hash_texts, identities
+from rabbitray.actors.store.file import Connection, connect
+from rabbitray.actors.store.query import Readers
+from rabbitray.actors.store.schema import prepare
+from rabbitray.actors.store.store import ResultStore
 
 FULL_ROWS = 5_000_000
 QUICK_ROWS = 200_000
@@ -190,7 +191,7 @@ async def _rate_async(config: StoreConfig, batches: list[pa.Table]) -> float:
 
 
 def _restart(config: StoreConfig) -> tuple[float, int]:
-    core = Core(config, Readers())
+    core = CommitThread(config, Readers())
     started = time.perf_counter()
     core.open()
     spent = time.perf_counter() - started
@@ -228,7 +229,7 @@ def _by_size(folder: Path, full: StoreConfig, rows: int, budget: int) -> dict[st
 
 
 def _core_rate(config: StoreConfig, size: int, budget: int, duplicates: float, known: int) -> float:
-    core = Core(config, Readers())
+    core = CommitThread(config, Readers())
     core.open()
     epoch = core.register("bench")
     batches = list(_batches(size, min(budget, size * 200), duplicates, known))

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from actors.measuring import PoolMeter, WorkerMeter
-from actors.metrics import MetricsBuffer
-from actors.tracing import Tracing
+from rabbitray.actors.router.meter import PoolMeter
+from rabbitray.actors.telemetry.metrics import MetricsBuffer
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.worker.meter import WorkerMeter
 
 METERS = ((MetricsBuffer, "record"), (PoolMeter, "look"), (WorkerMeter, "jobs"), (WorkerMeter, "look"))
 

@@ -21,7 +21,7 @@ from bench.pool import BenchPool, fixed, folder, jobs, local_ray, pool_of, publi
 from bench.raw import aio_pika_drain, aiormq_drain, declare, delete, drained
 from bench.spread import medians, ratios, rounded, spreads
 from bench.usage import CpuMeter, load_average
-from cluster.session import Session
+from rabbitray.cluster.driver.session import Session
 
 WORKERS = 2
 SIZES = {"1 KiB": 1024, "10 KiB": 10 * 1024, "100 KiB": 100 * 1024}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autoscale.loop import DecisionRecord
+from rabbitray.autoscale.loop import DecisionRecord
 
 
 def decision_lines(records: Sequence[DecisionRecord], began: float) -> list[str]:

@@ -19,7 +19,7 @@ from bench.pool import BenchPool, fixed, folder, jobs, local_ray, pool_of, setti
 from bench.spread import rounded, spreads
 from bench.stations import costs_us
 from bench.usage import CpuMeter, load_average, peak_mb
-from cluster.session import Session
+from rabbitray.cluster.driver.session import Session
 
 SERVICE_S = 0.3
 SLOTS = 32  # QUEUE_CONCURRENCY by default

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.cli import main
+from rabbitray.cluster.cli.app import main
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.broker import PrivateBroker
+from rabbitray.cluster.broker import PrivateBroker
 
 
 def _private_ray(folder: Path) -> dict[str, str]:

@@ -17,9 +17,9 @@ from typing import Any
 
 import click
 
-from cluster.cli import COMMANDS, group
-from cluster.settings import Settings
-from cluster.settings.kinds import kind_of
+from rabbitray.cluster.cli.app import COMMANDS, group
+from rabbitray.cluster.settings import Settings
+from rabbitray.cluster.settings.kinds import kind_of
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = tuple(sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]))
@@ -99,7 +99,7 @@ def check(words: list[str]) -> None:
             check(rest)
         case ["rabbitray", *rest]:
             parse(group, rest)
-        case [python, "-m", "cluster", *rest] if python.endswith("python"):
+        case [python, "-m", "rabbitray", *rest] if python.endswith("python"):
             parse(group, rest)
         case ["ray", *rest]:
             parse(ray_command(), rest)

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from actors.errors import FencedError, StoreUnavailableError
-from actors.rows import RESULT_SCHEMA
-from actors.store import Answer, StoreStats
+from rabbitray.actors.errors import FencedError, StoreUnavailableError
+from rabbitray.actors.message.rows import RESULT_SCHEMA
+from rabbitray.actors.store.answers import Answer, StoreStats
 
 
 class FakeStore:

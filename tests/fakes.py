@@ -18,17 +18,18 @@ import pyarrow as pa
 from aiormq.abc import DeliveredMessage
 from pamqp import commands as spec
 
-from actors import headers as h
-from actors.delivery import Delivery, Parcel, Shipment, unpack_parcels
-from actors.ledger import AckLedger
-from actors.part import Part
-from actors.pool import WorkerInfo, WorkerLostError
-from actors.publisher import Message
-from actors.reading import BodyLimits, read_delivery
-from actors.rows import RESULT_SCHEMA
-from actors.store.answers import Answer
-from actors.topology import Topology
-from actors.verdict import Failure, Rung
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
+from rabbitray.actors.message.reply import Failure, Part, WorkerInfo
+from rabbitray.actors.message.rows import RESULT_SCHEMA
+from rabbitray.actors.publisher import Message
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.dispatch.pool import WorkerLostError
+from rabbitray.actors.router.intake.ack_ledger import AckLedger
+from rabbitray.actors.router.intake.reading import BodyLimits, read_delivery
+from rabbitray.actors.router.settlement.retries import Rung
+from rabbitray.actors.store.answers import Answer
 from tests.fake_store import FakeStore
 
 

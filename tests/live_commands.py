@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 
-from cluster.cli import main
+from rabbitray.cluster.cli.app import main
 
 DEGRADED = 1
 WELL_WITHIN_S = 30.0

@@ -8,22 +8,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from actors import headers as h
-from actors.delivery import Delivery
-from actors.outage import OutageLimits
-from actors.outbox import CopyOutbox
-from actors.part import Part
-from actors.pool import Pool, PoolConfig
-from actors.quarantine import Quarantine
-from actors.router import Router, RouterConfig
-from actors.settling import Settler
-from actors.topology import Topology
-from actors.verdict import Failure, Limits
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
+from rabbitray.actors.router.dispatch.quarantine import Quarantine
+from rabbitray.actors.router.outage import OutageLimits
+from rabbitray.actors.router.router import Router, RouterConfig
+from rabbitray.actors.router.settlement.copies import CopyOutbox
+from rabbitray.actors.router.settlement.retries import RetryLimits
+from rabbitray.actors.router.settlement.settler import Settler
 from tests.eventually import eventually
 from tests.fake_store import FakeStore
 from tests.fakes import FakeBroker, FakeFactory, FakeIntake, FakeRecorder, FakeSender, FakeWorker, key_of, rows_of
 
-LIMITS = Limits(rungs_ms=(100, 200), max_retries=2)
+LIMITS = RetryLimits(rungs_ms=(100, 200), max_retries=2)
 
 
 class PlainPath:

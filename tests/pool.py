@@ -10,15 +10,15 @@ from typing import Any
 
 import ray
 
-from actors.job import Job
-from actors.publisher import Publisher
-from actors.store import read_only_query
-from actors.tracing import Tracing
-from cluster import compose
-from cluster.driver import Depths
-from cluster.service import Service
-from cluster.session import Session
-from cluster.settings import Loaded, load
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.driver.driver import Depths
+from rabbitray.cluster.driver.service import Service
+from rabbitray.cluster.driver.session import Session
+from rabbitray.cluster.settings import Loaded, load
 from tests.eventually import eventually
 
 HANDLE = "tests.steered_handler:handle"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from actors.status import PoolStatus
-from autoscale.signals import Snapshot
+from rabbitray.actors.router.status import PoolStatus
+from rabbitray.autoscale.policy.signals import Snapshot
 
 QUIET = PoolStatus(
     at=0.0,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from actors.store import ResultStore, StoreConfig
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.store import ResultStore
 from tests.store_rows import sql_in_a_process
 
 JOBS = 6_000

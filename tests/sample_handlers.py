@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from actors import Job, Reject, Retry
-from actors.handlers import batch
+from rabbitray import Job, Reject, Retry
+from rabbitray.actors.worker.handlers import batch
 
 NOT_CALLABLE = 7
 closed: list[str] = []

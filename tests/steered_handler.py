@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from actors import Job, Reject, Retry
+from rabbitray import Job, Reject, Retry
 
 
 def _steps(job: Job) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from actors.store import ResultStore, StoreConfig
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.store import ResultStore
 from tests.store_rows import rows_of
 
 TRY = "import duckdb, sys; duckdb.connect(sys.argv[1])"

@@ -10,7 +10,8 @@ import random
 import sys
 from pathlib import Path
 
-from actors.store import ResultStore, StoreConfig
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.store import ResultStore
 from tests.store_rows import rows_of
 
 

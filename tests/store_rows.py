@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from actors.rows import DEAD_LETTER_SCHEMA, RESULT_SCHEMA
+from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA, RESULT_SCHEMA
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 

@@ -49,7 +49,7 @@ async def terminal(*arguments: str, environ: Mapping[str, str]) -> AsyncIterator
     """Runs `rabbitray ARGUMENTS` there; ends it afterwards."""
     master, inner = os.openpty()
     fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    command = [sys.executable, "-m", "cluster", *arguments]
+    command = [sys.executable, "-m", "rabbitray", *arguments]
     own = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
     process = await asyncio.create_subprocess_exec(
         *command, stdin=inner, stdout=inner, stderr=inner, env=dict(os.environ) | dict(environ) | own

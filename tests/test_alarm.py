@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import Any
 
-from actors.remote.alarm import LULL_S, Alarm
+from rabbitray.actors.remote.calls import LULL_S, WakeAutoscaler
 from tests.eventually import eventually
 
 
@@ -32,8 +32,8 @@ class FakeAutoscaler:
         self.woken += 1
 
 
-def alarm_of(autoscaler: FakeAutoscaler) -> Alarm:
-    return Alarm("p-autoscaler", "ns", autoscaler.find)
+def alarm_of(autoscaler: FakeAutoscaler) -> WakeAutoscaler:
+    return WakeAutoscaler("p-autoscaler", "ns", autoscaler.find)
 
 
 async def ended() -> None:

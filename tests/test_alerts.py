@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from actors import kpi
-from actors.kpi import Kpi
-from cluster.prometheus import making
+from rabbitray.actors.telemetry import kpi
+from rabbitray.actors.telemetry.kpi import Kpi
+from rabbitray.cluster.deploy.prometheus import generate as making
 
 FOLDER = Path(making.__file__).parent
 MINUTES = 40
@@ -144,7 +144,7 @@ def run_scenarios(folder: Path, scenarios: list[dict[str, Any]]) -> subprocess.C
 
 
 def test_the_file_is_what_the_table_makes() -> None:
-    assert (FOLDER / "alerts.yml").read_text() == making.file(), "run `python -m cluster.prometheus.making`"
+    assert (FOLDER / "alerts.yml").read_text() == making.file(), "run its module"
 
 
 def test_promtool_reads_rules_and_configuration() -> None:

@@ -6,7 +6,7 @@ import pytest
 import ray
 from ray._private import state
 
-from autoscale.remote import fitting, free_cpus
+from rabbitray.actors.remote.nodes import fitting, free_cpus
 
 NODES = {"a": {"CPU": 1.0, "memory": 5.0}, "b": {"CPU": 3.0}, "c": {"memory": 5.0}}
 

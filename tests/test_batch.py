@@ -7,8 +7,8 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.batch import Batch, Buffer
-from actors.delivery import BESIDE_FROM_BYTES, pack_parcels, unpack_parcels
+from rabbitray.actors.message.parcel import BESIDE_FROM_BYTES, pack_parcels, unpack_parcels
+from rabbitray.actors.router.delivery import Batch, Buffer
 from tests.fakes import delivery
 
 

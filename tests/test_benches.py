@@ -15,21 +15,22 @@ from types import SimpleNamespace
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from actors import kpi
-from actors.job import Job
-from actors.measuring import WorkerMeter
-from actors.metrics import MetricsBuffer, MetricsConfig, Totals
-from actors.publisher import Publisher, PublisherConfig
-from actors.reading import BodyLimits, read_delivery
-from actors.secret import Secret
-from actors.tracing import NO_SPAN, Tracing
-from actors.wire import decode
-from autoscale.loop import DecisionRecord
-from autoscale.replay.compare import Row
 from bench import collector, errors, policies, raw, spread, stations, usage, wave
 from bench.__main__ import RESULTS, names, ratios, worse, write_page
 from bench.contracts import CONTRACTS, broken, paths
 from bench.switch import METERS, switch
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire import decode
+from rabbitray.actors.publisher import Publisher, PublisherConfig
+from rabbitray.actors.router.intake.reading import BodyLimits, read_delivery
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.telemetry import kpi
+from rabbitray.actors.telemetry.metrics import MetricsBuffer, MetricsConfig, Totals
+from rabbitray.actors.telemetry.span import NO_SPAN
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.worker.meter import WorkerMeter
+from rabbitray.autoscale.loop import DecisionRecord
+from rabbitray.autoscale.simulation.compare import Row
 
 ROOT = Path(__file__).parents[1]
 

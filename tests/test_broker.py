@@ -16,14 +16,14 @@ import aio_pika
 import psutil
 import pytest
 
-from actors.errors import BrokerUnreachableError, ConfigurationError
-from cluster.broker import PrivateBroker, contact, layout, start_detached, stop_detached
+from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
+from rabbitray.cluster.broker import PrivateBroker, contact, layout, start_detached, stop_detached
 from tests.eventually import eventually_sync
 
 _PARENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests themselves run in the background
-from cluster.broker import PrivateBroker
+from rabbitray.cluster.broker import PrivateBroker
 with PrivateBroker() as node:
     print(node.guardian_pid, node.directory, flush=True)
     sys.stdin.read()
@@ -153,7 +153,7 @@ def test_stop_may_come_twice_and_before_start(tmp_path: Path) -> None:
 
 
 def test_detached_node_stays_until_it_is_stopped(tmp_path: Path) -> None:
-    command = "import json, pathlib, sys; from cluster.broker import start_detached as start;"
+    command = "import json, pathlib, sys; from rabbitray.cluster.broker import start_detached as start;"
     command += "print(json.dumps(start(pathlib.Path(sys.argv[1]))))"
     done = subprocess.run([sys.executable, "-c", command, tmp_path], capture_output=True, text=True, check=True)
     first = json.loads(done.stdout)
@@ -198,7 +198,7 @@ def test_a_reused_pid_is_never_ended(tmp_path: Path) -> None:
 
 
 def test_the_advice_for_operators_is_understood_by_the_server() -> None:
-    advice = Path("cluster/rabbitmq/rabbitmq.conf").read_text()
+    advice = Path("cluster/deploy/rabbitmq/rabbitmq.conf").read_text()
     lines = [line.removeprefix("# ") for line in advice.splitlines()]
     settings = [line for line in lines if re.fullmatch(r"[a-z_.]+ = \S+", line)]
     assert len(settings) > 10

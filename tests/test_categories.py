@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from actors.categories import Categories, text_of
-from actors.errors import ConfigurationError
-from actors.verdict import describe
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.worker.verdict import Categories, describe, text_of
 
 CATEGORIES = Categories()
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.secret import Secret
-from cluster.checks import (
+from rabbitray.actors.secret import Secret
+from rabbitray.cluster.driver.checks import (
     FLOORS,
     Facts,
     check_settings,
@@ -16,7 +16,7 @@ from cluster.checks import (
     installed_versions,
     is_loopback,
 )
-from cluster.settings import Settings
+from rabbitray.cluster.settings import Settings
 
 OTHERS = (("pamqp", "4.0.1"), ("aio-pika", "10.2.1"), ("duckdb", "2.0.0"), ("ray", "2.60.0"))
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from actors.store import ResultStore, StoreConfig
-from cluster.cli import COMMANDS
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.store import ResultStore
+from rabbitray.cluster.cli.app import COMMANDS
 from tests.command_line import Run, runner
 from tests.queue_access import declare, depth
 from tests.results_file import eventful_file
@@ -337,7 +338,7 @@ def test_check_names_a_broker_that_is_not_there(run: Run) -> None:
 def _program(url: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """The program as people start it, with standard input."""
     return subprocess.run(
-        [sys.executable, "-m", "cluster", *arguments],
+        [sys.executable, "-m", "rabbitray", *arguments],
         input=stdin,
         capture_output=True,
         text=True,

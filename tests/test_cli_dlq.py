@@ -11,15 +11,16 @@ import aio_pika
 import pyarrow as pa
 import pytest
 
-from actors import headers as h
-from actors.contact import contact
-from actors.errors import ConfigurationError, PublishTimeoutError
-from actors.publisher import Message, Publisher, PublisherConfig
-from actors.replay import Replay, ReplayPlan
-from actors.rows import DEAD_LETTER_SCHEMA
-from actors.secret import Secret
-from actors.selection import Selection, revived
-from actors.store import ResultStore, StoreConfig
+from rabbitray.actors.errors import ConfigurationError, PublishTimeoutError
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
+from rabbitray.actors.publisher import Message, Publisher, PublisherConfig
+from rabbitray.actors.rabbitmq.inspect import contact
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.store import ResultStore
+from rabbitray.cluster.results.dead_letter_replay import Replay, ReplayPlan
+from rabbitray.cluster.results.dead_letter_selection import Selection, revived
 from tests.command_line import Run, runner
 from tests.queue_access import declare, depth, drained
 

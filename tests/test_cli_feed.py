@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.errors import UnroutableError
-from actors.job import Job
-from actors.publisher import FailedJob, PublishReport
-from actors.wire import REPORT_CODES
-from cluster.feed import BadLine, LineReader, Part, from_lines
-from cluster.sending import Pace, Pump
+from rabbitray.actors.errors import UnroutableError
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire import REPORT_CODES
+from rabbitray.actors.publisher import FailedJob, PublishReport
+from rabbitray.cluster.publish.feed import BadLine, Chunk, LineReader, from_lines
+from rabbitray.cluster.publish.pump import Pace, Pump
 from tests.eventually import eventually
 
 LINE = b'{"i":"%d","t":"B"}\n'
@@ -85,9 +85,9 @@ class FakeSender:
         return PublishReport(confirmed=tuple(jobs))
 
 
-async def _parts(*sizes: int) -> AsyncIterator[Part]:
+async def _parts(*sizes: int) -> AsyncIterator[Chunk]:
     for size in sizes:
-        yield Part(jobs=[Job() for _ in range(size)], size=size)
+        yield Chunk(jobs=[Job() for _ in range(size)], size=size)
 
 
 async def test_a_queue_that_takes_nothing_ends_the_command_early() -> None:
@@ -146,10 +146,10 @@ async def test_messages_are_full_however_the_lines_come_in() -> None:
 async def test_an_unfilled_message_goes_out_when_no_more_comes() -> None:
     sender, more = FakeSender(), asyncio.Event()
 
-    async def slow() -> AsyncIterator[Part]:
-        yield Part(jobs=[Job(), Job()], size=2)
+    async def slow() -> AsyncIterator[Chunk]:
+        yield Chunk(jobs=[Job(), Job()], size=2)
         await more.wait()
-        yield Part(jobs=[Job()], size=1)
+        yield Chunk(jobs=[Job()], size=1)
 
     running = asyncio.create_task(Pump(sender, Pace(packed=100)).run(slow()))
     await eventually(lambda: sender.calls == [2])
@@ -158,9 +158,9 @@ async def test_an_unfilled_message_goes_out_when_no_more_comes() -> None:
 
 
 async def test_a_bad_line_holds_back_nothing_that_came_before_it() -> None:
-    async def feed() -> AsyncIterator[Part]:
-        yield Part(jobs=[Job(), Job()], bad=[BadLine(number=3, reason="no job")], size=3)
-        yield Part(jobs=[Job()], size=1)
+    async def feed() -> AsyncIterator[Chunk]:
+        yield Chunk(jobs=[Job(), Job()], bad=[BadLine(number=3, reason="no job")], size=3)
+        yield Chunk(jobs=[Job()], size=1)
 
     sent = await Pump(FakeSender(), Pace(packed=100), strict=True).run(feed())
     assert (sent.published, sent.stopped) == (2, "line 3 is no job")

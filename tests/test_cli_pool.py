@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from actors.errors import QueryError, RabbitrayError
-from cluster.commands import drain, status
-from cluster.commands.export import Count
-from cluster.reach import NotRunningError, require_reachable, token_hint
-from cluster.results import PoolReader
-from cluster.settings import load
-from cluster.state import picture
+from rabbitray.actors.errors import QueryError, RabbitrayError
+from rabbitray.cluster.commands import drain, status
+from rabbitray.cluster.commands.export import Count
+from rabbitray.cluster.operate.running_pool import NotRunningError, require_reachable, token_hint
+from rabbitray.cluster.operate.status import picture
+from rabbitray.cluster.results.reader import PoolReader
+from rabbitray.cluster.settings import load
 from tests.pool_status import QUIET
 
 REPORT: dict[str, Any] = {"connected": True, "holds": {}, "acked": 1, "received": 1, "workers": []}

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from ray.exceptions import GetTimeoutError
 
-from actors.errors import QueryError, RabbitrayError
-from actors.store import StoreStats
-from autoscale.loop import DecisionRecord
-from cluster.commands import status
-from cluster.reach import NotRunningError, translated
-from cluster.state import Look, lines, picture
+from rabbitray.actors.errors import QueryError, RabbitrayError
+from rabbitray.actors.store.answers import StoreStats
+from rabbitray.autoscale.loop import DecisionRecord
+from rabbitray.cluster.commands import status
+from rabbitray.cluster.operate.running_pool import NotRunningError, translated
+from rabbitray.cluster.operate.status import Look, lines, picture
 from tests.pool_status import QUIET
 from tests.test_cli_pool import FakePool
 

@@ -9,9 +9,9 @@ from typing import Any
 import aiormq
 import pytest
 
-import cluster
-from cluster import compose
-from cluster.settings import Settings, load
+import rabbitray.cluster
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.settings import Settings, load
 
 INSIDE = {"rabbitmq_url_file", "insecure_skip_verify"}
 """Settings that another setting takes up while they are loaded."""
@@ -22,7 +22,7 @@ def made(**changed: object) -> Settings:
 
 
 def test_every_setting_is_read_somewhere() -> None:
-    folder = Path(str(cluster.__file__)).parent
+    folder = Path(str(rabbitray.cluster.__file__)).parent
     code = "".join(
         path.read_text(encoding="utf-8")
         for path in folder.rglob("*.py")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from cluster.cli import group
-from cluster.settings import Settings
+from rabbitray.cluster.cli.app import group
+from rabbitray.cluster.settings import Settings
 
 
 def test_no_name_is_cut_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

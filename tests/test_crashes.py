@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import ray
 
-from actors.job import Job
-from cluster.broker import PrivateBroker
+from rabbitray.actors.message.job import Job
+from rabbitray.cluster.broker import PrivateBroker
 from tests.eventually import eventually
 from tests.opened_by import opened_by
 from tests.pool import RunningPool, pool_of, settings_for

@@ -17,7 +17,7 @@ import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.state import list_actors
 
-from actors.job import Job
+from rabbitray.actors.message.job import Job
 from tests.chrome import Tab, chromium
 from tests.doc_blocks import ROOT, blocks, commands
 from tests.eventually import eventually
@@ -118,7 +118,7 @@ async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_pat
         await eventually(lambda: client.get_job_status(number) == JobStatus.RUNNING, within_s=60)
         async with signed_in() as tab:
             await tab.open(f"{dashboard()}/#/jobs/{quote(number)}")
-            await sees(tab, "-m cluster run --handler myjobs:handle", number, *metadata.values())
+            await sees(tab, "-m rabbitray run --handler myjobs:handle", number, *metadata.values())
         assert client.get_job_info(number).metadata == metadata
     finally:
         client.stop_job(number)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from actors import headers as h
-from actors.job import Job
-from cluster import compose
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.job import Job
+from rabbitray.cluster.driver import compose
 from tests.eventually import eventually
 from tests.pool import RunningPool, pool_of, settings_for
 from tests.queue_access import depth

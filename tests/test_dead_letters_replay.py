@@ -10,13 +10,20 @@ from typing import Any
 import aio_pika
 import pytest
 
-from actors import headers as h
-from actors.contact import contact
-from actors.errors import PublishTimeoutError
-from actors.publisher import Message, Publisher, PublisherConfig
-from actors.replay import GIVE_UP_AFTER, ROUND_MESSAGES, WORN, Replay, Replayed, ReplayPlan
-from actors.secret import Secret
-from actors.selection import Selection, deliveries, unchanged
+from rabbitray.actors.errors import PublishTimeoutError
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.publisher import Message, Publisher, PublisherConfig
+from rabbitray.actors.rabbitmq.inspect import contact
+from rabbitray.actors.secret import Secret
+from rabbitray.cluster.results.dead_letter_replay import (
+    GIVE_UP_AFTER,
+    ROUND_MESSAGES,
+    WORN,
+    Replay,
+    Replayed,
+    ReplayPlan,
+)
+from rabbitray.cluster.results.dead_letter_selection import Selection, deliveries, unchanged
 from tests.eventually import eventually
 from tests.queue_access import depth, drained, opened
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.job import Job
+from rabbitray.actors.message.job import Job
 from tests.eventually import eventually
 from tests.pool import RunningPool, pool_of, settings_for
 from tests.small_disk import resize, small_disk

@@ -19,19 +19,19 @@ from urllib.parse import quote, urlsplit
 import pytest
 import yaml
 
-import actors.errors
-import cluster.reach
-from actors.company import RUSH_MS
-from actors.contact import contact, declare
-from actors.errors import ConfigurationError, RabbitrayError
-from actors.job import Job
-from actors.publisher import Publisher, PublisherConfig
-from actors.secret import Secret
-from actors.store import read_only_query
-from cluster import compose
-from cluster.broker import PrivateBroker
-from cluster.cli import COMMANDS
-from cluster.settings import load
+from rabbitray.actors import errors
+from rabbitray.actors.errors import ConfigurationError, RabbitrayError
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import Publisher, PublisherConfig
+from rabbitray.actors.rabbitmq.inspect import contact, declare
+from rabbitray.actors.router.dispatch.arrival_forecast import RUSH_MS
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.store.query import read_only_query
+from rabbitray.cluster.broker import PrivateBroker
+from rabbitray.cluster.cli.app import COMMANDS
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.operate import running_pool
+from rabbitray.cluster.settings import load
 from tests.doc_blocks import DOCUMENTS, PLAIN, ROOT, Block, all_flags, blocks, check, commands, known_variable
 from tests.eventually import eventually
 from tests.pool import RunningPool, pool_of, settings_for
@@ -62,7 +62,7 @@ def newcomer(tmp_path: Path, amqp_url: str) -> dict[str, str]:
     """The environment of somebody who follows a document: `rabbitray` on the path, a broker at RABBITMQ_URL."""
     program = tmp_path / "bin" / "rabbitray"
     program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m cluster "$@"\n')
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m rabbitray "$@"\n')
     program.chmod(0o755)
     path = f"{program.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     return os.environ | {"PATH": path, "PYTHONPATH": f"{ROOT}", "RABBITMQ_URL": amqp_url}
@@ -201,7 +201,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 def test_every_alert_has_a_run_book_entry_and_every_entry_an_alert() -> None:
-    rules = yaml.safe_load((ROOT / "cluster/prometheus/alerts.yml").read_text(encoding="utf-8"))
+    rules = yaml.safe_load((ROOT / "cluster/deploy/prometheus/alerts.yml").read_text(encoding="utf-8"))
     alerts = [rule for one in rules["groups"] for rule in one["rules"] if "alert" in rule]
     page = ROOT / "docs/operations.md"
     entries = re.findall(r"^#+ (Rabbitray\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
@@ -211,7 +211,7 @@ def test_every_alert_has_a_run_book_entry_and_every_entry_an_alert() -> None:
 
 def test_the_exit_codes_are_those_of_the_errors() -> None:
     told = set(re.findall(r"^\| (\d+) \|", (ROOT / "docs/operations.md").read_text(encoding="utf-8"), re.MULTILINE))
-    classes = [one for module in (actors.errors, cluster.reach) for one in vars(module).values()]
+    classes = [one for module in (errors, running_pool) for one in vars(module).values()]
     codes = {one.exit_code for one in classes if isinstance(one, type) and issubclass(one, RabbitrayError)}
     assert {str(code) for code in codes} | {"0", "130"} == told
     assert ConfigurationError.exit_code == 2

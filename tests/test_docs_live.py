@@ -21,8 +21,8 @@ import pytest
 import ray
 from ray.exceptions import RayError
 
-from actors.job import Job
-from actors.publisher import Publisher, PublisherConfig
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import Publisher, PublisherConfig
 from tests.doc_blocks import DOCUMENTS, ROOT, Block, blocks, commands
 from tests.eventually import eventually_sync
 
@@ -51,9 +51,8 @@ def test_every_block_of_commands_is_run_or_has_a_reason() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A reader's folder, with the files of README and getting started; links stand for `pip install .`."""
-    for package in ("actors", "autoscale", "cluster"):
-        (tmp_path / package).symlink_to(ROOT / package)
+    """A reader's folder, with the files of README and getting started; a link stands for `pip install .`."""
+    (tmp_path / "rabbitray").symlink_to(ROOT / "rabbitray")
     for block in [*blocks(README), *blocks(STARTED)]:
         if "file" in block.marks:
             (tmp_path / block.marks["file"]).write_text(block.text)
@@ -72,7 +71,7 @@ class Beside:
     def start(self, arguments: list[str]) -> None:
         """Starts a pool as the document says, which goes on until `stop`."""
         pool = arguments[arguments.index("--queue") + 1]
-        command = [sys.executable, "-m", "cluster", *(one for one in arguments if one != "--until-empty")]
+        command = [sys.executable, "-m", "rabbitray", *(one for one in arguments if one != "--until-empty")]
         with (self._folder / f"{pool}.log").open("wb") as log:
             self._pools[pool] = subprocess.Popen(
                 command, cwd=self._folder, env=self._environ, stdout=log, stderr=subprocess.STDOUT

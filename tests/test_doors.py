@@ -50,14 +50,14 @@ def test_help_is_the_default_and_lists_every_door() -> None:
 
 
 def test_an_old_or_missing_python_is_one_line() -> None:
-    refused = _run("cluster/install/prepare.sh", "python", PYTHON="no-such-python", PATH="/usr/bin:/bin")
+    refused = _run("cluster/deploy/install/prepare.sh", "python", PYTHON="no-such-python", PATH="/usr/bin:/bin")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "3.11" in refused.stderr
 
 
 def test_what_is_there_is_not_installed_again() -> None:
-    again = _run("cluster/install/prepare.sh", "broker")
+    again = _run("cluster/deploy/install/prepare.sh", "broker")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
 

@@ -1,4 +1,4 @@
-"""The driver as people start it: `python -m cluster ...` as a process of its own."""
+"""The driver as people start it: `python -m rabbitray ...` as a process of its own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 import aio_pika
 import pytest
 
-from actors.job import Job
-from actors.publisher import Publisher, PublisherConfig
-from actors.store import read_only_query
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import Publisher, PublisherConfig
+from rabbitray.actors.store.query import read_only_query
 from tests.eventually import eventually_sync
 from tests.pool import HANDLE
 from tests.queue_access import opened
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 
 
 class Command:
-    """One `python -m cluster ...` process; ended at the latest when the block ends."""
+    """One `python -m rabbitray ...` process; ended at the latest when the block ends."""
 
     def __init__(self, amqp_url: str, ray_address: str | None, *arguments: str) -> None:
         environment = os.environ | {"RABBITMQ_URL": amqp_url, "PYTHONUNBUFFERED": "1"}
@@ -34,7 +34,7 @@ class Command:
         if ray_address is not None:
             environment["RAY_ADDRESS"] = ray_address
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "cluster", *arguments],
+            [sys.executable, "-m", "rabbitray", *arguments],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -100,7 +100,7 @@ def queue_exists(amqp_url: str, queue: str) -> bool:
 
 
 def ready(amqp_url: str, queue: str) -> int:
-    from autoscale.probe import DepthProbe
+    from rabbitray.actors.rabbitmq.depth import DepthProbe
 
     async def ask() -> int | None:
         probe = DepthProbe(amqp_url, queue)
@@ -220,7 +220,7 @@ async def test_a_results_file_in_use_is_refused_with_the_holders_pid(
 def test_demo_prints_one_json_object(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("RABBITMQ_URL", "RAY_ADDRESS")}
     done = subprocess.run(
-        [sys.executable, "-m", "cluster", "demo", "--messages", "600", "--json"],
+        [sys.executable, "-m", "rabbitray", "demo", "--messages", "600", "--json"],
         cwd=ROOT,
         env=environment | {"RABBITRAY_RESULTS": str(tmp_path / "demo.duckdb")},
         capture_output=True,

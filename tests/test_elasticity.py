@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.job import Job
+from rabbitray.actors.message.job import Job
 from tests.eventually import eventually
 from tests.pool import HANDLE_ASYNC, RunningPool, pool_of, settings_for
 
@@ -152,7 +152,7 @@ async def _start_error(pool: RunningPool) -> dict[str, object] | None:
 
 
 async def _ready(pool: RunningPool) -> int | None:
-    from autoscale.probe import DepthProbe
+    from rabbitray.actors.rabbitmq.depth import DepthProbe
 
     settings = pool.loaded.settings
     probe = DepthProbe(settings.rabbitmq_url.reveal(), settings.queue)

@@ -1,4 +1,4 @@
-"""The examples of the documentation, run as a user tests a handler: through actors.testing."""
+"""The examples of the documentation, run as a user tests a handler: through rabbitray.actors.testing."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from aiohttp import web
 
-from actors import Job
-from actors.testing import work, work_async
 from docs.examples.cpu_batch import CATALOGUE
 from docs.examples.model_once import Sentiment
+from rabbitray import Job
+from rabbitray.actors.testing import work, work_async
 
 
 class GreetingService:

@@ -13,11 +13,11 @@ import pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from actors.errors import DecodeError
-from actors.headers import MSGPACK
-from actors.job import Job
-from actors.publisher import Publisher, PublisherConfig
-from actors.wire import decode
+from rabbitray.actors.errors import DecodeError
+from rabbitray.actors.message.headers import MSGPACK
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire import decode
+from rabbitray.actors.publisher import Publisher, PublisherConfig
 from tests.queue_access import declare, drained
 
 QUEUE = "jobs"

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from actors.categories import Categories
-from actors.handlers import Handler, Style
-from actors.tracing import Tracing, current_ids
-from actors.worker import Worker, WorkerConfig
-from cluster.telemetry.logs import JsonLines, TextLines
+from rabbitray.actors.telemetry.trace_context import current_ids
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.worker.handlers import Handler, Style
+from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.worker import Worker, WorkerConfig
+from rabbitray.cluster.telemetry.logs import JsonLines, TextLines
 from tests.test_worker import buffer, parcels, single, whole
 
 TRACES = {f"m{n}": f"{n + 2:032x}" for n in range(2)}

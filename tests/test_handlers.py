@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import HandlerLoadError
-from actors.handlers import find, load
+from rabbitray.actors.errors import HandlerLoadError
+from rabbitray.actors.worker.handlers import find, load
 
 SAMPLES = "tests.sample_handlers"
 

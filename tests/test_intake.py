@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import aio_pika
 import pytest
 
-from actors.delivery import Delivery
-from actors.intake import Intake, IntakeConfig
-from actors.reading import BodyLimits
-from actors.secret import Secret
-from actors.topology import Topology
-from cluster.broker import PrivateBroker
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.intake.reading import BodyLimits
+from rabbitray.actors.secret import Secret
+from rabbitray.cluster.broker import PrivateBroker
 from tests.eventually import eventually
 from tests.fakes import FakeBroker, FakeIntake
 

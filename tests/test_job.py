@@ -14,9 +14,9 @@ import pytest
 import ray
 from ray.job_submission import JobSubmissionClient
 
-from actors.job import Job
-from actors.publisher import Publisher, PublisherConfig
-from actors.store import read_only_query
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import Publisher, PublisherConfig
+from rabbitray.actors.store.query import read_only_query
 from tests.eventually import eventually_sync
 from tests.pool import HANDLE
 from tests.test_driver import ROOT, ready
@@ -66,7 +66,7 @@ def test_a_submitted_job_works_and_drains_when_it_is_stopped(amqp_url: str, dash
         "RABBITMQ_URL_FILE": str(secret),
         "RABBITRAY_DEDUPE_CAPACITY": "100000",
     }
-    entrypoint = ["exec", sys.executable, "-m", "cluster", "run", "--handler", HANDLE, "--queue", queue]
+    entrypoint = ["exec", sys.executable, "-m", "rabbitray", "run", "--handler", HANDLE, "--queue", queue]
     entrypoint += ["--results", str(results), "--initial-size", "2", "--max-size", "2"]
     submit = (
         "submit", "--address", dashboard, "--submission-id", job, "--no-wait", "--working-dir", ".",

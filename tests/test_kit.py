@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from actors import Job, Reject, Retry
-from actors.errors import ConfigurationError, HandlerLoadError
-from actors.handlers import batch
-from actors.testing import Message, Outcome, work, work_async
-from actors.wire import pack
+from rabbitray import Job, Reject, Retry
+from rabbitray.actors.errors import ConfigurationError, HandlerLoadError
+from rabbitray.actors.message.wire import pack
+from rabbitray.actors.testing import Message, Outcome, work, work_async
+from rabbitray.actors.worker.handlers import batch
 from tests.steered_handler import handle
 
 
@@ -184,7 +184,7 @@ async def test_inside_an_event_loop() -> None:
 
 def test_it_needs_neither_ray_nor_duckdb() -> None:
     script = (
-        "import sys; from actors.testing import work; assert work(len, [[1, 2]] * 0) == []; "
+        "import sys; from rabbitray.actors.testing import work; assert work(len, [[1, 2]] * 0) == []; "
         "print({'ray', 'duckdb', 'aio_pika'} & sys.modules.keys())"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

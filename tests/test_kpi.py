@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from actors import kpi
-from actors.measuring import SAMPLED_MOST, Counts, PoolMeter, PublishMeter, WorkerMeter, sample
-from actors.metrics import MetricsBuffer, Totals
-from actors.publisher import PublishBatch
-from autoscale.arrivals import BELOW_MOST, QueueMeter
-from cluster.grafana import making
-from cluster.prometheus import making as alerts
+from rabbitray.actors.publisher import PublishBatch
+from rabbitray.actors.router.meter import Counts, PoolMeter, PublishMeter
+from rabbitray.actors.telemetry import kpi
+from rabbitray.actors.telemetry.metrics import SAMPLED_MOST, MetricsBuffer, Totals, sample
+from rabbitray.actors.worker.meter import WorkerMeter
+from rabbitray.autoscale.queue_meter import BELOW_MOST, QueueMeter
+from rabbitray.cluster.deploy.grafana import generate as making
+from rabbitray.cluster.deploy.prometheus import generate as alerts
 from tests.pool_status import QUIET, seen
 
 FOLDER = Path(making.__file__).parent
@@ -78,7 +79,7 @@ def test_a_figure_is_judged_against_its_target(one: kpi.Kpi, value: float, verdi
 
 @pytest.mark.parametrize("name", list(making.files()))
 def test_a_dashboard_is_what_the_table_makes(name: str) -> None:
-    assert (FOLDER / name).read_text() == making.files()[name], "run `python -m cluster.grafana.making`"
+    assert (FOLDER / name).read_text() == making.files()[name], "run its module"
 
 
 @pytest.mark.parametrize("name", list(making.files()))

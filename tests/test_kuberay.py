@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-import cluster
-from cluster.session import most_workers
-from cluster.settings import Settings, load
+import rabbitray.cluster
+from rabbitray.cluster.driver.session import most_workers
+from rabbitray.cluster.settings import Settings, load
 
-FOLDER = Path(cluster.__path__[0]) / "kuberay"
+FOLDER = Path(rabbitray.cluster.__path__[0]) / "deploy" / "kuberay"
 Json = dict[str, Any]
 
 
@@ -80,7 +80,7 @@ def test_the_brokers_address_is_a_file_on_the_head_and_nowhere_else(spec: Json) 
 def test_the_job_runs_a_command_that_exists_and_gives_the_drain_its_time() -> None:
     spec = documents("rayjob.yaml")[0]["spec"]
     words = shlex.split(spec["entrypoint"])
-    assert words[:5] == ["exec", "python", "-m", "cluster", "run"]
+    assert words[:5] == ["exec", "python", "-m", "rabbitray", "run"]
     wait_s = int(yaml.safe_load(spec["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"])
     assert wait_s > Settings.model_fields["drain_deadline_s"].default
     assert "url" not in " ".join(spec["metadata"])

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.ledger import Ack, AckLedger
+from rabbitray.actors.router.intake.ack_ledger import Ack, AckLedger
 
 WAIT_S = 0.2
 

@@ -8,9 +8,9 @@ from typing import Any
 import aiormq
 import pytest
 
-from actors.errors import BrokerUnreachableError
-from actors.publisher import PublisherConfig
-from actors.publisher.link import Link
+from rabbitray.actors.errors import BrokerUnreachableError
+from rabbitray.actors.publisher import PublisherConfig
+from rabbitray.actors.publisher.amqp.connection import Link
 
 CONFIG = PublisherConfig(url="amqp://guest:guest@127.0.0.1:1/", queue="q")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from actors.job import Job
+from rabbitray.actors.message.job import Job
 from tests.eventually import eventually_sync
 from tests.test_driver import Command, publish, queue_exists, ready, run, work
 

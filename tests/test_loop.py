@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from actors.errors import RabbitrayError
-from actors.status import PoolStatus
-from autoscale.loop import AutoscaleLoop, DecisionRecord, Pace
-from autoscale.signals import Limits
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.router.status import PoolStatus
+from rabbitray.autoscale.loop import AutoscaleLoop, DecisionRecord, Pace
+from rabbitray.autoscale.policy.signals import PolicyLimits
 from tests.eventually import eventually
 from tests.pool_status import QUIET
 
@@ -47,12 +47,12 @@ class FakeWorld:
     async def decide(self, record: DecisionRecord) -> None:
         self.records.append(record)
 
-    def loop(self, limits: Limits | None = None, pace: Pace | None = None) -> AutoscaleLoop:
+    def loop(self, limits: PolicyLimits | None = None, pace: Pace | None = None) -> AutoscaleLoop:
         return AutoscaleLoop(
             depth=self,
             pool=self,
             log=self,
-            limits=limits or Limits(),
+            limits=limits or PolicyLimits(),
             pace=pace,
             clock=lambda: self.now,
             wall=lambda: 1_000.0 + self.now,
@@ -128,7 +128,7 @@ async def test_a_missing_depth_leaves_the_pool_alone() -> None:
 
 async def test_a_fixed_size_acts_and_auto_gives_it_back() -> None:
     world = FakeWorld()
-    loop = world.loop(Limits(downscale_delay_s=5))
+    loop = world.loop(PolicyLimits(downscale_delay_s=5))
     loop.fix(7)
     await ticks(world, loop, 2)
     assert world.resized == [7]
@@ -139,7 +139,7 @@ async def test_a_fixed_size_acts_and_auto_gives_it_back() -> None:
 
 async def test_a_fixed_size_is_the_nearest_that_the_bounds_allow() -> None:
     world = FakeWorld()
-    loop = world.loop(Limits(min_size=1, max_size=6))
+    loop = world.loop(PolicyLimits(min_size=1, max_size=6))
     assert [loop.fix(size) for size in (0, 4, 100, None)] == [1, 4, 6, None]
 
 
@@ -176,7 +176,7 @@ async def test_an_actor_that_is_being_restarted_is_one_line(caplog: pytest.LogCa
 
 async def test_from_zero_a_woken_loop_looks_at_once() -> None:
     world = FakeWorld(pool=replace(QUIET, workers=0, target=0))
-    limits = Limits(min_size=0, initial_size=0)
+    limits = PolicyLimits(min_size=0, initial_size=0)
     loop = world.loop(limits, Pace(busy_s=3_600, idle_s=3_600, first_s=3_600))
     running = asyncio.create_task(loop.run())
     await eventually(lambda: world.looks == 1)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.metrics import NO_METRICS, MetricsBuffer, MetricsConfig, Point, Totals, recorder
+from rabbitray.actors.telemetry.metrics import NO_METRICS, MetricsBuffer, MetricsConfig, Point, Totals, recorder
 from tests.eventually import eventually
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from actors import kpi
-from actors.job import Job
-from cluster import compose
-from cluster.settings import Loaded
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.telemetry import kpi
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.settings import Loaded
 from tests.eventually import eventually
 from tests.pool import pool_of, settings_for
 from tests.prometheus_text import Sample, scrape

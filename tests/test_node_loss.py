@@ -15,9 +15,9 @@ import pytest
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.errors import PayloadLostError
-from actors.job import Job
-from actors.remote.store import StoreClient
+from rabbitray.actors.errors import PayloadLostError
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.store.client import StoreClient
 from tests.eventually import eventually
 from tests.opened_by import opened_by
 from tests.pool import RunningPool, pool_of, settings_for

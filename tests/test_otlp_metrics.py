@@ -10,12 +10,12 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
-from actors import kpi
-from actors.errors import ConfigurationError
-from actors.metrics import MetricsBuffer
-from actors.tracing.meter import OtelMetrics
-from cluster.telemetry import TelemetryConfig
-from cluster.telemetry.meters import Meters, build
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.telemetry import kpi
+from rabbitray.actors.telemetry.metrics import MetricsBuffer
+from rabbitray.actors.telemetry.otel_metrics import OtelMetrics
+from rabbitray.cluster.telemetry import TelemetryConfig
+from rabbitray.cluster.telemetry.meters import Meters, build
 from tests.otlp_receiver import OtlpReceiver
 
 LABELS = {"pool": "orders", "queue": "jobs", "worker": "orders-worker-0001"}
@@ -138,5 +138,5 @@ def test_a_collector_that_refuses_is_said_once(caplog: pytest.LogCaptureFixture)
         recorded(meters)
         meters.provider.force_flush()
         assert not meters.shutdown()
-    said = [record for record in caplog.records if record.name == "cluster.telemetry.meters"]
+    said = [record for record in caplog.records if record.name == "rabbitray.cluster.telemetry.meters"]
     assert len(said) == 1

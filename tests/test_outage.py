@@ -5,9 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.outage import Outage, OutageLimits
-from actors.part import Part
-from actors.verdict import Failure
+from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.router.outage import Outage, OutageLimits
 
 
 def part(

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from pamqp import commands as spec
 
-from actors import headers as h
-from actors.delivery import Delivery
-from actors.errors import EncodeError, RefusedError
-from actors.outbox import FOREIGN_MOST_BYTES, CopyOutbox, copy_of
-from actors.publisher import Message
-from actors.topology import Topology
-from actors.verdict import Failure, Rung
+from rabbitray.actors.errors import EncodeError, RefusedError
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.publisher import Message
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.settlement.copies import FOREIGN_MOST_BYTES, CopyOutbox, copy_of
+from rabbitray.actors.router.settlement.retries import Rung
 from tests.fakes import delivery
 
 FRAME = 131_072

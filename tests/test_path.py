@@ -14,8 +14,8 @@ from typing import Any
 import aio_pika
 import pytest
 
-from actors.job import Job
-from cluster import compose
+from rabbitray.actors.message.job import Job
+from rabbitray.cluster.driver import compose
 from tests.eventually import eventually
 from tests.pool import HANDLE, HANDLE_ASYNC, RunningPool, pool_of, settings_for
 
@@ -166,7 +166,7 @@ async def test_only_the_poison_is_parked(amqp_url: str, tmp_path: Path) -> None:
 
 
 async def test_a_second_pool_of_the_same_name_is_refused(amqp_url: str, tmp_path: Path) -> None:
-    from actors.errors import ConfigurationError
+    from rabbitray.actors.errors import ConfigurationError
 
     loaded = settings_for(amqp_url, tmp_path)
     async with pool_of(loaded):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import ConfigurationError
-from autoscale.plan import plan, preset, report_workers, text
-from autoscale.signals import Limits
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.autoscale.plan import plan, preset, report_workers, text
+from rabbitray.autoscale.policy.signals import PolicyLimits
 from tests.command_line import runner
 
 
@@ -75,7 +75,7 @@ def test_an_overload_misses_the_target_though_what_finishes_is_young_enough(
 
 def test_an_overload_that_the_trial_outlasts_misses_the_target_too() -> None:
     """12 of 8 workers' worth for ten minutes is done in fifteen; for ever it is not."""
-    found = plan(24, 0.5, 1_200, cpu_cores=8, limits=Limits(max_size=8))
+    found = plan(24, 0.5, 1_200, cpu_cores=8, limits=PolicyLimits(max_size=8))
     assert found.elastic_unfinished == 0
     assert found.elastic_p95_age_s < 600
     assert found.fixed is None
@@ -84,7 +84,7 @@ def test_an_overload_that_the_trial_outlasts_misses_the_target_too() -> None:
 
 def test_a_pool_that_grows_late_is_waited_for_up_to_the_age_target() -> None:
     """It grows only 50 minutes after the start; four times the trial's ten minutes would not tell."""
-    late = plan(20, 0.5, 7_200, cpu_cores=8, limits=Limits(upscale_delay_s=3_000))
+    late = plan(20, 0.5, 7_200, cpu_cores=8, limits=PolicyLimits(upscale_delay_s=3_000))
     assert late.elastic_unfinished == 0
     assert 2_000 < late.elastic_p95_age_s < 7_200
     assert late.meets_target

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from actors.job import Job
+from rabbitray.actors.message.job import Job
 from tests.eventually import eventually
 from tests.pool import HANDLE, HANDLE_ASYNC, RunningPool, pool_of, settings_for
 

@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from actors.batch import Batch
-from actors.part import Part
-from actors.pool import REPLY_GRACE_S, Pool, PoolConfig, WorkerLostError
-from autoscale.signals import Memory
-from autoscale.sizing import decide
-from cluster import compose
-from cluster.settings import Settings
+from rabbitray.actors.message.reply import Part
+from rabbitray.actors.router.delivery import Batch
+from rabbitray.actors.router.dispatch.pool import REPLY_GRACE_S, Pool, PoolConfig, WorkerLostError
+from rabbitray.autoscale.policy.signals import Memory
+from rabbitray.autoscale.policy.sizing import decide
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.settings import Settings
 from tests.eventually import eventually
 from tests.fakes import FakeFactory, FakeWorker, delivery
 from tests.pool_status import seen

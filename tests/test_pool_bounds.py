@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import ConfigurationError
-from autoscale.signals import START_MARGIN_S
-from cluster import compose
-from cluster.commands.scale import told
-from cluster.session import MOST_WORKERS, most_workers
-from cluster.settings import Loaded, load
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.autoscale.policy.signals import START_MARGIN_S
+from rabbitray.cluster.commands.scale import told
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.driver.session import MOST_WORKERS, most_workers
+from rabbitray.cluster.settings import Loaded, load
 
 URL = {"RABBITMQ_URL": "amqp://127.0.0.1:1/"}
 

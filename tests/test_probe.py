@@ -9,8 +9,8 @@ import signal
 import aio_pika
 import pytest
 
-from autoscale.probe import DepthProbe
-from cluster.broker import PrivateBroker
+from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.cluster.broker import PrivateBroker
 from tests.eventually import eventually
 from tests.stopping import stop
 
@@ -57,7 +57,9 @@ async def test_the_address_is_not_in_the_log(caplog: pytest.LogCaptureFixture) -
     probe = DepthProbe("amqp://guest:secret-word@127.0.0.1:1/", "jobs", timeout_s=2.0)
     assert await probe.ready() is None
     assert "is unknown" in caplog.text
-    assert "secret-word" not in "".join(r.getMessage() for r in caplog.records if r.name == "autoscale.probe")
+    assert "secret-word" not in "".join(
+        r.getMessage() for r in caplog.records if r.name == "rabbitray.actors.rabbitmq.depth"
+    )
 
 
 async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(own_broker: PrivateBroker) -> None:

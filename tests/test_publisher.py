@@ -16,7 +16,7 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from actors.errors import (
+from rabbitray.actors.errors import (
     BrokerUnreachableError,
     ConfigurationError,
     EncodeError,
@@ -28,15 +28,15 @@ from actors.errors import (
     UncertainError,
     UnroutableError,
 )
-from actors.headers import PACKED, PUBLISHED, RECORDS, TRACEPARENT
-from actors.job import Job
-from actors.publisher import Message, Meter, PublishBatch, Publisher, PublisherConfig
-from actors.publisher import frames as our_frames
-from actors.publisher.budget import Budget
-from actors.publisher.link import backoff_s
-from actors.secret import Secret, redact
-from actors.wire import decode
-from cluster.broker import PrivateBroker
+from rabbitray.actors.message.headers import PACKED, PUBLISHED, RECORDS, TRACEPARENT
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire import decode
+from rabbitray.actors.publisher import Message, Meter, PublishBatch, Publisher, PublisherConfig
+from rabbitray.actors.publisher.amqp import frames as our_frames
+from rabbitray.actors.publisher.amqp.connection import backoff_s
+from rabbitray.actors.publisher.backpressure import Budget
+from rabbitray.actors.secret import Secret, redact
+from rabbitray.cluster.broker import PrivateBroker
 from tests.eventually import eventually
 from tests.queue_access import declare, depth, drained, opened
 
@@ -550,7 +550,7 @@ def test_a_secret_shows_itself_only_when_asked() -> None:
 def test_a_producer_s_import_pulls_in_neither_ray_nor_duckdb() -> None:
     code = (
         "import sys, actors; early = set(sys.modules);"
-        "from actors import Job, Publisher, SyncPublisher, Retry, Reject;"
+        "from rabbitray import Job, Publisher, SyncPublisher, Retry, Reject;"
         "heavy = {'ray', 'duckdb', 'pyarrow', 'opentelemetry'} & set(sys.modules);"
         "assert not heavy, heavy; assert 'aiormq' not in early"
     )

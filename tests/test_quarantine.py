@@ -7,12 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from actors.batch import Batch
-from actors.delivery import Delivery
-from actors.errors import StoreUnavailableError
-from actors.pool import Pool, PoolConfig, WorkerLostError
-from actors.quarantine import Quarantine, identity
-from actors.verdict import Failure
+from rabbitray.actors.errors import StoreUnavailableError
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.router.delivery import Batch, Delivery
+from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig, WorkerLostError
+from rabbitray.actors.router.dispatch.quarantine import Quarantine, identity
 from tests.eventually import eventually
 from tests.fakes import FakeFactory, delivery
 from tests.virtual_time import in_virtual_time

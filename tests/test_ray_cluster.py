@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.settings import load
+from rabbitray.cluster.settings import load
 
 FILE = Path(__file__).parent.parent / "ray-cluster.yaml"
 

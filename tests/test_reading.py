@@ -10,23 +10,22 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from actors import headers as h
-from actors.delivery import Delivery, pack_parcels, unpack_parcels
-from actors.errors import EncodeError
-from actors.intake.scanner import Properties
-from actors.job import Job
-from actors.publisher import frames
-from actors.reading import (
+from rabbitray.actors.errors import EncodeError
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.headers import table_bytes
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.parcel import MAX_ATTEMPT, is_packed, pack_parcels, unpack_parcels
+from rabbitray.actors.message.wire import pack
+from rabbitray.actors.publisher.amqp import frames
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.reading import (
     _COUNTED_AT_MOST,
     FAR_FUTURE_MS,
-    MAX_ATTEMPT,
     BodyLimits,
     read_delivery,
     read_message,
-    table_bytes,
 )
-from actors.unpacking import is_packed
-from actors.wire import pack
+from rabbitray.actors.router.intake.scanner import Properties
 from tests.fakes import received
 
 LIMITS = BodyLimits(max_message_bytes=1_000, max_header_bytes=4_096, max_records=100)

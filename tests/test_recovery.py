@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 from aiormq.abc import TaskWrapper
 
-from actors.collector import Collector
-from actors.delivery import Delivery
-from actors.errors import BrokerUnreachableError, TopologyError
-from actors.intake import Intake, IntakeConfig, is_loss, within
-from actors.intake.connection import frame_warnings
-from actors.intake.recovery import persist
-from actors.reading import BodyLimits
-from actors.secret import Secret
-from actors.topology import Topology
-from autoscale.probe import DepthProbe
+from rabbitray.actors.errors import BrokerUnreachableError, TopologyError
+from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.rabbitmq.errors import is_loss
+from rabbitray.actors.rabbitmq.reconnect import persist, within
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.connection import frame_warnings
+from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.intake.reading import BodyLimits
+from rabbitray.actors.router.settlement.dropped import Collector
+from rabbitray.actors.secret import Secret
 from tests.eventually import eventually
 from tests.fakes import delivery
 
@@ -76,7 +78,7 @@ async def test_it_goes_on_whatever_an_attempt_raises_and_says_each(caplog: pytes
     assert [type(error) for error in told] == [
         asyncio.CancelledError, ConnectionResetError, TopologyError, KeyError,
     ]  # fmt: skip
-    lines = [record for record in caplog.records if record.name == "actors.intake.recovery"]
+    lines = [record for record in caplog.records if record.name == "rabbitray.actors.rabbitmq.reconnect"]
     assert [bool(record.exc_info) for record in lines] == [False, False, False, True]
     assert "no sign of life" in lines[0].getMessage()
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.errors import ConfigurationError
-from autoscale.replay.baselines import Celery, Keda, RayData, RayServe, baselines
-from autoscale.replay.compare import against_baselines, plot, replay, table, with_baselines
-from autoscale.replay.ideal import Schedule, Scheduled, _held, _spread, clairvoyant
-from autoscale.replay.loads import SHAPES, Load, from_csv, of_curve, recorded, turns
-from autoscale.replay.simulate import Plant, Rabbitray, simulate
-from autoscale.signals import Limits
 from bench import policies
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.autoscale.policy.signals import PolicyLimits
+from rabbitray.autoscale.simulation.baselines import Celery, Keda, RayData, RayServe, baselines
+from rabbitray.autoscale.simulation.compare import against_baselines, plot, replay, table, with_baselines
+from rabbitray.autoscale.simulation.ideal import Schedule, Scheduled, _held, _spread, clairvoyant
+from rabbitray.autoscale.simulation.loads import SHAPES, Load, from_csv, of_curve, recorded, turns
+from rabbitray.autoscale.simulation.simulate import Plant, Rabbitray, simulate
 from tests.command_line import runner
 from tests.pool_status import seen
 
@@ -90,13 +90,13 @@ def test_the_held_need_is_the_highest_of_the_time_around(needs: list[int], after
 
 
 def test_a_schedule_that_needs_nothing_is_no_division() -> None:
-    limits = Limits(min_size=0, initial_size=0)
+    limits = PolicyLimits(min_size=0, initial_size=0)
     quiet = Load(name="quiet", counts=(0,) * 10, changes=0)
     assert "| - |" in table(replay(quiet, {"current": limits}, Plant(limits=limits)).rows)
 
 
 def test_the_simulator_agrees_with_arithmetic() -> None:
-    plant = Plant(service_s=0.5, service_spread=0.0, limits=Limits(initial_size=2))
+    plant = Plant(service_s=0.5, service_spread=0.0, limits=PolicyLimits(initial_size=2))
     run = simulate(Load(name="ten", counts=(10,) + (0,) * 20, changes=1), _fixed(2), plant)
     assert run.finished == 10
     assert run.drained_s == pytest.approx(2.65)
@@ -105,7 +105,7 @@ def test_the_simulator_agrees_with_arithmetic() -> None:
 
 def test_what_is_left_counts_with_its_age_so_far() -> None:
     """One worker of 10 s a job, 20 messages in a second: 7 are taken up within 64 s, 13 are then 63.0 to 63.6 s old."""
-    plant = Plant(service_s=10.0, service_spread=0.0, limits=Limits(max_size=1))
+    plant = Plant(service_s=10.0, service_spread=0.0, limits=PolicyLimits(max_size=1))
     load = Load(name="twenty", counts=(20,), changes=0)
     run = simulate(load, _fixed(1), plant)
     assert (run.finished, run.unfinished, run.drained_s) == (7, 13, None)
@@ -116,7 +116,7 @@ def test_what_is_left_counts_with_its_age_so_far() -> None:
 
 
 def test_what_waits_to_come_back_is_left_too() -> None:
-    plant = Plant(failure_rate=1.0, retry_s=1e6, limits=Limits(max_size=1))
+    plant = Plant(failure_rate=1.0, retry_s=1e6, limits=PolicyLimits(max_size=1))
     run = simulate(Load(name="three", counts=(3,), changes=0), _fixed(1), plant)
     assert (run.finished, run.unfinished, run.drained_s) == (0, 3, None)
     assert run.p95_age_s == pytest.approx(63.8, abs=0.1)
@@ -144,7 +144,7 @@ def test_baselines_stand_beside_the_settings_without_ours_again() -> None:
 
 def test_every_message_is_worked_once_and_failures_come_back() -> None:
     load = of_curve("steady", [10.0] * 60)
-    failing = simulate(load, _fixed(8), Plant(failure_rate=0.3, limits=Limits(initial_size=8)))
+    failing = simulate(load, _fixed(8), Plant(failure_rate=0.3, limits=PolicyLimits(initial_size=8)))
     assert failing.finished == 600
     assert failing.max_age_s > 2.0
 
@@ -157,7 +157,7 @@ def test_a_start_takes_its_time() -> None:
 
 def test_the_same_replay_gives_the_same_run() -> None:
     load = SHAPES["poisson"](duration_s=300)
-    first, second = (simulate(load, Rabbitray(limits=Limits()), Plant()) for _ in range(2))
+    first, second = (simulate(load, Rabbitray(limits=PolicyLimits()), Plant()) for _ in range(2))
     assert first == second
 
 
@@ -171,7 +171,7 @@ def test_the_clairvoyant_schedule_keeps_its_target() -> None:
 
 def test_a_steady_load_needs_the_workers_that_its_rate_fills() -> None:
     """20 msg/s of 0.2 s at 85 %: a worker has 4.25 of them, so 4 are too few and 5 enough."""
-    limits = Limits(target_utilization=0.85)
+    limits = PolicyLimits(target_utilization=0.85)
     schedule = clairvoyant(of_curve("steady", [20.0] * 120), Plant(service_s=0.2, limits=limits), 30.0)
     assert max(schedule.sizes) == schedule.sizes[-1] == 5
 
@@ -184,7 +184,7 @@ def test_the_clairvoyant_schedule_is_the_cheapest_of_them(shape: str) -> None:
 
 
 def test_celery_grows_at_once_to_what_it_reserves_and_shrinks_after_its_keepalive() -> None:
-    rule = Celery(limits=Limits(max_size=6))
+    rule = Celery(limits=PolicyLimits(max_size=6))
     assert rule.wanted(seen(0, ready=100, workers=1)) == 4  # a prefetch of 4 for each of 1 process
     assert rule.wanted(seen(1, ready=100, workers=4)) == 6  # 16 reserved, max_size
     assert rule.wanted(seen(31, ready=0, workers=6, held=2, busy=2)) == 6
@@ -192,7 +192,7 @@ def test_celery_grows_at_once_to_what_it_reserves_and_shrinks_after_its_keepaliv
 
 
 def test_keda_doubles_at_most_tolerates_a_tenth_and_remembers_its_highest_wish() -> None:
-    rule = Keda(value=100, limits=Limits())
+    rule = Keda(value=100, limits=PolicyLimits())
     assert rule.wanted(seen(0, ready=2_000, target=3)) == 7  # 4 pods more than 3
     assert rule.wanted(seen(15, ready=2_000, target=7)) == 14  # twice 7
     assert rule.wanted(seen(30, ready=1_500, target=14)) == 14  # 15 would be 7 % more
@@ -237,7 +237,7 @@ def test_all_baselines_stay_within_the_bounds_and_finish() -> None:
 
 def test_settings_side_by_side() -> None:
     load = SHAPES["square"](duration_s=400, cycles=1)
-    found = replay(load, {"calm": Limits(), "quick": Limits(downscale_delay_s=5)}, Plant())
+    found = replay(load, {"calm": PolicyLimits(), "quick": PolicyLimits(downscale_delay_s=5)}, Plant())
     calm, quick = found.rows
     assert [row.policy for row in found.rows] == ["calm", "quick"]
     assert quick.worker_seconds < calm.worker_seconds
@@ -245,13 +245,13 @@ def test_settings_side_by_side() -> None:
 
 
 def test_a_plot_is_a_png_file(tmp_path: Path) -> None:
-    found = replay(SHAPES["spike"](duration_s=100), {"default": Limits()}, Plant())
+    found = replay(SHAPES["spike"](duration_s=100), {"default": PolicyLimits()}, Plant())
     plot([found], tmp_path / "out.png")
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_bench_rows_have_the_shape_of_the_issue() -> None:
-    row = replay(SHAPES["spike"](duration_s=100), {"default": Limits()}, replace(Plant(), seed=3)).rows[0]
+    row = replay(SHAPES["spike"](duration_s=100), {"default": PolicyLimits()}, replace(Plant(), seed=3)).rows[0]
     asked = {"load", "policy", "p95_age_s", "target_age_s", "worker_seconds"}
     asked |= {"ideal_worker_seconds", "load_changes", "direction_changes"}
     assert asked <= row.as_json().keys()

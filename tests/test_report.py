@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from actors.store import read_only_query
-from cluster.cli import group
-from cluster.report import Run, page, read_run
-from cluster.report.markup import Html, data, tag
-from cluster.report.scale import ceiling, clock, duration, number, number_ticks, time_ticks
-from cluster.tables import rows
+from rabbitray.actors.store.query import read_only_query
+from rabbitray.cluster.cli.app import group
+from rabbitray.cluster.cli.tables import rows
+from rabbitray.cluster.results.report import Run, page, read_run
+from rabbitray.cluster.results.report.markup import Html, data, tag
+from rabbitray.cluster.results.report.scale import ceiling, clock, duration, number, number_ticks, time_ticks
 from tests.chrome import Tab, chromium
 from tests.results_file import DEAD, HOSTILE, JOBS, empty_file, eventful_file
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.result_json import result_json
+from rabbitray.actors.worker.results import result_json
 
 
 @dataclass

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from actors import headers as h
-from actors.errors import PayloadLostError, RefusedError, StoreUnavailableError
-from actors.part import Part
+from rabbitray.actors.errors import PayloadLostError, RefusedError, StoreUnavailableError
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.reply import Part
 from tests.eventually import eventually
 from tests.fakes import rows_of
 from tests.plain_path import PlainPath, fails, mixed
@@ -75,7 +75,7 @@ async def test_a_worker_with_free_slots_gets_what_comes_now_and_then_at_once() -
 
 
 async def test_an_idle_worker_waits_for_the_company_of_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("actors.company", "actors.router"):
+    for module in ("rabbitray.actors.router.dispatch.arrival_forecast", "rabbitray.actors.router.router"):
         monkeypatch.setattr(f"{module}.RUSH_MS", 1_000.0)
     async with path_of(workers=2, batch_timeout_ms=HOUR_MS, batch_size=20, window=100) as path:
         path.router._company._burst_until = 0.0  # what the start itself expects is over

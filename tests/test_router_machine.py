@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors import headers as h
-from actors.errors import PayloadLostError, PublishTimeoutError, RefusedError, StoreUnavailableError
-from actors.part import Part
+from rabbitray.actors.errors import PayloadLostError, PublishTimeoutError, RefusedError, StoreUnavailableError
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.reply import Part
 from tests.fakes import FakeWorker, Stored, rows_of
 from tests.plain_path import PlainPath, fails
 from tests.virtual_time import VirtualLoop
@@ -28,7 +28,6 @@ TICKS = 40
 VERDICTS = st.sampled_from(["done", "retry", "dead"])
 STORE_FAILURES = [StoreUnavailableError("full"), PayloadLostError("its node died"), ValueError("bug")]
 PUBLISH_FAILURES = [RefusedError("full"), PublishTimeoutError("no confirm"), OSError("reset")]
-
 
 log = logging.getLogger("actors")
 

@@ -15,10 +15,10 @@ import psutil
 import pytest
 from ray.util.state import list_actors, list_jobs, list_tasks, list_workers
 
-from actors.errors import RabbitrayError
-from actors.job import Job
-from actors.store import read_only_query
-from cluster.broker import PrivateBroker
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.store.query import read_only_query
+from rabbitray.cluster.broker import PrivateBroker
 from tests.eventually import eventually
 from tests.otlp_receiver import OtlpReceiver
 from tests.pool import RunningPool, pool_of, settings_for

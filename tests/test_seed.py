@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.settings import Settings
-from cluster.settings.kinds import kind_of
-from cluster.settings.loading import NO_MEANING
+from rabbitray.cluster.settings import Settings
+from rabbitray.cluster.settings.kinds import kind_of
+from rabbitray.cluster.settings.loading import NO_MEANING
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "seed.md").read_text(encoding="utf-8")

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.errors import ConfigurationError
-from actors.secret import Secret
-from cluster import compose
-from cluster.settings import Loaded, Settings, configuration_markdown, describe, load, load_here, safe_name
-from cluster.settings.kinds import allowed_values, kind_of
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.secret import Secret
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.settings import Loaded, Settings, configuration_markdown, describe, load, load_here, safe_name
+from rabbitray.cluster.settings.kinds import allowed_values, kind_of
 
 ROOT = Path(__file__).parent.parent
 URL = "amqp://worker:geheim@rabbit:5672/orders"
@@ -315,7 +315,7 @@ def test_this_process_reads_the_file_beside_it(tmp_path: Path, monkeypatch: pyte
 
 
 def test_nothing_is_read_at_import() -> None:
-    code = "import cluster.settings; print(cluster.settings.Settings().max_retries)"
+    code = "import rabbitray.cluster.settings; print(rabbitray.cluster.settings.Settings().max_retries)"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"MAX_RETRIES": "x"}, capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -324,7 +324,7 @@ def test_nothing_is_read_at_import() -> None:
 
 def test_the_documentation_is_made_from_the_settings() -> None:
     written = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert written == configuration_markdown(), "run: python -m cluster.settings > docs/configuration.md"
+    assert written == configuration_markdown(), "run: python -m rabbitray.cluster.settings > docs/configuration.md"
 
 
 def test_every_setting_has_words_and_every_default_is_allowed() -> None:

@@ -10,14 +10,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from actors.delivery import Delivery
-from actors.intake import Intake, IntakeConfig
-from actors.job import Job
-from actors.reading import BodyLimits
-from actors.remote import Actor
-from actors.secret import Secret
-from actors.topology import Topology
-from actors.tracing import Tracing
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.remote.boot import Actor
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.intake.reading import BodyLimits
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.telemetry.tracing import Tracing
 from tests.eventually import eventually
 from tests.otlp_receiver import OtlpReceiver
 from tests.pool import pool_of, settings_for

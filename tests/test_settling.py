@@ -12,9 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from actors import headers as h
-from actors.batch import Batch
-from actors.errors import (
+from rabbitray.actors.errors import (
     EncodeError,
     FencedError,
     PublisherClosedError,
@@ -23,13 +21,15 @@ from actors.errors import (
     StoreUnavailableError,
     UnroutableError,
 )
-from actors.job import Job
-from actors.part import Part
-from actors.settling import GIVE_BACK_FIRST_S, Settler, refusal, whole
-from actors.store.answers import Answer
-from actors.tracing import Tracing
-from actors.verdict import Failure, Limits, Rung
-from actors.wire import REPORT_CODES, WireLimits, decode, pack
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.message.wire import REPORT_CODES, WireLimits, decode, pack
+from rabbitray.actors.router.delivery import Batch, message_failure, refusal
+from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
+from rabbitray.actors.router.settlement.settler import GIVE_BACK_FIRST_S, Settler
+from rabbitray.actors.store.answers import Answer
+from rabbitray.actors.telemetry.tracing import Tracing
 from tests.eventually import eventually
 from tests.fakes import FakeAcks, FakeOutbox, delivery
 from tests.virtual_time import in_virtual_time
@@ -38,13 +38,13 @@ from tests.virtual_time import in_virtual_time
 class Harness:
     """A settler whose every effect is in one log, in order."""
 
-    def __init__(self, limits: Limits | None = None, **own: Any) -> None:
+    def __init__(self, limits: RetryLimits | None = None, **own: Any) -> None:
         self.log: list[str] = []
         self.acks = FakeAcks(self.log)
         self.outbox = FakeOutbox(self.log)
         self.buried: list[dict[str, Any]] = []
         self.bury_failures: list[Exception] = []
-        self.settler = Settler(limits or Limits(), "q", acks=self.acks, outbox=self.outbox, bury=self._bury, **own)
+        self.settler = Settler(limits or RetryLimits(), "q", acks=self.acks, outbox=self.outbox, bury=self._bury, **own)
 
     async def _bury(self, rows: pa.Table) -> None:
         if self.bury_failures:
@@ -179,7 +179,7 @@ async def test_the_row_of_a_dead_letter_names_its_worker() -> None:
     await held.settler.settle(
         Batch([delivery(1)], worker="w-7"), Part(failures=[failure(0, "dead")], finished=[0]), Answer()
     )
-    await held.settler.park(delivery(2), whole(delivery(2), "too_large", "x", "RefusedMessage"))
+    await held.settler.park(delivery(2), message_failure(delivery(2), "too_large", "x", "RefusedMessage"))
     assert [row["worker"] for row in held.buried] == ["w-7", None]
 
 
@@ -220,7 +220,7 @@ async def test_a_message_that_no_worker_gave_an_outcome_fails_in_its_own_trace(
 ) -> None:
     held = Traced()
     one = delivery(1, b'{"i":"own"}', traceparent=SAMPLED, attempt=2, **changes)
-    found = refusal(one) if one.refused else whole(one, "worker_crashed", "it died", "WorkerLost")
+    found = refusal(one) if one.refused else message_failure(one, "worker_crashed", "it died", "WorkerLost")
     await held.settler.park(one, found)
     (span,) = held.failed
     assert f"{span.context.trace_id:032x}" == "ab" * 16
@@ -309,7 +309,7 @@ async def test_a_message_that_is_parked_whole_keeps_the_key_that_it_is_worked_un
 ) -> None:
     held = Harness()
     one = delivery(1, body, **changes)
-    await held.settler.park(one, whole(one, "worker_crashed", "it died", "WorkerLost"))
+    await held.settler.park(one, message_failure(one, "worker_crashed", "it died", "WorkerLost"))
     ((_, failure, _),) = held.outbox.parked
     assert failure.key == key
 
@@ -385,7 +385,7 @@ async def test_a_message_before_its_due_time_waits_on_without_a_charge() -> None
 
 @in_virtual_time
 async def test_without_rungs_it_waits_in_its_queue() -> None:
-    held = Harness(Limits(rungs_ms=()))
+    held = Harness(RetryLimits(rungs_ms=()))
     await held.settler.postpone(delivery(1, due_ms=32_000_000_000_000))
     await eventually(lambda: held.acks.returned == [1])
     assert held.outbox.retried == []

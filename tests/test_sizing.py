@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.errors import ConfigurationError
-from autoscale.signals import Decision, Limits, Memory, Snapshot
-from autoscale.sizing import decide
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.autoscale.policy.signals import Decision, Memory, PolicyLimits, Snapshot
+from rabbitray.autoscale.policy.sizing import decide
 from tests.pool_status import seen, steadily
 
-LIMITS = Limits()
+LIMITS = PolicyLimits()
 
 calmly = settings(deadline=None)  # a busy machine is no failure
 
@@ -23,9 +23,9 @@ counts = st.integers(0, 100_000)
 
 
 @st.composite
-def limits(draw: st.DrawFn) -> Limits:
+def limits(draw: st.DrawFn) -> PolicyLimits:
     low, first, high = sorted(draw(st.lists(st.integers(0, 60), min_size=3, max_size=3)))
-    return Limits(
+    return PolicyLimits(
         min_size=low,
         initial_size=first,
         max_size=max(1, high),
@@ -76,7 +76,7 @@ def histories(draw: st.DrawFn) -> list[Snapshot]:
     return looks
 
 
-def played(looks: list[Snapshot], limits: Limits) -> list[Decision]:
+def played(looks: list[Snapshot], limits: PolicyLimits) -> list[Decision]:
     """The decisions over a history, the pool following each at once."""
     memory, decisions = Memory(), []
     for look in looks:
@@ -85,7 +85,7 @@ def played(looks: list[Snapshot], limits: Limits) -> list[Decision]:
     return decisions
 
 
-def remembered(looks: list[Snapshot], limits: Limits) -> Memory:
+def remembered(looks: list[Snapshot], limits: PolicyLimits) -> Memory:
     memory = Memory()
     for look in looks:
         _, memory = decide(look, memory, limits)
@@ -94,7 +94,7 @@ def remembered(looks: list[Snapshot], limits: Limits) -> Memory:
 
 @calmly
 @given(histories(), limits())
-def test_bounds_always_hold(looks: list[Snapshot], limits: Limits) -> None:
+def test_bounds_always_hold(looks: list[Snapshot], limits: PolicyLimits) -> None:
     for decision in played(looks, limits):
         assert limits.min_size <= decision.wanted <= limits.max_size
         assert decision.reason
@@ -102,14 +102,14 @@ def test_bounds_always_hold(looks: list[Snapshot], limits: Limits) -> None:
 
 @calmly
 @given(histories(), limits())
-def test_the_same_input_gives_the_same_output(looks: list[Snapshot], limits: Limits) -> None:
+def test_the_same_input_gives_the_same_output(looks: list[Snapshot], limits: PolicyLimits) -> None:
     memory = remembered(looks[:-1], limits)
     assert decide(looks[-1], memory, limits) == decide(looks[-1], memory, limits)
 
 
 @calmly
 @given(histories(), limits())
-def test_a_missing_signal_changes_nothing(looks: list[Snapshot], limits: Limits) -> None:
+def test_a_missing_signal_changes_nothing(looks: list[Snapshot], limits: PolicyLimits) -> None:
     limits = replace(limits, fixed_size=None)
     memory = remembered(looks[:-1], limits)
     decision, after = decide(replace(looks[-1], ready=None), memory, limits)
@@ -130,7 +130,7 @@ def test_more_depth_never_wants_fewer_workers(looks: list[Snapshot], more: int) 
 @calmly
 @given(st.integers(2, 32), st.floats(1, 120), st.integers(0, 400))
 def test_no_shrink_before_demand_was_low_for_the_delay(size: int, delay_s: float, seconds: int) -> None:
-    limits = Limits(downscale_delay_s=delay_s)
+    limits = PolicyLimits(downscale_delay_s=delay_s)
     low = steadily(speed=10, arrival=0, workers=size, seconds=min(seconds, int(delay_s)))
     assert all(d.wanted == size for d in played(low, limits))
 
@@ -141,7 +141,7 @@ def test_a_shrink_needs_low_demand_all_through_the_delay(looks: list[Snapshot], 
     free: dict[str, object] = {"target": size, "hold": None, "paused": False, "placeable": None, "pending_s": None}
     looks = [replace(look, pool=replace(look.pool, **free)) for look in looks]  # type: ignore[arg-type]  # fields
     before: list[tuple[float, float]] = []
-    for look, decision in zip(looks, played(looks, Limits(downscale_delay_s=delay_s)), strict=True):
+    for look, decision in zip(looks, played(looks, PolicyLimits(downscale_delay_s=delay_s)), strict=True):
         if decision.kind == "shrink" and size <= 32:
             assert all(need <= size for at, need in before if at > look.now - delay_s)
             assert look.now - looks[0].now >= delay_s
@@ -160,7 +160,7 @@ def test_a_shrink_takes_at_most_the_downscaling_factor(size: int, seconds: int) 
 @calmly
 @given(histories())
 def test_one_look_never_grows_by_more_than_a_step(looks: list[Snapshot]) -> None:
-    for look, decision in zip(looks, played(looks, Limits(min_size=0, initial_size=0)), strict=True):
+    for look, decision in zip(looks, played(looks, PolicyLimits(min_size=0, initial_size=0)), strict=True):
         assert decision.wanted <= look.pool.target + max(8, look.pool.target)
 
 
@@ -225,7 +225,7 @@ def test_workers_that_start_slowly_find_a_longer_queue_and_less_time(start_s: fl
 
 def test_growth_waits_for_its_delay() -> None:
     looks = [seen(now=float(t), ready=2_500) for t in range(12)]
-    decisions = played(looks, Limits(upscale_delay_s=10))
+    decisions = played(looks, PolicyLimits(upscale_delay_s=10))
     assert [d.wanted for d in decisions] == [1] * 10 + [5] * 2
     assert "waiting for upscale_delay_s" in decisions[9].reason
 
@@ -233,7 +233,7 @@ def test_growth_waits_for_its_delay() -> None:
 @pytest.mark.parametrize(("factor", "step", "wanted"), [(2.0, 1, 12), (0.5, 1, 6), (0.5, 3, 7)])
 def test_a_step_up_is_a_share_of_the_pool_or_a_number(factor: float, step: int, wanted: int) -> None:
     look = seen(ready=50_000, workers=4, target=4)
-    assert decide(look, Memory(), Limits(upscaling_factor=factor, upscale_step=step))[0].wanted == wanted
+    assert decide(look, Memory(), PolicyLimits(upscaling_factor=factor, upscale_step=step))[0].wanted == wanted
 
 
 @pytest.mark.parametrize(("oldest_held_s", "least"), [(29.0, 2), (31.0, 4)])
@@ -275,7 +275,7 @@ def test_starting_workers_count_as_capacity() -> None:
 
 
 def test_from_zero_at_the_first_message() -> None:
-    limits = Limits(min_size=0, initial_size=0, upscale_delay_s=60, downscale_to_zero_delay_s=10)
+    limits = PolicyLimits(min_size=0, initial_size=0, upscale_delay_s=60, downscale_to_zero_delay_s=10)
     nothing = seen(now=0.0, workers=0, target=0)
     decision, memory = decide(nothing, Memory(), limits)
     assert decision.wanted == 0
@@ -285,8 +285,8 @@ def test_from_zero_at_the_first_message() -> None:
 
 def test_to_zero_only_after_its_own_delay_and_only_where_allowed() -> None:
     looks = steadily(speed=10, arrival=0, workers=1, seconds=100)
-    assert {d.wanted for d in played(looks, Limits(min_size=0))} == {1}
-    to_zero = Limits(min_size=0, downscale_to_zero_delay_s=50)
+    assert {d.wanted for d in played(looks, PolicyLimits(min_size=0))} == {1}
+    to_zero = PolicyLimits(min_size=0, downscale_to_zero_delay_s=50)
     wanted = [d.wanted for d in played(looks, to_zero)]
     assert wanted[:50] == [1] * 50
     assert wanted[-1] == 0
@@ -310,13 +310,13 @@ def test_after_a_pause_the_delay_of_shrinking_starts_again() -> None:
 
 def test_a_fixed_size_is_kept_within_the_bounds_even_without_a_signal() -> None:
     for asked, wanted in ((5, 5), (100, 32), (0, 1)):
-        decision, _ = decide(seen(ready=None), Memory(), Limits(fixed_size=asked))
+        decision, _ = decide(seen(ready=None), Memory(), PolicyLimits(fixed_size=asked))
         assert decision.wanted == wanted
         assert decision.kind == "fixed"
 
 
 def test_a_fixed_size_asks_for_no_more_than_the_cluster_fits_and_for_the_rest_when_room_appears() -> None:
-    limits, memory = Limits(fixed_size=8), Memory()
+    limits, memory = PolicyLimits(fixed_size=8), Memory()
     for now, placeable, wanted in ((0.0, 0, 1), (1.0, 0, 1), (2.0, 3, 4), (3.0, 20, 8), (4.0, None, 8)):
         decision, memory = decide(seen(now=now, placeable=placeable), memory, limits)
         assert (decision.wanted, decision.kind) == (wanted, "fixed")
@@ -325,7 +325,7 @@ def test_a_fixed_size_asks_for_no_more_than_the_cluster_fits_and_for_the_rest_wh
 
 
 def test_a_fixed_size_of_which_workers_stay_pending_is_taken_back_and_asked_for_again_later() -> None:
-    limits = Limits(fixed_size=8)
+    limits = PolicyLimits(fixed_size=8)
     stuck = seen(now=400.0, starting=7, target=8, pending_s=400.0, placeable=0)
     decision, memory = decide(stuck, Memory(), limits)
     assert (decision.wanted, decision.kind) == (1, "withdraw")
@@ -338,8 +338,8 @@ def test_a_fixed_size_of_which_workers_stay_pending_is_taken_back_and_asked_for_
 
 def test_a_fixed_size_that_waits_is_not_taken_back_before_its_time_nor_below_min_size() -> None:
     waits = seen(now=100.0, starting=7, target=8, pending_s=100.0, placeable=0)
-    assert decide(waits, Memory(), Limits(fixed_size=8))[0].wanted == 8
-    limits = Limits(fixed_size=8, min_size=3, initial_size=3)
+    assert decide(waits, Memory(), PolicyLimits(fixed_size=8))[0].wanted == 8
+    limits = PolicyLimits(fixed_size=8, min_size=3, initial_size=3)
     stuck = seen(now=400.0, starting=7, target=8, pending_s=400.0, placeable=0)
     assert decide(stuck, Memory(), limits)[0].wanted == 3
     assert decide(seen(placeable=0), Memory(), limits)[0].wanted == 3
@@ -372,7 +372,7 @@ def _shared_bottleneck(seconds: int) -> tuple[list[int], list[str]]:
         done, busy_s, ready = done + 100, busy_s + target, ready - 100
         look = seen(now=float(t), ready=ready, workers=target, target=target, busy=target, in_flight=target)
         look = replace(look, pool=replace(look.pool, held=target, received=done, done=done, busy_s=busy_s))
-        decision, memory = decide(look, memory, Limits(max_size=500))
+        decision, memory = decide(look, memory, PolicyLimits(max_size=500))
         target = decision.wanted
         targets.append(target)
         reasons.append(decision.reason)
@@ -472,4 +472,4 @@ def test_memory_stays_bounded() -> None:
 )
 def test_limits_that_cannot_work_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError):
-        Limits(**wrong)  # type: ignore[arg-type]  # the names are fields
+        PolicyLimits(**wrong)  # type: ignore[arg-type]  # the names are fields

@@ -12,16 +12,17 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from actors.errors import FencedError, StoreOpenError, StoreUnavailableError
-from actors.store import ResultStore, StoreConfig, read_only_query
-from actors.store.answers import Answer, Call
-from actors.store.commit import CommitGuardError, Incoming, scalar, transact
-from actors.store.core import Core
-from actors.store.file import connect
-from actors.store.group import GroupCommit
-from actors.store.identity import identities
-from actors.store.query import Readers
-from actors.store.schema import prepare
+from rabbitray.actors.errors import FencedError, StoreOpenError, StoreUnavailableError
+from rabbitray.actors.store.answers import Answer, Call
+from rabbitray.actors.store.commit.group_commit import GroupCommit
+from rabbitray.actors.store.commit.transaction import Incoming, transact
+from rabbitray.actors.store.commit.writer import CommitThread
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.dedupe.keys import identities
+from rabbitray.actors.store.file import CommitGuardError, connect, scalar
+from rabbitray.actors.store.query import Readers, read_only_query
+from rabbitray.actors.store.schema import prepare
+from rabbitray.actors.store.store import ResultStore
 from tests.store_rows import dead_rows, rows_of
 from tests.virtual_time import in_virtual_time
 
@@ -92,7 +93,7 @@ async def test_rows_beyond_the_memory_of_the_file_are_committed_in_several_trans
 async def test_what_was_committed_before_the_file_failed_is_answered_as_committed(
     config: StoreConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    core = Core(replace(config, memory=512 * 2**20), Readers())
+    core = CommitThread(replace(config, memory=512 * 2**20), Readers())
     core.open()
     epoch = core.register("a")
     monkeypatch.setattr(StoreConfig, "transaction_bytes", 1)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import FencedError, StoreUnavailableError
-from actors.store import ResultStore, StoreConfig
+from rabbitray.actors.errors import FencedError, StoreUnavailableError
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.store import ResultStore
 from tests.fake_store import FakeStore
 from tests.store_rows import dead_rows, rows_of
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.errors import StoreOpenError, StoreUnavailableError
-from actors.store import ResultStore, StoreConfig, StoreLockedError, read_only_query
-from actors.store.file import wal_of
+from rabbitray.actors.errors import StoreOpenError, StoreUnavailableError
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.file import StoreLockedError, wal_of
+from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.store import ResultStore
 from tests.small_disk import resize, small_disk
 from tests.store_crash_child import config_of
 from tests.store_rows import rows_of, sql_in_a_process

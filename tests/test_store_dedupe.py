@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.store import ResultStore, StoreConfig
-from actors.store.bloom import SlicedBloom
-from actors.store.dedupe import Dedupe
-from actors.store.identity import hash_texts, identities
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.dedupe.bloom import SlicedBloom
+from rabbitray.actors.store.dedupe.index import Dedupe
+from rabbitray.actors.store.dedupe.keys import hash_texts, identities
+from rabbitray.actors.store.store import ResultStore
 from tests.store_rows import rows_of, sql_in_a_process
 
 KEYS = st.one_of(st.none(), st.sampled_from([f"k{n}" for n in range(30)]), st.text(max_size=12))

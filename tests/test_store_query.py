@@ -10,8 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from actors.errors import QueryError, StoreUnavailableError
-from actors.store import ParquetFile, ResultStore, StoreConfig, truncated, write_parquet
+from rabbitray.actors.errors import QueryError, StoreUnavailableError
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.query import truncated
+from rabbitray.actors.store.store import ResultStore
+from rabbitray.cluster.results.parquet import ParquetFile, write_parquet
 from tests.store_rows import rows_of
 
 ENDLESS = "SELECT count(*) FROM range(100000000000) r(i) WHERE hash(i) % 7 = 3"
@@ -77,7 +80,7 @@ async def test_everything_else_is_refused_in_one_line(store: ResultStore, sql: s
 
 async def test_an_answer_is_capped_in_bytes_too(store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten thousand bodies of megabytes must not be gathered in the only process that can write."""
-    monkeypatch.setattr("actors.store.query._MOST_BYTES", 10_000)
+    monkeypatch.setattr("rabbitray.actors.store.query._MOST_BYTES", 10_000)
     cut = await store.query("SELECT repeat('x', 1000) AS body FROM results", max_rows=100)
     assert 1 <= cut.num_rows <= 10
     assert truncated(cut)

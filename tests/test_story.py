@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from actors.job import Job
-from actors.publisher import Publisher
-from cluster import compose
-from cluster.commands.trace import told, whereabouts
-from cluster.reach import RunningPool as Reached
-from cluster.results import FileReader, PoolReader
-from cluster.story import SETTLED_DONE, Story, Whereabouts, stories, unrecorded
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import Publisher
+from rabbitray.cluster.commands.trace import told, whereabouts
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.operate.running_pool import RunningPool as Reached
+from rabbitray.cluster.results.message_story import SETTLED_DONE, Story, Whereabouts, stories, unrecorded
+from rabbitray.cluster.results.reader import FileReader, PoolReader
 from tests.command_line import Run, runner
 from tests.pool import pool_of, settings_for
 from tests.queue_access import declare

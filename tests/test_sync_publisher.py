@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from actors.errors import (
+from rabbitray.actors.errors import (
     BrokerUnreachableError,
     EncodeError,
     PublisherClosedError,
     PublisherFullError,
     UnroutableError,
 )
-from actors.headers import TRACEPARENT
-from actors.job import Job
-from actors.publisher import PublisherConfig, SyncPublisher
+from rabbitray.actors.message.headers import TRACEPARENT
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import PublisherConfig, SyncPublisher
 from tests.eventually import eventually_sync
 from tests.queue_access import declare, depth, drained
 
@@ -142,7 +142,7 @@ def test_parent_and_forked_children_publish_on(queue_url: str) -> None:
 def test_what_was_submitted_is_waited_for_at_exit(queue_url: str) -> None:
     code = (
         "import sys\n"
-        "from actors import Job, PublisherConfig, SyncPublisher\n"
+        "from rabbitray import Job, PublisherConfig, SyncPublisher\n"
         f"publisher = SyncPublisher(PublisherConfig(url=sys.argv[1], queue={QUEUE!r}))\n"
         "for n in range(500): publisher.submit(Job(id=str(n)))\n"
     )

@@ -16,14 +16,14 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from actors.delivery import Parcel
-from actors.errors import ConfigurationError
-from actors.secret import Secret
-from actors.tracing import Tracing
-from actors.tracing.seldom import EVERY_S
-from cluster.settings import load
-from cluster.telemetry import LogConfig, TelemetryConfig, start, start_logging
-from cluster.telemetry.traces import CountingExporter, SpanFlow, Traces, build
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.telemetry.rate_limit import EVERY_S
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.cluster.settings import load
+from rabbitray.cluster.telemetry import LogConfig, TelemetryConfig, start, start_logging
+from rabbitray.cluster.telemetry.traces import CountingExporter, SpanFlow, Traces, build
 from tests.eventually import eventually_sync
 from tests.otlp_receiver import OtlpReceiver
 
@@ -194,8 +194,8 @@ def test_a_collector_that_comes_back_gets_what_is_new() -> None:
 def test_start_serves_a_whole_process_and_asks_the_environment_nothing() -> None:
     code = (
         "import pickle, sys\n"
-        "from actors.tracing import Tracing\n"
-        "from cluster.telemetry import start\n"
+        "from rabbitray.actors.telemetry.tracing import Tracing\n"
+        "from rabbitray.cluster.telemetry import start\n"
         "telemetry = start(pickle.loads(bytes.fromhex(sys.argv[1])), 'worker', attributes={'ray.pid': '7'})\n"
         "Tracing(queue='jobs').commit_span(3).end()\n"
         "print(telemetry.shutdown(30), start(pickle.loads(bytes.fromhex(sys.argv[1])), 'again').dropped)\n"
@@ -212,7 +212,7 @@ def test_start_serves_a_whole_process_and_asks_the_environment_nothing() -> None
 def test_without_a_wish_no_sdk_is_loaded_and_nothing_is_traced() -> None:
     code = (
         "import sys\n"
-        "from cluster.telemetry import TelemetryConfig, start\n"
+        "from rabbitray.cluster.telemetry import TelemetryConfig, start\n"
         "telemetry = start(TelemetryConfig.from_environ({}), 'worker')\n"
         "print([m for m in sys.modules if m.startswith('opentelemetry.sdk')], telemetry.shutdown(0))\n"
     )
@@ -291,11 +291,13 @@ def test_the_config_travels_to_actors_and_shows_no_credentials() -> None:
 def test_text_lines_hold_ids_and_no_passwords(log: io.StringIO) -> None:
     start_logging(LogConfig(secrets=(Secret("token-123"),)), "router", stream=log)
     url = "amqp://user:geheim@rabbit/"
-    logging.getLogger("actors.router").info("Connected to %s with %s", url, "token-123", extra={"job": "k-1"})
+    logging.getLogger("rabbitray.actors.router.router").info(
+        "Connected to %s with %s", url, "token-123", extra={"job": "k-1"}
+    )
     line = log.getvalue()
     assert "geheim" not in line
     assert "token-123" not in line
-    assert "INFO router actors.router: Connected to amqp://" in line
+    assert "INFO router rabbitray.actors.router.router: Connected to amqp://" in line
     assert "job=k-1" in line
 
 
@@ -315,13 +317,15 @@ def test_json_lines_are_objects_with_trace_and_ray_ids(log: io.StringIO) -> None
     with OtlpReceiver() as receiver:
         traces = traces_to(receiver)
         with tracing_of(traces).commit_span(2) as span:
-            logging.getLogger("actors.store").warning('Row "%s" refused', "x\ny", extra={"key": "k", "rows": 2})
+            logging.getLogger("rabbitray.actors.store").warning(
+                'Row "%s" refused', "x\ny", extra={"key": "k", "rows": 2}
+            )
         traces.shutdown(30)
     entry = json.loads(log.getvalue().splitlines()[0])
     assert span.traceparent is not None
     assert entry["trace_id"] in span.traceparent
     assert entry["message"] == 'Row "x\ny" refused'
-    assert (entry["level"], entry["role"], entry["logger"]) == ("WARNING", "worker", "actors.store")
+    assert (entry["level"], entry["role"], entry["logger"]) == ("WARNING", "worker", "rabbitray.actors.store")
     assert (entry["key"], entry["rows"], entry["ray.actor_id"]) == ("k", 2, "a1")
 
 

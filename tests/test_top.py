@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from actors import Job
-from actors.part import Usage
-from cluster.cli import group
-from cluster.top import KEYS, View, bar, frame, sparkline
+from rabbitray import Job
+from rabbitray.actors.message.reply import Usage
+from rabbitray.cluster.cli.app import group
+from rabbitray.cluster.operate.dashboard import KEYS, View, bar, frame, sparkline
 from tests.eventually import eventually
 from tests.pool import RunningPool, pool_of, settings_for
 from tests.terminal import terminal
@@ -313,7 +313,7 @@ class TestLive:
 
     async def _printed(self, *arguments: str, environ: dict[str, str]) -> str:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "cluster", *arguments, env=environ, stdout=asyncio.subprocess.PIPE
+            sys.executable, "-m", "rabbitray", *arguments, env=environ, stdout=asyncio.subprocess.PIPE
         )
         printed, _ = await process.communicate()
         assert process.returncode == 0

@@ -9,8 +9,9 @@ from typing import Any
 import aio_pika
 import pytest
 
-from actors.errors import TopologyError
-from actors.topology import Topology, TopologyBuilder, Version, check, parse_difference, parse_version, version_of
+from rabbitray.actors.errors import TopologyError
+from rabbitray.actors.rabbitmq.declare import TopologyBuilder, check, parse_difference, version_of
+from rabbitray.actors.rabbitmq.topology import Topology, Version, parse_version
 
 JOBS = Topology(queue="jobs", rung_delays_ms=(1_000, 2_000))
 DLX = {"x-dead-letter-exchange": JOBS.exchange, "x-dead-letter-routing-key": JOBS.dead_queue}

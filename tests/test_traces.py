@@ -9,8 +9,8 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from actors.job import Job
-from actors.tracing import Tracing
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.telemetry.tracing import Tracing
 from tests.eventually import eventually
 from tests.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.pool import RunningPool, pool_of, settings_for

@@ -19,32 +19,31 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 from pamqp import commands as spec
 
-from actors import headers as h
-from actors.graves import dead_letter_rows
-from actors.job import Job
-from actors.outbox import CopyOutbox, clean_headers
-from actors.publisher import Message as Copy
-from actors.publisher import PublisherConfig
-from actors.publisher.making import Maker
-from actors.secret import Secret
-from actors.selection import revived
-from actors.topology import Topology
-from actors.tracing import (
-    FAILURE_SPANS_PER_S,
-    NO_SPAN,
-    ErrorText,
-    Tracing,
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.headers import clean_headers
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.publisher import Message as Copy
+from rabbitray.actors.publisher import PublisherConfig
+from rabbitray.actors.publisher.message_maker import Maker
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.settlement.copies import CopyOutbox, dead_letter_rows
+from rabbitray.actors.router.settlement.retries import Rung
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.telemetry.rate_limit import EVERY_S
+from rabbitray.actors.telemetry.span import NO_SPAN, ErrorText
+from rabbitray.actors.telemetry.trace_context import (
     consumer_destination,
     current_ids,
     producer_destination,
     span_context,
     trace_id_of,
 )
-from actors.tracing.seldom import EVERY_S
-from actors.verdict import Failure, Rung
-from cluster.commands.publish import publish_span, tracing_of
-from cluster.settings import Settings
-from cluster.telemetry.traces import sampler
+from rabbitray.actors.telemetry.tracing import FAILURE_SPANS_PER_S, Tracing
+from rabbitray.cluster.commands.publish import publish_span, tracing_of
+from rabbitray.cluster.results.dead_letter_selection import revived
+from rabbitray.cluster.settings import Settings
+from rabbitray.cluster.telemetry.traces import sampler
 from tests.fakes import delivery
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -409,7 +408,7 @@ def test_without_a_provider_nothing_is_traced_and_nothing_is_injected() -> None:
 
 
 def test_tracing_needs_no_sdk() -> None:
-    code = "import sys, actors.tracing; print([m for m in sys.modules if m.startswith('opentelemetry.sdk')])"
+    code = "import sys, rabbitray.actors.telemetry.tracing; print([m for m in sys.modules if '.sdk' in m])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

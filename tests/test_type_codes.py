@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from actors import headers as h
-from actors.job import Job
-from actors.testing import Message, work
-from actors.wire import REPORT_CODES, encode
-from cluster.graves import readable
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire import REPORT_CODES, encode
+from rabbitray.actors.testing import Message, work
+from rabbitray.cluster.results.dead_letters import readable
 
 OWN = {"C": "CHRISTMAS"}
 CODES = REPORT_CODES.extended(OWN)

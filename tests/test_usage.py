@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from actors.measuring import SAMPLED_MOST, PublishMeter
-from actors.metrics import NO_METRICS
-from actors.part import Part, Usage, decode_part
-from actors.publisher import PublishBatch
-from actors.remote.router import USAGE_FRESH_S, worker_row
-from actors.remote.worker import PoolWorker
-from actors.worker import SIGN_OF_LIFE_MOST_S
+from rabbitray.actors.message.reply import Part, Usage, decode_part
+from rabbitray.actors.publisher import PublishBatch
+from rabbitray.actors.router.meter import PublishMeter
+from rabbitray.actors.router.report import USAGE_FRESH_S, worker_row
+from rabbitray.actors.telemetry.metrics import NO_METRICS, SAMPLED_MOST
+from rabbitray.actors.worker.actor import PoolWorker
+from rabbitray.actors.worker.worker import SIGN_OF_LIFE_MOST_S
 from tests.test_pool import Harness
 
 READING = Usage(cpu_percent=71.5, rss_bytes=45_000_000)

@@ -8,12 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.categories import Categories
-from actors.errors import Reject, Retry
-from actors.verdict import AFTER_MOST_S, Failure, Judgement, Limits, Park, Rung, judge, ladder, settlement, wait_until
+from rabbitray.actors.errors import Reject, Retry
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.router.settlement.retries import (
+    Park,
+    RetryLimits,
+    Rung,
+    ladder,
+    settlement,
+    wait_until,
+)
+from rabbitray.actors.worker.verdict import AFTER_MOST_S, Categories, Judgement, judge
 
 NOW_MS = 1_700_000_000_000
-LIMITS = Limits()
+LIMITS = RetryLimits()
 
 
 def failure(**changes: Any) -> Failure:
@@ -52,7 +60,7 @@ def test_each_attempt_waits_longer(attempt: int, delay_ms: int) -> None:
 
 
 def test_many_retries_stay_on_the_longest_rung() -> None:
-    limits = Limits(max_retries=20)
+    limits = RetryLimits(max_retries=20)
     assert settlement(failure(attempt=12), limits, NOW_MS) == Rung(delay_ms=60_000, attempt=13)
 
 
@@ -61,8 +69,8 @@ def test_after_the_last_attempt_it_is_parked(attempt: int) -> None:
     assert settlement(failure(attempt=attempt), LIMITS, NOW_MS) == Park(reason="max_retries")
 
 
-@pytest.mark.parametrize("limits", [Limits(max_retries=0), Limits(max_retries=0, rungs_ms=())])
-def test_without_retries_the_first_failure_is_parked_with_its_reason(limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [RetryLimits(max_retries=0), RetryLimits(max_retries=0, rungs_ms=())])
+def test_without_retries_the_first_failure_is_parked_with_its_reason(limits: RetryLimits) -> None:
     assert settlement(failure(), limits, NOW_MS) == Park(reason="exception")
     assert settlement(failure(after_s=1.0), limits, NOW_MS) == Park(reason="exception")
 

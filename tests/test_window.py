@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.errors import ConfigurationError
-from autoscale.signals import Memory
-from autoscale.window import WindowLimits, report_prefetch, window
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.autoscale.policy.signals import Memory
+from rabbitray.autoscale.policy.window import WindowLimits, report_prefetch, window
 from tests.pool_status import seen
 
 LIMITS = WindowLimits()

@@ -18,12 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors import wire
-from actors.errors import ConfigurationError, DecodeError, EncodeError
-from actors.headers import JSON, MSGPACK, PACKED
-from actors.identity import uuid7
-from actors.job import Job
-from actors.wire import Form, TypeCodes, WireLimits, decode, encode, pack
+from rabbitray.actors.errors import ConfigurationError, DecodeError, EncodeError
+from rabbitray.actors.message import wire
+from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
+from rabbitray.actors.message.job import Job, uuid7
+from rabbitray.actors.message.wire import Form, TypeCodes, WireLimits, decode, encode, pack
 
 FORMS: tuple[Form, ...] = ("msgpack", "compact_json", "verbose_json")
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)  # 1735819200, as in the report

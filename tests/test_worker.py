@@ -15,17 +15,17 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from actors import Job, Reject
-from actors import headers as h
-from actors.categories import Categories
-from actors.decoding import IdentityRules
-from actors.delivery import Parcel, Shipment, pack_parcels
-from actors.errors import Retry
-from actors.handlers import Handler, Style, load
-from actors.part import Part, decode_part, encode_part
-from actors.tracing import Tracing
-from actors.wire import REPORT_CODES, WireLimits, decode, encode, pack
-from actors.worker import UnknownBatchError, Worker, WorkerConfig
+from rabbitray import Job, Reject
+from rabbitray.actors.errors import Retry
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.parcel import Parcel, Shipment, pack_parcels
+from rabbitray.actors.message.reply import Part, decode_part, encode_part
+from rabbitray.actors.message.wire import REPORT_CODES, WireLimits, decode, encode, pack
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.worker.decoding import IdentityRules
+from rabbitray.actors.worker.handlers import Handler, Style, load
+from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.worker import UnknownBatchError, Worker, WorkerConfig
 from tests import sample_handlers
 from tests.fakes import parcel
 

@@ -5,12 +5,19 @@ watches its deadline and sends it again after a loss, `Link` holds the connectio
 `ConfirmChannel` writes it (`frames`) and hears the broker's answer.
 """
 
-from actors.publisher.config import PublisherConfig
-from actors.publisher.message import Message, Tracer
-from actors.publisher.meter import Meter, MeterSink, PublishBatch, PublishTotals
-from actors.publisher.report import CloseReport, FailedJob, PublishReport
-from actors.publisher.sync import SyncPublisher
-from actors.publisher.writer import Publisher
+from rabbitray.actors.publisher.config import PublisherConfig
+from rabbitray.actors.publisher.message import Message, Tracer
+from rabbitray.actors.publisher.publisher import Publisher
+from rabbitray.actors.publisher.report import (
+    CloseReport,
+    FailedJob,
+    Meter,
+    MeterSink,
+    PublishBatch,
+    PublishReport,
+    PublishTotals,
+)
+from rabbitray.actors.publisher.sync import SyncPublisher
 
 __all__ = [
     "CloseReport",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actors.errors import ConfigurationError
-from actors.secret import Secret
-from actors.wire import MOST_RECORDS, REPORT_CODES, Form, TypeCodes
-from actors.wire.limits import DEFAULT_LIMITS
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.message.wire import MOST_RECORDS, REPORT_CODES, Form, TypeCodes
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
+from rabbitray.actors.secret import Secret
 
 _COUNTS = (
     "channels",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 
 class Tracer(Protocol):
-    """What the publisher needs of tracing; `actors.tracing` has one."""
+    """What the publisher needs of tracing; `rabbitray.actors.telemetry.tracing` has one."""
 
     def publish_span(self, destination: str, message_id: str, *, routing_key: str) -> AbstractContextManager[object]:
         """Return the span of one publish, to be entered around it."""

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-from actors.errors import (
+from rabbitray.actors.errors import (
     EncodeError,
     PublisherClosedError,
     PublishFailedError,
@@ -19,13 +19,12 @@ from actors.errors import (
     UncertainError,
     UnroutableError,
 )
-from actors.publisher import frames
-from actors.publisher.budget import Budget
-from actors.publisher.config import PublisherConfig
-from actors.publisher.link import Link, Loss, reopen
-from actors.publisher.message import Outgoing, Promise
-from actors.publisher.meter import Meter
-from actors.publisher.report import CloseReport
+from rabbitray.actors.publisher.amqp import frames
+from rabbitray.actors.publisher.amqp.connection import Link, Loss, reopen
+from rabbitray.actors.publisher.backpressure import Budget
+from rabbitray.actors.publisher.config import PublisherConfig
+from rabbitray.actors.publisher.message import Outgoing, Promise
+from rabbitray.actors.publisher.report import CloseReport, Meter
 
 log = logging.getLogger(__name__)
 

@@ -1,11 +1,14 @@
-"""What publishing many jobs, and closing, came to. Pure."""
+"""What became of published jobs: totals and durations while it runs, the report at the end."""
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from actors.errors import (
+from rabbitray.actors.errors import (
     EncodeError,
     PublisherClosedError,
     PublishTimeoutError,
@@ -13,7 +16,101 @@ from actors.errors import (
     UncertainError,
     UnroutableError,
 )
-from actors.job import Job
+from rabbitray.actors.message.job import Job
+
+CONFIRMED = "confirmed"
+_OUTCOMES: dict[type[Exception], str] = {
+    UnroutableError: "unroutable",
+    RefusedError: "refused",
+    PublishTimeoutError: "timed_out",
+    UncertainError: "uncertain",
+}
+
+_KINDS: dict[type[Exception], str] = {
+    UnroutableError: "unroutable",
+    RefusedError: "refused",
+    PublishTimeoutError: "timed_out",
+    UncertainError: "uncertain",
+    EncodeError: "unwritable",
+    PublisherClosedError: "refused",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishBatch:
+    """Publishes that ended: `durations_s` from call to confirm of the confirmed, the others by kind."""
+
+    durations_s: tuple[float, ...]
+    failures: dict[str, int]
+
+
+class MeterSink(Protocol):
+    """Where recorded publishes go, e.g. into OpenTelemetry instruments."""
+
+    def add(self, batch: PublishBatch) -> None:
+        """Take a batch; called on the publisher's loop, so it must be quick and must not raise."""
+
+
+@dataclass(slots=True)
+class PublishTotals:
+    """A sink that adds up: how many were confirmed, how long they took together, and the others by kind."""
+
+    confirmed: int = 0
+    seconds: float = 0.0
+    slowest_s: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+
+    def add(self, batch: PublishBatch) -> None:
+        """Add one batch."""
+        self.confirmed += len(batch.durations_s)
+        self.seconds += sum(batch.durations_s)
+        self.slowest_s = max(self.slowest_s, *batch.durations_s, 0.0)
+        self.failures.update(batch.failures)
+
+
+class Meter:
+    """A buffer in front of a sink: flushed at `size` events, and `interval_s` after the first (report, 1.2)."""
+
+    __slots__ = ("_durations", "_failures", "_interval_s", "_sink", "_size", "_timer")
+
+    def __init__(self, sink: MeterSink, *, size: int = 50, interval_s: float = 0.1) -> None:
+        self._sink = sink
+        self._size = size
+        self._interval_s = interval_s
+        self._durations: list[float] = []
+        self._failures: Counter[str] = Counter()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def confirmed(self, seconds: float) -> None:
+        """Record one confirmed publish."""
+        durations = self._durations
+        durations.append(seconds)
+        if len(durations) >= self._size:
+            self.flush()
+        elif self._timer is None:
+            self._start_timer()
+
+    def failed(self, error: Exception) -> None:
+        """Record one publish that ended with `error`."""
+        self._failures[_OUTCOMES.get(type(error), "other")] += 1
+        if self._failures.total() >= self._size:
+            self.flush()
+        elif self._timer is None:
+            self._start_timer()
+
+    def flush(self) -> None:
+        """Hand everything recorded so far to the sink."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._durations or self._failures:
+            batch = PublishBatch(durations_s=tuple(self._durations), failures=dict(self._failures))
+            self._durations.clear()
+            self._failures.clear()
+            self._sink.add(batch)
+
+    def _start_timer(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._interval_s, self.flush)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +152,6 @@ class CloseReport:
     """What stayed open when a publisher closed: ids of messages whose confirm had not come. Empty is good."""
 
     open: tuple[str, ...] = ()
-
-
-_KINDS: dict[type[Exception], str] = {
-    UnroutableError: "unroutable",
-    RefusedError: "refused",
-    PublishTimeoutError: "timed_out",
-    UncertainError: "uncertain",
-    EncodeError: "unwritable",
-    PublisherClosedError: "refused",
-}
 
 
 def report(ends: Iterable[tuple[Job, Exception | None]]) -> PublishReport:

@@ -13,14 +13,13 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from actors.errors import PublisherClosedError, PublisherFullError, PublishTimeoutError, RabbitrayError
-from actors.job import Job
-from actors.publisher.config import PublisherConfig
-from actors.publisher.making import Maker
-from actors.publisher.message import Outgoing, Tracer
-from actors.publisher.meter import MeterSink
-from actors.publisher.report import CloseReport, PublishReport
-from actors.publisher.writer import Publisher
+from rabbitray.actors.errors import PublisherClosedError, PublisherFullError, PublishTimeoutError, RabbitrayError
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher.config import PublisherConfig
+from rabbitray.actors.publisher.message import Outgoing, Tracer
+from rabbitray.actors.publisher.message_maker import Maker
+from rabbitray.actors.publisher.publisher import Publisher
+from rabbitray.actors.publisher.report import CloseReport, MeterSink, PublishReport
 
 Reply = concurrent.futures.Future[None]
 

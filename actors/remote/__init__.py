@@ -1,22 +1,6 @@
-"""The plain classes as Ray actors; the only place in `actors` that imports ray.
+"""What every Ray actor here shares.
 
-Actor classes are named as they are shown in the Ray dashboard: ConsumerRouter, PoolWorker, ResultStore.
+boot   how a process starts its logging and telemetry; Ray's ids of it
+calls  calls of actors by name; what Ray's errors say
+nodes  free CPUs, nodes that are about to go
 """
-
-from actors.remote.boot import Actor, Boot, Flush, ray_attributes
-from actors.remote.router import ConsumerRouter, RouterSetup
-from actors.remote.store import ResultStore, StoreClient
-from actors.remote.worker import PoolWorker, WorkerSetup
-
-__all__ = [
-    "Actor",
-    "Boot",
-    "ConsumerRouter",
-    "Flush",
-    "PoolWorker",
-    "ResultStore",
-    "RouterSetup",
-    "StoreClient",
-    "WorkerSetup",
-    "ray_attributes",
-]

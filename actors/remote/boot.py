@@ -32,7 +32,7 @@ def ray_attributes(actor_class: str, actor_name: str) -> dict[str, str]:
     }
 
 
-def spare_what_stays() -> None:
+def freeze_gc() -> None:
     """Takes what is loaded by now out of the reach of Python's cyclic garbage collector; called at the end of a start.
 
     Ray, our modules and the user's model are hundreds of thousands of objects that live as long as the process, and

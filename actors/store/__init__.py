@@ -1,28 +1,12 @@
-"""The result store: one DuckDB file, one writer, group commit, exact dedupe, live queries. The only door to
-duckdb.
+"""PROCESS ResultStore: one DuckDB file, one writer, group commit, exact dedupe, live queries. The only door to duckdb.
 
-In the order of a write: `store` (async front), `group` (many writes, one commit), `core` (the commit
-thread), `identity`, `dedupe` (with `bloom` and `segment`), `commit` (the one permitted transaction). Beside
-it: `file` (lock, hardening), `schema`, `loading` (start and restart), `records` (dead letters, decisions,
-control, epochs), `query`, `export`.
+store    1. the async front: calls in, answers out
+commit   2. many calls, one transaction
+dedupe   3. which keys have a result already
+schema   the tables of the file
+file     opens it: lock, settings, hardening
+query    read-only statements, beside the commits
+answers  what a write is answered with
+client   the store as the router's process sees it (Ray)
+actor    Ray's shell; importing this package loads neither
 """
-
-from actors.store.answers import Answer, StoreStats
-from actors.store.config import StoreConfig
-from actors.store.export import ParquetFile, write_parquet
-from actors.store.file import StoreLockedError
-from actors.store.query import read_only_query, read_only_stream, truncated
-from actors.store.store import ResultStore
-
-__all__ = [
-    "Answer",
-    "ParquetFile",
-    "ResultStore",
-    "StoreConfig",
-    "StoreLockedError",
-    "StoreStats",
-    "read_only_query",
-    "read_only_stream",
-    "truncated",
-    "write_parquet",
-]

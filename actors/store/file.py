@@ -12,8 +12,12 @@ from pathlib import Path
 
 import duckdb
 
-from actors.errors import StoreOpenError
-from actors.store.config import StoreConfig
+from rabbitray.actors.errors import StoreOpenError, StoreUnavailableError
+from rabbitray.actors.store.config import StoreConfig
+
+Connection = duckdb.DuckDBPyConnection
+
+EPOCH_SQL = "SELECT coalesce(max(epoch), 0) FROM runs"
 
 
 class StoreLockedError(StoreOpenError):
@@ -108,3 +112,15 @@ def _harden(con: duckdb.DuckDBPyConnection, export_dir: Path | None) -> None:
     ):
         con.execute(f"SET {name} = false")
     con.execute("SET lock_configuration = true")
+
+
+class CommitGuardError(StoreUnavailableError):
+    """A transaction did not hold what it was meant to; it was rolled back and nobody is answered."""
+
+
+def scalar(con: Connection, sql: str) -> int:
+    """The one whole number that a statement answers."""
+    rows = con.execute(sql).fetchall()  # all of them: a result that is not read to its end blocks the next one
+    if len(rows) != 1:
+        raise CommitGuardError(f"{len(rows)} answers to: {sql}")
+    return int(rows[0][0])

@@ -17,8 +17,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from actors.errors import QueryError, StoreUnavailableError
-from actors.store.file import connect_read_only
+from rabbitray.actors.errors import QueryError, StoreUnavailableError
+from rabbitray.actors.store.file import connect_read_only
 
 TRUNCATED = b"rabbitray.truncated"
 

@@ -10,7 +10,7 @@ import uuid
 
 import duckdb
 
-from actors.errors import StoreOpenError
+from rabbitray.actors.errors import StoreOpenError
 
 SCHEMA_VERSION = 1
 

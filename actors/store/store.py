@@ -10,16 +10,16 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from actors import kpi
-from actors.errors import StoreUnavailableError
-from actors.metrics import NO_METRICS, Recorder
-from actors.store import records
-from actors.store.answers import Answer, Call, StoreStats
-from actors.store.config import StoreConfig
-from actors.store.core import Core
-from actors.store.file import StoreLockedError
-from actors.store.group import GroupCommit
-from actors.store.query import Readers, Reading
+from rabbitray.actors.errors import StoreUnavailableError
+from rabbitray.actors.store.answers import Answer, Call, StoreStats
+from rabbitray.actors.store.commit import records
+from rabbitray.actors.store.commit.group_commit import GroupCommit
+from rabbitray.actors.store.commit.writer import CommitThread
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.file import StoreLockedError
+from rabbitray.actors.store.query import Readers, Reading
+from rabbitray.actors.telemetry import kpi
+from rabbitray.actors.telemetry.metrics import NO_METRICS, Recorder
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class ResultStore:
         self._config = config
         self._metrics = metrics
         self._readers = Readers()
-        self._core = Core(config, self._readers)
+        self._core = CommitThread(config, self._readers)
         self._group = GroupCommit(self._commit, rows=config.commit_rows, interval_s=config.commit_interval_ms / 1_000)
         self._writer: ThreadPoolExecutor | None = None
         self._reading: ThreadPoolExecutor | None = None

@@ -1,6 +1,6 @@
 """The test kit: a handler over messages through the real decode -> run -> verdict path, with no broker and no Ray.
 
-    from actors.testing import work
+    from rabbitray.actors.testing import work
 
     def test_a_birthday_is_greeted():
         [outcome] = work("mypackage.jobs:handle", [Job(message_type="BIRTHDAY", payload={"name": "Ada"})])
@@ -18,11 +18,11 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Unpack
 
-from actors.errors import ConfigurationError
-from actors.handlers import Function, Handler, load, prepare
-from actors.job import Job
-from actors.testing.bench import Bench, KitSettings, Outcome
-from actors.testing.messages import Message, parcel_of
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.testing.bench import Bench, KitSettings, Outcome
+from rabbitray.actors.testing.messages import Message, parcel_of
+from rabbitray.actors.worker.handlers import Function, Handler, load, prepare
 
 __all__ = ["KitSettings", "Message", "Outcome", "work", "work_async"]
 

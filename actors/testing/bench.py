@@ -11,17 +11,17 @@ from typing import Any, Literal, TypedDict
 import msgspec
 import pyarrow as pa
 
-from actors.categories import Categories, Category
-from actors.decoding import IdentityRules, decode_parcels
-from actors.delivery import Parcel
-from actors.handlers import Handler
-from actors.headers import MSGPACK
-from actors.job import Job
-from actors.part import Part
-from actors.tracing import Tracing
-from actors.verdict import Failure, Limits, Park, Rung, Settlement, settlement
-from actors.wire import REPORT_CODES, WireLimits
-from actors.worker import Worker, WorkerConfig
+from rabbitray.actors.message.headers import MSGPACK
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.message.reply import Category, Failure, Part
+from rabbitray.actors.message.wire import REPORT_CODES, WireLimits
+from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.handlers import Handler
+from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.worker import Worker, WorkerConfig
 
 QUEUE = "test"
 BATCH_SIZE = 500
@@ -222,9 +222,9 @@ def _wire(settings: KitSettings) -> WireLimits:
     )
 
 
-def _limits(settings: KitSettings) -> Limits:
-    fallback = Limits()
-    return Limits(
+def _limits(settings: KitSettings) -> RetryLimits:
+    fallback = RetryLimits()
+    return RetryLimits(
         rungs_ms=settings.get("rungs_ms", fallback.rungs_ms),
         max_retries=settings.get("max_retries", fallback.max_retries),
     )

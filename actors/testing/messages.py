@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from actors.delivery import Parcel
-from actors.headers import JSON, MSGPACK
-from actors.job import Job
-from actors.wire import encode
+from rabbitray.actors.message.headers import JSON, MSGPACK
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.message.wire import encode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

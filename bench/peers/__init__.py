@@ -25,12 +25,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from autoscale.probe import DepthProbe
 from bench.pool import BenchPool, fixed, folder, jobs, local_ray, pool_of, settings
 from bench.raw import delete
 from bench.spread import medians, rounded, spreads
 from bench.usage import load_average
-from cluster.broker import PrivateBroker
+from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.cluster.broker import PrivateBroker
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from cluster.broker.detached import start_detached, stop_detached
-from cluster.broker.node import PrivateBroker
+from rabbitray.cluster.broker.detached import start_detached, stop_detached
+from rabbitray.cluster.broker.node import PrivateBroker
 
 __all__ = ["PrivateBroker", "start_detached", "stop_detached"]

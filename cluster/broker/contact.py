@@ -13,9 +13,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from actors.errors import BrokerUnreachableError
-from cluster.broker import layout
-from cluster.broker.layout import LOOPBACK, Layout
+from rabbitray.actors.errors import BrokerUnreachableError
+from rabbitray.cluster.broker import layout
+from rabbitray.cluster.broker.layout import LOOPBACK, Layout
 
 READY_WITHIN_S = 90.0
 

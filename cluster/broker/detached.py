@@ -11,8 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.errors import BrokerUnreachableError, ConfigurationError
-from cluster.broker import contact, guardian, layout
+from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
+from rabbitray.cluster.broker import contact, guardian, layout
 
 _ENDS_WITHIN_S = 30.0
 _RECORD = "processes.json"

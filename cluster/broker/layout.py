@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
-from actors.errors import ConfigurationError
+from rabbitray.actors.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
 INSTALL_HINT = (

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-from actors.errors import BrokerUnreachableError, ConfigurationError
-from cluster.broker import contact, guardian, layout
+from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
+from rabbitray.cluster.broker import contact, guardian, layout
 
 
 class PrivateBroker:

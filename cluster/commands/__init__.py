@@ -1,1 +1,1 @@
-"""The commands of `rabbitray`, one module each; `cluster/cli.py` lists them."""
+"""The commands of `rabbitray`, one module each; `cluster/cli/app.py` lists them."""

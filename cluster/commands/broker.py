@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from cluster.broker import start_detached, stop_detached
+from rabbitray.cluster.broker import start_detached, stop_detached
 
 DIRECTORY = Path(".rabbitray/broker")
 

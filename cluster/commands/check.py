@@ -9,10 +9,10 @@ from dataclasses import asdict
 
 import click
 
-from cluster import doctor
-from cluster.doctor import Row
-from cluster.options import ALL, with_settings
-from cluster.settings import Loaded
+from rabbitray.cluster.cli.options import ALL, with_settings
+from rabbitray.cluster.operate import doctor
+from rabbitray.cluster.operate.doctor import Row
+from rabbitray.cluster.settings import Loaded
 
 MARKS = {"ok": "ok    ", "warn": "warn  ", "refuse": "REFUSE"}
 
@@ -40,7 +40,9 @@ def examine(loaded: Loaded, *, with_ray: bool) -> list[Row]:
     ray_rows: Sequence[Row] = ()
     cpus: float | None = None
     if with_ray:
-        from cluster.doctor_ray import cluster  # ray takes a second to import: only where it is looked for
+        from rabbitray.cluster.operate.doctor_ray import (
+            cluster,  # ray takes a second to import: only where it is looked for
+        )
 
         ray_rows, cpus = cluster(loaded)
     broker = asyncio.run(doctor.broker(loaded))

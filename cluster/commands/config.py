@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cluster.options import ALL, with_settings
-from cluster.settings import Loaded, Row, describe
+from rabbitray.cluster.cli.options import ALL, with_settings
+from rabbitray.cluster.settings import Loaded, Row, describe
 
 PIPE_WIDTH = 160
 

@@ -15,14 +15,14 @@ from typing import Any
 
 import click
 
-from actors.store import read_only_query
-from cluster.broker import PrivateBroker
-from cluster.demo.waves import Waves
-from cluster.driver import Driver, RunOptions
-from cluster.options import ALL, with_settings
-from cluster.settings import Loaded, load_here
+from rabbitray.actors.store.query import read_only_query
+from rabbitray.cluster.broker import PrivateBroker
+from rabbitray.cluster.cli.options import ALL, with_settings
+from rabbitray.cluster.demo.waves import Waves
+from rabbitray.cluster.driver.driver import Driver, RunOptions
+from rabbitray.cluster.settings import Loaded, load_here
 
-HANDLER = "cluster.demo.handler:greet"
+HANDLER = "rabbitray.cluster.demo.handler:greet"
 DEMO_SETTINGS: dict[str, object] = {
     "queue": "rabbitray-demo",
     "max_size": 4,

@@ -12,20 +12,20 @@ import msgspec
 import pyarrow as pa
 from rich.console import Console
 
-from actors.contact import contact, ready_count
-from actors.errors import BrokerUnreachableError, ConfigurationError
-from actors.publisher import Publisher
-from actors.replay import Replay, Replayed, ReplayPlan
-from actors.replay import purge as empty
-from actors.selection import Selection
-from cluster import compose
-from cluster.bar import Bar
-from cluster.durations import Duration
-from cluster.graves import find, groups, keys_of, readable
-from cluster.options import BROKER, REACH, with_settings
-from cluster.results import results
-from cluster.settings import Loaded
-from cluster.tables import drawn, shown
+from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
+from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.rabbitmq.inspect import contact, ready_count
+from rabbitray.cluster.cli.durations import Duration
+from rabbitray.cluster.cli.options import BROKER, REACH, with_settings
+from rabbitray.cluster.cli.progress_bar import Bar
+from rabbitray.cluster.cli.tables import drawn, shown
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.results.dead_letter_replay import Replay, Replayed, ReplayPlan
+from rabbitray.cluster.results.dead_letter_replay import purge as empty
+from rabbitray.cluster.results.dead_letter_selection import Selection
+from rabbitray.cluster.results.dead_letters import find, groups, keys_of, readable
+from rabbitray.cluster.results.reader import results
+from rabbitray.cluster.settings import Loaded
 
 LOOK_WITHIN_S = 2.0
 WIDE = 200

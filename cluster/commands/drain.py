@@ -7,10 +7,10 @@ import time
 
 import click
 
-from actors.errors import RabbitrayError
-from cluster.options import REACH, with_settings
-from cluster.reach import NotRunningError, RunningPool, running
-from cluster.settings import Loaded
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.operate.running_pool import NotRunningError, RunningPool, running
+from rabbitray.cluster.settings import Loaded
 
 LOOK_EVERY_S = 0.5
 LOOK_WITHIN_S = 5.0

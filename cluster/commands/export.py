@@ -11,12 +11,12 @@ import click
 import pyarrow as pa
 import pyarrow.compute
 
-from actors.errors import ConfigurationError
-from actors.store import write_parquet
-from cluster.bar import Bar
-from cluster.options import REACH, with_settings
-from cluster.results import Reader, results
-from cluster.settings import Loaded
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.progress_bar import Bar
+from rabbitray.cluster.results.parquet import write_parquet
+from rabbitray.cluster.results.reader import Reader, results
+from rabbitray.cluster.settings import Loaded
 
 TABLES: Final = ("results", "dead_letters", "decisions")
 

@@ -8,12 +8,12 @@ from dataclasses import asdict
 
 import click
 
-from autoscale.plan import Plan, plan, text
-from cluster import compose
-from cluster.durations import Duration
-from cluster.options import with_settings
-from cluster.session import MOST_WORKERS
-from cluster.settings import Loaded
+from rabbitray.autoscale.plan import Plan, plan, text
+from rabbitray.cluster.cli.durations import Duration
+from rabbitray.cluster.cli.options import with_settings
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.driver.session import MOST_WORKERS
+from rabbitray.cluster.settings import Loaded
 
 POLICY = ("min_size", "max_size", "drain_target_s", "target_utilization", "downscale_delay_s")
 

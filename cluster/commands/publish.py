@@ -11,17 +11,20 @@ from typing import BinaryIO
 
 import click
 
-from actors.contact import contact, declare, place, ready_count
-from actors.errors import ConfigurationError
-from actors.publisher import Publisher
-from actors.tracing import OpenSpan, Tracing, producer_destination
-from cluster import compose, telemetry
-from cluster.bar import Bar, size_left
-from cluster.demo.jobs import reference_jobs
-from cluster.feed import BadLine, Part, from_lines, generated
-from cluster.options import BROKER, PUBLISHING, with_settings
-from cluster.sending import ERRORS_KEPT, Pace, Pump, Sent
-from cluster.settings import Loaded, Settings
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.rabbitmq.inspect import contact, declare, place, ready_count
+from rabbitray.actors.telemetry.span import OpenSpan
+from rabbitray.actors.telemetry.trace_context import producer_destination
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.cluster import telemetry
+from rabbitray.cluster.cli.options import BROKER, PUBLISHING, with_settings
+from rabbitray.cluster.cli.progress_bar import Bar, size_left
+from rabbitray.cluster.demo.jobs import reference_jobs
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.publish.feed import BadLine, Chunk, from_lines, generated
+from rabbitray.cluster.publish.pump import ERRORS_KEPT, Pace, Pump, Sent
+from rabbitray.cluster.settings import Loaded, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,7 @@ def publish_span(tracing: Tracing, queue: str, count: int) -> OpenSpan:
     return tracing.publish_span(producer_destination("", queue), routing_key=queue, count=count)
 
 
-def _feed(loaded: Loaded, source: Source, part_jobs: int, *, strict: bool) -> AsyncIterator[Part]:
+def _feed(loaded: Loaded, source: Source, part_jobs: int, *, strict: bool) -> AsyncIterator[Chunk]:
     if source.stream is None:
         return generated(reference_jobs(source.generate), part_jobs)
     settings = loaded.settings

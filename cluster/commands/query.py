@@ -10,12 +10,12 @@ import click
 import pyarrow as pa
 from rich.console import Console
 
-from actors.errors import ConfigurationError
-from actors.store import truncated
-from cluster.options import REACH, with_settings
-from cluster.results import results
-from cluster.settings import Loaded
-from cluster.tables import ENDINGS, FORMATS, Format, drawn, encoded, save
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.store.query import truncated
+from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.tables import ENDINGS, FORMATS, Format, drawn, encoded, save
+from rabbitray.cluster.results.reader import results
+from rabbitray.cluster.settings import Loaded
 
 PIPE_WIDTH = 200
 

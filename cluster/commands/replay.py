@@ -11,17 +11,17 @@ from typing import TextIO
 
 import click
 
-from actors.errors import ConfigurationError
-from autoscale.replay.compare import Comparison, plot, replay, table, with_baselines
-from autoscale.replay.loads import MOST_S, SHAPES, Load, from_csv, not_empty, recorded
-from autoscale.replay.simulate import Plant
-from autoscale.signals import Limits
-from cluster import compose
-from cluster.durations import Duration
-from cluster.options import REACH, with_settings
-from cluster.results import results
-from cluster.session import MOST_WORKERS
-from cluster.settings import Loaded, load_here
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.autoscale.policy.signals import PolicyLimits
+from rabbitray.autoscale.simulation.compare import Comparison, plot, replay, table, with_baselines
+from rabbitray.autoscale.simulation.loads import MOST_S, SHAPES, Load, from_csv, not_empty, recorded
+from rabbitray.autoscale.simulation.simulate import Plant
+from rabbitray.cluster.cli.durations import Duration
+from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.driver.session import MOST_WORKERS
+from rabbitray.cluster.results.reader import results
+from rabbitray.cluster.settings import Loaded, load_here
 
 POLICY = (
     "min_size",
@@ -190,7 +190,7 @@ def _recorded(loaded: Loaded, last_s: float | None) -> tuple[Load, float | None]
     return load, None if took_s is None else max(took_s, SERVICE_LEAST_S)
 
 
-def _variants(loaded: Loaded, texts: Sequence[str]) -> dict[str, Limits]:
+def _variants(loaded: Loaded, texts: Sequence[str]) -> dict[str, PolicyLimits]:
     """Each text is settings over those of this command, checked as all settings are."""
     own = {name: getattr(loaded.settings, name) for name in POLICY if loaded.is_set(name)}
     return {text: compose.autoscale_limits(load_here(own | _pairs(text)).settings, MOST_WORKERS) for text in texts}

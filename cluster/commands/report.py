@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 
-from actors.errors import ConfigurationError, StoreOpenError
-from cluster.durations import Duration
-from cluster.options import REACH, with_settings
-from cluster.report import Ask, Run, page, read_run
-from cluster.results import Reader, results
-from cluster.settings import Loaded
-from cluster.tables import rows, save
+from rabbitray.actors.errors import ConfigurationError, StoreOpenError
+from rabbitray.cluster.cli.durations import Duration
+from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.tables import rows, save
+from rabbitray.cluster.results.reader import Reader, results
+from rabbitray.cluster.results.report import Ask, Run, page, read_run
+from rabbitray.cluster.settings import Loaded
 
 TIMEOUT_S = 120.0
 ROWS_MOST = 10_000

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from actors.errors import ConfigurationError
-from cluster.driver import Driver, RunOptions
-from cluster.options import ALL, with_settings
-from cluster.settings import Loaded
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.cluster.cli.options import ALL, with_settings
+from rabbitray.cluster.driver.driver import Driver, RunOptions
+from rabbitray.cluster.settings import Loaded
 
 
 @click.command("run")
@@ -25,7 +25,7 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
 
     \b
     rabbitray run --handler mypackage.jobs:handle --queue orders --max-size 8
-    ray job submit --working-dir . -- exec python -m cluster run --handler mypackage.jobs:handle
+    ray job submit --working-dir . -- exec python -m rabbitray run --handler mypackage.jobs:handle
 
     SIGTERM and Ctrl-C drain: no new messages, what is in flight finishes within --drain-deadline-s, the rest is
     given back to the queue. Exit code 0 when all finished in time, else 1.

@@ -6,9 +6,9 @@ import json
 
 import click
 
-from cluster.options import REACH, with_settings
-from cluster.reach import running
-from cluster.settings import Loaded
+from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.operate.running_pool import running
+from rabbitray.cluster.settings import Loaded
 
 MOST = 10_000
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from actors.errors import RabbitrayError
-from actors.status import PoolStatus
-from autoscale.probe import DepthProbe
-from cluster.options import REACH, with_settings
-from cluster.reach import RunningPool, running
-from cluster.settings import Loaded
-from cluster.state import Look, lines, picture
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.router.status import PoolStatus
+from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.operate.running_pool import RunningPool, running
+from rabbitray.cluster.operate.status import Look, lines, picture
+from rabbitray.cluster.settings import Loaded
 
 QUICK_S = 5.0
 

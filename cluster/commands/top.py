@@ -14,16 +14,16 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from actors.errors import ConfigurationError, RabbitrayError
-from autoscale.probe import DepthProbe
-from cluster.commands.status import look
-from cluster.keys import Keys, typed
-from cluster.options import REACH, with_settings
-from cluster.reach import NotRunningError, RunningPool, running
-from cluster.settings import Loaded
-from cluster.state import Look, picture
-from cluster.top import KEYS, Picture, View, frame, render
-from cluster.usage import LocalUsage
+from rabbitray.actors.errors import ConfigurationError, RabbitrayError
+from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.cluster.cli.keys import Keys, typed
+from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.commands.status import look
+from rabbitray.cluster.operate.dashboard import KEYS, Picture, View, frame, render
+from rabbitray.cluster.operate.local_usage import LocalUsage
+from rabbitray.cluster.operate.running_pool import NotRunningError, RunningPool, running
+from rabbitray.cluster.operate.status import Look, picture
+from rabbitray.cluster.settings import Loaded
 
 ANSWER_WITHIN_S = 5.0
 BEFORE_LOOKS = 10

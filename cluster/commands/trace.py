@@ -12,13 +12,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from actors.errors import RabbitrayError
-from autoscale.probe import DepthProbe
-from cluster import compose
-from cluster.options import REACH, with_settings
-from cluster.results import PoolReader, Reader, results
-from cluster.settings import Loaded
-from cluster.story import Step, Story, Whereabouts, graves_sql, results_sql, stories, unrecorded
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.results.message_story import (
+    Step,
+    Story,
+    Whereabouts,
+    graves_sql,
+    results_sql,
+    stories,
+    unrecorded,
+)
+from rabbitray.cluster.results.reader import PoolReader, Reader, results
+from rabbitray.cluster.settings import Loaded
 
 PIPE_WIDTH = 160
 LOOK_WITHIN_S = 3.0

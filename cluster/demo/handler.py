@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.errors import Reject
-from actors.job import Job
+from rabbitray.actors.errors import Reject
+from rabbitray.actors.message.job import Job
 
 MAIL_S = 0.04
 

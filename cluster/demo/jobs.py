@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from actors.job import Job
+from rabbitray.actors.message.job import Job
 
 FIRST_NAMES = (
     "Ada",

@@ -7,12 +7,12 @@ import itertools
 import time
 from collections.abc import Iterator
 
-from actors.job import Job
-from actors.measuring import PublishMeter
-from actors.publisher import Publisher
-from cluster import compose
-from cluster.demo.jobs import reference_jobs
-from cluster.driver import Driver
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.router.meter import PublishMeter
+from rabbitray.cluster.demo.jobs import reference_jobs
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.driver.driver import Driver
 
 FIRST_WAVE = 0.6
 LOOK_S = 0.25

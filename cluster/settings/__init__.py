@@ -6,9 +6,9 @@ over the environment over rabbitray.toml over the defaults, `showing` prints the
 
 from __future__ import annotations
 
-from cluster.settings.loading import Loaded, load, load_here
-from cluster.settings.model import Settings, safe_name
-from cluster.settings.showing import Row, configuration_markdown, describe
+from rabbitray.cluster.settings.loading import Loaded, load, load_here
+from rabbitray.cluster.settings.model import Settings, safe_name
+from rabbitray.cluster.settings.showing import Row, configuration_markdown, describe
 
 __all__ = [
     "Loaded",

@@ -1,8 +1,8 @@
-"""`python -m cluster.settings > docs/configuration.md`."""
+"""`python -m rabbitray.cluster.settings > docs/configuration.md`."""
 
 import sys
 
-from cluster.settings.showing import configuration_markdown
+from rabbitray.cluster.settings.showing import configuration_markdown
 
 if __name__ == "__main__":
     sys.stdout.write(configuration_markdown())

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from actors.secret import Secret
+from rabbitray.actors.secret import Secret
 
 PREFIX: Final = "RABBITRAY_"
 NO_VERIFY: Final = "no_verify_ssl"

@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from actors.errors import ConfigurationError
-from actors.secret import Secret
-from autoscale.signals import START_MARGIN_S
-from cluster.settings.kinds import PREFIX, allowed_values, kind_of
-from cluster.settings.model import DEFAULT_URL, Settings
-from cluster.telemetry.config import UNSUPPORTED, TelemetryConfig
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.secret import Secret
+from rabbitray.autoscale.policy.signals import START_MARGIN_S
+from rabbitray.cluster.settings.kinds import PREFIX, allowed_values, kind_of
+from rabbitray.cluster.settings.model import DEFAULT_URL, Settings
+from rabbitray.cluster.telemetry.config import UNSUPPORTED, TelemetryConfig
 
 TOML_NAME: Final = "rabbitray.toml"
 TOML_VARIABLE: Final = "RABBITRAY_CONFIG"

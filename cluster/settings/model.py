@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from actors.errors import ConfigurationError
-from actors.secret import Secret
-from actors.wire import REPORT_CODES
-from cluster.settings.kinds import broker_url, byte_size, pairs, setting, unverified
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.message.wire import REPORT_CODES
+from rabbitray.actors.secret import Secret
+from rabbitray.cluster.settings.kinds import broker_url, byte_size, pairs, setting, unverified
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB

@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from itertools import groupby
 
-from actors.secret import Secret, redact
-from cluster.settings.kinds import allowed_values, kind_of
-from cluster.settings.loading import Loaded
-from cluster.settings.model import Settings
+from rabbitray.actors.secret import Secret, redact
+from rabbitray.cluster.settings.kinds import allowed_values, kind_of
+from rabbitray.cluster.settings.loading import Loaded
+from rabbitray.cluster.settings.model import Settings
 
 _INTRO = """# Configuration
 
-Made from `cluster/settings/model.py` by `python -m cluster.settings`; a test keeps both the same.
+Made from `cluster/settings/model.py` by `python -m rabbitray.cluster.settings`; a test keeps both the same.
 
 Command line (`--min-size 2`) over environment over `rabbitray.toml` (`min_size = 2`) over default.
 `rabbitray config` prints each value and where it came from. Every setting can also be set as `RABBITRAY_`

@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-from cluster.telemetry.config import TelemetryConfig
-from cluster.telemetry.logs import LogConfig, start_logging
+from rabbitray.cluster.telemetry.config import TelemetryConfig
+from rabbitray.cluster.telemetry.logs import LogConfig, start_logging
 
 __all__ = ["LogConfig", "Telemetry", "TelemetryConfig", "start", "start_logging"]
 
@@ -72,7 +72,7 @@ def start(config: TelemetryConfig, role: str, *, attributes: Mapping[str, str] |
 def _start_traces(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Telemetry:
     if not config.enabled:
         return _NoTelemetry()
-    from cluster.telemetry.traces import install  # loads the SDK: only where traces are asked for
+    from rabbitray.cluster.telemetry.traces import install  # loads the SDK: only where traces are asked for
 
     installed = install(config, role, attributes)
     if installed is None:
@@ -84,7 +84,7 @@ def _start_traces(config: TelemetryConfig, role: str, attributes: Mapping[str, s
 def _start_metrics(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Telemetry | None:
     if not config.metrics.exporters:
         return None
-    from cluster.telemetry.meters import install  # loads the SDK: only where metrics are asked for
+    from rabbitray.cluster.telemetry.meters import install  # loads the SDK: only where metrics are asked for
 
     installed = install(config, role, attributes)
     if installed is None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote
 
-from actors.errors import ConfigurationError
-from actors.secret import Secret
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.secret import Secret
 
 EXPORTERS: Final = ("none", "console", "otlp")
 SAMPLERS: Final = (

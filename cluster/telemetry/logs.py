@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TextIO
 
-from actors.current import called_ids
-from actors.secret import Secret, redact
-from actors.tracing import current_ids
+from rabbitray.actors.secret import Secret, redact
+from rabbitray.actors.telemetry.trace_context import current_ids
+from rabbitray.actors.worker.batch_run import called_ids
 
 _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _HANDLER_NAME: Final = "rabbitray"

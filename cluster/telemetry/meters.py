@@ -21,9 +21,9 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.util.re import parse_env_headers
 
-from actors.tracing import Seldom
-from cluster.telemetry.config import MetricsExport, TelemetryConfig
-from cluster.telemetry.traces import COMPRESSION, resource
+from rabbitray.actors.telemetry.rate_limit import LogThrottle
+from rabbitray.cluster.telemetry.config import MetricsExport, TelemetryConfig
+from rabbitray.cluster.telemetry.traces import COMPRESSION, resource
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class SayingExporter(MetricExporter):
             preferred_aggregation=exporter._preferred_aggregation,
         )
         self._exporter = exporter
-        self._seldom = Seldom()
+        self._seldom = LogThrottle()
         self.failed = 0
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> MetricExportResult:

@@ -15,18 +15,13 @@ from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider, sampling
-from opentelemetry.sdk.trace.export import (
-    BatchSpanProcessor,
-    ConsoleSpanExporter,
-    SpanExporter,
-    SpanExportResult,
-)
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter, SpanExportResult
 from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.re import parse_env_headers
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from actors.tracing import Seldom
-from cluster.telemetry.config import TelemetryConfig
+from rabbitray.actors.telemetry.rate_limit import LogThrottle
+from rabbitray.cluster.telemetry.config import TelemetryConfig
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +38,12 @@ COMPRESSION = {
 class SpanFlow:
     """Counts of the sampled spans on their way to one exporter; used by many threads.
 
-    Says that spans are lost when the first ones are, and from then on at most once in `actors.tracing.seldom.EVERY_S`.
+    Says that spans are lost when the first ones are, and from then on at most once in `rate_limit.EVERY_S`.
     """
 
     def __init__(self, capacity: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._capacity = capacity
-        self._seldom = Seldom(clock)
+        self._seldom = LogThrottle(clock)
         self._lock = threading.Lock()
         self.waiting = 0
         self.sent = 0

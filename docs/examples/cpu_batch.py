@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from actors import Job, Reject
-from actors.handlers import batch
+from rabbitray import Job, Reject, batch
 
 DIMENSIONS = 64
 CATALOGUE = np.random.default_rng(7).standard_normal((5_000, DIMENSIONS), dtype=np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from actors import Job, Reject, Retry
+from rabbitray import Job, Reject, Retry
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 

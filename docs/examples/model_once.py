@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from actors import Job, Reject
+from rabbitray import Job, Reject
 
 MODEL = Path(__file__).with_name("sentiment.json")  # words with their weight: stands for gigabytes of parameters
 

@@ -1,0 +1,137 @@
+"""Parcel: the part of a message that travels to a worker, and how a batch of parcels is packed. Pure.
+
+A parcel carries the undecoded body and the few properties that decoding and the result row need; a batch of parcels
+crosses to the worker as one msgpack buffer. Large bodies lie beside it as buffers of their own (pickle 5, out of
+band), which Ray writes to where it wants them without another copy in the router.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pickle import PickleBuffer
+from typing import Final
+
+import msgspec
+
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits, decode, is_packed_type, split
+
+BESIDE_FROM_BYTES: Final = 32 * 1024
+"""A body from here on is not copied into the buffer of its batch; below, the copy costs less than a buffer more."""
+
+
+MAX_ATTEMPT = 1_000
+
+
+class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
+    """What a worker sees of one message. Times are Unix milliseconds, 0 when unknown."""
+
+    body: bytes
+    content_type: str
+    content_encoding: str
+    message_id: str | None
+    key: str | None  # the key header; a packed message never has one
+    attempt: int  # charged runs before this one, clamped; -1 when the header is absent (the body decides)
+    first_seen_ms: int
+    published_ms: int
+    received_ms: int
+    traceparent: str | None
+    tracestate: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitParcels:
+    """Parcels with large bodies. `bodies` are those of `positions`, whose parcels have an empty one.
+
+    On arrival `parcels` and `bodies` are buffers that Ray lends out.
+    """
+
+    parcels: PickleBuffer
+    positions: list[int]
+    bodies: list[PickleBuffer]
+
+
+Shipment = bytes | SplitParcels
+"""The parcels of a batch, on their way."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[Parcel])
+
+
+def pack_parcels(parcels: Sequence[Parcel]) -> Shipment:
+    """The parcels of a batch as one argument of a call; position in the batch = index among the parcels."""
+    positions = [at for at, parcel in enumerate(parcels) if len(parcel.body) >= BESIDE_FROM_BYTES]
+    bodies = [PickleBuffer(parcels[at].body) for at in positions]
+    small = list(parcels)
+    for at in positions:
+        small[at] = msgspec.structs.replace(small[at], body=b"")
+    encoded = _encoder.encode(small)
+    if not positions:
+        return encoded
+    return SplitParcels(parcels=PickleBuffer(encoded), positions=positions, bodies=bodies)
+
+
+def unpack_parcels(shipment: Shipment) -> list[Parcel]:
+    """The inverse of `pack_parcels`. Bodies are copies: nothing of the argument's memory stays in use."""
+    if isinstance(shipment, bytes):
+        return _decoder.decode(shipment)
+    parcels = _decoder.decode(shipment.parcels)
+    for at, body in zip(shipment.positions, shipment.bodies, strict=True):
+        parcels[at] = msgspec.structs.replace(parcels[at], body=bytes(body))
+    return parcels
+
+
+def attempt_of(job: Job, parcel: Parcel) -> int:
+    """The charged runs before this one: the header says it, else the record itself."""
+    return parcel.attempt if parcel.attempt >= 0 else min(max(job.retry_count, 0), MAX_ATTEMPT)
+
+
+def identity(job: Job, parcel: Parcel, record: int | None) -> str | None:
+    """The key of a job: the key header, else the record's own id, else the message id (with its index if packed).
+
+    `record`: index among several records; a key header cannot mean all of them. None when the job is alone.
+    """
+    if parcel.key is not None and record is None:
+        return parcel.key
+    if job.id is not None:
+        return job.id
+    if parcel.message_id is None:
+        return None
+    return f"{parcel.message_id}#{record}" if record else parcel.message_id
+
+
+def is_packed(parcel: Parcel) -> bool:
+    """Whether the message holds many records."""
+    return is_packed_type(parcel.content_type)
+
+
+def records_of(parcel: Parcel, limits: WireLimits, codes: TypeCodes = REPORT_CODES) -> list[Failure]:
+    """Each record with its own key, attempt and body, as the failure that its copy is made from. Raises DecodeError.
+
+    The one record of a message that is not packed has no body of its own: its copy is that of the message.
+    """
+    jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits, codes=codes)
+    bodies: Sequence[bytes | None] = [None]
+    if is_packed(parcel):
+        bodies = split(parcel.body, parcel.content_encoding, limits)
+    return [
+        Failure(
+            position=0,
+            record=record,
+            verdict="retry",
+            reason="unpacked",
+            error="",
+            error_class="",
+            category="transient",
+            attempt=attempt_of(job, parcel),
+            key=identity(job, parcel, record if len(jobs) > 1 else None),
+            message_id=parcel.message_id,
+            message_type=job.message_type or None,
+            body=body,
+            content_type=h.MSGPACK if body is not None else None,
+        )
+        for record, (job, body) in enumerate(zip(jobs, bodies, strict=True))
+    ]

@@ -1,0 +1,77 @@
+"""What a worker tells the router: a part of a batch with its failures, its use of the machine, itself. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+Category = Literal["transient", "permanent", "unknown"]
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A job that did not end DONE. `position`: of its message in the batch; `record`: index in that message."""
+
+    position: int
+    record: int = 0
+    verdict: Literal["retry", "dead"]
+    reason: str  # short stable code: exception, retry_requested, rejected, permanent, bad_msgpack, ...
+    error: str
+    error_class: str
+    category: Category
+    after_s: float | None = None
+    attempt: int = 0  # charged runs before this one
+    key: str | None = None
+    message_id: str | None = None
+    message_type: str | None = None
+    body: bytes | None = None  # the record alone, encoded; None: the whole message failed
+    content_type: str | None = None
+
+
+class Usage(msgspec.Struct, kw_only=True, array_like=True, frozen=True):
+    """What a worker's process uses, as it measured it itself: CPU in percent of one core, resident memory in bytes."""
+
+    cpu_percent: float | None  # None: measured for the first time, there is nothing to compare with
+    rss_bytes: int
+
+
+class Part(msgspec.Struct, kw_only=True, array_like=True):
+    """Outcomes of one batch since the last part. Positions are indices of messages in the batch."""
+
+    rows: int = 0  # rows of the table that travels beside this part
+    row_positions: list[int] = []  # message of each row
+    row_records: list[int] = []  # index of the record inside that message; empty: all 0
+    failures: list[Failure] = []
+    finished: list[int] = []  # messages all of whose records have an outcome now
+    returned: list[int] = []  # messages given back undone: none of their records was started
+    executing: list[int] = []  # messages with a job in the handler now
+    open: int = 0  # jobs of this batch still to come in a later part
+    jobs: int = 0  # jobs that got their outcome in this part
+    span: str | None = None  # traceparent of the batch's process span, when it is traced
+    busy_s: float = 0.0  # seconds in which this worker had a job in the handler, since its last part
+    usage: Usage | None = None  # what its process uses; only where there is a new reading, every few seconds
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Part)
+
+
+def encode_part(part: Part) -> bytes:
+    """A part as one small buffer."""
+    return _encoder.encode(part)
+
+
+def decode_part(buffer: bytes) -> Part:
+    """The inverse of `encode_part`."""
+    return _decoder.decode(buffer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """What a worker says when it is ready."""
+
+    slots: int
+    pid: int
+    node: str
+    usage: Usage | None = None

@@ -1,0 +1,194 @@
+"""Bytes -> Jobs, by content type first and by the bytes where there is none. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from rabbitray.actors.errors import DecodeError
+from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire.compression import plain_body
+from rabbitray.actors.message.wire.encode import CHECKSUM_MARK
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, WireLimits, require_within, unpack
+from rabbitray.actors.message.wire.packed import split_records, unpack_records
+from rabbitray.actors.message.wire.shapes import (
+    CHECKSUM,
+    COMPACT,
+    VERBOSE,
+    Document,
+    is_shape,
+    read_compact,
+    read_verbose,
+)
+from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
+
+_MSGPACK_TYPES: Final = frozenset((MSGPACK, "application/x-msgpack", "application/vnd.msgpack"))
+_JSON_TYPES: Final = frozenset((JSON, "text/json", "application/x-json"))
+_BYTES_TYPES: Final = frozenset(("application/octet-stream", "application/data"))
+
+_MARK_START: Final = -len(CHECKSUM_MARK) - 4
+_SMALL_JSON: Final = 64 * 1024
+_JSON_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def decode(
+    body: bytes,
+    content_type: str | None,
+    content_encoding: str | None = None,
+    limits: WireLimits = DEFAULT_LIMITS,
+    *,
+    codes: TypeCodes = REPORT_CODES,
+) -> list[Job]:
+    """Return the jobs of one message: one, or several for a packed one.
+
+    Raises DecodeError, with a short stable reason, for anything that cannot be read, and nothing else ever. A
+    document in neither of the report's shapes becomes the payload of a Job without an id; `text/*` becomes
+    text, `application/octet-stream` bytes. Without a content type the bytes must be msgpack or JSON.
+    """
+    try:
+        return _decode(body, _essence(content_type), content_encoding, limits, codes)
+    except DecodeError:
+        raise
+    except (RecursionError, MemoryError) as error:
+        raise DecodeError("too_deep" if isinstance(error, RecursionError) else "too_large", repr(error)) from None
+    except Exception as error:  # the promise of this door: a reader never meets anything else
+        raise DecodeError("unreadable", f"{type(error).__name__}: {error}"[:200]) from error
+
+
+def split(body: bytes, content_encoding: str | None = None, limits: WireLimits = DEFAULT_LIMITS) -> list[bytes]:
+    """Return each record of a packed message as the body of a message of its own, of the content type `MSGPACK`.
+
+    The record's bytes are taken as they are: whatever was read from the packed message is read from its piece too,
+    also what our own writer would refuse. Raises DecodeError as `decode` does; meant for what `decode` has read.
+    """
+    return split_records(plain_body(body, content_encoding, limits))
+
+
+def parse_line(line: str | bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
+    """Return the job of one JSON line in either of the report's forms; it gets a new id if it has none.
+
+    Raises DecodeError for anything else, documents of other shapes included.
+    """
+    raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
+    raw = raw.strip().removeprefix(_BOM)
+    job = decode(raw, JSON, None, codes=codes)[0]
+    if job.id is not None:
+        return job
+    document = msgspec.json.decode(raw)
+    if not isinstance(document, dict) or not (is_shape(document, COMPACT) or is_shape(document, VERBOSE)):
+        raise DecodeError("unknown_shape", "neither the verbose nor the compact JSON form of a job")
+    fields = {name: value for name, value in msgspec.structs.asdict(job).items() if name != "id"}
+    return Job(**fields)
+
+
+def _decode(body: bytes, essence: str, content_encoding: str | None, limits: WireLimits, codes: TypeCodes) -> list[Job]:
+    body = plain_body(body, content_encoding, limits)
+    if essence in _MSGPACK_TYPES:
+        return [_read_msgpack(body, limits, codes)]
+    if essence == PACKED:
+        return unpack_records(body, limits, codes)
+    if essence in _JSON_TYPES or essence.endswith("+json"):
+        return [_read_json(body, limits, codes)]
+    return [_read_other(body, essence, limits, codes)]
+
+
+def _essence(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def _read_other(body: bytes, essence: str, limits: WireLimits, codes: TypeCodes) -> Job:
+    if essence in _BYTES_TYPES:
+        return Job(id=None, payload=bytes(body))
+    if essence.startswith("text/"):
+        return Job(id=None, payload=_text(body))
+    if essence:
+        raise DecodeError("unsupported_content_type", essence[:100])
+    read = _read_msgpack if body and (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF)) else _read_json
+    return _sniffed(read, body, limits, codes)
+
+
+def _sniffed(
+    read: Callable[[bytes, WireLimits, TypeCodes], Job], body: bytes, limits: WireLimits, codes: TypeCodes
+) -> Job:
+    try:
+        return read(body, limits, codes)
+    except DecodeError as error:
+        if error.reason not in ("bad_json", "bad_msgpack", "empty"):
+            raise
+        raise DecodeError("unknown_format", "no content type, and neither msgpack nor JSON") from None
+
+
+def _text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DecodeError("bad_text", str(error)[:200]) from None
+
+
+def _read_msgpack(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
+    marked = body[_MARK_START:-4] == CHECKSUM_MARK
+    if marked and zlib.crc32(memoryview(body)[:_MARK_START]) != int.from_bytes(body[-4:], "big"):
+        raise DecodeError("bad_checksum", "the body was changed on its way")
+    document = unpack(body, limits)
+    if marked and (type(document) is not dict or document.pop(CHECKSUM, None) is None):
+        raise DecodeError("bad_checksum", "the checksum is not where it belongs")
+    if marked:
+        return read_compact(document, codes)
+    return _read_document(document, codes)
+
+
+def _read_json(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
+    body = body.removeprefix(_BOM)
+    if len(body) > _SMALL_JSON:
+        _require_few_elements(body, limits)
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DecodeError("bad_json", str(error)[:200]) from None
+    require_within(document, limits)
+    job = _read_document(document, codes)
+    if job.payload is not document:
+        _require_unique_keys(body, document)
+    return job
+
+
+def _read_document(document: Any, codes: TypeCodes) -> Job:  # Any: whatever a producer wrote
+    """Return the job that a document is, in either shape, or else carries as its payload."""
+    if type(document) is dict:
+        if is_shape(document, COMPACT):
+            return read_compact(document, codes)
+        if is_shape(document, VERBOSE):
+            return read_verbose(document)
+    return Job(id=None, payload=document)
+
+
+def _require_few_elements(body: bytes, limits: WireLimits) -> None:
+    """Refuse a large JSON text with too many entries before anything is built from it."""
+    count = body.count(b",") + body.count(b"[") + body.count(b"{")
+    if count <= limits.max_elements:
+        return
+    bare = _JSON_STRING.sub(b"", body)
+    count = bare.count(b",") + bare.count(b"[") + bare.count(b"{")
+    if count > limits.max_elements:
+        raise DecodeError("too_many_elements", f"about {count} entries, at most {limits.max_elements}")
+
+
+def _require_unique_keys(body: bytes, document: Document) -> None:
+    """Refuse a job that names a field twice: the last one would win in silence."""
+    if body.count(b'":') == len(document):
+        return  # as many keys as fields, the usual flat document
+    json.loads(body, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Document:  # Any: JSON values
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise DecodeError("duplicate_field", "a field is there twice")
+    return document

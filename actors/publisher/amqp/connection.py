@@ -1,0 +1,148 @@
+"""Link: one connection to the broker with its channels, from open to loss; and when to try the next one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from functools import partial
+
+import aiormq
+from aiormq.abc import AbstractConnection
+from pamqp.exceptions import PAMQPException
+from yarl import URL
+
+from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
+from rabbitray.actors.publisher.amqp.channel import FIRST_CHANNEL, Answered, ConfirmChannel
+from rabbitray.actors.publisher.config import PublisherConfig
+from rabbitray.actors.rabbitmq.errors import thrown_in
+from rabbitray.actors.secret import redact
+
+log = logging.getLogger(__name__)
+
+CONNECT_ERRORS = (aiormq.AMQPError, PAMQPException, OSError, RuntimeError)  # OSError: also time-outs and TLS
+_CLOSE_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """Why a link ended; `channel`: the broker closed only that one, e.g. 404 for a missing exchange."""
+
+    reason: str
+    channel: ConfirmChannel | None = None
+
+
+class Link:
+    """An open connection with its channels; `lost` is done as soon as any of them is gone."""
+
+    def __init__(self, connection: AbstractConnection, channels: list[ConfirmChannel]) -> None:
+        self._connection = connection
+        self.channels = channels
+        self.lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
+        for channel in channels:
+            channel.closing.add_done_callback(partial(self._note, channel))
+        connection.closing.add_done_callback(partial(self._note, None))
+
+    @classmethod
+    async def open(cls, config: PublisherConfig, answered: Answered) -> Link:
+        """Connect once and open all channels. Raises BrokerUnreachableError saying where and why."""
+        url = _address(config)
+        try:
+            async with asyncio.timeout(config.connect_timeout_s):
+                connection = await aiormq.connect(url)
+                return cls(connection, await _open_channels(connection, config, answered))
+        except CONNECT_ERRORS as error:
+            raise _unreachable(url, config, error) from error
+        except asyncio.CancelledError as error:
+            if not thrown_in(error):
+                raise
+            raise _unreachable(url, config, TimeoutError("no heartbeat")) from error
+
+    def least_busy(self) -> ConfirmChannel:
+        """Return the channel with the fewest messages in flight."""
+        return min(self.channels, key=lambda channel: len(channel.in_flight))
+
+    @property
+    def in_flight(self) -> int:
+        """Messages on the wire, over all channels."""
+        return sum(len(channel.in_flight) for channel in self.channels)
+
+    @property
+    def frame_max(self) -> int:
+        """Bytes of the largest frame, as agreed with the broker; 0: any size."""
+        return self._connection.connection_tune.frame_max
+
+    async def is_blocked(self) -> bool:
+        """Tell whether the broker said that it reads no more from this connection (an alarm)."""
+        try:
+            async with asyncio.timeout(0):
+                await self._connection.ready()
+        except TimeoutError:
+            return True
+        return False
+
+    async def close(self) -> None:
+        """Close the connection; after 3 s without the broker's answer it is left to the heartbeat."""
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._connection.close()
+        except TimeoutError:
+            log.warning("The broker did not answer the closing of a connection within %s s", _CLOSE_TIMEOUT_S)
+        except asyncio.CancelledError as error:
+            if not thrown_in(error):
+                raise
+
+    def _note(self, channel: ConfirmChannel | None, ended: asyncio.Future[None]) -> None:
+        error: BaseException | None = None if ended.cancelled() else ended.exception()
+        if self.lost.done():
+            return
+        only_channel = isinstance(error, aiormq.AMQPChannelError)
+        reason = redact(str(error) or type(error).__name__)
+        self.lost.set_result(Loss(reason=reason, channel=channel if only_channel else None))
+
+
+def backoff_s(failures: int, config: PublisherConfig, share: float) -> float:
+    """Return the wait before a connection attempt: full jitter, `share` (0..1) of base * 2^failures, capped.
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    ceiling: float = min(config.backoff_max_s, config.backoff_base_s * 2 ** min(failures, 30))
+    return ceiling * share
+
+
+async def reopen(config: PublisherConfig, answered: Answered, failures: int) -> Link:
+    """Return a new link, trying for as long as it takes; cancel it to give up."""
+    while True:
+        await asyncio.sleep(backoff_s(failures, config, random.random()))
+        try:
+            return await Link.open(config, answered)
+        except BrokerUnreachableError as error:
+            failures += 1
+            log.warning("Publisher is not connected, attempt %d: %s", failures, error)
+
+
+async def _open_channels(
+    connection: AbstractConnection, config: PublisherConfig, answered: Answered
+) -> list[ConfirmChannel]:
+    try:
+        return [
+            await ConfirmChannel.opened(connection, number, answered, config.connect_timeout_s)
+            for number in range(FIRST_CHANNEL, FIRST_CHANNEL + config.channels)
+        ]
+    except BaseException:
+        await connection.close()
+        raise
+
+
+def _address(config: PublisherConfig) -> URL:
+    url = URL(config.secret_url.reveal())
+    if url.scheme not in ("amqp", "amqps") or not url.host:
+        raise ConfigurationError(f"publisher: not an AMQP URL: {redact(str(url))}")
+    wanted = {"heartbeat": str(config.heartbeat_s), "name": config.connection_name}
+    return url.update_query({name: value for name, value in wanted.items() if name not in url.query})
+
+
+def _unreachable(url: URL, config: PublisherConfig, error: Exception) -> BrokerUnreachableError:
+    why = f"no answer within {config.connect_timeout_s} s" if isinstance(error, TimeoutError) else str(error)
+    return BrokerUnreachableError(f"broker {url.host}:{url.port or 5672}: {redact(why or type(error).__name__)}")

@@ -1,0 +1,248 @@
+"""Declares a Topology: what is missing is made; what exists is compared, and refused only for what would lose data."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import aio_pika
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelLockedResource,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
+
+from rabbitray.actors.errors import TopologyError
+from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, Arguments, Topology, Version, parse_version
+
+log = logging.getLogger(__name__)
+
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<name>[^']+)' for (?:queue|exchange).*?: "
+    r"received (?P<wanted>none|'[^']*'|the value '[^']*' of type '[^']*') "
+    r"but current is (?P<current>none|'[^']*'|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
+)
+_FORBIDDEN = ("x-queue-mode",)
+
+
+def version_of(connection: aio_pika.abc.AbstractConnection) -> Version:
+    """RabbitMQ's version, e.g. (3, 10, 8); empty for another product, or where it does not say."""
+    transport = connection.transport
+    told = transport.connection.server_properties if transport is not None else {}
+    product, version = (_text(told.get(name, "")) for name in ("product", "version"))
+    return parse_version(version) if product == "RabbitMQ" else ()
+
+
+class TopologyBuilder:
+    """Declares a Topology over a connection; each step uses a channel of its own, since a refusal closes it."""
+
+    def __init__(self, connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
+        self._connection = connection
+        self._topology = topology.on(version_of(connection))
+
+    async def build(self) -> list[str]:
+        """Declares what is missing and checks what is there; returns warnings. Raises TopologyError."""
+        plan = self._topology
+        warnings: list[str] = []
+        await self._exchange(plan.exchange)
+        await self._queue(plan.dead_queue, plan.dead_arguments(), warnings)
+        await self._bind(plan.dead_queue, plan.exchange, plan.dead_queue)
+        await self._queue(plan.dropped_queue, plan.dead_arguments(), warnings)
+        await self._bind(plan.dropped_queue, plan.exchange, plan.dropped_queue)
+        await self._queue(plan.queue, plan.main_arguments(), warnings)
+        await self._bind(plan.queue, plan.exchange, plan.queue)
+        for delay in plan.rung_delays_ms:
+            await self._queue(plan.rung(delay), plan.rung_arguments(delay), warnings)
+            await self._bind(plan.rung(delay), plan.exchange, plan.rung(delay))
+        return warnings
+
+    async def compare(self, name: str) -> list[str]:
+        """Warnings about one existing queue of the topology, which stays as it is. Raises TopologyError."""
+        warnings: list[str] = []
+        arguments = self._topology.queues()[name]
+        check(name, await self._differences(name, arguments), arguments, self._topology, warnings)
+        return warnings
+
+    async def _exchange(self, name: str) -> None:
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_exchange(name, aio_pika.ExchangeType.DIRECT, passive=True)
+                return
+            except ChannelNotFoundEntity:
+                log.debug("Exchange %s does not exist yet", name)
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_exchange(name, aio_pika.ExchangeType.DIRECT, durable=True)
+            except ChannelAccessRefused as refusal:
+                raise TopologyError(_denied("exchange", name)) from refusal
+
+    async def _queue(self, name: str, arguments: Arguments, warnings: list[str]) -> None:
+        if await self._exists(name):
+            check(name, await self._differences(name, arguments), arguments, self._topology, warnings)
+            return
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_queue(name, durable=True, arguments=arguments)
+            except ChannelAccessRefused as refusal:
+                raise TopologyError(_denied("queue", name)) from refusal
+            except ChannelPreconditionFailed as refusal:
+                raise TopologyError(
+                    f"queue {name!r} cannot be declared: {refusal}; set --queue-type or create it yourself"
+                ) from refusal
+
+    async def _exists(self, name: str) -> bool:
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_queue(name, passive=True)
+            except ChannelNotFoundEntity:
+                return False
+            except ChannelLockedResource as refusal:
+                raise TopologyError(f"queue {name!r} is exclusive to another connection; use another name") from refusal
+            return True
+
+    async def _bind(self, queue: str, exchange: str, key: str) -> None:
+        async with self._connection.channel() as channel:
+            try:
+                bound = await channel.get_queue(queue, ensure=False)
+                await bound.bind(exchange, routing_key=key)
+            except ChannelAccessRefused:
+                log.info("No right to bind %s to %s: taken as bound already", queue, exchange)
+
+    async def _differences(self, name: str, wanted: Arguments) -> dict[str, object]:
+        """Arguments in which the existing queue differs, found by asking until the broker agrees.
+
+        RabbitMQ names one inequivalent argument at a time; each answer is adopted and the question repeated.
+        """
+        flags, trial, found = {"durable": True, "auto_delete": False}, dict(wanted), dict[str, object]()
+        for _ in range(16):
+            answer = await self._ask(name, flags, trial)
+            if answer is None:
+                return found
+            argument, current = answer
+            found[argument] = current
+            if argument in flags:
+                flags[argument] = current == "true"
+            elif current is None:
+                trial.pop(argument, None)
+            else:
+                trial[argument] = current
+        return found
+
+    async def _ask(self, name: str, flags: dict[str, bool], arguments: Arguments) -> tuple[str, object] | None:
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_queue(name, **flags, arguments=arguments)
+            except ChannelPreconditionFailed as refusal:
+                return parse_difference(str(refusal))
+            except ChannelAccessRefused:
+                log.info("No right to compare the arguments of queue %s: taken as it is", name)
+            return None
+
+
+def parse_difference(text: str) -> tuple[str, object] | None:
+    """(argument, current value) from RabbitMQ's 406 text `inequivalent arg ...`; None when it says else."""
+    match = _INEQUIVALENT.search(text)
+    if match is None:
+        return None
+    value = match["value"]
+    if value is not None:
+        return match["name"], _typed(value, match["type"])
+    current = match["current"].strip("'")
+    return match["name"], None if current == "none" else _typed(current, "")
+
+
+def _typed(value: str, kind: str) -> object:
+    if kind == "bool":
+        return value == "true"
+    return int(value) if kind != "longstr" and value.lstrip("-").isdigit() else value
+
+
+def check(name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]) -> None:
+    """Raises TopologyError where the existing queue would lose data; adds warnings for what is only weaker."""
+    if "auto_delete" in found:
+        raise TopologyError(f"queue {name!r} is auto-delete: a pause would delete it; create it without auto_delete")
+    if "durable" in found:
+        raise TopologyError(f"queue {name!r} is not durable: messages die with the broker; create it durable")
+    if name != topology.queue:
+        _check_exact(name, found, wanted, topology, warnings)
+        return
+    for argument in _FORBIDDEN:
+        if argument in found and found[argument] is not None:
+            raise TopologyError(
+                f"queue {name!r} has {argument}={found[argument]!r}, refused from RabbitMQ 4.3; drop it"
+            )
+    key = found.get("x-dead-letter-routing-key", topology.dead_queue)
+    if isinstance(key, str) and key.startswith(f"{topology.queue}.retry."):
+        raise TopologyError(f"queue {name!r} dead-letters into the retry rung {key!r}; use {topology.dead_queue!r}")
+    _check_limit(name, found, wanted, topology, warnings)
+    if found:
+        warnings.append(f"queue {name!r} exists with {_show(found)}; taken as it is")
+
+
+def _check_limit(
+    name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]
+) -> None:
+    """A quorum queue that drops at its delivery limit needs a dead-letter exchange to drop into."""
+    limit = _limit(found, wanted, topology)
+    if limit is None:
+        return
+    own = DELIVERY_LIMIT in found and found[DELIVERY_LIMIT] is not None
+    said = f"{DELIVERY_LIMIT}={limit}" if own else f"RabbitMQ's default {DELIVERY_LIMIT} of {limit}"
+    if found.get("x-dead-letter-exchange", topology.exchange) is not None:
+        if not own:
+            warnings.append(f"queue {name!r} has {said}: what is given back so often becomes a dead letter")
+        return
+    text = f"queue {name!r} has {said} and no dead-letter exchange: a crash loop would drop messages"
+    if not topology.take_limited:
+        raise TopologyError(
+            f"{text}; set x-dead-letter-exchange={topology.exchange!r}, or take_limited_queue where a policy sets one"
+        )
+    warnings.append(text)
+
+
+def _limit(found: dict[str, object], wanted: Arguments, topology: Topology) -> int | None:
+    """How many deliveries the existing queue allows; None for any number."""
+    if found.get("x-queue-type", wanted.get("x-queue-type")) != "quorum":
+        return None
+    limit = found.get(DELIVERY_LIMIT, wanted.get(DELIVERY_LIMIT))
+    if not isinstance(limit, int):
+        return topology.default_limit
+    unlimited = limit < 0 and topology.default_limit is not None
+    return None if unlimited else limit
+
+
+def _check_exact(
+    name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]
+) -> None:
+    """A rung or the dead-letter queue is ours: its time and its way back must match, its type may be weaker.
+
+    One that was made before we switched the limit off stays usable: its default limit is only warned about.
+    """
+    weaker = {"x-queue-type", "x-dead-letter-strategy", "x-overflow", "x-max-length", "x-max-length-bytes"}
+    default_limit = DELIVERY_LIMIT in found and found[DELIVERY_LIMIT] is None
+    allowed = weaker | {DELIVERY_LIMIT} if default_limit else weaker
+    wrong = {argument: value for argument, value in found.items() if argument not in allowed}
+    if wrong:
+        ours = {argument: wanted.get(argument) for argument in wrong}
+        raise TopologyError(f"queue {name!r} exists with {_show(wrong)}, we need {_show(ours)}; delete or rename it")
+    if default_limit and _limit(found, wanted, topology) is not None:
+        warnings.append(
+            f"queue {name!r} has RabbitMQ's default {DELIVERY_LIMIT} of {topology.default_limit}: what is looked at "
+            "and given back so often is lost; delete it when it is empty, it is made again without"
+        )
+    found = {argument: value for argument, value in found.items() if argument != DELIVERY_LIMIT}
+    if found:
+        warnings.append(f"queue {name!r} exists with {_show(found)}: weaker than what we would create")
+
+
+def _show(arguments: dict[str, object]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items())) or "nothing"
+
+
+def _denied(kind: str, name: str) -> str:
+    return f"{kind} {name!r} does not exist and this user may not create it (403); create it or grant `configure`"
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)

@@ -1,0 +1,117 @@
+"""Queue depth: passive declare on a connection and a channel of its own.
+
+A missing queue closes the channel (404) and a timed-out call does too: that is why nothing else lives here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from random import Random
+from time import monotonic
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import ChannelNotFoundEntity
+
+from rabbitray.actors.rabbitmq.errors import is_loss
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY_S: Final = 0.5
+LONGEST_DELAY_S: Final = 30.0
+
+
+class DepthProbe:
+    """The ready depth of one queue.
+
+    `ready()` never raises for the broker's sake: None means unknown (unreachable, refused, silent, or no such
+    queue). After a failure the broker is asked again after a jittered, growing delay. Every wait is bounded by
+    `timeout_s`. `url` is a secret: it is in no log and no error of this class.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        queue: str,
+        *,
+        timeout_s: float = 5.0,
+        clock: Callable[[], float] = monotonic,
+        random: Random | None = None,
+    ) -> None:
+        self._url = url
+        self._queue = queue
+        self._timeout_s = timeout_s
+        self._clock = clock
+        self._random = random or Random()
+        self._connection: AbstractConnection | None = None
+        self._channel: AbstractChannel | None = None
+        self._delay_s = FIRST_DELAY_S
+        self._next_try = float("-inf")
+        self._known = True
+        self._lock = asyncio.Lock()
+
+    @property
+    def retry_in_s(self) -> float:
+        """Seconds until a broker that failed is asked again; 0 while it answers."""
+        return max(0.0, self._next_try - self._clock())
+
+    async def ready(self) -> int | None:
+        """Messages that are ready in the queue now, or None."""
+        async with self._lock:
+            if self._channel is None and self._clock() < self._next_try:
+                return None
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    return await self._ask()
+            except ChannelNotFoundEntity:
+                self._channel = None
+                self._say(f"no queue {self._queue}")
+            except BaseException as error:
+                if not is_loss(error):
+                    raise
+                await self._back_off()
+                self._say(type(error).__name__)
+            return None
+
+    async def close(self) -> None:
+        """Close the connection; may be called twice, and before the first look."""
+        connection, self._connection, self._channel = self._connection, None, None
+        if connection is None:
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await connection.close()
+        except BaseException as error:  # it is gone either way
+            if not is_loss(error):
+                raise
+
+    async def _ask(self) -> int:
+        channel = await self._open()
+        queue = await channel.declare_queue(self._queue, passive=True)
+        if not self._known:
+            log.info("queue depth of %s is known again", self._queue)
+        self._known, self._delay_s = True, FIRST_DELAY_S
+        return queue.declaration_result.message_count or 0
+
+    async def _open(self) -> AbstractChannel:
+        if self._channel is not None and not self._channel.is_closed:
+            return self._channel
+        if self._connection is None or self._connection.is_closed:
+            self._connection = await aio_pika.connect(
+                self._url, timeout=self._timeout_s, client_properties={"connection_name": "rabbitray-depth"}
+            )
+        self._channel = await self._connection.channel(publisher_confirms=False)
+        return self._channel
+
+    async def _back_off(self) -> None:
+        await self.close()
+        self._next_try = self._clock() + self._delay_s * self._random.uniform(0.5, 1.0)
+        self._delay_s = min(LONGEST_DELAY_S, 2 * self._delay_s)
+
+    def _say(self, why: str) -> None:
+        if self._known:
+            log.warning("queue depth of %s is unknown: %s", self._queue, why)
+        self._known = False

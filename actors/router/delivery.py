@@ -1,0 +1,172 @@
+"""Delivery: a message and how to settle it; Batch: deliveries on their way together; Buffer: those that wait. Pure.
+
+A delivery never leaves the router's process. Here are also the failures that the router itself makes of a delivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.message.reply import Failure
+
+_numbers = itertools.count(1)
+
+MOST_MESSAGES = 500
+"""In one batch, however few records they hold: its span links each, and keeps 1,000 links."""
+
+
+class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
+    """One delivered message. `tag` is valid on the channel of `generation` only."""
+
+    parcel: Parcel
+    properties: object  # AMQP basic properties with the header table, as the client library decoded them
+    generation: int
+    tag: int
+    consumer: int  # number of the consumer that got it: window hand-overs count what the old ones hold
+    size: int  # bytes of the body
+    records: int  # jobs inside: 1 unless packed
+    arrived_at: float  # monotonic seconds
+    redelivered: bool
+    refused: str | None = None  # why it must not be decoded: `reason: detail`
+    returned: bool = False  # came back from a rung: not an arrival
+    due_ms: int = 0  # not to be run before, Unix ms
+    replays: int = 0  # how often it was replayed from the dead letters
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Deliveries on their way through a worker; a position is an index in `deliveries`."""
+
+    deliveries: list[Delivery]
+    id: str = field(default_factory=lambda: f"{next(_numbers):x}")
+    pending: set[int] = field(init=False)  # positions that are still the worker's
+    spoiled: set[int] = field(default_factory=set)  # not to be acked: a record's outcome could not be made safe
+    worker: str = ""  # whose it is
+    probe: bool = False  # sent out during an outage hold, to find out whether it is over
+    in_order: asyncio.Lock = field(default_factory=asyncio.Lock)  # parts are recorded one after another
+    records: int = field(init=False)  # jobs in it
+
+    def __post_init__(self) -> None:
+        self.pending = set(range(len(self.deliveries)))
+        self.records = sum(delivery.records for delivery in self.deliveries)
+
+    def take(self, positions: Iterable[int]) -> list[Delivery]:
+        """The deliveries of these positions, which are the worker's no longer."""
+        taken = [position for position in positions if position in self.pending]
+        self.pending.difference_update(taken)
+        return self.at(taken)
+
+    def at(self, positions: Iterable[int]) -> list[Delivery]:
+        """The deliveries of these positions."""
+        return [self.deliveries[position] for position in positions]
+
+
+class Buffer:
+    """Deliveries in the order of arrival, with their bytes and records counted."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Delivery] = deque()
+        self.size = 0
+        self.records = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def oldest_at(self) -> float | None:
+        """Arrival of the delivery at the front (monotonic s)."""
+        return self._waiting[0].arrived_at if self._waiting else None
+
+    def put(self, delivery: Delivery) -> None:
+        """Adds at the end."""
+        self._waiting.append(delivery)
+        self._count(delivery, 1)
+
+    def put_back(self, deliveries: Iterable[Delivery]) -> None:
+        """Adds at the front, in the given order."""
+        for delivery in reversed(list(deliveries)):
+            self._waiting.appendleft(delivery)
+            self._count(delivery, 1)
+
+    def take(self, most_records: int, most_bytes: int) -> list[Delivery]:
+        """The next deliveries that fit the bounds; at least one when there is one."""
+        taken: list[Delivery] = []
+        records = size = 0
+        while self._waiting and len(taken) < MOST_MESSAGES:
+            delivery = self._waiting[0]
+            if taken and (records + delivery.records > most_records or size + delivery.size > most_bytes):
+                break
+            taken.append(self._waiting.popleft())
+            records += delivery.records
+            size += delivery.size
+        self.records -= records
+        self.size -= size
+        return taken
+
+    def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Takes out all that the predicate names."""
+        removed = [delivery for delivery in self._waiting if unwanted(delivery)]
+        if removed:
+            self._waiting = deque(delivery for delivery in self._waiting if not unwanted(delivery))
+            for delivery in removed:
+                self._count(delivery, -1)
+        return removed
+
+    def _count(self, delivery: Delivery, sign: int) -> None:
+        self.size += sign * delivery.size
+        self.records += sign * delivery.records
+
+
+def rejection(known: Failure, position: int, record: int, reason: str) -> Failure:
+    """The failure of a job whose row the store cannot hold; `known`: its key, attempt and body."""
+    return msgspec.structs.replace(
+        known,
+        position=position,
+        record=record,
+        verdict="dead",
+        reason="store_rejected",
+        error=reason,
+        error_class="RejectedRow",
+        category="permanent",
+    )
+
+
+def refusal(delivery: Delivery) -> Failure:
+    """The failure of a message that may not be decoded (`refused` is `reason: detail`)."""
+    reason, _, detail = (delivery.refused or "refused: ").partition(": ")
+    return message_failure(delivery, reason, detail, "RefusedMessage")
+
+
+def message_failure(delivery: Delivery, reason: str, error: str, error_class: str) -> Failure:
+    """A permanent failure of a whole message."""
+    return Failure(
+        position=0,
+        verdict="dead",
+        reason=reason,
+        error=error,
+        error_class=error_class,
+        category="permanent",
+        attempt=max(delivery.parcel.attempt, 0),
+        key=delivery.parcel.key,
+        message_id=delivery.parcel.message_id,
+    )
+
+
+def not_due(delivery: Delivery) -> Failure:
+    return Failure(
+        position=0,
+        verdict="retry",
+        reason="not_due",
+        error="",
+        error_class="",
+        category="transient",
+        key=delivery.parcel.key,
+        message_id=delivery.parcel.message_id,
+    )

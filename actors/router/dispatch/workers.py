@@ -1,0 +1,111 @@
+"""The router's handle on one PoolWorker, and the factory that asks Ray for them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import cast
+
+import ray
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
+
+from rabbitray.actors.message.parcel import Shipment
+from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
+from rabbitray.actors.remote.boot import Actor, Rows
+from rabbitray.actors.remote.calls import last_line, start_failure
+from rabbitray.actors.router.dispatch.pool import WorkerLostError
+from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
+
+CALLS_MOST = 1_000
+
+
+class RayWorker:
+    """The router's handle on one PoolWorker; its payload is the ObjectRef of the rows."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._info: WorkerInfo | None = None
+
+    async def ready(self) -> WorkerInfo:
+        """Waits until the worker has loaded its handler; WorkerLostError says why it could not."""
+        try:
+            self._info = await self._actor.ready.remote()
+        except RayError as error:
+            raise WorkerLostError("start_failed", start_failure(error), guilty=False) from error
+        return self._info
+
+    async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
+        """Starts a batch; the rows stay where they are."""
+        return await self._parts(self._actor.run.remote(batch_id, shipment))
+
+    async def more(self, batch_id: str) -> tuple[Part, Rows]:
+        """The next part of a batch."""
+        return await self._parts(self._actor.more.remote(batch_id))
+
+    async def stop(self) -> None:
+        """Ends the worker in its own time."""
+        try:
+            await self._actor.stop.remote()
+            self._actor.__ray_terminate__.remote()
+        except RayError as error:
+            raise await self._lost(error) from error
+
+    def kill(self) -> None:
+        """Ends the worker now."""
+        ray.kill(self._actor, no_restart=True)
+
+    async def _parts(self, refs: list[Rows]) -> tuple[Part, Rows]:
+        try:
+            return decode_part(await refs[0]), refs[1]
+        except RayError as error:
+            raise await self._lost(error) from error
+
+    async def _lost(self, error: RayError) -> WorkerLostError:
+        """Tells a crash of the process, for which a job may be guilty, from everything else."""
+        detail = last_line(error)
+        if isinstance(error, RayTaskError):
+            return WorkerLostError("worker_error", detail, guilty=True)  # our code failed on it: isolate what does it
+        if isinstance(error, ActorUnavailableError | GetTimeoutError):
+            return WorkerLostError("unavailable", detail, guilty=False)
+        if not isinstance(error, ActorDiedError | WorkerCrashedError | RayActorError):
+            return WorkerLostError("ray_error", detail, guilty=False)
+        if getattr(error, "preempted", False) or not await self._node_lives():
+            return WorkerLostError("node_lost", detail, guilty=False)
+        return WorkerLostError("worker_crashed", detail, guilty=True)
+
+    async def _node_lives(self) -> bool:
+        info = self._info
+        if info is None:
+            return True
+        nodes = await asyncio.get_running_loop().run_in_executor(None, ray.nodes)
+        return any(node["NodeID"] == info.node and node["Alive"] for node in nodes)
+
+
+class RayFactory:
+    """Starts PoolWorkers as Ray actors, owned by this process: they end with it."""
+
+    def __init__(self, setup: WorkerSetup, namespace: str) -> None:
+        self._setup = setup
+        self._namespace = namespace
+        self._class = ray.remote(PoolWorker)
+
+    def spawn(self, name: str) -> RayWorker:
+        """Asks Ray for a worker; it may stay pending while the cluster has no place for it."""
+        setup = replace(self._setup, config=replace(self._setup.config, name=name))
+        options = self._class.options(
+            name=name,
+            namespace=self._namespace,
+            num_cpus=self._setup.num_cpus,
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=CALLS_MOST,
+        )
+        return RayWorker(cast("Actor", options.remote(setup)))

@@ -1,0 +1,9 @@
+"""RabbitMQ in: consume, window hand-over, acks.
+
+config      which queue, which bounds
+connection  makes the connection
+scanner     takes deliveries out of the connection's bytes
+reading     a delivery's identity and headers, clamped
+consumer    Intake: consumes, changes the window, opens again after a loss
+ack_ledger  which tags are finished, and which ack says so
+"""

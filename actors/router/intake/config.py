@@ -1,0 +1,32 @@
+"""IntakeConfig: how one queue is consumed. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.intake.reading import BodyLimits
+from rabbitray.actors.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeConfig:
+    """How to consume one queue. `single_after_s`: how long a finished tag waits behind an open one.
+
+    `frame_max`: bytes of a frame that the broker is expected to agree on, 0 for any.
+    """
+
+    url: Secret
+    topology: Topology
+    limits: BodyLimits
+    heartbeat_s: int = 10
+    connect_timeout_s: float = 15.0
+    frame_max: int = 0
+    single_after_s: float = 0.2
+    name: str = "rabbitray"
+    queue: str = ""  # the queue to consume, when it is not the topology's main queue
+
+    @property
+    def source(self) -> str:
+        """The queue that is consumed."""
+        return self.queue or self.topology.queue

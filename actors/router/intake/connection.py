@@ -1,0 +1,67 @@
+"""The connection that the queue is consumed on: made once at the start, and after each loss."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aio_pika
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from yarl import URL
+
+from rabbitray.actors.router.intake.scanner import ScanningReader
+from rabbitray.actors.secret import Secret
+
+STREAM_BYTES = 1024 * 1024
+
+
+class ScanningConnection(aio_pika.Connection):
+    """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanner`."""
+
+    def __init__(self, url: URL, *arguments: Any, **options: Any) -> None:  # Any: handed through to aio-pika
+        super().__init__(url, *arguments, **options)
+        self._transports = ScanningTransports(secure=URL(url).scheme == "amqps")
+        self.kwargs["transport_factory"] = self._transports
+
+    @property
+    def scanner(self) -> ScanningReader | None:
+        """What reads the bytes of this connection."""
+        return self._transports.reader
+
+
+class ScanningTransports(TransportFactory):
+    """aiormq's own transports with a ScanningReader in front."""
+
+    def __init__(self, *, secure: bool) -> None:
+        self._plain = TLSTransportFactory() if secure else TCPTransportFactory()
+        self.reader: ScanningReader | None = None
+
+    async def create(self, url: URL, **options: Any) -> tuple[Any, asyncio.StreamWriter]:  # Any: duck-typed reader
+        reader, writer = await self._plain.create(url, limit=STREAM_BYTES, **options)
+        self.reader = ScanningReader(reader)
+        return self.reader, writer
+
+
+async def connect(url: Secret, *, timeout_s: float, heartbeat_s: int, name: str) -> ScanningConnection:
+    """One attempt to connect; raises one of CONNECTION_ERRORS."""
+    connection = await aio_pika.connect(
+        url.reveal(),
+        timeout=timeout_s,
+        heartbeat=heartbeat_s,
+        client_properties={"connection_name": name},
+        connection_class=ScanningConnection,
+    )
+    assert isinstance(connection, ScanningConnection)
+    return connection
+
+
+def frame_warnings(connection: aio_pika.abc.AbstractConnection, wanted: int) -> list[str]:
+    """A warning where the broker's frames are not of `wanted` bytes (0: any): it decides, a client only follows."""
+    transport = connection.transport
+    agreed = transport.connection.connection_tune.frame_max if transport is not None else wanted
+    if wanted in (0, agreed):
+        return []
+    return [
+        f"RabbitMQ agreed on frames of {agreed} bytes, RABBITMQ_FRAME_MAX is {wanted}; "
+        "set frame_max in rabbitmq.conf, or RABBITMQ_FRAME_MAX to what the broker has"
+    ]

@@ -1,0 +1,92 @@
+"""Measurements of the router's process: counts and rates of the pool, durations up to the confirm."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from rabbitray.actors.publisher import PublishBatch
+from rabbitray.actors.router.status import PoolStatus
+from rabbitray.actors.telemetry import kpi
+from rabbitray.actors.telemetry.metrics import Latency, Recorder, sample
+
+RATE_SPAN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What the router has counted since its start. `at`: monotonic seconds."""
+
+    at: float
+    done: int = 0
+    duplicates: int = 0
+    retried: int = 0
+    dead: int = 0
+    acked: int = 0
+
+    @property
+    def runs(self) -> int:
+        """Runs of jobs that came to an end."""
+        return self.done + self.duplicates + self.retried + self.dead
+
+
+class PoolMeter:
+    """Records the state of the pool at each look: gauges, what was added to the counters, the rates of a minute."""
+
+    def __init__(self, metrics: Recorder, span_s: float = RATE_SPAN_S) -> None:
+        self._metrics = metrics
+        self._span_s = span_s
+        self._looks: deque[Counts] = deque([Counts(at=0.0)])
+
+    def look(self, status: PoolStatus, counts: Counts, *, connected: bool, lag_s: float) -> None:
+        """One look; counts only grow."""
+        self._gauges(status, connected=connected, lag_s=lag_s)
+        self._counters(self._looks[-1], counts)
+        self._looks.append(counts)
+        while len(self._looks) > 2 and self._looks[1].at <= counts.at - self._span_s:
+            self._looks.popleft()
+        self._rates(self._looks[0], counts)
+
+    def _gauges(self, status: PoolStatus, *, connected: bool, lag_s: float) -> None:
+        record = self._metrics.record
+        record(kpi.HELD.name, status.held)
+        record(kpi.IN_FLIGHT.name, status.in_flight)
+        record(kpi.WINDOW.name, status.window)
+        record(kpi.WORKERS_WANTED.name, status.target)
+        record(kpi.WORKERS_READY.name, status.workers)
+        record(kpi.WORKERS_STARTING.name, status.starting)
+        record(kpi.HOLD.name, float(status.paused or status.hold is not None))
+        record(kpi.CONNECTED.name, float(connected))
+        record(kpi.LOOP_LAG.name, lag_s * 1000)
+
+    def _counters(self, before: Counts, now: Counts) -> None:
+        record = self._metrics.record
+        record(kpi.DONE.name, now.done - before.done)
+        record(kpi.DUPLICATES.name, now.duplicates - before.duplicates)
+        record(kpi.RETRIED.name, now.retried - before.retried)
+        record(kpi.DEAD.name, now.dead - before.dead)
+        record(kpi.CONSUMED.name, now.acked - before.acked)
+
+    def _rates(self, before: Counts, now: Counts) -> None:
+        runs = now.runs - before.runs
+        retried, dead = now.retried - before.retried, now.dead - before.dead
+        for one, failed in ((kpi.ERROR_RATE, retried + dead), (kpi.RETRY_RATE, retried), (kpi.DLQ_RATE, dead)):
+            self._metrics.record(one.name, 100 * failed / runs if runs else 0.0)
+
+
+class PublishMeter:
+    """Sink of a publisher's meter: a sample of the durations up to the confirm, and the errors.
+
+    `latency` counts the sample too, for those who look without a metrics system.
+    """
+
+    def __init__(self, metrics: Recorder) -> None:
+        self._metrics = metrics
+        self.latency = Latency()
+
+    def add(self, batch: PublishBatch) -> None:
+        """Takes one batch."""
+        for seconds in sample(batch.durations_s):
+            self._metrics.record(kpi.WRITE_DURATION.name, seconds * 1000)
+            self.latency.add(seconds * 1000)
+        self._metrics.record(kpi.PUBLISH_ERRORS.name, sum(batch.failures.values()))

@@ -1,0 +1,9 @@
+"""What becomes of a batch when its worker has answered.
+
+conclusion  the rows become safe in the store
+retries     a failure's way: rung or dead letters (pure)
+copies      the copies for rungs and dead letters, their headers and rows
+settler     publishes copies, then acks
+dropped     what RabbitMQ dead-lettered by itself gets a row
+failpoints  where a crash test ends the process
+"""

@@ -1,0 +1,158 @@
+"""Outbox: the copies that leave for a rung or the dead letters, with their headers.
+
+Published through our own direct exchange, persistent and mandatory. The copy carries the key in a header, so that the
+identity stays, and has a message id of its own, so that returns can be told apart; where no key is known (the body
+was not read) it keeps the message id, which may be the identity.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from rabbitray.actors.errors import EncodeError
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.headers import MAX_TEXT, Headers, clean_headers, table_bytes
+from rabbitray.actors.message.job import uuid7
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
+from rabbitray.actors.publisher import Message
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.reading import BodyLimits
+from rabbitray.actors.router.settlement.failpoints import Failpoints
+from rabbitray.actors.router.settlement.retries import Rung
+
+log = logging.getLogger(__name__)
+
+HEADER_TEXT_MOST = 1_000
+FOREIGN_MOST_BYTES = BodyLimits().max_header_bytes
+"""All headers of a message must fit one frame, ours included: RabbitMQ closes the connection otherwise."""
+
+
+class Sender(Protocol):
+    """Publishes one message, mandatory; returns once confirmed, else raises PublishFailedError."""
+
+    async def publish_message(self, message: Message) -> None: ...
+
+
+class CopyOutbox:
+    """Builds and publishes retry copies and dead letters of one queue."""
+
+    def __init__(self, sender: Sender, topology: Topology, failpoints: Failpoints | None = None) -> None:
+        self._sender = sender
+        self._failpoints = failpoints or Failpoints("")
+        self._topology = topology
+
+    async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None:
+        """A copy into the rung of `rung.delay_ms`; its TTL brings it back to the main queue."""
+        own: Headers = {h.ATTEMPT: rung.attempt} | ({h.DUE: rung.due_ms} if rung.due_ms else {})
+        await self._send(delivery, failure, own, self._topology.rung(rung.delay_ms))
+
+    async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None:
+        """A copy into the dead-letter queue, with what went wrong."""
+        own: Headers = {
+            h.ATTEMPT: failure.attempt + 1,
+            h.ERROR: failure.error[:HEADER_TEXT_MOST],
+            h.ERROR_CLASS: failure.error_class[:HEADER_TEXT_MOST],
+            h.CATEGORY: failure.category,
+            h.REASON: reason,
+            h.ORIGIN: self._topology.queue,
+        }
+        await self._send(delivery, failure, own, self._topology.dead_queue)
+
+    async def again(self, delivery: Delivery, piece: Failure) -> None:
+        """One record of a packed message into the main queue, at no charge."""
+        await self._send(delivery, piece, {h.ATTEMPT: piece.attempt}, self._topology.queue)
+
+    async def _send(self, delivery: Delivery, failure: Failure, own: Headers, queue: str) -> None:
+        exchange = self._topology.exchange
+        try:
+            await self._sender.publish_message(copy_of(delivery, failure, own, exchange, queue))
+        except EncodeError as error:  # only what the producer wrote can be at fault, and the next try would be alike
+            log.warning("A copy of message %s leaves its headers behind: %s", delivery.parcel.message_id, error)
+            await self._sender.publish_message(copy_of(delivery, failure, own, exchange, queue, foreign=False))
+        self._failpoints.reach("after_publish")
+
+
+def copy_of(
+    delivery: Delivery, failure: Failure, own: Headers, exchange: str, routing_key: str, *, foreign: bool = True
+) -> Message:
+    """A copy of the message, or of the one record that failed, less RabbitMQ's death headers, plus our own.
+
+    `foreign`: with the producer's headers; they are also left behind where they are too large for a copy.
+    """
+    parcel = delivery.parcel
+    alone = failure.body is not None
+    key = failure.key if alone else failure.key or parcel.key
+    table = _kept(delivery, foreign=foreign)
+    table |= {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms} | own
+    table |= {h.KEY: key} if key else {}
+    table |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
+    if alone:
+        table.pop(h.RECORDS, None)
+    return Message(
+        body=parcel.body if failure.body is None else failure.body,
+        message_id=(None if alone or key else _short(parcel.message_id)) or uuid7(),
+        exchange=exchange,
+        routing_key=routing_key,
+        content_type=_short(failure.content_type or parcel.content_type),
+        content_encoding=None if alone else _short(parcel.content_encoding),
+        headers=table,
+        timestamp_s=parcel.published_ms // 1_000,
+    )
+
+
+def _kept(delivery: Delivery, *, foreign: bool) -> Headers:
+    """The headers that stay on a copy: the producer's and ours; ours alone where his cannot travel."""
+    given: Mapping[str, Any] = getattr(delivery.properties, "headers", None) or {}  # Any: AMQP header values
+    table = clean_headers(given)
+    table.pop(h.KEY, None)
+    if foreign and (not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES):
+        return table
+    parcel = delivery.parcel
+    ours = {h.REPLAYS: delivery.replays, h.TRACEPARENT: parcel.traceparent, h.TRACESTATE: parcel.tracestate}
+    kept: Headers = {name: value for name, value in ours.items() if value}
+    kept |= {h.RECORDS: delivery.records} if h.RECORDS in table else {}
+    return kept | {h.HEADERS_CUT: sum(name not in kept and not name.startswith(h.OURS) for name in table)}
+
+
+def _short(text: str | None) -> str | None:
+    """A text that AMQP can hold as a property; None for none, and for one that grew too long in reading."""
+    return text if text and len(text.encode()) <= MAX_TEXT else None
+
+
+def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, worker: str = "") -> pa.Table:
+    """One row for each (delivery, failure, reason). `worker`: whose last run it was; empty: not known."""
+    now_us = time.time_ns() // 1_000
+    return pa.Table.from_pylist(
+        [_row(delivery, failure, reason, queue, worker, now_us) for delivery, failure, reason in dead],
+        schema=DEAD_LETTER_SCHEMA,
+    )
+
+
+def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: str, now_us: int) -> dict[str, object]:
+    parcel = delivery.parcel
+    return {
+        "key": failure.key or parcel.key or parcel.message_id,
+        "message_id": failure.message_id or parcel.message_id,
+        "queue": queue,
+        "message_type": failure.message_type,
+        "error": failure.error,
+        "error_class": failure.error_class,
+        "category": failure.category,
+        "reason": reason,
+        "attempts": failure.attempt + 1,
+        "first_seen": (parcel.first_seen_ms or parcel.received_ms) * 1_000,
+        "dead_at": now_us,
+        "worker": worker or None,
+        "trace_id": parcel.traceparent[3:35] if parcel.traceparent else None,
+        "headers": json.dumps(getattr(delivery.properties, "headers", None) or {}, default=str),
+        "content_type": failure.content_type or parcel.content_type or None,
+        "body": failure.body if failure.body is not None else parcel.body,
+    }

@@ -1,0 +1,91 @@
+"""What the broker itself dead-lettered from the main queue (expired, over the delivery limit or the length) gets a row.
+
+RabbitMQ moves such a message without asking us; its reason stands in the `x-death` header. The Collector turns it
+into an ordinary dead letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from rabbitray.actors.errors import FencedError
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.router.delivery import Delivery, message_failure
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.settlement.settler import Settler
+
+log = logging.getLogger(__name__)
+WINDOW = 20
+AGAIN_S = 30.0
+
+
+def dropped(delivery: Delivery) -> Failure:
+    """The failure of a message from the queue `<queue>.dropped`."""
+    death = _newest_death(getattr(delivery.properties, "headers", None))
+    reason = str(death.get("reason", "unknown"))
+    queue = str(death.get("queue", "?"))
+    return message_failure(
+        delivery, f"broker_{reason}", f"dead-lettered by the broker from {queue}: {reason}", "BrokerDrop"
+    )
+
+
+def _newest_death(table: object) -> Mapping[str, object]:
+    deaths = table.get("x-death") if isinstance(table, Mapping) else None
+    newest = deaths[0] if isinstance(deaths, list) and deaths else None
+    return newest if isinstance(newest, Mapping) else {}
+
+
+class Collector:
+    """Consumes `<queue>.dropped`, beside the main queue and on a connection of its own.
+
+    `settler_for` makes the settler that publishes, buries and acks on that connection. `again_s`: how long one stays
+    that could not be collected.
+    """
+
+    def __init__(
+        self, config: IntakeConfig, settler_for: Callable[[Intake], Settler], *, again_s: float = AGAIN_S
+    ) -> None:
+        self._again_s = again_s
+        self._intake = Intake(config, on_delivery=self._take, on_lost=self._lost)
+        self._settler = settler_for(self._intake)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def collected(self) -> int:
+        """Messages that went into the dead letters."""
+        return self._settler.tally.dead
+
+    async def start(self) -> None:
+        """Begins to consume."""
+        await self._intake.open()
+        await self._intake.consume(WINDOW)
+
+    async def close(self) -> None:
+        """Stops; what is not settled stays in its queue. May be called twice and before `start`."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._intake.close()
+
+    def _take(self, delivery: Delivery) -> None:
+        task = asyncio.create_task(self._bury(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _bury(self, delivery: Delivery) -> None:
+        failure = dropped(delivery)
+        log.warning("RabbitMQ dropped message %s: %s", delivery.parcel.message_id, failure.error)
+        try:
+            await self._settler.park(delivery, failure)
+        except FencedError as error:
+            log.warning("Not collected: %s", error)
+        except Exception:  # whatever it was: nobody else has this message
+            log.exception("Message %s was not collected, it is tried again", delivery.parcel.message_id)
+            await asyncio.sleep(self._again_s)
+            self._intake.give_back([delivery])
+
+    def _lost(self, generation: int) -> None:
+        log.debug("Generation %d of the dropped queue ended", generation)

@@ -1,0 +1,69 @@
+"""Settlement: what becomes of a failure: a rung with its delay, or the dead letters. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rabbitray.actors.message.reply import Failure
+
+LADDER_BASE_MS = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryLimits:
+    """The ladder. `rungs_ms` ascending; a job runs at most `max_retries` + 1 times."""
+
+    rungs_ms: tuple[int, ...] = (2_000, 4_000, 8_000, 16_000, 32_000, 60_000)
+    max_retries: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """Publish a copy into the retry queue of `delay_ms`, with this attempt; `due_ms` (Unix ms) when it is later."""
+
+    delay_ms: int
+    attempt: int
+    due_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Park:
+    """Publish into the dead-letter queue and append to `dead_letters`."""
+
+    reason: str
+
+
+Settlement = Rung | Park
+
+
+def ladder(base_ms: int, most_ms: int, *, exponential: bool = True) -> tuple[int, ...]:
+    """The distinct delays: base, twice, four times ... up to and including the cap (report 4.1)."""
+    if not exponential or base_ms >= most_ms:
+        return (min(base_ms, most_ms),)
+    delays = [base_ms]
+    while delays[-1] * 2 < most_ms:
+        delays.append(delays[-1] * 2)
+    return (*delays, most_ms)
+
+
+def settlement(failure: Failure, limits: RetryLimits, now_ms: int) -> Settlement:
+    """Where a failed job goes now."""
+    match failure:
+        case Failure(verdict="dead"):
+            return Park(reason=failure.reason)
+        case Failure(attempt=attempt) if attempt >= limits.max_retries or not limits.rungs_ms:
+            return Park(reason="max_retries" if limits.max_retries else failure.reason)
+        case Failure(after_s=None, attempt=attempt):
+            return Rung(delay_ms=limits.rungs_ms[min(attempt, len(limits.rungs_ms) - 1)], attempt=attempt + 1)
+        case Failure(after_s=after_s, attempt=attempt):
+            due_ms = now_ms + round((after_s or 0) * 1000)
+            return wait_until(due_ms, limits.rungs_ms, now_ms, attempt + 1)
+
+
+def wait_until(due_ms: int, rungs_ms: tuple[int, ...], now_ms: int, attempt: int) -> Rung:
+    """The shortest rung that is long enough; beyond the longest, that one and a due time to re-enter with."""
+    wait_ms = due_ms - now_ms
+    for rung in rungs_ms:
+        if rung >= wait_ms:
+            return Rung(delay_ms=rung, attempt=attempt)
+    return Rung(delay_ms=rungs_ms[-1], attempt=attempt, due_ms=due_ms)

@@ -1,0 +1,261 @@
+"""Settler: the last step of the path: retry copies and dead letters are published, then messages are acked.
+
+Order: the row is committed (the router did that), or the copy is confirmed, and only then the ack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+import pyarrow as pa
+
+from rabbitray.actors.backoff import retry_while_unavailable
+from rabbitray.actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
+from rabbitray.actors.message.parcel import records_of
+from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits
+from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, not_due, rejection
+from rabbitray.actors.router.settlement.copies import dead_letter_rows
+from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement, wait_until
+from rabbitray.actors.store.answers import Answer
+from rabbitray.actors.telemetry.metrics import Latency
+from rabbitray.actors.telemetry.span import ErrorText
+from rabbitray.actors.telemetry.trace_context import trace_id_of
+from rabbitray.actors.telemetry.tracing import Tracing
+
+log = logging.getLogger(__name__)
+
+GIVE_BACK_FIRST_S = 0.5
+GIVE_BACK_MOST_S = 30.0
+
+
+class Acks(Protocol):
+    """The way back to RabbitMQ, as `Intake` does it."""
+
+    def finish(self, deliveries: Iterable[Delivery]) -> None: ...
+    def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
+
+
+class Outbox(Protocol):
+    """Publishes a copy; returns once the broker has confirmed it, else raises, PublishFailedError as a rule."""
+
+    async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None: ...
+    async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None: ...
+    async def again(self, delivery: Delivery, piece: Failure) -> None: ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of jobs and messages since the start."""
+
+    done: int = 0
+    duplicates: int = 0
+    retried: int = 0
+    dead: int = 0
+    acked: int = 0
+    given_back: int = 0
+    latency: Latency = field(default_factory=Latency)  # publish to ack, ms
+
+
+class Settler:
+    """Settles parts of batches. `bury` appends rows (DEAD_LETTER_SCHEMA) to `dead_letters`."""
+
+    def __init__(
+        self,
+        limits: RetryLimits,
+        queue: str,
+        *,
+        acks: Acks,
+        outbox: Outbox,
+        bury: Callable[[pa.Table], Awaitable[None]],
+        tracing: Tracing | None = None,
+        wire: WireLimits | None = None,
+        codes: TypeCodes = REPORT_CODES,
+    ) -> None:
+        self._limits = limits
+        self._queue = queue
+        self._acks = acks
+        self._outbox = outbox
+        self._bury = bury
+        self._tracing = tracing or Tracing(queue=queue)
+        self._wire = wire or WireLimits()
+        self._codes = codes
+        self._give_back_s = GIVE_BACK_FIRST_S
+        self.tally = Tally()
+
+    async def settle(self, batch: Batch, part: Part, answer: Answer) -> None:
+        """Publishes what failed, then acks the finished messages of the part."""
+        self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
+        self.tally.duplicates += len(answer.duplicates)
+        failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
+        failures += self._rejections(batch, part, answer)
+        if failures:
+            batch.spoiled.update(await self._publish(batch, failures))
+        self.close(batch, part)
+
+    def close(self, batch: Batch, part: Part) -> None:
+        """Acks the finished messages of a part; the spoiled ones are given back after a pause."""
+        self._ack(batch.at(position for position in part.finished if position not in batch.spoiled), part.span)
+        spoiled = batch.at(position for position in part.finished if position in batch.spoiled)
+        if spoiled:
+            self._give_back_later(spoiled)
+
+    async def park(self, delivery: Delivery, failure: Failure) -> None:
+        """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked.
+
+        Where the failure knows no key, it gets the one that the message is worked under, if it can be read.
+        """
+        batch = Batch([delivery])
+        if failure.key is None and delivery.refused is None and len(pieces := self._records(delivery)) == 1:
+            failure = msgspec.structs.replace(failure, key=pieces[0].key)
+        self._trace(delivery, failure)
+        await self.settle(batch, Part(failures=[failure], finished=[0]), Answer())
+
+    async def part(self, delivery: Delivery) -> None:
+        """A packed message becomes single ones in the main queue, so that one record cannot hurt the others."""
+        try:
+            pieces = records_of(delivery.parcel, self._wire, self._codes)
+            await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
+        except DecodeError as error:
+            await self.park(delivery, message_failure(delivery, error.reason, str(error), "DecodeError"))
+        except EncodeError as error:  # the next try would end in the same way
+            await self.park(delivery, message_failure(delivery, "not_encodable", str(error), "EncodeError"))
+        except RabbitrayError as error:
+            log.error("The records of a packed message could not be published singly, it stays: %s", error)
+            self._give_back_later([delivery])
+        else:
+            log.warning("A packed message of %d records that ended a worker was taken apart", len(pieces))
+            self._ack([delivery])
+
+    async def postpone(self, delivery: Delivery) -> None:
+        """A message before its due time goes into a rung again, at no charge."""
+        now_ms = time.time_ns() // 1_000_000
+        attempt = max(delivery.parcel.attempt, 0)
+        if not self._limits.rungs_ms:
+            self._give_back_later([delivery])
+            return
+        rung = wait_until(delivery.due_ms, self._limits.rungs_ms, now_ms, attempt)
+        try:
+            await self._outbox.retry(delivery, not_due(delivery), rung)
+        except Exception:  # whatever it was: nobody else has this message
+            log.exception("A message that is not due yet could not be put into its rung, and stays")
+            self._give_back_later([delivery])
+        else:
+            self._ack([delivery])
+
+    def _rejections(self, batch: Batch, part: Part, answer: Answer) -> list[Failure]:
+        """Rows that the store isolated as bad: permanent failures of those jobs."""
+        read: dict[int, list[Failure]] = {}
+        found = []
+        for row, reason in answer.rejected:
+            position, record = part.row_positions[row], part.row_records[row] if part.row_records else 0
+            delivery = batch.deliveries[position]
+            if position not in read:
+                read[position] = self._records(delivery)
+            known = next((piece for piece in read[position] if piece.record == record), None)
+            found.append(rejection(known or message_failure(delivery, "", "", ""), position, record, reason))
+            self._trace(delivery, found[-1], part.span)
+        return found
+
+    def _trace(self, delivery: Delivery, failure: Failure, batch: str | None = None) -> None:
+        """A failure that no worker has seen gets its span here; `batch`: the traceparent of the batch's span."""
+        self._tracing.failure(
+            delivery.parcel.traceparent,
+            delivery.parcel.message_id,
+            ErrorText(failure.error_class, failure.error),
+            attempt=failure.attempt,
+            key=failure.key,
+            batch=batch,
+        )
+
+    def _records(self, delivery: Delivery) -> list[Failure]:
+        """The records of a message; none where it cannot be read."""
+        try:
+            return records_of(delivery.parcel, self._wire, self._codes)
+        except DecodeError:
+            return []
+
+    async def _publish(self, batch: Batch, failures: list[Failure]) -> set[int]:
+        """Publishes the copies; the positions for which that failed."""
+        now_ms = time.time_ns() // 1_000_000
+        moves = [settlement(failure, self._limits, now_ms) for failure in failures]
+        results = await asyncio.gather(
+            *(self._move(batch.deliveries[f.position], f, move) for f, move in zip(failures, moves, strict=True)),
+            return_exceptions=True,
+        )
+        spoiled: set[int] = set()
+        dead: list[tuple[Delivery, Failure, str]] = []
+        for failure, move, result in zip(failures, moves, results, strict=True):
+            if isinstance(result, Exception):
+                spoiled.add(failure.position)
+            elif isinstance(result, BaseException):
+                raise result
+            elif isinstance(move, Park):
+                dead.append((batch.deliveries[failure.position], failure, move.reason))
+            else:
+                self.tally.retried += 1
+        if unsent := [result for result in results if isinstance(result, Exception)]:
+            log.error(
+                "%d copies for retry or dead letters not confirmed, their messages stay: %s", len(unsent), unsent[0]
+            )
+        if dead:
+            _say_dead(dead)
+            await self._record_dead(dead, batch.worker)
+            self.tally.dead += len(dead)  # last: who sees the count finds the rows
+        return spoiled
+
+    async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]], worker: str) -> None:
+        """Appends to `dead_letters`. The copies are confirmed: giving the messages back now would double them."""
+        try:
+            rows = dead_letter_rows(dead, self._queue, worker)
+            await retry_while_unavailable(lambda: self._bury(rows))
+        except FencedError:
+            raise
+        except Exception:
+            log.exception("%d dead letters are in their queue but not in the table dead_letters", len(dead))
+
+    async def _move(self, delivery: Delivery, failure: Failure, move: Settlement) -> None:
+        match move:
+            case Rung():
+                await self._outbox.retry(delivery, failure, move)
+            case Park(reason=reason):
+                await self._outbox.park(delivery, failure, reason)
+
+    def _ack(self, deliveries: list[Delivery], span: str | None = None) -> None:
+        if not deliveries:
+            return
+        with self._tracing.settle_span("ack", len(deliveries), batches=(span,)):
+            self._acks.finish(deliveries)
+        self._give_back_s = GIVE_BACK_FIRST_S
+        self.tally.acked += len(deliveries)
+        now_ms = time.time() * 1000
+        for delivery in deliveries:
+            if delivery.parcel.published_ms:
+                self.tally.latency.add(now_ms - delivery.parcel.published_ms)
+
+    def _give_back_later(self, deliveries: list[Delivery]) -> None:
+        """With back-off, so that a full or missing queue does not make a busy loop."""
+        delay, self._give_back_s = self._give_back_s, min(self._give_back_s * 2, GIVE_BACK_MOST_S)
+        self.tally.given_back += len(deliveries)
+        asyncio.get_running_loop().call_later(delay, self._acks.give_back, deliveries)
+
+
+def _say_dead(dead: list[tuple[Delivery, Failure, str]]) -> None:
+    """One line for all dead letters of a part, with the ids of the first; every one of them is in the table."""
+    delivery, first, reason = dead[0]
+    ids = {"key": first.key, "message_id": first.message_id, "attempt": first.attempt}
+    trace_id = trace_id_of(delivery.parcel.traceparent)
+    log.warning(
+        "%d to the dead letters, the first as %s: %s: %s",
+        len(dead),
+        reason,
+        first.error_class,
+        first.error[:200],
+        extra=ids | ({"trace_id": trace_id} if trace_id else {}),
+    )

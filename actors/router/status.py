@@ -1,0 +1,105 @@
+"""What the autoscaler and people see of the pool: its status, and the outcomes of the last seconds. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rabbitray.actors.message.reply import Part
+
+RING_SIZE = 1_000
+RING_TTL_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatus:
+    """The pool as the router sees it; the depth of the queue is not part of it.
+
+    Counters (`done`, `failed`, `received`, `returned`, `busy_s`) only grow within one `epoch`.
+    """
+
+    at: float  # monotonic seconds
+    workers: int  # ready to work
+    starting: int
+    retiring: int
+    busy: int
+    target: int
+    held: int  # delivered and not yet acked, those in flight included
+    buffered: int
+    in_flight: int  # messages at workers
+    done: int  # finished messages, failed ones included
+    failed: int
+    received: int  # first deliveries
+    returned: int  # came back from a rung, or redelivered
+    busy_s: float  # seconds in which workers were busy, summed over workers
+    oldest_held_s: float | None
+    start_s: float | None  # measured time that a worker takes to start, smoothed
+    placeable: int | None  # how many more workers the cluster can place now
+    can_grow_nodes: bool  # Ray's node autoscaler may bring nodes
+    paused: bool
+    hold: str | None  # reason of an outage hold
+    window: int
+    old_window_held: int  # messages that older consumers still hold
+    batch_size: int  # records
+    mean_message_bytes: float | None
+    slots: int  # concurrent jobs of a worker: async slots, or 1
+    pending_s: float | None  # age of the oldest starting worker
+    epoch: int
+    records_per_message: float = 1.0  # smoothed; above 1 where messages are packed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentOutcome:
+    """One failed job, or `count` done ones of one part. `at`: monotonic seconds."""
+
+    at: float
+    status: str  # DONE, RETRY, DEAD
+    count: int = 1
+    key: str | None = None
+    error_class: str = ""
+    error: str = ""
+    reason: str = ""
+
+
+class RecentOutcomes:
+    """A ring of the last 1,000 outcomes; older than an hour they are forgotten."""
+
+    def __init__(self, size: int = RING_SIZE, ttl_s: float = RING_TTL_S) -> None:
+        self._ring: deque[RecentOutcome] = deque(maxlen=size)
+        self._ttl_s = ttl_s
+
+    def add(self, outcomes: Iterable[RecentOutcome]) -> None:
+        """Remembers; the oldest leave when the ring is full."""
+        self._ring.extend(outcomes)
+
+    def recent(self, now: float) -> list[RecentOutcome]:
+        """Those within the time to live, newest last."""
+        while self._ring and self._ring[0].at < now - self._ttl_s:
+            self._ring.popleft()
+        return list(self._ring)
+
+    def errors(self, now: float, most: int = 10) -> list[dict[str, object]]:
+        """The most frequent error classes with an example text: what `status` shows."""
+        failed = [outcome for outcome in self.recent(now) if outcome.status != "DONE"]
+        texts = {outcome.error_class: outcome.error for outcome in failed}
+        counts = Counter(outcome.error_class for outcome in failed)
+        return [
+            {"error_class": name, "count": count, "example": texts[name]} for name, count in counts.most_common(most)
+        ]
+
+
+def outcomes_of(part: Part, now: float) -> list[RecentOutcome]:
+    """What a part adds to the ring: one entry for its done jobs together, one for each failed one."""
+    done = [RecentOutcome(at=now, status="DONE", count=part.rows)] if part.rows else []
+    return done + [
+        RecentOutcome(
+            at=now,
+            status="RETRY" if failure.verdict == "retry" else "DEAD",
+            key=failure.key,
+            error_class=failure.error_class,
+            error=failure.error[:200],
+            reason=failure.reason,
+        )
+        for failure in part.failures
+    ]

@@ -1,0 +1,136 @@
+"""OpenSpan: a span that a station holds, real or not."""
+
+from __future__ import annotations
+
+import traceback
+from contextvars import Token
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import StatusCode
+
+from rabbitray.actors.secret import redact
+from rabbitray.actors.telemetry.trace_context import Headers, format_context, inject_context
+
+Attribute = str | bool | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorText:
+    """An error of which only the class name and the text are known, e.g. the end of a worker."""
+
+    name: str
+    text: str
+
+
+class OpenSpan(Protocol):
+    """A span that was started. As a context manager it is current inside, and ends with the block's error."""
+
+    @property
+    def traceparent(self) -> str | None:
+        """Its context as a header value; None when nothing is traced."""
+
+    def inject(self, headers: Headers) -> None:
+        """Writes its context into `headers`; a context that is already there (a retry, a replay) stays."""
+
+    def note(self, name: str, value: Attribute) -> None:
+        """Sets one attribute."""
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Ends it, with an error or without; the first call counts."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None: ...
+
+
+class _NoSpan:
+    """The span of a process that traces nothing."""
+
+    __slots__ = ()
+    traceparent = None
+
+    def inject(self, headers: Headers) -> None:
+        """Nothing."""
+
+    def note(self, name: str, value: Attribute) -> None:
+        """Nothing."""
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        return None
+
+
+NO_SPAN: Final[OpenSpan] = _NoSpan()
+
+
+class LiveSpan:
+    """OpenSpan around a span of the API."""
+
+    __slots__ = ("_ended", "_span", "_token")
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+        self._ended = False
+        self._token: Token[otel_context.Context] | None = None
+
+    @property
+    def traceparent(self) -> str | None:
+        return format_context(self._span.get_span_context())
+
+    def inject(self, headers: Headers) -> None:
+        inject_context(self._span.get_span_context(), headers)
+
+    def note(self, name: str, value: Attribute) -> None:
+        self._span.set_attribute(name, value)
+
+    def end(self, error: BaseException | ErrorText | None = None) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if error is not None and self._span.is_recording():
+            _record(self._span, error)
+        self._span.end()
+
+    def __enter__(self) -> Self:
+        self._token = otel_context.attach(trace.set_span_in_context(self._span))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._token is not None:
+            otel_context.detach(self._token)
+        self.end(error)
+
+
+def error_type(error: BaseException | ErrorText) -> str:
+    """The full class name, as `error.type` wants it."""
+    if isinstance(error, ErrorText):
+        return error.name
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _record(span: trace.Span, error: BaseException | ErrorText) -> None:
+    """Exception event, status and `error.type`; passwords in URLs are taken out of text and stack."""
+    text = redact(error.text if isinstance(error, ErrorText) else str(error))
+    if isinstance(error, ErrorText):
+        span.add_event("exception", {"exception.type": error.name, "exception.message": text})
+    else:
+        stack = redact("".join(traceback.format_exception(error)))
+        span.record_exception(error, {"exception.message": text, "exception.stacktrace": stack})
+    span.set_attribute("error.type", error_type(error))
+    span.set_status(StatusCode.ERROR, text[:200])

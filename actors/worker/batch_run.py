@@ -1,0 +1,139 @@
+"""BatchRun: one batch while its jobs run, and the ids of the job that runs now, for logs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+
+import msgspec
+
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.telemetry.span import NO_SPAN, OpenSpan
+from rabbitray.actors.telemetry.trace_context import trace_id_of
+
+
+class Unit(msgspec.Struct, eq=False, kw_only=True):
+    """One job of a batch: where it came from, and what came of it."""
+
+    position: int
+    record: int
+    packed: bool
+    job: Job
+    parcel: Parcel
+    key: str | None
+    attempt: int
+    started_us: int = 0
+    finished_us: int = 0
+    result: Any = None  # Any: what the user's handler returned; JSON text once the part is made
+    error: BaseException | None = None
+
+
+class BatchRun:
+    """The state of one batch. `loop` is the worker's event loop."""
+
+    def __init__(
+        self,
+        batch_id: str,
+        units: Sequence[Unit],
+        failures: Sequence[Failure],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.batch_id = batch_id
+        self.waiting: deque[Unit] = deque(units)
+        self.executing: set[Unit] = set()
+        self.finished: deque[Unit] = deque()
+        self.unreadable = list(failures)
+        self.partial = False  # a part has gone out: finished jobs are told one by one from now on
+        self.span: OpenSpan = NO_SPAN
+        self._open = Counter(unit.position for unit in units)
+        self._left = len(units)
+        self._loop = loop
+        self._taking = threading.Lock()  # the handler's thread takes jobs while the event loop gives some back
+        self._news = asyncio.Event()
+
+    @property
+    def open(self) -> int:
+        """Jobs without an outcome that a part has told."""
+        return self._left
+
+    def next(self) -> Unit | None:
+        """Takes the next job to run; None when there is none left."""
+        with self._taking:
+            if not self.waiting:
+                return None
+            unit = self.waiting.popleft()
+            self.executing.add(unit)
+            return unit
+
+    def now_executing(self) -> list[Unit]:
+        """The jobs that are in the handler at this moment."""
+        with self._taking:
+            return list(self.executing)
+
+    def finish(self, unit: Unit) -> None:
+        """This job has its outcome; may be called from the handler's thread."""
+        with self._taking:
+            self.executing.discard(unit)
+            self.finished.append(unit)
+        if self.partial or not (self.waiting or self.executing):
+            self._loop.call_soon_threadsafe(self._news.set)
+
+    async def news(self, within_s: float) -> None:
+        """Waits until the batch is done (or, after the first part, until any job is), at most `within_s`."""
+        if self._left > len(self.finished):
+            try:
+                async with asyncio.timeout(within_s):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+        self._news.clear()
+
+    def take_finished(self) -> list[Unit]:
+        """The jobs finished since the last call."""
+        taken: list[Unit] = []
+        while self.finished:
+            taken.append(self.finished.popleft())
+        self._left -= len(taken)
+        return taken
+
+    def settle_positions(self, units: Sequence[Unit]) -> list[int]:
+        """Messages that are complete with these jobs."""
+        complete = []
+        for unit in units:
+            self._open[unit.position] -= 1
+            if not self._open[unit.position]:
+                complete.append(unit.position)
+        return complete
+
+    def take_unstarted(self) -> list[int]:
+        """Gives back the messages of which no record was started; they are no longer this batch's."""
+        with self._taking:
+            waiting = Counter(unit.position for unit in self.waiting)
+            whole = {position for position, count in waiting.items() if count == self._open[position]}
+            self._left -= sum(waiting[position] for position in whole)
+            self.waiting = deque(unit for unit in self.waiting if unit.position not in whole)
+        return sorted(whole)
+
+
+CALLED: Final[ContextVar[Unit | None]] = ContextVar("rabbitray_called", default=None)
+"""The job of the call that runs in this context; set before each, and all that it costs: ids are derived when asked."""
+
+
+def called_ids() -> dict[str, str]:
+    """`key`, `message_id` and `trace_id` of the job that is being handled, those that it has; empty outside a call.
+
+    What a handler left behind (a task, a connection) runs on in the context of its job: its call has ended, so
+    it names no job.
+    """
+    unit = CALLED.get()
+    if unit is None or unit.finished_us:
+        return {}
+    parcel = unit.parcel
+    ids = {"key": unit.key, "message_id": parcel.message_id, "trace_id": trace_id_of(parcel.traceparent)}
+    return {name: value for name, value in ids.items() if value}

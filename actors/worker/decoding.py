@@ -1,0 +1,77 @@
+"""Parcels -> jobs with their identity; what cannot be read becomes a failure of that message only. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from rabbitray.actors.errors import DecodeError
+from rabbitray.actors.message.parcel import Parcel, attempt_of, identity
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits, decode
+from rabbitray.actors.worker.batch_run import Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityRules:
+    """What to do with a message that carries no id at all: work it without dedupe, or reject it."""
+
+    missing_id: Literal["allow", "reject"] = "allow"
+
+
+def decode_parcels(
+    parcels: Sequence[Parcel], limits: WireLimits, rules: IdentityRules, codes: TypeCodes = REPORT_CODES
+) -> tuple[list[Unit], list[Failure]]:
+    """The jobs of a batch in order, and a failure (`dead`) for each message that cannot be read."""
+    units: list[Unit] = []
+    failures: list[Failure] = []
+    for position, parcel in enumerate(parcels):
+        try:
+            units += _units(position, parcel, limits, rules, codes)
+        except DecodeError as error:
+            failures.append(_unreadable(position, parcel, error))
+    return units, failures
+
+
+def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRules, codes: TypeCodes) -> list[Unit]:
+    jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits, codes=codes)
+    if not jobs:
+        raise DecodeError("empty", "a packed message without records")
+    packed = len(jobs) > 1
+    units = []
+    for record, job in enumerate(jobs):
+        key = identity(job, parcel, record if packed else None)
+        if key is None and rules.missing_id == "reject":
+            raise DecodeError("missing_id", "no key header, no id in the body, no message_id (missing_id = reject)")
+        attempt = attempt_of(job, parcel)
+        msgspec.structs.force_setattr(job, "key", key)
+        msgspec.structs.force_setattr(job, "attempt", attempt)
+        units.append(
+            Unit(
+                position=position,
+                record=record,
+                packed=packed,
+                job=job,
+                parcel=parcel,
+                key=key,
+                attempt=attempt,
+            )
+        )
+    return units
+
+
+def _unreadable(position: int, parcel: Parcel, error: DecodeError) -> Failure:
+    return Failure(
+        position=position,
+        verdict="dead",
+        reason=error.reason,
+        error=str(error),
+        error_class="DecodeError",
+        category="permanent",
+        attempt=max(parcel.attempt, 0),
+        key=parcel.key,
+        message_id=parcel.message_id,
+    )

@@ -1,0 +1,129 @@
+"""The user's code: loads `module:attr` and tells its shape: sync, async, batch, or a class with set-up."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar
+
+from rabbitray.actors.errors import HandlerLoadError
+
+Style = Literal["sync", "async", "batch", "async_batch"]
+Function = Callable[..., Any]  # Any: what a handler returns is the user's
+F = TypeVar("F", bound=Callable[..., Any] | type)
+
+_BATCH_MARK = "__rabbitray_batch__"
+
+
+def batch(handler: F) -> F:
+    """Marks a function, or a class with `__call__`, that takes a list of jobs and returns a list of results.
+
+    The returned list has one item for each job, in order: a result, or an exception instance (`Retry`, `Reject`,
+    any other) that is that job's outcome. When the call itself raises, its jobs are run again singly.
+    """
+    setattr(handler, _BATCH_MARK, True)
+    return handler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """A loaded handler, ready to be called. `close` is called once when the worker ends."""
+
+    name: str
+    style: Style
+    call: Function
+    close: Callable[[], Any]  # Any: may be a coroutine
+
+
+def load(path: str) -> Handler:
+    """Imports `module:attr`, sets a class up, and finds the style.
+
+    Raises HandlerLoadError, one line: what cannot be found or called, and what is near. An exception of the user's
+    own set-up code (`__init__`, `setup`) passes through unchanged.
+    """
+    return prepare(find(path), path)
+
+
+def prepare(found: Any, name: str) -> Handler:  # Any: a function or a class of the user's
+    """Sets a class up, and finds the style of what is already imported. Raises as `load`."""
+    require_usable(found, name)
+    made: Any = found() if inspect.isclass(found) else found  # Any: the user's object
+    setup = getattr(made, "setup", None)
+    if inspect.isclass(found) and callable(setup):
+        setup()
+    close = getattr(made, "close", None) if inspect.isclass(found) else None
+    return Handler(name=name, style=_style(found, made), call=made, close=close or (lambda: None))
+
+
+def find(path: str) -> Any:  # Any: a function or a class of the user's
+    """The object at `module:attr`, importable from the working directory; nothing is set up yet."""
+    module_name, colon, attribute = path.partition(":")
+    if not colon or not module_name or not attribute:
+        raise HandlerLoadError(f"handler {path!r} is not of the form module:attr, e.g. mypackage.jobs:handle")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    module = _import(path, module_name)
+    found = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            near = get_close_matches(part, dir(found), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise HandlerLoadError(f"handler {path!r}: module {module_name!r} has no {part!r}{hint}")
+        found = getattr(found, part)
+    require_usable(found, path)
+    return found
+
+
+def require_usable(found: Any, name: str) -> None:  # Any: whatever stands at the path
+    """Raises HandlerLoadError for what is no function and no class that can be called with a job."""
+    if not callable(found):
+        raise HandlerLoadError(f"handler {name!r} is a {type(found).__name__}, not a function or a class")
+    if not inspect.isclass(found):
+        return
+    if not any("__call__" in vars(base) for base in found.__mro__):
+        raise HandlerLoadError(f"handler {name!r} is a class without __call__: define __call__(self, job)")
+    if inspect.iscoroutinefunction(getattr(found, "setup", None)):
+        raise HandlerLoadError(f"handler {name!r}: setup must be a plain function, not async")
+
+
+def _import(path: str, module_name: str) -> Any:  # Any: a module
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as missing:
+        if missing.name and module_name.split(".")[0] == missing.name.split(".")[0]:
+            raise HandlerLoadError(
+                f"handler {path!r}: no module named {missing.name!r}; start where it can be imported, or set PYTHONPATH"
+            ) from missing
+        raise HandlerLoadError(
+            f"handler {path!r}: importing {module_name!r} needs {missing.name!r}, which is not installed"
+        ) from missing
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
+        raise HandlerLoadError(
+            f"handler {path!r}: importing {module_name!r} failed: {type(error).__name__}: {text}"
+        ) from error
+
+
+def awaits(found: Any) -> bool:  # Any: a function, an object with `__call__`, or a class of such
+    """Whether calling the handler gives a coroutine: its jobs then share a worker's slots."""
+    called = getattr(found, "__call__", None)  # noqa: B004 # the method is wanted, not whether one exists
+    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(called)
+
+
+def _style(found: Any, made: Any) -> Style:  # Any: the user's objects
+    function = made.__call__ if inspect.isclass(found) else made
+    is_async = awaits(made)
+    is_batch = bool(getattr(found, _BATCH_MARK, False) or getattr(function, _BATCH_MARK, False))
+    match is_async, is_batch:
+        case True, True:
+            return "async_batch"
+        case True, False:
+            return "async"
+        case False, True:
+            return "batch"
+        case _:
+            return "sync"

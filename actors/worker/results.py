@@ -1,0 +1,170 @@
+"""What a handler returned becomes JSON, and the outcomes of a batch one Arrow table for the store. Pure."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from typing import Final
+from uuid import UUID
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from rabbitray.actors.message.rows import RESULT_SCHEMA, TIMESTAMP
+from rabbitray.actors.worker.batch_run import Unit
+
+MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
+MAX_DEPTH: Final = 64
+
+_INT64_MIN: Final = -(2**63)
+_UINT64_MAX: Final = 2**64 - 1
+
+_EMPTY = RESULT_SCHEMA.empty_table()
+
+
+def result_json(value: object, *, max_bytes: int = MAX_RESULT_BYTES) -> str:
+    """The JSON text of a handler's result, UTF-8 size at most `max_bytes`.
+
+    Raises ValueError, one line, for what cannot be serialised, is too deep (64 levels; a cycle is too deep)
+    or too large: a permanent failure of that job only.
+    """
+    if value is None:  # many handlers return nothing
+        return "null"
+    try:
+        encoded = msgspec.json.encode(plain(value))
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the result holds text that is not Unicode: {error.reason}") from error
+    except MemoryError as error:
+        raise ValueError("the result does not fit in memory as JSON") from error
+    if len(encoded) > max_bytes:
+        raise ValueError(f"the result is {len(encoded)} bytes of JSON, at most {max_bytes} are kept: return less")
+    return encoded.decode()
+
+
+def plain(value: object, depth: int = 0) -> object:
+    """The value from None, bool, int, float, str, list and dict with text keys only. Raises ValueError."""
+    kind = type(value)
+    if value is None or kind is str or kind is bool:
+        return value
+    if depth > MAX_DEPTH:
+        raise ValueError(f"the result is nested deeper than {MAX_DEPTH} levels, or holds itself")
+    if kind is int or kind is float:
+        return _number(value)
+    if isinstance(value, Mapping):
+        return {_key(key): plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item, depth + 1) for item in value]
+    return _other(value, depth)
+
+
+def _other(value: object, depth: int) -> object:
+    if isinstance(value, msgspec.Struct):
+        return _struct(value, depth)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: plain(getattr(value, field.name), depth + 1) for field in fields}
+    for kinds, convert in _CONVERSIONS:
+        if isinstance(value, kinds):
+            return plain(convert(value), depth + 1)
+    raise ValueError(
+        f"a result of type {type(value).__qualname__} cannot be kept as JSON: "
+        "return a dict, list, dataclass, msgspec.Struct, text, number, bytes or None"
+    )
+
+
+def _struct(value: msgspec.Struct, depth: int) -> dict[str, object]:
+    out: dict[str, object] = {}
+    tag = value.__struct_config__.tag
+    if tag is not None:
+        out[value.__struct_config__.tag_field or "type"] = tag
+    for field in msgspec.structs.fields(value):
+        out[field.encode_name] = plain(getattr(value, field.name), depth + 1)
+    return out
+
+
+def _number(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int) and not _INT64_MIN <= value <= _UINT64_MAX:
+        return digits(value)
+    return value
+
+
+def digits(value: int) -> str:
+    """All decimal digits of a whole number. Raises ValueError beyond Python's own limit (4,300 digits)."""
+    try:
+        return str(value)
+    except ValueError as error:
+        raise ValueError(f"the result holds a whole number of {value.bit_length()} bits") from error
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str):
+        return str(key)
+    inner = plain(key)
+    if inner is None or isinstance(inner, bool | int | float | str):
+        return msgspec.json.encode(inner).decode() if not isinstance(inner, str) else inner
+    raise ValueError(f"a result has a key of type {type(key).__qualname__}: use text keys")
+
+
+def _base64(value: bytes | bytearray | memoryview) -> dict[str, str]:
+    return {"$base64": base64.b64encode(value).decode()}
+
+
+_CONVERSIONS: tuple[tuple[tuple[type, ...], Callable[..., object]], ...] = (
+    ((bytes, bytearray, memoryview), _base64),
+    ((Enum,), lambda value: value.value),
+    ((datetime, date, time), lambda value: value.isoformat()),
+    ((timedelta,), lambda value: value.total_seconds()),
+    ((Decimal, UUID, PurePath), str),
+    ((np.datetime64, np.timedelta64), str),
+    ((np.generic,), lambda value: value.item()),
+    ((np.ndarray,), lambda value: value.tolist()),
+    ((str,), str),
+    ((int,), int),
+    ((float,), float),
+)
+
+
+def results(units: Sequence[Unit], queue: str, worker: str, batch_id: str) -> pa.Table:
+    """One row for each job that is DONE, in order; column by column, since that is what Arrow is fast at."""
+    if not units:
+        return _EMPTY
+    count = len(units)
+    none = pa.nulls(count, pa.string())
+    columns = {
+        "key": pa.array([unit.key for unit in units], pa.string()),
+        "message_id": pa.array([unit.parcel.message_id for unit in units], pa.string()),
+        "queue": pa.repeat(pa.scalar(queue), count),
+        "message_type": pa.array([unit.job.message_type or None for unit in units], pa.string()),
+        "user_id": pa.array([unit.job.user_id for unit in units], pa.string()),
+        "status": pa.repeat(pa.scalar("DONE"), count),
+        "result": pa.array([unit.result for unit in units], pa.string()),
+        "error": none,
+        "error_class": none,
+        "category": none,
+        "attempts": pa.array([unit.attempt + 1 for unit in units], pa.int32()),
+        "published_at": _times([unit.parcel.published_ms * 1_000 or None for unit in units]),
+        "received_at": _times([unit.parcel.received_ms * 1_000 for unit in units]),
+        "started_at": _times([unit.started_us for unit in units]),
+        "finished_at": _times([unit.finished_us for unit in units]),
+        "worker": pa.repeat(pa.scalar(worker), count),
+        "batch_id": pa.repeat(pa.scalar(batch_id), count),
+        "trace_id": pa.array([_trace_id(unit.parcel.traceparent) for unit in units], pa.string()),
+    }
+    return pa.table(columns, schema=RESULT_SCHEMA)
+
+
+def _times(microseconds: list[int | None] | list[int]) -> pa.Array:
+    return pa.array(microseconds, pa.int64()).cast(TIMESTAMP)
+
+
+def _trace_id(traceparent: str | None) -> str | None:
+    return traceparent[3:35] if traceparent else None

@@ -1,0 +1,204 @@
+"""From an exception to a verdict: its category (transient or permanent), and retry or dead. Pure."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from rabbitray.actors.errors import ConfigurationError, Reject, Retry
+from rabbitray.actors.message.reply import Category
+from rabbitray.actors.secret import redact
+
+log = logging.getLogger(__name__)
+
+AFTER_MOST_S = 30 * 86_400.0  # longest wait that a handler may ask for
+
+_TRANSIENT_CLASSES = (
+    "ConnectionError TimeoutError BlockingIOError InterruptedError socket.gaierror ssl.SSLError "
+    "http.client.HTTPException "
+    "asyncio.exceptions.TimeoutError concurrent.futures._base.TimeoutError "
+    "aiohttp.client_exceptions.ClientConnectionError "
+    "requests.exceptions.ConnectionError requests.exceptions.Timeout httpx.TransportError urllib3.exceptions.HTTPError "
+    "openai.APIConnectionError openai.RateLimitError anthropic.APIConnectionError anthropic.RateLimitError "
+    "redis.exceptions.ConnectionError psycopg.OperationalError sqlalchemy.exc.OperationalError MemoryError"
+)
+_PERMANENT_CLASSES = (
+    "TypeError ValueError LookupError AttributeError AssertionError ArithmeticError NotImplementedError ImportError "
+    "SyntaxError UnicodeError RecursionError PermissionError FileNotFoundError NameError "
+    "pydantic_core._pydantic_core.ValidationError msgspec.ValidationError jsonschema.exceptions.ValidationError"
+)
+_TRANSIENT_ERRNO = (
+    "ECONNREFUSED ECONNRESET ECONNABORTED ETIMEDOUT EPIPE EHOSTUNREACH EHOSTDOWN ENETUNREACH ENETDOWN ENETRESET EAGAIN "
+    "EBUSY EINTR ENOBUFS ENOMEM EMFILE ENFILE ENOSPC EDQUOT ESTALE ENOTCONN"
+)
+_PERMANENT_ERRNO = "EACCES EPERM ENOENT EINVAL EISDIR ENOTDIR ENAMETOOLONG EEXIST EROFS"
+_TRANSIENT_STATUS = (408, 409, 421, 423, 425, 429, 500, 502, 503, 504, 507, 509, 529)
+_PERMANENT_STATUS = (
+    400,
+    401,
+    402,
+    403,
+    404,
+    405,
+    406,
+    410,
+    411,
+    412,
+    413,
+    414,
+    415,
+    416,
+    417,
+    422,
+    426,
+    431,
+    451,
+    501,
+)
+_TRANSIENT_GRPC = "CANCELLED DEADLINE_EXCEEDED RESOURCE_EXHAUSTED ABORTED INTERNAL UNAVAILABLE"
+_PERMANENT_GRPC = (
+    "INVALID_ARGUMENT NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED FAILED_PRECONDITION OUT_OF_RANGE UNIMPLEMENTED "
+    "DATA_LOSS UNAUTHENTICATED"
+)
+_TRANSIENT_CODES = "ENOTFOUND EAI_AGAIN ESOCKETTIMEDOUT"  # Node's names, which the report's services send
+
+_STATUS_ATTRIBUTES = ("status_code", "status", "code", "http_status")
+_WORDS_MOST = 64
+_TO_SPACES = str.maketrans(dict.fromkeys(".,:;()[]{}<>='\"/\\|!?#@&*+-\n\t", " "))
+
+ERROR_TEXT_MOST = 2_000
+
+
+def _rows(transient: str, permanent: str) -> dict[str, Category]:
+    rows: dict[str, Category] = dict.fromkeys(transient.split(), "transient")
+    return rows | dict.fromkeys(permanent.split(), "permanent")
+
+
+_CLASSES = _rows(_TRANSIENT_CLASSES, _PERMANENT_CLASSES)
+_GRPC = _rows(_TRANSIENT_GRPC, _PERMANENT_GRPC)
+_ERRNO = _rows(_TRANSIENT_ERRNO, _PERMANENT_ERRNO)
+_STATUS: dict[str, Category] = _rows(" ".join(map(str, _TRANSIENT_STATUS)), " ".join(map(str, _PERMANENT_STATUS)))
+_CODES = _ERRNO | _rows(_TRANSIENT_CODES, "") | _GRPC | _STATUS
+
+
+class Categories:
+    """The tables, with the user's own rows before ours.
+
+    `rows` maps an exception class (`ValueError`, `mylib.QuotaError`) or a code (`E_QUOTA`, `418`) to `transient` or
+    `permanent`. Raises ConfigurationError on another word.
+    """
+
+    def __init__(self, rows: Mapping[str, str] | None = None) -> None:
+        self._own: dict[str, Category] = {}
+        for name, category in (rows or {}).items():
+            if category not in get_args(Category):
+                raise ConfigurationError(
+                    f"error category of {name!r} is {category!r}; allowed: transient, permanent, unknown"
+                )
+            self._own[name] = category  # type: ignore[assignment] # checked above
+        self._known: dict[type[BaseException], Category | None] = {}
+
+    def of(self, error: BaseException) -> Category:
+        """The category of one exception; about a microsecond for a class seen before."""
+        kind = type(error)
+        if kind not in self._known:
+            self._known[kind] = self._by_class(kind)
+        known = self._known[kind]
+        if known is not None:
+            return known
+        try:
+            return self._by_value(error)
+        except Exception:
+            log.exception("The attributes of a %s cannot be read: its category is unknown", kind.__qualname__)
+            return "unknown"
+
+    def _by_class(self, kind: type[BaseException]) -> Category | None:
+        """By the class and its bases, nearest first; None where the value decides (OSError, unknown classes)."""
+        for base in kind.__mro__:
+            for name in (f"{base.__module__}.{base.__qualname__}", base.__qualname__):
+                if name in self._own:
+                    return self._own[name]
+        for base in kind.__mro__:
+            builtin = base.__module__ == "builtins"
+            found = _CLASSES.get(base.__qualname__ if builtin else f"{base.__module__}.{base.__qualname__}")
+            if found is not None:
+                return found
+        return None
+
+    def _by_value(self, error: BaseException) -> Category:
+        return self._by_errno(error) or self._by_status(error) or self._by_words(text_of(error)) or "unknown"
+
+    def _by_errno(self, error: BaseException) -> Category | None:
+        number = getattr(error, "errno", None)
+        return self._code(errno.errorcode.get(number, "")) if isinstance(number, int) else None
+
+    def _by_status(self, error: BaseException) -> Category | None:
+        for holder in (error, getattr(error, "response", None)):
+            for attribute in _STATUS_ATTRIBUTES:
+                value = getattr(holder, attribute, None)
+                if callable(value):  # grpc.RpcError.code()
+                    value = getattr(value(), "name", None)
+                if isinstance(value, int | str) and (found := self._code(str(value))) is not None:
+                    return found
+        return None
+
+    def _by_words(self, text: str) -> Category | None:
+        for word in text[:4096].translate(_TO_SPACES).split(maxsplit=_WORDS_MOST)[:_WORDS_MOST]:
+            if (found := self._code(word)) is not None:
+                return found
+        return None
+
+    def _code(self, code: str) -> Category | None:
+        return self._own.get(code) or _CODES.get(code)
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception; one whose own `__str__` raises has none."""
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 # the user's code: what it raises here is told in the text
+        return f"(its text cannot be read: {type(broken).__name__})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What an exception means for its job."""
+
+    verdict: Literal["retry", "dead"]
+    reason: str
+    category: Category
+    after_s: float | None = None
+
+
+def judge(error: BaseException, categories: Categories) -> Judgement:
+    """The verdict on one exception: what the handler asked for, else what the category of the error says."""
+    match error:
+        case Retry():
+            after_s = seconds(error.after_s)
+            return Judgement(verdict="retry", reason="retry_requested", category="transient", after_s=after_s)
+        case Reject():
+            return Judgement(verdict="dead", reason="rejected", category="permanent")
+    category = categories.of(error)
+    if category == "permanent":
+        return Judgement(verdict="dead", reason="permanent", category=category)
+    return Judgement(verdict="retry", reason="exception", category=category)
+
+
+def seconds(asked: object) -> float | None:
+    """A wait as a handler gave it, within 0 and 30 days; None (the ladder decides) for what is no number."""
+    if isinstance(asked, bool) or not isinstance(asked, int | float) or asked != asked:  # NaN
+        return None
+    return float(min(max(asked, 0), AFTER_MOST_S))
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """(class name, text) of an exception: bounded in length, encodable as UTF-8, and without the passwords of URLs,
+    since it is kept in rows and headers and shown in many places.
+    """
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    text = redact(text_of(error)) or name
+    return name, text[:ERROR_TEXT_MOST].encode("utf-8", "replace").decode()

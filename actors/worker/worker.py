@@ -1,0 +1,225 @@
+"""Worker: runs the handler over a batch, with one outcome for each job.
+
+A batch comes as undecoded parcels and leaves as parts: outcomes for the router, result rows for the store. The
+first part comes back after `early_s` at the latest, whatever is still running; what was not started by then is
+given back so that other workers can have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from rabbitray.actors.errors import DecodeError, RabbitrayError
+from rabbitray.actors.message.headers import MSGPACK
+from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
+from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits, split
+from rabbitray.actors.telemetry.span import ErrorText
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.worker import results as table
+from rabbitray.actors.worker.batch_run import BatchRun, Unit
+from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.executor import Executor, HandlerTimeoutError
+from rabbitray.actors.worker.handlers import Handler
+from rabbitray.actors.worker.meter import WorkerMeter
+from rabbitray.actors.worker.results import result_json
+from rabbitray.actors.worker.verdict import Categories, describe, judge
+
+log = logging.getLogger(__name__)
+
+SIGN_OF_LIFE_MOST_S = 15.0
+
+Pieces = dict[int, list[bytes]]
+"""The records of the packed messages of which some failed, by position: each message is taken apart once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerConfig:
+    """How one worker runs. Times in seconds; `slots`: jobs at once for async handlers."""
+
+    name: str
+    queue: str
+    slots: int = 32
+    early_s: float = 1.0
+    handler_timeout_s: float = 60.0
+    max_result_bytes: int = 16 * 1024 * 1024
+    identity: IdentityRules = field(default_factory=IdentityRules)
+    wire: WireLimits = field(default_factory=WireLimits)
+    codes: TypeCodes = REPORT_CODES
+
+
+class UnknownBatchError(RabbitrayError):
+    """`more` was asked for a batch that this worker does not have."""
+
+
+class Worker:
+    """Runs batches through one handler. Methods belong to one event loop."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        handler: Handler,
+        categories: Categories,
+        tracing: Tracing,
+        meter: WorkerMeter | None = None,
+    ) -> None:
+        self._config = config
+        self._categories = categories
+        self._tracing = tracing
+        self._meter = meter
+        self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s)
+        self._runs: dict[str, BatchRun] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def slots(self) -> int:
+        """Jobs that run at once: the async slots, or 1."""
+        return self._executor.slots
+
+    async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, pa.Table]:
+        """Starts a batch and returns its first part, after `early_s` at the latest.
+
+        `shipment` is what `pack_parcels` made. While the part's `open` is above 0, ask `more`.
+        """
+        began = time.perf_counter()
+        parcels = unpack_parcels(shipment)
+        units, failures = decode_parcels(parcels, self._config.wire, self._config.identity, self._config.codes)
+        self._executor.busy.add(time.perf_counter() - began)
+        run = BatchRun(batch_id, units, failures, asyncio.get_running_loop())
+        run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
+        for failure in failures:
+            self._trace_unreadable(parcels[failure.position], failure, run)
+        self._runs[batch_id] = run
+        task = asyncio.create_task(self._execute(run))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await run.news(self._config.early_s)
+        return self._part(run)
+
+    async def more(self, batch_id: str) -> tuple[Part, pa.Table]:
+        """The next part of a batch: as soon as a job finishes, and as a sign of life after a while."""
+        run = self._runs.get(batch_id)
+        if run is None:
+            raise UnknownBatchError(f"batch {batch_id} is not at worker {self._config.name}")
+        await run.news(min(SIGN_OF_LIFE_MOST_S, max(0.2, self._config.handler_timeout_s / 4)))
+        return self._part(run)
+
+    async def close(self) -> None:
+        """Ends the handler. Batches still running are abandoned: they are delivered again."""
+        for task in self._tasks:
+            task.cancel()
+        await self._executor.close()
+
+    async def _execute(self, run: BatchRun) -> None:
+        with run.span:
+            await self._executor.run(run)
+
+    def _part(self, run: BatchRun) -> tuple[Part, pa.Table]:
+        """What is finished since the last part; after the first part, nothing waits here that was not started."""
+        began = time.perf_counter()
+        run.partial = True  # before taking: what finishes from now on tells it
+        returned = run.take_unstarted() if run.open > len(run.finished) else []
+        units = run.take_finished()
+        if self._meter is not None:
+            self._meter.jobs(units)
+        done, failures = self._judge(run, units)
+        unreadable, run.unreadable = run.unreadable, []
+        finished = run.settle_positions(units) + [failure.position for failure in unreadable]
+        if not run.open:
+            self._runs.pop(run.batch_id, None)
+        rows = table.results(done, self._config.queue, self._config.name, run.batch_id)
+        self._executor.busy.add(time.perf_counter() - began)
+        part = Part(
+            rows=len(done),
+            row_positions=[unit.position for unit in done],
+            row_records=[unit.record for unit in done] if any(unit.record for unit in done) else [],
+            failures=failures + unreadable,
+            finished=finished,
+            returned=returned,
+            executing=sorted({unit.position for unit in run.now_executing()}),
+            open=run.open,
+            jobs=len(units) + len(unreadable),
+            span=run.span.traceparent,
+            busy_s=self._executor.busy.take(),
+        )
+        return part, rows
+
+    def _judge(self, run: BatchRun, units: list[Unit]) -> tuple[list[Unit], list[Failure]]:
+        """Splits finished jobs into those with a result (now JSON text) and those that failed."""
+        done: list[Unit] = []
+        failures: list[Failure] = []
+        pieces: Pieces = {}
+        for unit in units:
+            if unit.error is None:
+                try:
+                    unit.result = result_json(unit.result, max_bytes=self._config.max_result_bytes)
+                except ValueError as error:
+                    failures.append(self._failure(run, unit, error, pieces, dead="result_not_serialisable"))
+                else:
+                    done.append(unit)
+            else:
+                failures.append(self._failure(run, unit, unit.error, pieces))
+        return done, failures
+
+    def _failure(
+        self, run: BatchRun, unit: Unit, error: BaseException, pieces: Pieces, *, dead: str | None = None
+    ) -> Failure:
+        """`dead`: the reason of a permanent failure that is not the handler's verdict."""
+        judged = judge(error, self._categories)
+        name, text = describe(error)
+        timed_out = isinstance(error, HandlerTimeoutError)
+        body = self._piece(unit, pieces) if unit.packed else None
+        self._tracing.failure(
+            unit.parcel.traceparent,
+            unit.parcel.message_id,
+            error,
+            attempt=unit.attempt,
+            key=unit.key,
+            batch=run.span.traceparent,
+        )
+        return Failure(
+            position=unit.position,
+            record=unit.record,
+            verdict="dead" if dead else judged.verdict,
+            reason=dead or ("handler_timeout" if timed_out else judged.reason),
+            error=text,
+            error_class="TimeoutError" if timed_out else name,
+            category="permanent" if dead else judged.category,
+            after_s=judged.after_s,
+            attempt=unit.attempt,
+            key=unit.key,
+            message_id=unit.parcel.message_id,
+            message_type=unit.job.message_type or None,
+            body=body,
+            content_type=MSGPACK if body is not None else None,
+        )
+
+    def _trace_unreadable(self, parcel: Parcel, failure: Failure, run: BatchRun) -> None:
+        self._tracing.failure(
+            parcel.traceparent,
+            parcel.message_id,
+            ErrorText(failure.error_class, failure.error),
+            attempt=failure.attempt,
+            key=failure.key,
+            batch=run.span.traceparent,
+        )
+
+    def _piece(self, unit: Unit, pieces: Pieces) -> bytes | None:
+        """One record of a packed message as its producer wrote it, whatever the handler did to its job since.
+
+        None (the copy is then one of the whole message) where it cannot be cut out, although it was read before.
+        """
+        found = pieces.get(unit.position)
+        if found is None:
+            try:
+                found = split(unit.parcel.body, unit.parcel.content_encoding, self._config.wire)
+            except DecodeError:
+                log.exception("Message %s was read, but cannot be taken apart", unit.parcel.message_id)
+                found = []
+            pieces[unit.position] = found
+        return found[unit.record] if unit.record < len(found) else None

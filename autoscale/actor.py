@@ -1,0 +1,153 @@
+"""Autoscaler: the loop as a Ray actor, between the router's pool and the store's decision log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+
+from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
+from rabbitray.actors.remote.calls import NamedActor
+from rabbitray.actors.remote.nodes import fitting, free_cpus
+from rabbitray.actors.router.status import PoolStatus
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.telemetry.ray_metrics import Metering
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.autoscale.loop import AutoscaleLoop, DecisionRecord, Pace
+from rabbitray.autoscale.policy.signals import PolicyLimits
+from rabbitray.autoscale.policy.window import WindowLimits
+from rabbitray.autoscale.queue_meter import QueueMeter
+
+REASONS_KEPT = 20
+LOOK_ENDS_WITHIN_S = 2.0
+FLUSH_WITHIN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoscalerSetup:
+    """Everything that the autoscaler's process needs."""
+
+    pool: str
+    namespace: str
+    queue: str
+    url: Secret
+    boot: Boot
+    metering: Metering = field(default_factory=Metering)
+    num_cpus: float = 1.0
+    can_grow_nodes: bool = False
+    limits: PolicyLimits = field(default_factory=PolicyLimits)
+    window: WindowLimits = field(default_factory=WindowLimits)
+    pace: Pace = field(default_factory=Pace)
+
+
+class Autoscaler:
+    """Decides how many workers there are and how wide the window is. The pool works on without it."""
+
+    def __init__(self, setup: AutoscalerSetup) -> None:
+        self._setup = setup
+        self._flush: Flush = setup.boot("autoscaler", ray_attributes("Autoscaler", f"{setup.pool}-autoscaler"))
+        self._tracing = Tracing(queue=setup.queue)
+        self._probe = DepthProbe(setup.url.reveal(), setup.queue)
+        self._store = NamedActor(f"{setup.pool}-store", setup.namespace)
+        self._router = NamedActor(f"{setup.pool}-router", setup.namespace)
+        self._decided: deque[DecisionRecord] = deque(maxlen=REASONS_KEPT)
+        self._done = asyncio.Event()
+        self._run: asyncio.Task[None] | None = None
+        self._size = 0  # workers at the last look
+        self._metrics = setup.metering.recorder()
+        self._loop = AutoscaleLoop(
+            depth=self._probe,
+            pool=self,
+            log=self,
+            limits=setup.limits,
+            window_limits=setup.window,
+            pace=setup.pace,
+            on_look=QueueMeter(self._metrics).look,
+        )
+
+    async def start(self) -> list[str]:
+        """Reads the fixed size, if one is set, and begins to look."""
+        control = await self._store.call("control")
+        size = control.get("fixed_size")
+        if isinstance(size, int):
+            self._loop.fix(size)
+        self._run = asyncio.create_task(self._loop.run(), name="autoscale-loop")
+        return []
+
+    async def fix(self, size: int | None) -> int | None:
+        """Holds the pool at `size`, or decides again (None); survives a restart.
+
+        Returns the size that is held: `size` within `min_size` and `max_size`.
+        """
+        held = None if size is None else self._loop.limits.bounded(size)
+        await self._store.call("set_control", "fixed_size", held)
+        return self._loop.fix(held)
+
+    async def wake(self) -> None:
+        """Looks now."""
+        self._loop.wake()
+
+    async def decisions(self) -> list[DecisionRecord]:
+        """The last decisions, newest last."""
+        return list(self._decided)
+
+    async def status(self) -> PoolStatus:
+        """The pool at this moment, with what the cluster can still place."""
+        seen: PoolStatus = await self._router.call("status")
+        placeable = await asyncio.get_running_loop().run_in_executor(None, self._placeable)
+        self._size = seen.workers + seen.starting
+        return replace(
+            seen,
+            at=asyncio.get_running_loop().time(),
+            placeable=placeable,
+            can_grow_nodes=self._setup.can_grow_nodes,
+        )
+
+    async def resize(self, target: int, reason: str) -> None:
+        """Aims at `target` workers."""
+        with self._tracing.resize_span(had=self._size, wanted=target, reason=reason):
+            await self._router.call("resize", target, reason)
+
+    async def widen(self, window: int, batch_size: int) -> None:
+        """Uses this window and batch size."""
+        await self._router.call("widen", window, batch_size)
+
+    async def decide(self, record: DecisionRecord) -> None:
+        """Keeps one decision, here and in the `decisions` table."""
+        self._decided.append(record)
+        at = datetime.fromtimestamp(record.at, UTC)
+        row: dict[str, object] = {
+            "decided_at": at,
+            "pool": self._setup.pool,
+            "inputs": asdict(record),
+            "current": record.had + record.starting,
+            "wanted": record.wanted,
+            "reason": record.reason,
+            "in_effect_at": at if record.event == "in_effect" else None,
+        }
+        await self._store.call("decide", [row])
+
+    async def watch(self) -> str:
+        """Lasts as long as this actor works."""
+        await self._metrics.run(self._done)
+        return "stopped"
+
+    async def stop(self) -> None:
+        """Ends the loop, a look that hangs too, and sends what traces and metrics are left."""
+        self._loop.stop()
+        if self._run is not None:
+            await asyncio.wait({self._run}, timeout=LOOK_ENDS_WITHIN_S)
+            self._run.cancel()
+        await self._probe.close()
+        self._metrics.flush()
+        await asyncio.get_running_loop().run_in_executor(None, self._flush, FLUSH_WITHIN_S)
+        self._done.set()
+
+    def _placeable(self) -> int:
+        """Workers that the cluster's free CPUs have room for now."""
+        return fitting(free_cpus(), self._setup.num_cpus)
+
+    def __repr__(self) -> str:
+        return f"Autoscaler({self._setup.pool})"

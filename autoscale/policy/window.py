@@ -1,0 +1,169 @@
+"""The prefetch window and the batch size. Pure.
+
+The window is the report's formula for each worker (8.3), its ceiling lifted for fast handlers, times the
+workers, within a number of messages and a number of bytes. A batch is about `work_s` of measured work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Final
+
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.autoscale.policy.rates import speed_of
+from rabbitray.autoscale.policy.signals import Memory, Snapshot
+
+PER_WORKER_MIN: Final = 5
+PER_WORKER_MAX: Final = 50
+CHANGE_EVERY_S: Final = 1.0
+NARROW_EVERY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowLimits:
+    """Bounds of window and batch; a number in `window` or `batch_size` fixes it (None: adaptive).
+
+    `per_worker_min`, `per_worker_max`: the report's range for one worker, before a fast handler lifts it.
+    `in_flight`: batches at a worker at the same time. `buffer_s`: how long the window feeds a fast worker.
+    An adaptive batch holds at most `max_batch` messages and, of packed messages, at most `batch_records` records.
+    The first batch is the report's 10 until a speed is known, which takes a fraction of a second.
+    """
+
+    window: int | None = None
+    batch_size: int | None = None
+    in_flight: int = 2
+    per_worker_min: int = PER_WORKER_MIN
+    per_worker_max: int = PER_WORKER_MAX
+    buffer_s: float = 0.5
+    work_s: float = 0.05
+    max_window: int = 2_000
+    max_batch: int = 500
+    batch_records: int = 2_500
+    byte_budget: int = 64 * 1024 * 1024
+    first_window: int = 200
+    first_batch: int = 10
+
+    def __post_init__(self) -> None:
+        numbers = (self.in_flight, self.max_window, self.max_batch, self.byte_budget, self.first_window)
+        given = tuple(n for n in (self.window, self.batch_size, self.first_batch) if n is not None)
+        if min(*numbers, *given) < 1 or min(self.buffer_s, self.work_s) <= 0:
+            raise ConfigurationError("window and batch bounds must be at least 1 (a window of 0 is unlimited)")
+        if not 1 <= self.per_worker_min <= self.per_worker_max:
+            low, high = self.per_worker_min, self.per_worker_max
+            raise ConfigurationError(f"the window of one worker needs 1 <= PREFETCH_MIN {low} <= PREFETCH_MAX {high}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowDecision:
+    """The window in messages and the batch size to use; `changed` where the window needs a hand-over."""
+
+    messages: int
+    batch_size: int
+    reason: str
+    changed: bool
+
+
+def report_prefetch(
+    depth: int, workers: int, rate: float, *, least: int = PER_WORKER_MIN, most: int = PER_WORKER_MAX
+) -> int:
+    """The prefetch for one worker by the report's formula 8.3: `least` to `most` messages.
+
+    `rate` is what a worker does in messages per second; above 50 the share counts 1.5 times. No workers
+    count as one.
+    """
+    share = ceil(depth / max(1, workers))
+    multiplier = 1.5 if rate > 50 else 1.0
+    return floor(min(max(share * multiplier, least), most))
+
+
+def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecision:
+    """Window and batch for what is seen now.
+
+    The window changes by a quarter or more, at most once a second, and never while older consumers hold more
+    than a quarter of the new one, so unacked messages stay within the old window and 1.25 times the new one.
+    """
+    speed = speed_of(seen, memory)
+    fits, why = _fitting(seen, speed, limits)
+    now = seen.pool.window
+    kept = _kept(seen, memory, fits)
+    messages = now if kept else fits
+    batch = _settled(seen.pool.batch_size, batch_size(seen, speed, messages, limits), limits)
+    reason = f"window {messages}: {kept or why}; batch {batch}"
+    return WindowDecision(messages=messages, batch_size=batch, reason=reason, changed=messages != now)
+
+
+def batch_size(seen: Snapshot, speed: float | None, messages: int, limits: WindowLimits) -> int:
+    """Jobs for one call: `work_s` of measured work, at least the async slots, at most what leaves a window of
+    `messages` enough for every worker's batches in flight and one more."""
+    full = _full_batch(seen, speed, limits)
+    if seen.fed == 0:
+        return full  # the window of 1 is only for the delivery that wakes the pool
+    room = int(messages * seen.pool.records_per_message) // (seen.fed * (limits.in_flight + 1))
+    return max(1, min(full, room))
+
+
+def _full_batch(seen: Snapshot, speed: float | None, limits: WindowLimits) -> int:
+    """Records; speed is in messages. While no speed is known (start, after a lull) what was found before stays."""
+    if limits.batch_size is not None:
+        return limits.batch_size
+    most = max(limits.max_batch, min(int(limits.max_batch * seen.pool.records_per_message), limits.batch_records))
+    if speed is None:
+        work = max(limits.first_batch, seen.pool.batch_size)
+    else:
+        work = ceil(speed * seen.pool.records_per_message * limits.work_s)
+    slots = seen.pool.slots if seen.pool.slots > 1 else 1
+    return min(max(work, slots), most)
+
+
+def _fitting(seen: Snapshot, speed: float | None, limits: WindowLimits) -> tuple[int, str]:
+    """The window that would fit now, and why."""
+    if seen.fed == 0:
+        return 1, "no workers, the next delivery wakes the pool"
+    if limits.window is not None:
+        return limits.window, "fixed"
+    if speed is None and limits.batch_size is None:
+        wide, why = max(limits.first_window, _wide(seen, 0.0, limits)), "speed unknown yet"
+    else:
+        rate = speed or 0.0
+        wide, why = _wide(seen, rate, limits), f"{rate:,.3g} msg/s each of {seen.fed} workers"
+    if wide > limits.max_window:
+        wide, why = limits.max_window, f"at most {limits.max_window}"
+    size = seen.pool.mean_message_bytes
+    if size and wide > limits.byte_budget / size:
+        wide, why = int(limits.byte_budget / size), f"{limits.byte_budget:,} bytes in messages of {size:,.0f}"
+    return max(1, wide), why
+
+
+def _wide(seen: Snapshot, rate: float, limits: WindowLimits) -> int:
+    workers = seen.fed
+    filled = ceil(_full_batch(seen, rate or None, limits) / seen.pool.records_per_message) * (limits.in_flight + 1)
+    lifted = ceil(rate * limits.buffer_s)
+    asked = report_prefetch(seen.backlog, workers, rate, least=limits.per_worker_min, most=limits.per_worker_max)
+    return workers * max(asked, lifted, filled)
+
+
+def _kept(seen: Snapshot, memory: Memory, fits: int) -> str | None:
+    """Why the window stays as it is, or None where it may change."""
+    now, pool = seen.pool.window, seen.pool
+    if now == fits:
+        return "as it was"
+    if now < 1:
+        return None
+    if seen.ready is None or pool.paused or pool.hold is not None:
+        return "kept while the depth is unknown, paused or on hold"
+    if abs(fits - now) * 4 < now:
+        return f"{fits} is less than a quarter away"
+    since = memory.window_changed_at
+    if since is not None and seen.now - since < (CHANGE_EVERY_S if fits > now else NARROW_EVERY_S):
+        return "changed just now"
+    if pool.old_window_held * 4 > fits:
+        return f"older consumers still hold {pool.old_window_held}"
+    return None
+
+
+def _settled(now: int, fits: int, limits: WindowLimits) -> int:
+    """The batch size in use, unless it is more than a quarter away or too large."""
+    if limits.batch_size is not None or now < 1 or now > fits:
+        return fits
+    return now if (fits - now) * 4 < now else fits

@@ -1,0 +1,1 @@
+"""The terminal: the program and its options, tables, keys."""

@@ -1,0 +1,68 @@
+"""Command-line options made of the settings: one declaration, one help text."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from pydantic_core import PydanticUndefined
+
+from rabbitray.cluster.settings import Settings, load_here
+from rabbitray.cluster.settings.kinds import allowed_values
+from rabbitray.cluster.settings.showing import shown
+
+F = TypeVar("F", bound=Callable[..., Any])  # Any: a click callback
+
+BROKER = ("queue", "heartbeat_s", "connect_timeout_s", "insecure_skip_verify")
+REACH = ("queue", "pool", "ray_address", "ray_namespace")
+PUBLISHING = (
+    "queue_type",
+    "dead_letter_exchange",
+    "wire_format",
+    "publisher_pool_size",
+    "publisher_confirm_timeout_ms",
+    "publisher_max_batch_size",
+    "max_message_bytes",
+)
+LOGS = ("log_format", "log_level")
+ALL = tuple(name for name in Settings.model_fields if not name.startswith(("rabbitmq_url", "failpoint")))
+
+
+def with_settings(*names: str) -> Callable[[F], F]:
+    """Adds an option for each named setting; the command gets `loaded` first, with everything applied.
+
+    Values are checked by the settings themselves, so a mistake reads the same wherever it was made.
+    """
+
+    def decorate(command: F) -> F:
+        @functools.wraps(command)
+        def run(**given: Any) -> Any:  # Any: click's parameters
+            own = {name: given.pop(name) for name in names}
+            loaded = load_here(own)
+            for notice in loaded.notices:
+                click.echo(f"note: {notice}", err=True)
+            return command(loaded, **given)
+
+        decorated: Any = run  # Any: click adds its parameters to the function
+        for name in reversed(names):
+            decorated = _option(name)(decorated)
+        return decorated  # type: ignore[no-any-return] # the decorated command
+
+    return decorate
+
+
+def _option(name: str) -> Callable[[F], F]:
+    field = Settings.model_fields[name]
+    default = "" if field.default is PydanticUndefined else shown(name, field.default)
+    text = f"{field.description} [{default}]" if default else field.description
+    flag = "--" + name.replace("_", "-")
+    if field.annotation is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
+    return click.option(flag, name, default=None, metavar=_metavar(name), help=text)
+
+
+def _metavar(name: str) -> str:
+    words = allowed_values(Settings.model_fields[name])
+    return "NUMBER" if "number" in words else "SIZE" if "size" in words else "WORD" if "one of" in words else "TEXT"

@@ -1,0 +1,1 @@
+"""What other programs get: Grafana dashboards, Prometheus rules, RabbitMQ's and KubeRay's settings, installation."""

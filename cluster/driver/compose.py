@@ -1,0 +1,260 @@
+"""Settings -> what each actor is given. Pure."""
+
+from __future__ import annotations
+
+from functools import partial
+from urllib.parse import unquote, urlsplit
+
+from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits
+from rabbitray.actors.publisher import PublisherConfig
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.remote.boot import Boot, Flush
+from rabbitray.actors.router.actor import RouterSetup
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.reading import BodyLimits
+from rabbitray.actors.router.outage import OutageLimits
+from rabbitray.actors.router.router import RouterConfig
+from rabbitray.actors.router.settlement.retries import RetryLimits, ladder
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.telemetry.metrics import MetricsConfig
+from rabbitray.actors.telemetry.ray_metrics import Metering
+from rabbitray.actors.worker.actor import WorkerSetup
+from rabbitray.actors.worker.decoding import IdentityRules
+from rabbitray.actors.worker.worker import WorkerConfig
+from rabbitray.autoscale.actor import AutoscalerSetup
+from rabbitray.autoscale.loop import Pace
+from rabbitray.autoscale.policy.signals import PolicyLimits as AutoscaleLimits
+from rabbitray.autoscale.policy.window import WindowLimits
+from rabbitray.cluster import telemetry
+from rabbitray.cluster.settings import Loaded, Settings
+from rabbitray.cluster.settings.kinds import pairs, rows
+
+START_WINDOW = 200
+START_BATCH = 10
+
+
+def boot(loaded: Loaded) -> Boot:
+    """The function that starts logging and traces in each actor's process."""
+    settings = loaded.settings
+    secrets = tuple(secret for secret in (password(settings.rabbitmq_url),) if secret is not None)
+    logs = telemetry.LogConfig(format=settings.log_format, level=settings.log_level, secrets=secrets)
+    return partial(boot_process, logs, loaded.telemetry)
+
+
+def boot_process(
+    logs: telemetry.LogConfig, traces: telemetry.TelemetryConfig, role: str, attributes: dict[str, str]
+) -> Flush:
+    """Starts logging, then traces; returns what sends the rest of the traces."""
+    telemetry.start_logging(logs, role, ids=attributes)
+    return telemetry.start(traces, role, attributes=attributes).shutdown
+
+
+def metering(loaded: Loaded) -> Metering:
+    """What every process of the pool measures, and under which labels."""
+    settings = loaded.settings
+    config = MetricsConfig(
+        enabled=settings.metrics_enabled,
+        batched=settings.metrics_batch_enabled,
+        batch_size=settings.metrics_batch_size,
+        flush_interval_ms=settings.metrics_flush_interval_ms,
+    )
+    otlp = bool(loaded.telemetry.metrics.exporters)
+    return Metering(pool=settings.pool, queue=settings.queue, config=config, otlp=otlp)
+
+
+def password(url: Secret) -> Secret | None:
+    """The password inside a broker URL, to be kept out of logs; None for none and for the public `guest`."""
+    text = urlsplit(url.reveal()).password
+    return Secret(unquote(text)) if text and text != "guest" else None
+
+
+def server(url: Secret) -> tuple[str, int]:
+    """Host and port of the broker."""
+    parts = urlsplit(url.reveal())
+    return parts.hostname or "localhost", parts.port or (5671 if parts.scheme == "amqps" else 5672)
+
+
+def topology(settings: Settings) -> Topology:
+    """The queues and exchanges of this queue."""
+    return Topology(
+        queue=settings.queue,
+        queue_type=settings.queue_type,
+        rung_delays_ms=rungs(settings) if settings.max_retries else (),
+        dead_letter_exchange=settings.dead_letter_exchange,
+        take_limited=settings.take_limited_queue,
+    )
+
+
+def error_categories(settings: Settings) -> dict[str, str]:
+    """The user's rows: exception class or code -> category."""
+    return dict(rows(settings.error_categories))
+
+
+def type_codes(settings: Settings) -> TypeCodes:
+    """The letters for message types: the report's, and the user's own."""
+    return REPORT_CODES.extended(pairs(settings.type_codes))
+
+
+def rungs(settings: Settings) -> tuple[int, ...]:
+    """The delays of the ladder in ms."""
+    return ladder(
+        settings.retry_delay_ms,
+        settings.retry_max_delay_ms,
+        exponential=settings.retry_backoff == "exponential",
+    )
+
+
+def publisher(settings: Settings, *, queue: str | None = None, name: str = "publisher") -> PublisherConfig:
+    """A publisher to the main queue."""
+    return PublisherConfig(
+        url=settings.rabbitmq_url,
+        queue=queue or settings.queue,
+        form=settings.wire_format,
+        codes=type_codes(settings),
+        channels=settings.publisher_pool_size,
+        confirm_timeout_s=settings.publisher_confirm_timeout_ms / 1000,
+        max_batch=settings.publisher_max_batch_size,
+        max_message_bytes=settings.max_message_bytes,
+        max_records=settings.max_records,
+        heartbeat_s=settings.heartbeat_s,
+        connect_timeout_s=settings.connect_timeout_s,
+        connection_name=f"{settings.pool}-{name}",
+        metrics_enabled=settings.metrics_enabled,
+        metrics_batch=settings.metrics_batch_size if settings.metrics_batch_enabled else 1,
+        metrics_interval_s=settings.metrics_flush_interval_ms / 1000,
+    )
+
+
+def store(settings: Settings) -> StoreConfig:
+    """The results file, at its absolute path on the driver's node."""
+    return StoreConfig(
+        path=settings.results.absolute(),
+        threads=settings.duckdb_threads,
+        memory=settings.duckdb_memory,
+        commit_rows=settings.commit_rows,
+        commit_interval_ms=settings.commit_interval_ms,
+        dedupe_capacity=settings.dedupe_capacity,
+        lock_wait_s=settings.results_lock_timeout_ms / 1000,
+    )
+
+
+def worker(loaded: Loaded, handler: str) -> WorkerSetup:
+    """A processing actor; its name is filled in by the pool."""
+    settings = loaded.settings
+    config = WorkerConfig(
+        name="",
+        queue=settings.queue,
+        slots=settings.queue_concurrency,
+        handler_timeout_s=settings.handler_timeout_s,
+        identity=IdentityRules(missing_id=settings.missing_id),
+        wire=WireLimits(
+            max_message_bytes=settings.max_message_bytes,
+            max_records=settings.max_records,
+            max_depth=settings.max_depth,
+        ),
+        codes=type_codes(settings),
+    )
+    return WorkerSetup(
+        config=config,
+        handler=handler,
+        boot=boot(loaded),
+        categories=error_categories(settings),
+        num_cpus=settings.worker_num_cpus,
+        server=server(settings.rabbitmq_url),
+        metering=metering(loaded),
+    )
+
+
+def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
+    """The consumer-router actor; `max_size`: what fits where the settings leave it open."""
+    settings = loaded.settings
+    bounds = autoscale_limits(settings, max_size)
+    fixed_window = None if settings.prefetch_count == "adaptive" else settings.prefetch_count
+    fixed_batch = None if settings.batch_size == "adaptive" else settings.batch_size
+    return RouterSetup(
+        pool=settings.pool,
+        namespace=settings.ray_namespace,
+        intake=IntakeConfig(
+            url=settings.rabbitmq_url,
+            topology=topology(settings),
+            limits=BodyLimits(max_message_bytes=settings.max_message_bytes, max_records=settings.max_records),
+            heartbeat_s=settings.heartbeat_s,
+            connect_timeout_s=settings.connect_timeout_s,
+            frame_max=settings.frame_max,
+            name=f"{settings.pool}-router",
+        ),
+        publisher=publisher(settings, name="router"),
+        worker=worker(loaded, handler),
+        boot=boot(loaded),
+        metering=metering(loaded),
+        router=RouterConfig(
+            batch_timeout_ms=settings.batch_timeout_ms,
+            max_hold_s=settings.hold_s,
+            outage=OutageLimits(enabled=settings.outage_hold),
+            failpoint=settings.failpoint,
+        ),
+        limits=RetryLimits(rungs_ms=rungs(settings), max_retries=settings.max_retries),
+        max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
+        max_crashes=settings.max_crashes,
+        start_timeout_s=settings.start_timeout_s,
+        min_size=bounds.min_size,
+        initial_size=bounds.initial_size,
+        max_size=bounds.max_size,
+        window=fixed_window or START_WINDOW,
+        batch_size=fixed_batch or START_BATCH,
+    )
+
+
+def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
+    """The autoscaler; `max_size`: what fits where the settings leave it open."""
+    settings = loaded.settings
+    return AutoscalerSetup(
+        pool=settings.pool,
+        namespace=settings.ray_namespace,
+        queue=settings.queue,
+        url=settings.rabbitmq_url,
+        boot=boot(loaded),
+        metering=metering(loaded),
+        num_cpus=settings.worker_num_cpus,
+        can_grow_nodes=settings.can_grow_nodes,
+        limits=autoscale_limits(settings, max_size),
+        window=window_limits(settings),
+        pace=Pace(busy_s=settings.queue_depth_busy_interval_ms / 1000, idle_s=settings.queue_depth_interval_ms / 1000),
+    )
+
+
+def autoscale_limits(settings: Settings, max_size: int) -> AutoscaleLimits:
+    """The bounds and delays of the policy."""
+    most = max(settings.max_size or max_size, settings.min_size, 1)
+    return AutoscaleLimits(
+        min_size=settings.min_size,
+        initial_size=min(max(settings.initial_size, settings.min_size), most),
+        max_size=most,
+        upscale_delay_s=settings.upscale_delay_s,
+        downscale_delay_s=settings.downscale_delay_s,
+        downscale_to_zero_delay_s=settings.downscale_to_zero_delay_s,
+        upscaling_factor=settings.upscaling_factor,
+        downscaling_factor=settings.downscaling_factor,
+        look_back_period_s=settings.look_back_period_s,
+        drain_target_s=settings.drain_target_s,
+        target_utilization=settings.target_utilization,
+        backlog_per_worker=round(settings.backlog_per_worker),
+        upscale_step=settings.upscale_step,
+        pending_limit_s=settings.pending_limit_s,
+        start_timeout_s=settings.start_timeout_s,
+    )
+
+
+def window_limits(settings: Settings) -> WindowLimits:
+    """The bounds of window and batch; a number in the settings fixes either."""
+    return WindowLimits(
+        window=None if settings.prefetch_count == "adaptive" else settings.prefetch_count,
+        batch_size=None if settings.batch_size == "adaptive" else settings.batch_size,
+        in_flight=settings.max_tasks_in_flight_per_actor,
+        per_worker_min=settings.prefetch_min,
+        per_worker_max=settings.prefetch_max,
+        buffer_s=settings.window_buffer_s,
+        max_window=settings.window_max_messages,
+        byte_budget=settings.window_max_bytes,
+    )

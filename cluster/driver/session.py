@@ -1,0 +1,91 @@
+"""The Ray session of a command: an existing cluster, or a local Ray of our own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.cluster.settings import Settings
+
+MOST_WORKERS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Where the actors run. `max_size`: workers that fit or may come; `dashboard`: its address, if there is one."""
+
+    node_id: str
+    job_id: str
+    local: bool
+    max_size: int
+    dashboard: str | None
+
+
+def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool = True) -> Session:
+    """Joins the cluster at `ray_address`, or starts a local Ray with a place for every worker.
+
+    On a local Ray CPUs are only book-keeping: it gets the share of `max_size` workers,
+    and one for the rest.
+    """
+    local = settings.ray_address is None
+    most = settings.max_size or max(2, os.cpu_count() or 1)
+    own: dict[str, Any] = {}  # Any: arguments of ray.init
+    if local:
+        own = {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard}
+    with _private_umask():
+        try:
+            context = ray.init(
+                address=settings.ray_address or "local",
+                namespace=settings.ray_namespace,
+                log_to_driver=log_to_driver,
+                logging_level=logging.WARNING,
+                **own,
+            )
+        except ConnectionError as error:
+            raise ConfigurationError(
+                f"Ray at {settings.ray_address} cannot be reached: {error}; is the cluster up (`ray status`)?"
+            ) from error
+    runtime = ray.get_runtime_context()
+    return Session(
+        node_id=runtime.get_node_id(),
+        job_id=runtime.get_job_id(),
+        local=local,
+        max_size=settings.max_size
+        or most_workers(
+            settings.worker_num_cpus,
+            cpus=ray.cluster_resources().get("CPU", 1.0),
+            can_grow=settings.can_grow_nodes and not local,
+        ),
+        dashboard=context.dashboard_url or None,
+    )
+
+
+def join(settings: Settings) -> None:
+    """Connects to the Ray that a running pool is on; raises ConfigurationError when there is none."""
+    address = "auto" if settings.ray_address is None else settings.ray_address
+    try:
+        ray.init(address=address, namespace=settings.ray_namespace, logging_level=logging.WARNING, log_to_driver=False)
+    except ConnectionError as error:
+        raise ConfigurationError("no Ray runs here; set RAY_ADDRESS to the cluster's address") from error
+
+
+def most_workers(num_cpus: float, *, cpus: float, can_grow: bool) -> int:
+    """Workers of `num_cpus` that fit on `cpus`; MOST_WORKERS where the cluster grows as they are asked for."""
+    return MOST_WORKERS if can_grow else max(1, min(MOST_WORKERS, int(cpus / num_cpus)))
+
+
+@contextlib.contextmanager
+def _private_umask() -> Iterator[None]:
+    """Ray writes its token file with the process's umask."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)

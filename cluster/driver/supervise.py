@@ -1,0 +1,95 @@
+"""Keeps one actor alive: start it, watch it, start it again with back-off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.remote.boot import Actor
+from rabbitray.actors.remote.calls import last_line
+
+log = logging.getLogger(__name__)
+
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MOST_S = 30.0
+STEADY_S = 60.0
+
+
+class Supervised:
+    """One named actor. `start` makes a new one and returns once it works; its `watch()` lasts as long as it."""
+
+    def __init__(self, name: str, start: Callable[[], Awaitable[Actor]]) -> None:
+        self.name = name
+        self._start = start
+        self._stopping = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.actor: Actor | None = None
+        self.restarts = 0
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def start(self) -> Actor:
+        """The first start; whatever it raises is the caller's. Watching begins when it worked."""
+        self.actor = await self._start()
+        self._task = asyncio.create_task(self._run(), name=f"supervise-{self.name}")
+        return self.actor
+
+    async def _run(self) -> None:
+        delay = BACKOFF_FIRST_S
+        while not self._stopping.is_set():
+            began = asyncio.get_running_loop().time()
+            reason = await self._watched()
+            if self._stopping.is_set() or self.ended.done():
+                return
+            if asyncio.get_running_loop().time() - began > STEADY_S:
+                delay = BACKOFF_FIRST_S
+            log.error("Actor %s ended (%s); it is started again in %.1f s", self.name, reason, delay)
+            await self._again(delay)
+            delay = min(delay * 2, BACKOFF_MOST_S)
+
+    async def _watched(self) -> str:
+        """Waits for the end of the actor; an end that it announces itself (fenced) is final."""
+        assert self.actor is not None
+        try:
+            word: str = await self.actor.watch.remote()
+        except RayActorError as error:
+            ray.kill(self.actor, no_restart=True)  # a dead actor keeps its name for as long as it has a handle
+            return last_line(error)
+        if not self.ended.done():
+            self.ended.set_result(word)
+        return word
+
+    async def _again(self, delay: float) -> None:
+        """Starts the actor again, for as long as it takes; no restart after `stop`."""
+        while not self._stopping.is_set():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay)
+                return
+            try:
+                self.actor = await self._start()
+            except (RayError, RabbitrayError) as error:
+                delay = min(delay * 2, BACKOFF_MOST_S)
+                log.error(
+                    "Actor %s could not be started (%s); next try in %.1f s",
+                    self.name,
+                    last_line(error),
+                    delay,
+                )
+            else:
+                self.restarts += 1
+                return
+
+    async def stop(self) -> None:
+        """No more restarts, and the actor ends now. May be called twice and before `start`."""
+        self._stopping.set()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self.actor is not None:
+            ray.kill(self.actor, no_restart=True)
+            self.actor = None

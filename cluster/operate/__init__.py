@@ -1,0 +1,8 @@
+"""Looks at a pool and its surroundings, for the commands.
+
+running_pool  reaches the actors of a pool by name
+status        healthy, degraded or not, and why
+dashboard     `rabbitray top`
+local_usage   CPU and memory of our processes on this machine
+doctor        `rabbitray check`; `doctor_ray` the part that needs Ray
+"""

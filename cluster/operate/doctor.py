@@ -1,0 +1,118 @@
+"""What `rabbitray check` looks at: versions, settings, handler, broker, Ray, results file, disk.
+
+Each examination gives rows and raises nothing of its own: what it cannot look at is a row too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
+from rabbitray.actors.rabbitmq.inspect import contact, inspect, place, server_version
+from rabbitray.actors.store.file import StoreLockedError
+from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.worker.handlers import find
+from rabbitray.cluster.driver import checks, compose
+from rabbitray.cluster.driver.checks import facts
+from rabbitray.cluster.settings import Loaded
+
+Level = Literal["ok", "warn", "refuse"]
+
+LITTLE_SPACE: Final = 1024**3
+NO_SPACE: Final = 64 * 1024**2
+MIB: Final = 1024**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One finding: where, how bad, what, in one line."""
+
+    area: str
+    level: Level
+    text: str
+
+
+def own(loaded: Loaded, cpus: float | None = None) -> Iterator[Row]:
+    """Versions, and the relations between settings and this machine."""
+    versions = checks.check_versions(checks.installed_versions())
+    found = checks.check_settings(loaded.settings, facts(loaded, cpus=cpus))
+    for area, findings in (("packages", versions), ("settings", found)):
+        yield from (Row(area=area, level=finding.level, text=finding.text) for finding in findings)
+        if not findings:
+            yield Row(area=area, level="ok", text="nothing to say")
+
+
+def handler(loaded: Loaded) -> Iterator[Row]:
+    """Whether the handler can be loaded; imports the user's module."""
+    name = loaded.settings.handler
+    if name is None:
+        return
+    try:
+        find(name)
+    except ConfigurationError as error:
+        yield Row(area="handler", level="refuse", text=str(error))
+    else:
+        yield Row(area="handler", level="ok", text=f"{name} can be loaded")
+
+
+async def broker(loaded: Loaded) -> list[Row]:
+    """Reach, login, each queue with its arguments; nothing is created."""
+    settings = loaded.settings
+    try:
+        async with contact(settings.rabbitmq_url, within_s=settings.connect_timeout_s) as connection:
+            rows = [_ok("broker", f"{server_version(connection)} at {place(settings.rabbitmq_url)}, login accepted")]
+            for queue in await inspect(connection, compose.topology(settings)):
+                if queue.refused is not None:
+                    rows.append(Row(area="broker", level="refuse", text=queue.refused))
+                elif queue.ready is None:
+                    rows.append(_ok("broker", f"queue {queue.name!r} does not exist yet: the pool creates it"))
+                else:
+                    rows.append(_ok("broker", f"queue {queue.name!r}: {queue.ready:,} ready"))
+                rows += [Row(area="broker", level="warn", text=warning) for warning in queue.warnings]
+    except RabbitrayError as error:
+        return [Row(area="broker", level="refuse", text=str(error))]
+    assumed = f"{checks.CONSUMER_TIMEOUT_S:,.0f} s"
+    return [
+        *rows,
+        _ok("broker", f"consumer_timeout cannot be asked over AMQP; RabbitMQ's default, {assumed}, is assumed"),
+    ]
+
+
+def results(loaded: Loaded) -> Iterator[Row]:
+    """Whether the results file can be used, and the space beside it."""
+    path = loaded.settings.results.absolute()
+    try:
+        read_only_query(path, "SELECT 1")
+    except StoreLockedError as locked:
+        yield Row(area="results", level="warn", text=f"{locked} (well, if that is the running pool)")
+    except StoreOpenError as error:
+        if path.exists():
+            yield Row(area="results", level="refuse", text=str(error))
+        else:
+            yield _new_file(path)
+    else:
+        yield _ok("results", f"{path} can be opened")
+    yield _space(path)
+
+
+def _new_file(path: Path) -> Row:
+    folder = next(parent for parent in path.parents if parent.exists())
+    if os.access(folder, os.W_OK | os.X_OK):
+        return _ok("results", f"{path} does not exist yet: the pool creates it")
+    return Row(area="results", level="refuse", text=f"{path} cannot be created: no right to write in {folder}")
+
+
+def _space(path: Path) -> Row:
+    folder = next(parent for parent in path.parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    level: Level = "refuse" if free < NO_SPACE else "warn" if free < LITTLE_SPACE else "ok"
+    return Row(area="disk", level=level, text=f"{free // MIB:,} MiB free in {folder}")
+
+
+def _ok(area: str, text: str) -> Row:
+    return Row(area=area, level="ok", text=text)

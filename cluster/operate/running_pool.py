@@ -1,0 +1,115 @@
+"""How a command finds a running pool and asks it; one clear line when nothing runs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+
+from rabbitray.actors.errors import ConfigurationError, RabbitrayError
+from rabbitray.actors.remote.boot import Actor
+from rabbitray.actors.remote.calls import last_line
+from rabbitray.cluster.driver.session import join
+from rabbitray.cluster.settings import Settings
+
+ANSWER_WITHIN_S: Final = 15.0
+CONNECT_WITHIN_S: Final = 5.0
+STREAM_WITHIN_S: Final = 60.0
+
+
+class NotRunningError(RabbitrayError):
+    """No pool of that name runs where we looked."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningPool:
+    """The three actors of a pool, by name, in the Ray that this process is connected to."""
+
+    name: str
+    namespace: str
+
+    def ask(self, actor: str, method: str, *arguments: object, within_s: float = ANSWER_WITHIN_S) -> Any:
+        """What `<pool>-<actor>` answers; its own RabbitrayError, or one that says that it is gone or silent.
+
+        Any: the answer of whatever method was asked.
+        """
+        try:
+            return ray.get(getattr(self.find(actor), method).remote(*arguments), timeout=within_s)
+        except (RayError, TimeoutError) as error:
+            raise translated(error, f"{self.name}-{actor}", within_s) from error
+
+    def stream(self, actor: str, method: str, *arguments: object, within_s: float = STREAM_WITHIN_S) -> Iterator[Any]:
+        """What a streaming method of `<pool>-<actor>` yields. Any: whatever it yields."""
+        items = getattr(self.find(actor), method).remote(*arguments)
+        try:
+            for item in items:
+                yield ray.get(item, timeout=within_s)
+        except (RayError, TimeoutError) as error:
+            raise translated(error, f"{self.name}-{actor}", within_s) from error
+
+    def find(self, actor: str) -> Actor:
+        """The handle of `<pool>-<actor>`; NotRunningError where there is none."""
+        try:
+            return ray.get_actor(f"{self.name}-{actor}", namespace=self.namespace)
+        except ValueError as missing:
+            where = ray.get_runtime_context().gcs_address
+            raise NotRunningError(
+                f"no pool {self.name!r} runs on the Ray at {where} (actor {self.name}-{actor} is missing); "
+                "check --pool or --queue, or set RAY_ADDRESS"
+            ) from missing
+
+
+def translated(error: Exception, actor: str, within_s: float) -> RabbitrayError:
+    """One line for what Ray raises: the actor's own error where it is one of ours."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, RabbitrayError):
+        return error.cause
+    if isinstance(error, GetTimeoutError | TimeoutError):
+        return RabbitrayError(f"actor {actor} gave no answer within {within_s:g} s")
+    if isinstance(error, RayActorError):
+        return NotRunningError(f"actor {actor} has ended: {last_line(error)}")
+    return RabbitrayError(f"actor {actor}: {last_line(error)}")
+
+
+def token_hint(address: str | None) -> str:
+    """What to add to a failed connection: Ray turns token auth on by itself for `auto`, never for an address."""
+    explicit = address not in (None, "auto")
+    return "; a cluster with token auth needs RAY_AUTH_MODE=token here as well" if explicit else ""
+
+
+def require_reachable(address: str | None) -> None:
+    """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # auto, local, or a form that only Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN_S).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"nothing answers at the Ray address {address} ({error.strerror or error}, tried for at most "
+            f"{CONNECT_WITHIN_S:g} s); check RAY_ADDRESS"
+        ) from error
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[RunningPool]:
+    """The pool of these settings, found on its Ray; NotRunningError when there is none. Disconnects at the end."""
+    try:
+        require_reachable(settings.ray_address)
+        join(settings)
+    except ConfigurationError as nothing:
+        raise NotRunningError(
+            f"no pool {settings.pool!r} runs: {nothing}{token_hint(settings.ray_address)}"
+        ) from nothing
+    try:
+        pool = RunningPool(name=settings.pool, namespace=settings.ray_namespace)
+        pool.find("router")
+        yield pool
+    finally:
+        ray.shutdown()

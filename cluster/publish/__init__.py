@@ -1,0 +1,5 @@
+"""Publishes from a file or a generator, for `rabbitray publish`.
+
+feed  lines -> jobs
+pump  jobs -> confirms, paced
+"""

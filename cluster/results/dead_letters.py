@@ -1,0 +1,106 @@
+"""The dead letters as `rabbitray dlq` reads them: from the table, never from the queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from rabbitray.actors.errors import ConfigurationError, DecodeError, StoreOpenError
+from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, decode
+from rabbitray.cluster.cli.tables import rows
+from rabbitray.cluster.results.reader import Reader, results
+from rabbitray.cluster.settings import Loaded
+
+_ERROR_LINE: Final = "split_part(coalesce(error, ''), chr(10), 1)"
+_NORMAL: Final = (
+    "regexp_replace(regexp_replace(" + _ERROR_LINE + ", "
+    "'[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}|0x[0-9a-fA-F]+', '<id>', 'g'), "
+    "'[0-9]+([.][0-9]+)?', '<n>', 'g')"
+)
+"""The first line of the error without what differs from message to message: ids, addresses, numbers."""
+
+GROUPS_SQL: Final = f"""
+SELECT error_class, category, reason, substr(md5(concat_ws('|', error_class, reason, text)), 1, 8) AS fingerprint,
+       count(*) AS count, min(dead_at) AS first, max(dead_at) AS last, arg_max(id, dead_at) AS example, text AS error
+FROM (SELECT *, {_NORMAL} AS text FROM dead_letters)
+GROUP BY ALL ORDER BY count DESC, last DESC
+"""
+
+SHOWN_MOST: Final = 20
+LOOKED_UP_MOST: Final = 10_000
+
+
+def groups(reader: Reader) -> list[dict[str, object]]:
+    """Dead letters by error class and fingerprint, most frequent first."""
+    return rows(reader.query(GROUPS_SQL, timeout_s=60.0))
+
+
+def find(reader: Reader, name: str) -> dict[str, Any]:  # Any: values of the row
+    """The one dead letter of that id (or the beginning of it), key or message id, the newest where several are.
+
+    Raises ConfigurationError where there is none, or where the beginning of an id fits several.
+    """
+    text = literal(name)
+    sql = (
+        f"SELECT * FROM dead_letters WHERE id = {text} OR key = {text} OR message_id = {text} "
+        f"OR (length({text}) >= 4 AND starts_with(id, {text})) ORDER BY dead_at DESC, recorded_at DESC"
+    )
+    found = reader.query(sql, max_rows=SHOWN_MOST).to_pylist()
+    if not found:
+        raise ConfigurationError(
+            f"no dead letter has the id, key or message id {name!r}; `rabbitray dlq ls` lists them"
+        )
+    exact = [row for row in found if name in (row["id"], row["key"], row["message_id"])]
+    if not exact and len(found) > 1:
+        raise ConfigurationError(f"{name!r} begins the ids of {len(found)} dead letters: give more of it")
+    return dict((exact or found)[0])
+
+
+def keys_of(loaded: Loaded, names: Iterable[str]) -> frozenset[str]:
+    """The names, and the keys of the dead letters that they are ids of; as given where no results are at hand."""
+    given = frozenset(names)
+    if not given:
+        return given
+    listed = ", ".join(literal(name) for name in sorted(given))
+    sql = f"SELECT DISTINCT coalesce(key, message_id) AS key FROM dead_letters WHERE id IN ({listed})"
+    try:
+        with results(loaded) as reader:
+            table = reader.query(sql, max_rows=LOOKED_UP_MOST)
+    except StoreOpenError:
+        return given
+    return given | {str(key) for key in table["key"].to_pylist() if key is not None}
+
+
+def literal(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def readable(row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES) -> dict[str, Any]:  # Any: JSON values
+    """A row ready for JSON: headers as an object, the body as its jobs, as text or as hexadecimal."""
+    shown = {name: value for name, value in row.items() if name not in ("body", "headers")}
+    body = row.get("body") or b""
+    headers = json.loads(row.get("headers") or "{}")
+    return shown | {"headers": headers, "body_bytes": len(body), **_body(row, body, codes)}
+
+
+def _body(row: Mapping[str, Any], body: bytes, codes: TypeCodes) -> dict[str, Any]:  # Any: JSON values
+    try:
+        jobs = decode(body, row.get("content_type"), None, codes=codes)
+    except DecodeError as error:
+        why = {"unreadable": str(error)}
+        return why | ({"text": body.decode()} if _is_text(body) else {"hex": body.hex()})
+    return {"jobs": [_job(job) for job in jobs]}
+
+
+def _job(job: Any) -> dict[str, Any]:  # Any: msgspec's field values
+    names = ("id", "user_id", "message_type", "scheduled_at", "payload")
+    return {name: getattr(job, name) for name in names if getattr(job, name) not in (None, "")}
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        return body.decode().replace("\n", " ").isprintable()
+    except UnicodeDecodeError:
+        return False

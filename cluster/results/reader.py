@@ -1,0 +1,110 @@
+"""The results as a command reads them: through the store of a running pool, else from the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pyarrow as pa
+
+from rabbitray.actors.errors import StoreOpenError
+from rabbitray.actors.store.file import StoreLockedError
+from rabbitray.actors.store.query import read_only_query, read_only_stream
+from rabbitray.cluster.settings import Loaded
+
+if TYPE_CHECKING:
+    from rabbitray.cluster.operate.running_pool import RunningPool
+
+BATCH_ROWS = 50_000
+
+
+class Reader(Protocol):
+    """One way to the results. `where`: which, in words."""
+
+    @property
+    def where(self) -> str: ...
+
+    def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
+        """At most `max_rows` rows of one read-only statement; raises QueryError."""
+        ...
+
+    def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """All rows of one read-only statement, a batch at a time, from one snapshot; the first batch is empty."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReader:
+    """The file itself, which nobody writes."""
+
+    path: Path
+
+    @property
+    def where(self) -> str:
+        """The file's name."""
+        return f"file {self.path}"
+
+    def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
+        """See `Reader`."""
+        return read_only_query(self.path, sql, max_rows=max_rows, timeout_s=timeout_s)
+
+    def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """See `Reader`."""
+        return read_only_stream(self.path, sql, batch_rows=BATCH_ROWS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolReader:
+    """The store actor of a running pool, which holds the file."""
+
+    pool: RunningPool
+
+    @property
+    def where(self) -> str:
+        """The pool's name."""
+        return f"running pool {self.pool.name!r}"
+
+    def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
+        """See `Reader`."""
+        table: pa.Table = self.pool.ask("store", "query", sql, max_rows, timeout_s, within_s=timeout_s + 15.0)
+        return table
+
+    def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
+        """See `Reader`."""
+        return self.pool.stream("store", "stream", sql, BATCH_ROWS)
+
+
+@contextmanager
+def results(loaded: Loaded) -> Iterator[Reader]:
+    """The file, unless it is missing or a pool holds it: then that pool.
+
+    Raises StoreOpenError where neither is there, naming both.
+    """
+    path = loaded.settings.results
+    try:
+        read_only_query(path, "SELECT 1")
+    except StoreOpenError as refused:
+        if path.exists() and not isinstance(refused, StoreLockedError):
+            raise
+        with _of_the_pool(loaded, refused) as reader:
+            yield reader
+    else:
+        yield FileReader(path=path)
+
+
+@contextmanager
+def _of_the_pool(loaded: Loaded, refused: StoreOpenError) -> Iterator[Reader]:
+    from rabbitray.cluster.operate.running_pool import (  # ray takes a second to import: only where it is needed
+        NotRunningError,
+        running,
+    )
+
+    with ExitStack() as stack:
+        try:
+            pool = stack.enter_context(running(loaded.settings))
+        except NotRunningError as nothing:
+            raise StoreOpenError(f"{refused}; and {nothing}") from nothing
+        yield PoolReader(pool=pool)

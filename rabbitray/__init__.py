@@ -1,0 +1,40 @@
+"""An elastic pool of Ray actors that works a RabbitMQ queue, and loses no message.
+
+What producers and handlers need is here by name, loaded at its first use: none of it pulls in ray or duckdb.
+`rabbitray.testing` runs a handler without a broker; `rabbitray.errors` holds what is raised. The code lies on three
+floors, each of which uses only those below it:
+
+cluster    the command line, the driver, what people look at
+autoscale  how many workers, how wide a window
+actors     what touches a message: publisher, router, workers, store
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rabbitray.actors.errors import Reject, Retry
+    from rabbitray.actors.message.job import Job
+    from rabbitray.actors.publisher import Publisher, PublisherConfig, SyncPublisher
+    from rabbitray.actors.worker.handlers import batch
+
+__all__ = ["Job", "Publisher", "PublisherConfig", "Reject", "Retry", "SyncPublisher", "batch"]
+
+_HOMES = {
+    "Job": "rabbitray.actors.message.job",
+    "Publisher": "rabbitray.actors.publisher",
+    "PublisherConfig": "rabbitray.actors.publisher",
+    "Reject": "rabbitray.actors.errors",
+    "Retry": "rabbitray.actors.errors",
+    "SyncPublisher": "rabbitray.actors.publisher",
+    "batch": "rabbitray.actors.worker.handlers",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'rabbitray' has no attribute {name!r}")
+    return getattr(import_module(home), name)
