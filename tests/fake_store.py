@@ -81,7 +81,7 @@ class FakeStore:
         committed = rows.num_rows - len(duplicates) - len(rejected)
         return Answer(committed=committed, duplicates=duplicates, rejected=rejected, already=already)
 
-    async def bury(self, epoch: int, rows: pa.Table) -> None:
+    async def record_dead_letters(self, epoch: int, rows: pa.Table) -> None:
         self._must_be_open()
         self._check(epoch)
         self.dead += rows.to_pylist()

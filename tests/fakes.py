@@ -463,7 +463,7 @@ class FakeWorker:
 
     async def run(self, batch_id: str, shipment: Shipment) -> Reply:
         if self.lost is not None:
-            raise WorkerLostError(self.lost[0], "it is dead", guilty=self.lost[1])
+            raise WorkerLostError(self.lost[0], "it is dead", may_be_poison=self.lost[1])
         self.batches[batch_id] = unpack_parcels(shipment)
         self._replies[batch_id] = asyncio.Queue()
         return await self.more(batch_id)
@@ -484,7 +484,7 @@ class FakeWorker:
 
     def kill(self) -> None:
         self.killed = True
-        self.die("killed", guilty=True)  # as Ray: a kill looks like a crash to the calls in flight
+        self.die("killed", may_be_poison=True)  # as Ray: a kill looks like a crash to the calls in flight
 
     def started(self) -> None:
         """The handler is loaded."""
@@ -494,7 +494,7 @@ class FakeWorker:
     def fails_to_start(self, why: str = "boom") -> None:
         """The handler cannot be loaded."""
         if not self.starts.done():
-            self.starts.set_exception(WorkerLostError("start_failed", why, guilty=False))
+            self.starts.set_exception(WorkerLostError("start_failed", why, may_be_poison=False))
 
     def answer(self, batch_id: str, part: Part, rows: pa.Table | None = None) -> None:
         """The next part of a batch."""
@@ -511,14 +511,14 @@ class FakeWorker:
         """The next call for this batch raises."""
         self._replies[batch_id].put_nowait(error)
 
-    def die(self, reason: str = "worker_crashed", *, guilty: bool = True) -> None:
+    def die(self, reason: str = "worker_crashed", *, may_be_poison: bool = True) -> None:
         """Every call in flight ends with the loss of the worker, and every later one."""
-        self.lost = self.lost or (reason, guilty)
+        self.lost = self.lost or (reason, may_be_poison)
         if not self.starts.done():
-            self.starts.set_exception(WorkerLostError(reason, "it died", guilty=False))
+            self.starts.set_exception(WorkerLostError(reason, "it died", may_be_poison=False))
             self.starts.exception()  # read, so that a withdrawn worker's is not reported as unread
         for replies in self._replies.values():
-            replies.put_nowait(WorkerLostError(reason, "it died", guilty=guilty))
+            replies.put_nowait(WorkerLostError(reason, "it died", may_be_poison=may_be_poison))
 
 
 class FakeFactory:
@@ -551,8 +551,8 @@ class FakeRecorder:
     async def write(self, payload: pa.Table, failed_keys: tuple[str, ...], span: str | None) -> Answer:
         return await self.store.write(self.epoch, payload, failed_keys, queue=self.queue)
 
-    async def bury(self, rows: pa.Table) -> None:
-        await self.store.bury(self.epoch, rows)
+    async def record_dead_letters(self, rows: pa.Table) -> None:
+        await self.store.record_dead_letters(self.epoch, rows)
 
 
 def rows_of(keys: Iterable[str | None], queue: str = "q") -> pa.Table:

@@ -53,7 +53,11 @@ class PlainPath:
             self.isolated, max_crashes=2, counts=before.crashes if before else {}, note=self.store.set_control
         )
         self.settler = Settler(
-            LIMITS, "q", acks=self.intake, outbox=CopyOutbox(self.sender, self.topology), bury=self.recorder.bury
+            LIMITS,
+            "q",
+            acks=self.intake,
+            outbox=CopyOutbox(self.sender, self.topology),
+            record_dead_letters=self.recorder.record_dead_letters,
         )
         self.router: Router[pa.Table] = Router(
             RouterConfig(**{"batch_timeout_ms": 0.0, "outage": OutageLimits(enabled=outage)} | config),

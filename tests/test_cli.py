@@ -38,7 +38,7 @@ async def results(tmp_path: Path) -> Path:
     await store.open()
     epoch = await store.register("test")
     await store.write(epoch, rows_of([f"k{number}" for number in range(25)]))
-    await store.bury(epoch, dead_rows(["d1"]))
+    await store.record_dead_letters(epoch, dead_rows(["d1"]))
     await store.close()
     return path
 

@@ -20,7 +20,7 @@ from rabbitray.actors.secret import Secret
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.store import ResultStore
 from rabbitray.cluster.results.dead_letter_replay import Replay, ReplayPlan
-from rabbitray.cluster.results.dead_letter_selection import Selection, revived
+from rabbitray.cluster.results.dead_letter_selection import Selection, replay_copy
 from tests.command_line import Run, runner
 from tests.queue_access import declare, depth, drained
 
@@ -64,7 +64,7 @@ async def _store(path: Path, *dead: dict[str, object]) -> None:
     store = ResultStore(StoreConfig(path=path))
     await store.open()
     rows = [dict.fromkeys(DEAD_LETTER_SCHEMA.names) | {"queue": "jobs", "category": "permanent"} | row for row in dead]
-    await store.bury(await store.register("test"), pa.Table.from_pylist(rows, DEAD_LETTER_SCHEMA))
+    await store.record_dead_letters(await store.register("test"), pa.Table.from_pylist(rows, DEAD_LETTER_SCHEMA))
     await store.close()
 
 
@@ -143,7 +143,7 @@ class _Bare:
 
 
 def test_without_a_key_the_message_id_itself_stays_since_it_is_the_identity() -> None:
-    copy = revived(_Bare(), "jobs")
+    copy = replay_copy(_Bare(), "jobs")
     assert copy.message_id == "m1"
     assert copy.headers == {h.ATTEMPT: 0, h.REPLAYS: 1, h.ORIGIN: "jobs", h.FIRST_SEEN: 1767312000000}
 
@@ -151,7 +151,7 @@ def test_without_a_key_the_message_id_itself_stays_since_it_is_the_identity() ->
 @pytest.mark.parametrize("forged", ["x", -5, True, None, 2.5])
 def test_forged_history_does_no_harm(forged: object) -> None:
     message = _Bare(**{h.REPLAYS: forged, h.FIRST_SEEN: forged})
-    assert revived(message, "jobs").headers[h.REPLAYS] == 1
+    assert replay_copy(message, "jobs").headers[h.REPLAYS] == 1
     assert Selection(seen_before_ms=1767312000000).takes(message)
 
 

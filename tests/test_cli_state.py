@@ -126,7 +126,7 @@ def test_ready_is_connected_with_a_worker_or_none_wanted(
     report: dict[str, Any], pool: dict[str, Any], says: str | None, as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: Any = FakePool(router_report=REPORT | report, router_status=replace(QUIET, **pool))
-    assert status._say_ready(asked, as_json=as_json) == (0 if says is None else 1)
+    assert status._print_ready(asked, as_json=as_json) == (0 if says is None else 1)
     printed = capsys.readouterr().out
     assert (says or "ready") in printed
     if as_json:

@@ -17,8 +17,8 @@ from rabbitray.actors.rabbitmq.inspect import contact
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.results.dead_letter_replay import (
     GIVE_UP_AFTER,
+    LOOKED_AT_MOST,
     ROUND_MESSAGES,
-    WORN,
     Replay,
     Replayed,
     ReplayPlan,
@@ -247,7 +247,7 @@ def test_what_a_copy_would_change_is_not_copied(changes: dict[str, Any]) -> None
     [
         ({}, 0),
         ({"x-delivery-count": 3}, 3),
-        ({"x-delivery-count": 0, "x-acquired-count": WORN}, WORN),
+        ({"x-delivery-count": 0, "x-acquired-count": LOOKED_AT_MOST}, LOOKED_AT_MOST),
         ({"x-delivery-count": "forged"}, 0),
     ],
 )

@@ -38,7 +38,7 @@ def test_async_jobs_that_run_into_our_time_out_are_an_outage_too() -> None:
     outage.note(part(4, 16, error="TimeoutError", reason="handler_timeout"), 0.0)
     assert "TimeoutError ended 16 of the last 20 jobs" in (outage.check(0.0) or "")
     assert outage.probe_due(1.0)
-    assert not outage.probed(part(0, 1, error="TimeoutError", reason="handler_timeout"))
+    assert not outage.end_probe(part(0, 1, error="TimeoutError", reason="handler_timeout"))
 
 
 def test_few_mixed_or_permanent_failures_are_none() -> None:
@@ -70,9 +70,9 @@ def test_probes_are_further_and_further_apart_until_one_succeeds() -> None:
     outage.check(0.0)
     due = [second for second in range(20) if outage.probe_due(float(second))]
     assert due == [1, 3, 7, 11, 15, 19]
-    assert not outage.probed(part(0, 1))
+    assert not outage.end_probe(part(0, 1))
     assert outage.held
-    assert outage.probed(part(1, 0))
+    assert outage.end_probe(part(1, 0))
     assert not outage.held
     assert outage.check(20.0) is None
 

@@ -1,4 +1,4 @@
-"""The pool of workers: who gets a batch, who is retired, how the lost are replaced and who is accused."""
+"""The pool of workers: who gets a batch, who is retired, how the lost are replaced and who is suspected."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ async def test_a_dead_worker_is_replaced_and_its_batch_told() -> None:
     await pool.arrived(batch)
     pool.workers[0].die()
     found = await loss(task)
-    assert (found.reason, found.guilty) == ("worker_crashed", True)
+    assert (found.reason, found.may_be_poison) == ("worker_crashed", True)
     await eventually(lambda: pool.pool.count("ready") == 1)
     assert len(pool.workers) == 2
     assert pool.pool.replaced == 1
@@ -225,14 +225,14 @@ async def test_nobody_is_accused_of_what_is_no_crash(reason: str) -> None:
     sent = [pool.send() for _ in range(2)]
     await pool.arrived(*(batch for batch, _ in sent))
     worker = pool.workers[0]
-    worker.raises(sent[0][0].id, WorkerLostError(reason, "x", guilty=False))
-    assert not (await loss(sent[0][1])).guilty
-    assert not (await loss(sent[1][1])).guilty, "we killed the worker: the other batch is innocent"
+    worker.raises(sent[0][0].id, WorkerLostError(reason, "x", may_be_poison=False))
+    assert not (await loss(sent[0][1])).may_be_poison
+    assert not (await loss(sent[1][1])).may_be_poison, "we killed the worker: the other batch is innocent"
     assert worker.killed
     await pool.pool.stop(0.1)
 
 
-async def test_only_the_executing_batch_of_a_sync_worker_is_accused() -> None:
+async def test_only_the_executing_batch_of_a_sync_worker_is_suspected() -> None:
     pool = Harness(max_tasks_in_flight_per_actor=3)
     await pool.ready(1)
     sent = [pool.send() for _ in range(3)]
@@ -240,17 +240,17 @@ async def test_only_the_executing_batch_of_a_sync_worker_is_accused() -> None:
     pool.workers[0].done(sent[0][0].id)
     await sent[0][1]
     pool.workers[0].die()
-    assert [(await loss(task)).guilty for _, task in sent[1:]] == [True, False]
+    assert [(await loss(task)).may_be_poison for _, task in sent[1:]] == [True, False]
     await pool.pool.stop(0.1)
 
 
-async def test_all_batches_of_an_async_worker_are_accused() -> None:
+async def test_all_batches_of_an_async_worker_are_suspected() -> None:
     pool = Harness(slots=32)
     await pool.ready(1)
     sent = [pool.send() for _ in range(2)]
     await pool.arrived(*(batch for batch, _ in sent))
     pool.workers[0].die()
-    assert [(await loss(task)).guilty for _, task in sent] == [True, True]
+    assert [(await loss(task)).may_be_poison for _, task in sent] == [True, True]
     await pool.pool.stop(0.1)
 
 
@@ -261,7 +261,7 @@ async def test_an_answer_that_cannot_be_used_ends_the_worker() -> None:
     await pool.arrived(batch)
     pool.workers[0].raises(batch.id, ValueError("no part at all"))
     found = await loss(task)
-    assert (found.reason, found.guilty) == ("worker_error", True)
+    assert (found.reason, found.may_be_poison) == ("worker_error", True)
     assert pool.workers[0].killed
     await pool.pool.stop(0.1)
 
@@ -275,8 +275,8 @@ async def test_a_worker_that_answers_nothing_is_killed_and_replaced() -> None:
     began = asyncio.get_running_loop().time()
     found = await loss(sent[0][1])
     assert asyncio.get_running_loop().time() - began == pytest.approx(60.0 + REPLY_GRACE_S, abs=1.0)
-    assert (found.reason, found.guilty) == ("handler_timeout", True)
-    assert not (await loss(sent[1][1])).guilty, "it waited behind the one that hangs"
+    assert (found.reason, found.may_be_poison) == ("handler_timeout", True)
+    assert not (await loss(sent[1][1])).may_be_poison, "it waited behind the one that hangs"
     assert pool.workers[0].killed
     await eventually(lambda: pool.pool.count("ready") == 1)
     await pool.pool.stop(0.1)
@@ -407,7 +407,7 @@ async def test_stopping_ends_every_worker_whatever_its_state() -> None:
     assert starting.killed
     assert all(worker.stopped for worker in (idle, retiring))
     assert holder.killed
-    assert not (await loss(task)).guilty, "we ended it"
+    assert not (await loss(task)).may_be_poison, "we ended it"
     await pool.pool.stop(0.05)
     pool.pool.resize(5)
     assert len(pool.workers) == 3, "a stopped pool starts nothing"

@@ -8,7 +8,7 @@ import pytest
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.autoscale.policy.signals import START_MARGIN_S
-from rabbitray.cluster.commands.scale import told
+from rabbitray.cluster.commands.scale import held_text
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.driver.session import MOST_WORKERS, most_workers
 from rabbitray.cluster.settings import Loaded, load
@@ -84,4 +84,4 @@ def test_a_cluster_that_grows_is_not_measured_by_the_nodes_that_it_has() -> None
     ],
 )
 def test_scale_says_what_is_held(asked: int | None, held: int | None, says: str) -> None:
-    assert told(asked, held) == says
+    assert held_text(asked, held) == says

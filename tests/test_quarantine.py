@@ -16,8 +16,8 @@ from tests.eventually import eventually
 from tests.fakes import FakeFactory, delivery
 from tests.virtual_time import in_virtual_time
 
-CRASH = WorkerLostError("worker_crashed", "x", guilty=True)
-NODE = WorkerLostError("node_lost", "x", guilty=False)
+CRASH = WorkerLostError("worker_crashed", "x", may_be_poison=True)
+NODE = WorkerLostError("node_lost", "x", may_be_poison=False)
 
 
 class Harness:
@@ -45,7 +45,7 @@ class Harness:
 
     async def suspect(self, deliveries: list[Delivery]) -> None:
         """A batch of the ordinary pool whose worker died."""
-        assert await self.quarantine.accuse(Batch(deliveries), deliveries, CRASH) is None
+        assert await self.quarantine.isolate(Batch(deliveries), deliveries, CRASH) is None
 
     async def next(self) -> Batch:
         """The group that runs now."""
@@ -62,8 +62,8 @@ class Harness:
             member.batches.pop(batch.id, None)
         if loss is None:
             self.finished += [identity(one) for one in batch.deliveries]
-            await self.quarantine.acquit(batch)
-        elif (failure := await self.quarantine.accuse(batch, batch.deliveries, loss)) is not None:
+            await self.quarantine.clear(batch)
+        elif (failure := await self.quarantine.isolate(batch, batch.deliveries, loss)) is not None:
             self.parked.append((identity(batch.deliveries[0]), failure))
 
     async def play(self) -> None:
@@ -161,7 +161,7 @@ async def test_an_innocent_loss_of_a_group_runs_it_again_as_it_was() -> None:
     await held.pool.stop(0.1)
 
 
-async def test_one_group_runs_at_a_time_so_that_no_neighbour_is_accused() -> None:
+async def test_one_group_runs_at_a_time_so_that_no_neighbour_is_suspected() -> None:
     held = Harness(slots=32)
     await held.suspect(messages(2))
     await held.next()
@@ -180,7 +180,7 @@ async def test_the_worker_is_there_only_while_there_are_suspects() -> None:
     await eventually(lambda: held.factory.workers[0].stopped)
     await held.suspect(messages(2))
     await eventually(lambda: held.pool.count("ready") == 1)
-    assert [one.tag for one in held.quarantine.clear()] == [1, 2]
+    assert [one.tag for one in held.quarantine.take_all()] == [1, 2]
     await eventually(lambda: held.factory.workers[1].stopped, message="also when they are given back")
     await held.pool.stop(0.1)
 
@@ -228,7 +228,7 @@ async def test_a_delivery_that_is_no_longer_ours_is_not_run_again() -> None:
     held = Harness()
     await held.suspect(messages(1))
     batch = await held.next()
-    assert await held.quarantine.accuse(batch, [], CRASH) is None
+    assert await held.quarantine.isolate(batch, [], CRASH) is None
     assert len(held.quarantine) == 0
     assert held.quarantine.knows(delivery(1)), "its redelivery runs alone"
     await held.pool.stop(0.1)
@@ -253,14 +253,14 @@ async def test_what_the_batches_of_one_worker_leave_is_isolated_together() -> No
     held.killers = {"m7"}
     for tag in range(1, 31):
         one = [delivery(tag, message_id=f"m{tag}")]
-        assert await held.quarantine.accuse(Batch(one), one, CRASH, of="w-1") is None
+        assert await held.quarantine.isolate(Batch(one), one, CRASH, of="w-1") is None
     await held.play()
     assert [name for name, _ in held.parked] == ["m7"]
     assert len(held.finished) == 29
     assert len(held.runs) < 16
     other = [delivery(31, message_id="m31")]
-    await held.quarantine.accuse(Batch(other), other, CRASH, of="w-1")
+    await held.quarantine.isolate(Batch(other), other, CRASH, of="w-1")
     again = [delivery(32, message_id="m32")]
-    await held.quarantine.accuse(Batch(again), again, CRASH, of="w-2")
+    await held.quarantine.isolate(Batch(again), again, CRASH, of="w-2")
     await held.play()
     assert held.runs[-2:] == [["m31"], ["m32"]]

@@ -303,7 +303,7 @@ async def test_what_no_worker_comes_for_is_given_back() -> None:
         path.publish(*names(3))
         assert len(path.router.buffer) == 3
         await path.intake.pause()
-        path.router.house_keep()
+        path.router.tick()
         assert (path.broker.unacked, path.broker.ready) == (0, 3)
 
 
@@ -314,8 +314,8 @@ async def test_what_waits_too_long_for_the_store_is_given_back_and_its_rows_stay
         worker, batch = await path.batch()
         worker.done(batch)
         await eventually(lambda: "store" in path.router.holds)
-        path.router.house_keep()
-        path.router.house_keep()  # once is enough
+        path.router.tick()
+        path.router.tick()  # once is enough
         await eventually(lambda: path.rows() == dict.fromkeys(names(3), 1))
         await path.work()
         assert path.settler.tally.given_back == 3
@@ -481,7 +481,7 @@ async def test_an_outage_stops_burning_attempts_and_a_probe_ends_it() -> None:
         path.publish("probe")
 
         def probing() -> bool:
-            path.router.house_keep()
+            path.router.tick()
             return bool(path.running)
 
         await eventually(probing)
@@ -513,12 +513,12 @@ async def test_in_an_outage_one_probe_is_out_at_a_time_and_nothing_else() -> Non
         assert path.broker.unacked == 0, "what a worker returns waits in the queue"
 
         def probing() -> bool:
-            path.router.house_keep()
+            path.router.tick()
             return bool(path.running)
 
         await eventually(probing)
         path.router._outage._probe_at = 0.0  # the next one is due, but the first has not ended
-        path.router.house_keep()
+        path.router.tick()
         await asyncio.sleep(0.05)
         assert [len(path.keys(name)) for _, name in path.running] == [1]
         worker, batch = path.running[0]

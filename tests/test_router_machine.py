@@ -166,11 +166,11 @@ class RouterMachine(RuleBasedStateMachine):
             self._answer(worker, batch, {left[0]: verdict}, still_open=still_open, returned=returned)
             self._tick()
 
-    @rule(number=st.integers(0, 9), guilty=st.booleans())
-    def a_worker_dies(self, number: int, guilty: bool) -> None:
+    @rule(number=st.integers(0, 9), crash=st.booleans())
+    def a_worker_dies(self, number: int, crash: bool) -> None:
         if (found := self._pick(number)) is not None:
             worker, _ = found
-            self._do(lambda: worker.die("worker_crashed" if guilty else "node_lost", guilty=guilty))
+            self._do(lambda: worker.die("worker_crashed" if crash else "node_lost", may_be_poison=crash))
 
     @rule(workers=st.integers(0, 4))
     def the_pool_is_resized(self, workers: int) -> None:
@@ -270,7 +270,7 @@ class RouterMachine(RuleBasedStateMachine):
     @precondition(holding)
     @rule()
     def house_is_kept(self) -> None:
-        self._do(self.path.router.house_keep)
+        self._do(self.path.router.tick)
 
     @precondition(holding)
     @rule(within_s=st.sampled_from([0.0, 1.0, 70.0]))

@@ -44,9 +44,16 @@ class Harness:
         self.outbox = FakeOutbox(self.log)
         self.buried: list[dict[str, Any]] = []
         self.bury_failures: list[Exception] = []
-        self.settler = Settler(limits or RetryLimits(), "q", acks=self.acks, outbox=self.outbox, bury=self._bury, **own)
+        self.settler = Settler(
+            limits or RetryLimits(),
+            "q",
+            acks=self.acks,
+            outbox=self.outbox,
+            record_dead_letters=self._record_dead_letters,
+            **own,
+        )
 
-    async def _bury(self, rows: pa.Table) -> None:
+    async def _record_dead_letters(self, rows: pa.Table) -> None:
         if self.bury_failures:
             raise self.bury_failures.pop(0)
         self.log.append(f"buried {rows.num_rows}")

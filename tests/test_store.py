@@ -142,7 +142,7 @@ async def test_duplicates_with_another_owner_are_counted_as_conflicts(store: Res
 async def test_values_arrive_as_they_were_sent(store: ResultStore) -> None:
     epoch = await store.register("a")
     await store.write(epoch, rows_of(["a"], results=['{"n":[1,2]}']))
-    await store.bury(epoch, dead_rows(["x"]))
+    await store.record_dead_letters(epoch, dead_rows(["x"]))
     await store.decide([{"pool": "p", "inputs": {"ready": 3}, "current": 1, "wanted": 2, "reason": "r"}])
     row = (await store.query("SELECT *, result->>'$.n[0]' AS first FROM results")).to_pylist()
     assert row[0]["first"] == "1"
@@ -158,7 +158,7 @@ async def test_a_dead_letter_that_cannot_be_stored_is_a_value_error(store: Resul
     rows = dead_rows(["x"])
     place = rows.column_names.index("headers")
     with pytest.raises(ValueError, match="JSON"):
-        await store.bury(epoch, rows.set_column(place, rows.schema.field("headers"), [["{no"]]))
+        await store.record_dead_letters(epoch, rows.set_column(place, rows.schema.field("headers"), [["{no"]]))
 
 
 def test_a_swallowed_error_can_never_commit(config: StoreConfig) -> None:

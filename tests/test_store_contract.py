@@ -84,7 +84,7 @@ async def test_a_later_router_ends_the_earlier(store: Store) -> None:
     with pytest.raises(FencedError):
         await store.write(first, rows_of(["a"]))
     with pytest.raises(FencedError):
-        await store.bury(first, dead_rows(["a"]))
+        await store.record_dead_letters(first, dead_rows(["a"]))
     assert (await store.write(second, rows_of(["a"]))).committed == 1
 
 
@@ -97,7 +97,7 @@ async def test_control_keeps_the_newest_value(store: Store) -> None:
 
 async def test_dead_letters_and_decisions_are_accepted(store: Store) -> None:
     epoch = await store.register("a")
-    await store.bury(epoch, dead_rows(["x"]))
+    await store.record_dead_letters(epoch, dead_rows(["x"]))
     await store.decide([{"pool": "p", "inputs": {"ready": 3}, "current": 1, "wanted": 2, "reason": "backlog"}])
 
 

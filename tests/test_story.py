@@ -12,7 +12,7 @@ import pytest
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher
-from rabbitray.cluster.commands.trace import told, whereabouts
+from rabbitray.cluster.commands.trace import stories_of, whereabouts
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.operate.running_pool import RunningPool as Reached
 from rabbitray.cluster.results.message_story import SETTLED_DONE, Story, Whereabouts, stories, unrecorded
@@ -196,15 +196,15 @@ async def test_live_through_a_running_pool(amqp_url: str, tmp_path: Path) -> Non
         await pool.publish([Job(id="twice", payload={"do": "raise", "times": 1}), *refused])
         await pool.acked(3)
         reader = PoolReader(pool=Reached(name=loaded.settings.pool, namespace=loaded.settings.ray_namespace))
-        (story,) = await asyncio.to_thread(told, reader, "twice")
+        (story,) = await asyncio.to_thread(stories_of, reader, "twice")
         assert (story.ended, story.key) == ("done", "twice")
         assert whats(story) == ["published", "received", "started", "finished", "committed", "settled"]
         assert story.attempts == 2
         assert "run 2 on" in story.steps[2].detail
         (copy,) = story.message_ids
         assert copy != "twice"
-        assert await asyncio.to_thread(told, reader, copy) == [story]
-        (parked,) = await asyncio.to_thread(told, reader, "bad")
+        assert await asyncio.to_thread(stories_of, reader, copy) == [story]
+        (parked,) = await asyncio.to_thread(stories_of, reader, "bad")
         assert (parked.ended, whats(parked)[-2:]) == ("dead", ["recorded", "settled"])
         assert await asyncio.to_thread(whereabouts, loaded, reader) == Whereabouts(
             queue=loaded.settings.queue, ready=0, waiting=0, held=0

@@ -41,7 +41,7 @@ from rabbitray.actors.telemetry.trace_context import (
 )
 from rabbitray.actors.telemetry.tracing import FAILURE_SPANS_PER_S, Tracing
 from rabbitray.cluster.commands.publish import publish_span, tracing_of
-from rabbitray.cluster.results.dead_letter_selection import revived
+from rabbitray.cluster.results.dead_letter_selection import replay_copy
 from rabbitray.cluster.settings import Settings
 from rabbitray.cluster.telemetry.traces import sampler
 from tests.fakes import delivery
@@ -207,7 +207,7 @@ async def test_every_copy_stays_in_the_trace_of_the_first_publish() -> None:
     await outbox.park(one, FAILED, "exception")
     await outbox.again(one, FAILED)
     parked = sender.sent[1]
-    replayed = revived(Dead(headers=dict(parked.headers)), "jobs")
+    replayed = replay_copy(Dead(headers=dict(parked.headers)), "jobs")
     for copy in (*sender.sent, replayed):
         assert (copy.headers[h.TRACEPARENT], copy.headers[h.TRACESTATE]) == (SAMPLED, "vendor=x")
     assert clean_headers(table) == {h.TRACEPARENT: SAMPLED, h.TRACESTATE: "vendor=x"}

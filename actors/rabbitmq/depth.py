@@ -68,12 +68,12 @@ class DepthProbe:
                     return await self._ask()
             except ChannelNotFoundEntity:
                 self._channel = None
-                self._say(f"no queue {self._queue}")
+                self._log(f"no queue {self._queue}")
             except BaseException as error:
                 if not is_loss(error):
                     raise
                 await self._back_off()
-                self._say(type(error).__name__)
+                self._log(type(error).__name__)
             return None
 
     async def close(self) -> None:
@@ -111,7 +111,7 @@ class DepthProbe:
         self._next_try = self._clock() + self._delay_s * self._random.uniform(0.5, 1.0)
         self._delay_s = min(LONGEST_DELAY_S, 2 * self._delay_s)
 
-    def _say(self, why: str) -> None:
+    def _log(self, why: str) -> None:
         if self._known:
             log.warning("queue depth of %s is unknown: %s", self._queue, why)
         self._known = False

@@ -66,7 +66,7 @@ async def persist(
             if isinstance(error, asyncio.CancelledError) and not is_loss(error):
                 raise
             failed(error)
-            _say(error, delay)
+            _log(error, delay)
         else:
             return True
         with contextlib.suppress(asyncio.TimeoutError):
@@ -75,7 +75,7 @@ async def persist(
     return False
 
 
-def _say(error: BaseException, delay_s: float) -> None:
+def _log(error: BaseException, delay_s: float) -> None:
     """One line for what a broker does to us; what nobody foresaw comes with its traceback."""
     foreseen = is_loss(error) or isinstance(error, RabbitrayError)
     log.warning("RabbitMQ: %s; next try in %.1f s", describe(error), delay_s, exc_info=None if foreseen else error)

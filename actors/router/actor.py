@@ -121,7 +121,7 @@ class ConsumerRouter:
             await self._router.hold("paused", str(control["paused"]))
         await self._router.start(setup.window, setup.batch_size)
         await self._collector.start()
-        self._keeper = asyncio.create_task(self._keep_house(), name="router-housekeeping")
+        self._keeper = asyncio.create_task(self._tick_on(), name="router-ticks")
         self._flushing = asyncio.create_task(self._metrics.run(asyncio.Event()), name="router-metrics")
         self._started = True
         return warnings
@@ -160,7 +160,7 @@ class ConsumerRouter:
             topology.queue,
             acks=acks,
             outbox=outbox,
-            bury=self._store.bury,
+            record_dead_letters=self._store.record_dead_letters,
             tracing=self._tracing,
             wire=self._setup.worker.config.wire,
             codes=self._setup.worker.config.codes,
@@ -277,14 +277,14 @@ class ConsumerRouter:
     def _wake(self) -> None:
         self._router.wake()
 
-    async def _keep_house(self) -> None:
+    async def _tick_on(self) -> None:
         """Once a second: what must not wait for ever; also measures how late this loop runs."""
         for tick in itertools.count():
             before = time.monotonic()
             await asyncio.sleep(1.0)
             self._loop_lag_s = time.monotonic() - before - 1.0
             try:
-                self._router.house_keep()
+                self._router.tick()
                 self._measure()
                 if tick % DRAINING_EVERY_TICKS == 0:
                     await self._leave_draining_nodes()

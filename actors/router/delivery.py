@@ -47,7 +47,7 @@ class Batch:
     deliveries: list[Delivery]
     id: str = field(default_factory=lambda: f"{next(_numbers):x}")
     pending: set[int] = field(init=False)  # positions that are still the worker's
-    spoiled: set[int] = field(default_factory=set)  # not to be acked: a record's outcome could not be made safe
+    unsafe: set[int] = field(default_factory=set)  # not to be acked: a record's outcome could not be made safe
     worker: str = ""  # whose it is
     probe: bool = False  # sent out during an outage hold, to find out whether it is over
     in_order: asyncio.Lock = field(default_factory=asyncio.Lock)  # parts are recorded one after another

@@ -75,7 +75,7 @@ class Outage:
         self._probe_at = now + self._probe_s
         return True
 
-    def probed(self, part: Part) -> bool:
+    def end_probe(self, part: Part) -> bool:
         """How a probe ended: True when the outage is over (any outcome but a transient error)."""
         over = bool(part.jobs) and not any(_hurts(failure) for failure in part.failures)
         if over:

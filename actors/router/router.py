@@ -144,7 +144,7 @@ class Router(Generic[P]):
         self._give_back_waiting()
         return not unfinished
 
-    def house_keep(self) -> None:
+    def tick(self) -> None:
         """Once a second: gives back what waits longer than `max_hold_s`, for a worker or for the store."""
         late = time.monotonic() - self._config.max_hold_s
         self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
@@ -176,7 +176,7 @@ class Router(Generic[P]):
 
     def _give_back_waiting(self) -> None:
         self._source.give_back(self.buffer.remove(lambda _: True))
-        self._source.give_back(self._quarantine.clear())
+        self._source.give_back(self._quarantine.take_all())
 
     async def _fence(self, error: FencedError) -> None:
         """Another router has taken over: nothing more is consumed, published or acked by this one."""
@@ -222,7 +222,7 @@ class Router(Generic[P]):
     def drop(self, generation: int) -> None:
         """The channel of this generation died: what waits of it comes again by itself."""
         self.buffer.remove(lambda delivery: delivery.generation <= generation)
-        self._quarantine.clear()
+        self._quarantine.take_all()
 
     # dispatch
 
@@ -300,8 +300,8 @@ class Router(Generic[P]):
         else:
             if batch.pending:
                 log.error("Batch %s ended without word on %d messages; they run again", batch.id, len(batch.pending))
-                self._spoil(batch, Part(finished=sorted(batch.pending)))
-            await self._quarantine.acquit(batch)
+                self._mark_unsafe(batch, Part(finished=sorted(batch.pending)))
+            await self._quarantine.clear(batch)
 
     async def _work_suspects(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
         await self._quarantine.count(batch)
@@ -333,7 +333,7 @@ class Router(Generic[P]):
         now = time.monotonic()
         self.recent.add(outcomes_of(part, now))
         if batch.probe and self._outage.held:
-            if not self._outage.probed(part):
+            if not self._outage.end_probe(part):
                 return False
             await self.release("outage")
         self._outage.note(part, now)
@@ -344,12 +344,12 @@ class Router(Generic[P]):
     def _give_up(self, entry: PendingPart) -> None:
         if not entry.given_up:
             entry.given_up = True
-            self._spoil(entry.batch, entry.part)
+            self._mark_unsafe(entry.batch, entry.part)
 
-    def _spoil(self, batch: Batch, part: Part) -> None:
+    def _mark_unsafe(self, batch: Batch, part: Part) -> None:
         """No outcome of this part is safe: none of its messages may be acked, by a later part either."""
-        batch.spoiled.update(part.row_positions, part.finished)
-        batch.spoiled.update(failure.position for failure in part.failures)
+        batch.unsafe.update(part.row_positions, part.finished)
+        batch.unsafe.update(failure.position for failure in part.failures)
         self._settler.close(batch, part)
 
     async def _park(self, delivery: Delivery, failure: Failure) -> None:
@@ -363,12 +363,12 @@ class Router(Generic[P]):
         """What a lost worker had not finished: suspects are isolated, the innocent go out again as they were."""
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
-        if not loss.guilty and not self._quarantine.holds(batch):
+        if not loss.may_be_poison and not self._quarantine.holds(batch):
             self._requeue(left)
-        elif loss.guilty and len(left) == 1 and is_packed(left[0].parcel):
-            await self._quarantine.acquit(batch)
+        elif loss.may_be_poison and len(left) == 1 and is_packed(left[0].parcel):
+            await self._quarantine.clear(batch)
             await self._settler.part(left[0])
-        elif (failure := await self._quarantine.accuse(batch, left, loss, of=member.name)) is not None:
+        elif (failure := await self._quarantine.isolate(batch, left, loss, of=member.name)) is not None:
             await self._park(left[0], failure)
         self.wake()
 

@@ -47,9 +47,9 @@ class ResultStore:
         with self._tracing.commit_span(rows.num_rows, batches=(span,)):
             return await self._store.write(epoch, rows, failed_keys, queue=queue)
 
-    async def bury(self, epoch: int, rows: pa.Table) -> None:
+    async def record_dead_letters(self, epoch: int, rows: pa.Table) -> None:
         """Appends to `dead_letters`."""
-        await self._store.bury(epoch, rows)
+        await self._store.record_dead_letters(epoch, rows)
 
     async def decide(self, rows: list[dict[str, object]]) -> None:
         """Appends to `decisions`."""

@@ -31,10 +31,10 @@ class StoreClient:
         actor = await self._find()
         return await self._answer(actor.write.remote(self.epoch, payload, failed_keys, self._queue, span))
 
-    async def bury(self, rows: pa.Table) -> None:
+    async def record_dead_letters(self, rows: pa.Table) -> None:
         """Appends dead letters."""
         actor = await self._find()
-        await self._answer(actor.bury.remote(self.epoch, rows))
+        await self._answer(actor.record_dead_letters.remote(self.epoch, rows))
 
     async def register(self, router: str) -> None:
         """Takes the epoch that all later writes carry."""

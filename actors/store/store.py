@@ -92,11 +92,11 @@ class ResultStore:
         self._must_be_open()
         return await self._group.submit(Call(epoch=epoch, rows=rows, failed_keys=tuple(failed_keys), queue=queue))
 
-    async def bury(self, epoch: int, rows: pa.Table) -> None:
+    async def record_dead_letters(self, epoch: int, rows: pa.Table) -> None:
         """Append dead letters (DEAD_LETTER_SCHEMA) with their bodies. Raises like `write`; ValueError for a
         bad row.
         """
-        await self._on_core(lambda con: records.bury(con, epoch, rows))
+        await self._on_core(lambda con: records.record_dead_letters(con, epoch, rows))
 
     async def decide(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Append decisions: decided_at, pool, inputs (any JSON value), current, wanted, reason,

@@ -165,7 +165,7 @@ class Tracing:
         if not self.enabled:
             return
         if not self._failures.take():
-            self._say_flood()
+            self._log_flood()
             return
         attributes = self._messaging | _message_attributes(message_id, attempt)
         attributes |= {"error.type": error_type(error), "messaging.destination.name": self._queue}
@@ -213,7 +213,7 @@ class Tracing:
         }
         return self._start(SpanKind.INTERNAL, attributes, name=f"resize {self._queue}")
 
-    def _say_flood(self) -> None:
+    def _log_flood(self) -> None:
         """At most one line in Seldom's EVERY_S."""
         if self._flood.due():
             log.warning(

@@ -75,13 +75,13 @@ class PoolWorker:
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[bytes, pa.Buffer]:
         """See `Worker.run`: the part for the router, the rows by reference for the store."""
         part, rows = await self._worker.run(batch_id, shipment)
-        return self._told(part), to_stream(rows)
+        return self._encoded(part), to_stream(rows)
 
     @ray.method(num_returns=2, enable_task_events=False)
     async def more(self, batch_id: str) -> tuple[bytes, pa.Buffer]:
         """See `Worker.more`."""
         part, rows = await self._worker.more(batch_id)
-        return self._told(part), to_stream(rows)
+        return self._encoded(part), to_stream(rows)
 
     async def stop(self) -> None:
         """Ends the handler and sends what traces are left."""
@@ -90,7 +90,7 @@ class PoolWorker:
         self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
 
-    def _told(self, part: Part) -> bytes:
+    def _encoded(self, part: Part) -> bytes:
         """The part for the router, with the last look at this process where there was one since the part before."""
         part.usage, self._usage = self._usage, None
         return encode_part(part)

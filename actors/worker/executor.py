@@ -88,7 +88,7 @@ class Executor:
                             unit.result = await self._handler.call(unit.job)
                     except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
                         _unless_closing(error)
-                        unit.error = self._told(error, limit, "the job was cancelled")
+                        unit.error = self._as_timeout(error, limit, "the job was cancelled")
                     unit.finished_us = _now_us()
                 run.finish(unit)
 
@@ -132,10 +132,10 @@ class Executor:
                 self._share_out(units, await self._handler.call([unit.job for unit in units]))
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
             _unless_closing(error)
-            return self._told(error, limit, f"the call for {len(units)} jobs was cancelled")
+            return self._as_timeout(error, limit, f"the call for {len(units)} jobs was cancelled")
         return None
 
-    def _told(self, error: BaseException, limit: asyncio.Timeout, what: str) -> BaseException:
+    def _as_timeout(self, error: BaseException, limit: asyncio.Timeout, what: str) -> BaseException:
         """The error of a call, in our words where it was our time-out that ended it."""
         if not isinstance(error, TimeoutError) or not limit.expired():
             return error

@@ -53,7 +53,7 @@ class Wish:
         return self if ceiling is None else self.at_most(max(target, ceiling.size), ceiling.why)
 
 
-def judged(seen: Snapshot, memory: Memory, rates: Rates) -> Memory:
+def judge_last_growth(seen: Snapshot, memory: Memory, rates: Rates) -> Memory:
     """Growth that is up and busy, and brought less than a fifth of its share, becomes a plateau.
 
     The plateau is the size at which the throughput of now would have been proportional, and a quarter more.
@@ -91,7 +91,7 @@ def _busy_s(seen: Snapshot, memory: Memory) -> float:
     return seen.now - first - until_started_s(seen)
 
 
-def lifted(seen: Snapshot, memory: Memory, rates: Rates) -> Memory:
+def lift_brakes(seen: Snapshot, memory: Memory, rates: Rates) -> Memory:
     """The brakes without those that time or a change has lifted."""
     plateau, blocked = memory.plateau, memory.blocked
     if plateau is not None:
@@ -105,7 +105,7 @@ def lifted(seen: Snapshot, memory: Memory, rates: Rates) -> Memory:
     return replace(memory, plateau=plateau, blocked=blocked)
 
 
-def braked(wish: Wish, seen: Snapshot, memory: Memory, rates: Rates) -> Wish:
+def apply_brakes(wish: Wish, seen: Snapshot, memory: Memory, rates: Rates) -> Wish:
     """No growth while errors rise, above a plateau, or into a request that was just withdrawn."""
     target = seen.pool.target
     if rates.errors_rising:
@@ -117,7 +117,7 @@ def braked(wish: Wish, seen: Snapshot, memory: Memory, rates: Rates) -> Wish:
     return wish
 
 
-def placed(wish: Wish, seen: Snapshot) -> Wish:
+def cap_to_cluster(wish: Wish, seen: Snapshot) -> Wish:
     """No more than the cluster can place, or a few more where nodes may come."""
     if seen.pool.placeable is None:
         return wish
@@ -128,7 +128,7 @@ def placed(wish: Wish, seen: Snapshot) -> Wish:
     return wish.at_most(asked, f"{seen.pool.placeable} more fit, {NODE_ASK} at a time are asked of new nodes")
 
 
-def withdrawn(wish: Wish, seen: Snapshot, memory: Memory, limits: PolicyLimits) -> tuple[Wish, Memory]:
+def withdraw_pending(wish: Wish, seen: Snapshot, memory: Memory, limits: PolicyLimits) -> tuple[Wish, Memory]:
     """A request that stays pending is taken back, and not repeated for a while unless room appears.
 
     In time before the pool would count it as a failed start.

@@ -83,6 +83,6 @@ def _n(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def whole(need: float) -> int:
+def round_up(need: float) -> int:
     """Whole workers for a need."""
     return ceil(need - 1e-9)

@@ -16,7 +16,7 @@ Kind = Literal["grow", "shrink", "steady", "hold", "withdraw", "fixed", "paused"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyLimits:
-    """The bounds and the temper of the policy; times in seconds. `fixed_size` comes from `rabbitray scale N`.
+    """The bounds and the pace of the policy; times in seconds. `fixed_size` comes from `rabbitray scale N`.
 
     `upscaling_factor`: a step adds at most this share of the target (or `upscale_step`, if that is more).
     `downscaling_factor`: a step takes away at most this share. `backlog_per_worker`: used while no speed is

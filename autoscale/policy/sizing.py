@@ -10,8 +10,15 @@ from dataclasses import replace
 from math import ceil
 from typing import Final
 
-from rabbitray.autoscale.policy.brakes import Wish, braked, judged, lifted, placed, withdrawn
-from rabbitray.autoscale.policy.demand import TOLERANCE, Demand, demand, whole
+from rabbitray.autoscale.policy.brakes import (
+    Wish,
+    apply_brakes,
+    cap_to_cluster,
+    judge_last_growth,
+    lift_brakes,
+    withdraw_pending,
+)
+from rabbitray.autoscale.policy.demand import TOLERANCE, Demand, demand, round_up
 from rabbitray.autoscale.policy.rates import measure, remember, true_speed
 from rabbitray.autoscale.policy.signals import Decision, Growth, Inputs, Kind, Memory, PolicyLimits, Rates, Snapshot
 
@@ -31,7 +38,7 @@ def decide(seen: Snapshot, memory: Memory, limits: PolicyLimits) -> tuple[Decisi
     memory = replace(memory, speed=true_speed(memory))
     rates = measure(seen, memory)
     if limits.fixed_size is not None:
-        return _by_order(seen, lifted(seen, memory, rates), limits, rates)
+        return _by_order(seen, lift_brakes(seen, memory, rates), limits, rates)
     if seen.pool.paused:
         return _unchanged(seen, limits, "paused", "paused by control", rates), _restart(seen, memory)
     if seen.pool.hold is not None:
@@ -44,19 +51,19 @@ def _by_demand(seen: Snapshot, memory: Memory, limits: PolicyLimits, rates: Rate
     memory = _watch(seen, memory, limits, rates, need)
     wish = _grown(seen, memory, limits, need)
     if wish.kind == "grow":
-        wish = braked(wish, seen, memory, rates)
+        wish = apply_brakes(wish, seen, memory, rates)
     if wish.size == seen.pool.target:
         shrunk = _shrunk(seen, memory, limits)
         wish = replace(shrunk, notes=(*wish.notes, *shrunk.notes))
-    wish = _bounded(placed(wish, seen), seen, memory, limits)
-    wish, memory = withdrawn(wish, seen, memory, limits)
+    wish = _bounded(cap_to_cluster(wish, seen), seen, memory, limits)
+    wish, memory = withdraw_pending(wish, seen, memory, limits)
     decision = _decision(wish, seen, rates, need, limits)
     return decision, _acted(decision, seen, memory, rates)
 
 
 def _watch(seen: Snapshot, memory: Memory, limits: PolicyLimits, rates: Rates, need: Demand) -> Memory:
     """The memory with the wants of the last delay, since when there was nothing to do, and the brakes."""
-    want = max(whole(need.need + need.margin), need.floor)
+    want = max(round_up(need.need + need.margin), need.floor)
     if memory.plateau is not None:
         want = min(want, memory.plateau.size)
     elif _late(seen, limits):
@@ -72,7 +79,7 @@ def _watch(seen: Snapshot, memory: Memory, limits: PolicyLimits, rates: Rates, n
         quiet_since=(memory.quiet_since if memory.quiet_since is not None else seen.now) if quiet else None,
         high_since=(memory.high_since if memory.high_since is not None else seen.now) if high else None,
     )
-    return judged(seen, lifted(seen, memory, rates), rates)
+    return judge_last_growth(seen, lift_brakes(seen, memory, rates), rates)
 
 
 def _late(seen: Snapshot, limits: PolicyLimits) -> bool:
@@ -82,7 +89,7 @@ def _late(seen: Snapshot, limits: PolicyLimits) -> bool:
 
 def _grown(seen: Snapshot, memory: Memory, limits: PolicyLimits, need: Demand) -> Wish:
     """At once (after `upscale_delay_s`) to what is needed, one bounded step a second; zero skips the wait."""
-    target, want = seen.pool.target, whole(need.need)
+    target, want = seen.pool.target, round_up(need.need)
     if memory.high_since is None:
         return Wish(size=target, kind="steady")
     if target > 0 and seen.now - memory.high_since < limits.upscale_delay_s:
@@ -130,7 +137,7 @@ def _decision(wish: Wish, seen: Snapshot, rates: Rates, need: Demand, limits: Po
     if kind != "withdraw":
         target = seen.pool.target
         kind = "grow" if wish.size > target else "shrink" if wish.size < target else "steady"
-    want = max(limits.min_size, whole(need.need))
+    want = max(limits.min_size, round_up(need.need))
     reason = "; ".join((f"want {want}: {need.words}", *dict.fromkeys(wish.notes)))
     return Decision(wanted=wish.size, kind=kind, reason=reason, inputs=_inputs(seen, rates, round(need.need, 3)))
 
@@ -151,9 +158,9 @@ def _by_order(seen: Snapshot, memory: Memory, limits: PolicyLimits, rates: Rates
     asked = limits.fixed_size or 0
     want = limits.bounded(asked)
     bounds = () if want == asked else (f"bounds are {limits.min_size} to {limits.max_size}",)
-    wish = placed(Wish(size=want, kind="fixed", notes=bounds).under(memory.blocked, seen.pool.target), seen)
+    wish = cap_to_cluster(Wish(size=want, kind="fixed", notes=bounds).under(memory.blocked, seen.pool.target), seen)
     wish = replace(wish, size=max(wish.size, limits.min_size))
-    wish, memory = withdrawn(wish, seen, memory, limits)
+    wish, memory = withdraw_pending(wish, seen, memory, limits)
     reason = "; ".join((f"want {want}: fixed at {asked} by control", *wish.notes))
     return Decision(wanted=wish.size, kind=wish.kind, reason=reason, inputs=_inputs(seen, rates, None)), memory
 

@@ -47,10 +47,10 @@ def command(loaded: Loaded, size: int | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"pool": loaded.settings.pool, "fixed": held}))
     else:
-        click.echo(f"pool {loaded.settings.pool!r} {told(size, held)}")
+        click.echo(f"pool {loaded.settings.pool!r} {held_text(size, held)}")
 
 
-def told(asked: int | None, held: int | None) -> str:
+def held_text(asked: int | None, held: int | None) -> str:
     """What became of a size that was asked for; None is `auto`."""
     if held is None:
         return "is sized by the autoscaler"

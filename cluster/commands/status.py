@@ -43,13 +43,13 @@ def command(loaded: Loaded, as_json: bool, over_s: float, only_ready: bool) -> i
     """
     with running(loaded.settings) as pool:
         if only_ready:
-            return _say_ready(pool, as_json=as_json)
+            return _print_ready(pool, as_json=as_json)
         seen = picture(look(pool, loaded, over_s))
     click.echo(json.dumps(seen) if as_json else "\n".join(lines(seen)))
     return 1 if seen["state"] == "degraded" else 0
 
 
-def _say_ready(pool: RunningPool, *, as_json: bool) -> int:
+def _print_ready(pool: RunningPool, *, as_json: bool) -> int:
     report, status = (pool.ask("router", method, within_s=QUICK_S) for method in ("report", "status"))
     reasons = unready(report, status)
     text = f"not ready: {'; '.join(reasons)}" if reasons else "ready"

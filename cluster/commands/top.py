@@ -135,7 +135,7 @@ class Screen:
             if key == "q" and not self._asked:
                 return f"pool {self._pool.name!r} goes on"
             if key is not None:
-                self._say(await self._act(key))
+                self._notify(await self._act(key))
         try:
             looking.result()
         except NotRunningError:
@@ -150,7 +150,7 @@ class Screen:
         view = replace(self._view, notice=notice, at=time.time())
         live.update(render(view, width=size.width, height=size.height), refresh=True)
 
-    def _say(self, notice: str) -> None:
+    def _notify(self, notice: str) -> None:
         self._notice, self._notice_until = notice, time.monotonic() + NOTICE_S
 
     async def _keep_looking(self) -> None:
@@ -162,7 +162,7 @@ class Screen:
             except NotRunningError:
                 raise
             except RabbitrayError as error:
-                self._say(str(error))
+                self._notify(str(error))
 
     async def _look(self) -> None:
         earlier, earlier_at = self._report, self._reported_at
@@ -209,18 +209,18 @@ class Screen:
         """Does what a key says; what came of it, in words."""
         if self._asked:
             self._asked = False
-            return await self._told("router", "ask_drain", says="the pool drains") if key in "yY" else "not drained"
+            return await self._order("router", "ask_drain", says="the pool drains") if key in "yY" else "not drained"
         match key:
             case "p":
-                return await self._told("router", "pause", "rabbitray top", says="paused")
+                return await self._order("router", "pause", "rabbitray top", says="paused")
             case "r":
-                return await self._told("router", "resume", says="goes on")
+                return await self._order("router", "resume", says="goes on")
             case "+" | "=":
                 return await self._scale(1)
             case "-":
                 return await self._scale(-1)
             case "a":
-                return await self._told("autoscaler", "fix", None, says="the autoscaler decides")
+                return await self._order("autoscaler", "fix", None, says="the autoscaler decides")
             case "d":
                 self._asked = True
                 return ""
@@ -230,12 +230,12 @@ class Screen:
         assert self._view is not None
         size = self._view.seen["size"]
         wanted = max(0, (size["wanted"] if size["fixed"] is None else size["fixed"]) + more)
-        if said := await self._told("autoscaler", "fix", wanted, says=""):
+        if said := await self._order("autoscaler", "fix", wanted, says=""):
             return said
         held = self._view.seen["size"]["fixed"]  # the nearest to it that the bounds allow
         return f"held at {held} workers; a gives them back"
 
-    async def _told(self, actor: str, method: str, *arguments: object, says: str) -> str:
+    async def _order(self, actor: str, method: str, *arguments: object, says: str) -> str:
         try:
             await self._ask(actor, method, *arguments)
             self._draining = self._draining or method == "ask_drain"

@@ -20,7 +20,7 @@ from rabbitray.cluster.results.message_story import (
     Step,
     Story,
     Whereabouts,
-    graves_sql,
+    dead_letters_sql,
     results_sql,
     stories,
     unrecorded,
@@ -48,7 +48,7 @@ def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
     how many messages are in the queue, in its retry rungs and in work.
     """
     with results(loaded) as reader:
-        found = told(reader, message_id)
+        found = stories_of(reader, message_id)
         if as_json:
             click.echo(msgspec.json.encode([asdict(story) for story in found]))
         elif found:
@@ -58,15 +58,15 @@ def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
     return 0 if found else 1
 
 
-def told(reader: Reader, name: str) -> list[Story]:
+def stories_of(reader: Reader, name: str) -> list[Story]:
     """The stories of a key or message id; what a message id leads to is followed by its key."""
-    graves = reader.query(graves_sql(name)).to_pylist()
+    dead = reader.query(dead_letters_sql(name)).to_pylist()
     done = reader.query(results_sql(name)).to_pylist()
-    keys = [row["key"] for row in [*done, *graves] if row["key"] and row["key"] != name]
+    keys = [row["key"] for row in [*done, *dead] if row["key"] and row["key"] != name]
     if keys:
-        graves = reader.query(graves_sql(name, keys)).to_pylist()
+        dead = reader.query(dead_letters_sql(name, keys)).to_pylist()
         done = reader.query(results_sql(name, keys)).to_pylist()
-    return stories(done, graves)
+    return stories(done, dead)
 
 
 def whereabouts(loaded: Loaded, reader: Reader) -> Whereabouts:

@@ -22,7 +22,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, UnroutableError
 from rabbitray.actors.publisher import Message, Publisher
 from rabbitray.actors.rabbitmq.errors import describe, is_loss
-from rabbitray.cluster.results.dead_letter_selection import Selection, deliveries, error_class, revived, unchanged
+from rabbitray.cluster.results.dead_letter_selection import Selection, deliveries, error_class, replay_copy, unchanged
 
 ROUND_MESSAGES = 100
 ROUND_BYTES = 16 * 1024 * 1024
@@ -34,7 +34,7 @@ GIVE_UP_AFTER = 100
 HOLD_S = 600.0
 """Longest time that a message is held; RabbitMQ closes the channel after 1,800 s."""
 
-WORN = 10
+LOOKED_AT_MOST = 10
 """Deliveries from which on a message is copied rather than given back."""
 
 PAUSE_S = 1.0
@@ -168,10 +168,10 @@ class Replay:
         if plan.selection.takes(message):
             self._taken += 1
             if not plan.dry:
-                return _Move(message=message, copy=revived(message, self._queue), replays=True)
+                return _Move(message=message, copy=replay_copy(message, self._queue), replays=True)
             self.found.classes[error_class(message)] += 1
         self.found.returned += 1
-        copy = None if plan.dry and deliveries(message) < WORN else unchanged(message, self._dead_queue)
+        copy = None if plan.dry and deliveries(message) < LOOKED_AT_MOST else unchanged(message, self._dead_queue)
         if copy is None:
             self._hold()
             return None

@@ -86,7 +86,7 @@ def replays(message: DeadMessage) -> int:
     return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def revived(message: DeadMessage, queue: str) -> Message:
+def replay_copy(message: DeadMessage, queue: str) -> Message:
     """The copy for the main queue: attempts at 0, death and error headers gone, history kept, one replay more.
 
     The identity stays: the key header where there is one, else the message id itself.

@@ -18,7 +18,7 @@ RESULT_COLUMNS = (
     *("key", "message_id", "queue", "message_type", "status", "attempts"),
     *("published_at", "received_at", "started_at", "finished_at", "committed_at", "worker", "batch_id", "trace_id"),
 )
-GRAVE_COLUMNS = (
+DEAD_LETTER_COLUMNS = (
     *("key", "message_id", "queue", "message_type", "error", "error_class", "category", "reason", "attempts"),
     *("first_seen", "dead_at", "recorded_at", "worker", "trace_id", "id"),
 )
@@ -106,9 +106,9 @@ def results_sql(name: str, keys: Sequence[str] = ()) -> str:
     return f"SELECT {', '.join(RESULT_COLUMNS)} FROM results WHERE {_matching(name, keys)} ORDER BY committed_at"
 
 
-def graves_sql(name: str, keys: Sequence[str] = ()) -> str:
+def dead_letters_sql(name: str, keys: Sequence[str] = ()) -> str:
     """The dead letters of a key or message id, and of the keys that are known to belong to it."""
-    return f"SELECT {', '.join(GRAVE_COLUMNS)} FROM dead_letters WHERE {_matching(name, keys)} ORDER BY dead_at"
+    return f"SELECT {', '.join(DEAD_LETTER_COLUMNS)} FROM dead_letters WHERE {_matching(name, keys)} ORDER BY dead_at"
 
 
 def _matching(name: str, keys: Sequence[str]) -> str:
@@ -121,10 +121,10 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def stories(results: Sequence[Row], graves: Sequence[Row]) -> list[Story]:
+def stories(results: Sequence[Row], dead_letters: Sequence[Row]) -> list[Story]:
     """One story for each queue and key; a message without a key is told by its message id."""
     told: dict[tuple[str, str], tuple[list[Row], list[Row]]] = {}
-    for place, rows in enumerate((results, graves)):
+    for place, rows in enumerate((results, dead_letters)):
         for row in rows:
             identity = str(row["queue"]), str(row["key"] or row["message_id"])
             told.setdefault(identity, ([], []))[place].append(row)
@@ -133,7 +133,7 @@ def stories(results: Sequence[Row], graves: Sequence[Row]) -> list[Story]:
 
 def _story(queue: str, done: Sequence[Row], dead: Sequence[Row]) -> Story:
     rows = [*done, *dead]
-    steps = [step for row in done for step in _worked(row)] + [step for row in dead for step in _buried(row)]
+    steps = [step for row in done for step in _worked(row)] + [step for row in dead for step in _died(row)]
     ordered = sorted((step for step in steps if step.at is not None), key=_time_of)
     first = rows[0]
     return Story(
@@ -159,7 +159,7 @@ def _worked(row: Row) -> list[Step]:
     ]
 
 
-def _buried(row: Row) -> list[Step]:
+def _died(row: Row) -> list[Step]:
     error = f"{row['error_class']}: {row['error']}" if row["error_class"] else str(row["error"] or "")
     runs = f" after {row['attempts']} runs" if row["attempts"] and row["attempts"] > 1 else ""
     where = f" on {row['worker']}" if row["worker"] else ""

@@ -54,10 +54,10 @@ class SayingExporter(MetricExporter):
             log.debug("Exporting metrics failed: %s", type(error).__name__, exc_info=True)
             result = MetricExportResult.FAILURE
         if result is not MetricExportResult.SUCCESS:
-            self._say()
+            self._log()
         return result
 
-    def _say(self) -> None:
+    def _log(self) -> None:
         self.failed += 1
         if self._seldom.due():
             log.warning("The metrics collector takes nothing: %d exports lost so far; work goes on", self.failed)

@@ -58,7 +58,7 @@ class SpanFlow:
             else:
                 self.lost += 1
         if not room:
-            self._say()
+            self._log()
         return room
 
     def done(self, spans: int, *, sent: bool) -> None:
@@ -70,9 +70,9 @@ class SpanFlow:
             else:
                 self.lost += spans
         if not sent:
-            self._say()
+            self._log()
 
-    def _say(self) -> None:
+    def _log(self) -> None:
         if self._seldom.due():
             log.warning("The trace collector takes no spans, or too few: %d lost so far; work goes on", self.lost)
 

@@ -30,12 +30,12 @@ P_co = TypeVar("P_co", covariant=True)
 
 
 class WorkerLostError(RabbitrayError):
-    """A worker ended with a batch. `guilty`: a job of the batch may have killed it, see design.md, Outcomes."""
+    """A worker ended with a batch. `may_be_poison`: a job of the batch may have killed it, see design.md, Outcomes."""
 
-    def __init__(self, reason: str, detail: str, *, guilty: bool) -> None:
+    def __init__(self, reason: str, detail: str, *, may_be_poison: bool) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason  # worker_crashed, handler_timeout, node_lost, killed, unavailable
-        self.guilty = guilty
+        self.may_be_poison = may_be_poison
 
 
 class WorkerHandle(Protocol[P_co]):
@@ -65,7 +65,7 @@ class Member(Generic[P]):
     info: WorkerInfo | None = None
     batches: dict[str, Batch] = field(default_factory=dict)  # in the order of dispatch
     slow: dict[str, int] = field(default_factory=dict)  # batch -> jobs still open after its first part
-    accused: frozenset[str] | None = None  # at its death: the batches that may have killed it
+    suspects: frozenset[str] | None = None  # at its death: the batches that may have killed it
     jobs: int = 0
     busy_s: float = 0.0
     usage: Usage | None = None  # the last that it told
@@ -96,11 +96,11 @@ class Member(Generic[P]):
         in_line = self.load < most_in_flight and sum(self.slow.values()) < self.slots
         return in_line or self.open_jobs < self.slots
 
-    def accuses(self, batch: Batch) -> bool:
+    def may_have_died_of(self, batch: Batch) -> bool:
         """Whether a job of this batch may have killed the worker: all of an async worker's, else the oldest's."""
-        if self.accused is None:
-            self.accused = frozenset(self.batches if self.slots > 1 else [*self.batches][:1])
-        return batch.id in self.accused
+        if self.suspects is None:
+            self.suspects = frozenset(self.batches if self.slots > 1 else [*self.batches][:1])
+        return batch.id in self.suspects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,8 +197,8 @@ class Pool(Generic[P]):
 
     def remove(self, member: Member[P], *, why: str) -> None:
         """Kills a worker and replaces it."""
-        if member.accused is None:
-            member.accused = frozenset()  # we kill it: what its other batches meet now is our doing
+        if member.suspects is None:
+            member.suspects = frozenset()  # we kill it: what its other batches meet now is our doing
         if self._members.pop(member.name, None) is not None:
             log.warning("Worker %s ended (%s) and is replaced", member.name, why)
             self.replaced += 1
@@ -216,7 +216,7 @@ class Pool(Generic[P]):
         for task in ending:
             task.cancel()
         for member in members:
-            member.accused = frozenset()
+            member.suspects = frozenset()
             if member.state == "starting":
                 member.handle.kill()
         stopping = [_stop(member, within_s) for member in members if member.state != "starting"]
@@ -239,16 +239,18 @@ class Pool(Generic[P]):
             async with asyncio.timeout(self._config.handler_timeout_s + REPLY_GRACE_S):
                 return await call
         except WorkerLostError as loss:
-            guilty = loss.guilty and member.accuses(batch)
+            may_be_poison = loss.may_be_poison and member.may_have_died_of(batch)
             self.remove(member, why=str(loss))
-            raise WorkerLostError(loss.reason, str(loss), guilty=guilty) from loss
+            raise WorkerLostError(loss.reason, str(loss), may_be_poison=may_be_poison) from loss
         except TimeoutError:
             raise self._hung(member, batch) from None
         except Exception as error:
             log.exception("Worker %s gave no usable answer on batch %s", member.name, batch.id)
-            guilty = member.accuses(batch)
+            may_be_poison = member.may_have_died_of(batch)
             self.remove(member, why="unusable answer")
-            raise WorkerLostError("worker_error", f"{type(error).__name__}: {error}", guilty=guilty) from error
+            raise WorkerLostError(
+                "worker_error", f"{type(error).__name__}: {error}", may_be_poison=may_be_poison
+            ) from error
 
     def _check_progress(self, member: Member[P], batch: Batch, progress: float) -> None:
         limit_s = self._config.handler_timeout_s
@@ -257,9 +259,9 @@ class Pool(Generic[P]):
 
     def _hung(self, member: Member[P], batch: Batch) -> WorkerLostError:
         detail = f"no job of the batch finished for {self._config.handler_timeout_s:g} s"
-        guilty = member.accuses(batch)
+        may_be_poison = member.may_have_died_of(batch)
         self.remove(member, why=detail)
-        return WorkerLostError("handler_timeout", detail, guilty=guilty)
+        return WorkerLostError("handler_timeout", detail, may_be_poison=may_be_poison)
 
     def _fill(self) -> None:
         missing = self.target - sum(member.state != "retiring" for member in self._members.values())

@@ -61,7 +61,7 @@ class Quarantine(Generic[P]):
             self._pool.resize(1)
 
     def next(self) -> Iterator[tuple[Pool[P], Member[P], Batch]]:
-        """The group that can run now on the quarantine's worker: one at a time, or a neighbour would be accused."""
+        """The group that can run now on the quarantine's worker: one at a time, or a neighbour would be suspected."""
         if self._groups and not self._running and (member := self._pool.pick()) is not None:
             batch = Batch(self._groups.popleft())
             self._running.add(batch.id)
@@ -75,14 +75,14 @@ class Quarantine(Generic[P]):
                 await self._keep(next(iter(self._counts)), 0)
             await self._keep(name, self._counts.get(name, 0) + 1)
 
-    async def acquit(self, batch: Batch) -> None:
+    async def clear(self, batch: Batch) -> None:
         """The batch ended without a crash: whatever was counted against its message is forgotten."""
         if batch.id in self._running:
             self._running.discard(batch.id)
             self._rest()
             await self._forget(batch)
 
-    async def accuse(
+    async def isolate(
         self, batch: Batch, left: list[Delivery], loss: WorkerLostError, *, of: str = ""
     ) -> Failure | None:
         """The worker `of` died with `left`: isolate further. Returns the failure to park a lone killer with.
@@ -92,10 +92,10 @@ class Quarantine(Generic[P]):
         """
         alone_before = batch.id in self._running and len(batch.deliveries) == 1
         self._running.discard(batch.id)
-        if loss.guilty and of and of == self._last_death and self._groups:
+        if loss.may_be_poison and of and of == self._last_death and self._groups:
             self._groups[-1] += left
             return None
-        if not loss.guilty:
+        if not loss.may_be_poison:
             self.add(left)
             if alone_before:
                 await self._uncount(batch)
@@ -122,7 +122,7 @@ class Quarantine(Generic[P]):
         """Whether this batch runs on the quarantine's worker."""
         return batch.id in self._running
 
-    def clear(self) -> list[Delivery]:
+    def take_all(self) -> list[Delivery]:
         """Takes out all that waits, to be given back."""
         waiting = [delivery for group in self._groups for delivery in group]
         self._groups.clear()

@@ -39,7 +39,7 @@ class RayWorker:
         try:
             self._info = await self._actor.ready.remote()
         except RayError as error:
-            raise WorkerLostError("start_failed", start_failure(error), guilty=False) from error
+            raise WorkerLostError("start_failed", start_failure(error), may_be_poison=False) from error
         return self._info
 
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
@@ -69,17 +69,19 @@ class RayWorker:
             raise await self._lost(error) from error
 
     async def _lost(self, error: RayError) -> WorkerLostError:
-        """Tells a crash of the process, for which a job may be guilty, from everything else."""
+        """Tells a crash of the process, for which a job may be may_be_poison, from everything else."""
         detail = last_line(error)
         if isinstance(error, RayTaskError):
-            return WorkerLostError("worker_error", detail, guilty=True)  # our code failed on it: isolate what does it
+            return WorkerLostError(
+                "worker_error", detail, may_be_poison=True
+            )  # our code failed on it: isolate what does it
         if isinstance(error, ActorUnavailableError | GetTimeoutError):
-            return WorkerLostError("unavailable", detail, guilty=False)
+            return WorkerLostError("unavailable", detail, may_be_poison=False)
         if not isinstance(error, ActorDiedError | WorkerCrashedError | RayActorError):
-            return WorkerLostError("ray_error", detail, guilty=False)
+            return WorkerLostError("ray_error", detail, may_be_poison=False)
         if getattr(error, "preempted", False) or not await self._node_lives():
-            return WorkerLostError("node_lost", detail, guilty=False)
-        return WorkerLostError("worker_crashed", detail, guilty=True)
+            return WorkerLostError("node_lost", detail, may_be_poison=False)
+        return WorkerLostError("worker_crashed", detail, may_be_poison=True)
 
     async def _node_lives(self) -> bool:
         info = self._info

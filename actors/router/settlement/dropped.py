@@ -71,11 +71,11 @@ class Collector:
         await self._intake.close()
 
     def _take(self, delivery: Delivery) -> None:
-        task = asyncio.create_task(self._bury(delivery))
+        task = asyncio.create_task(self._collect(delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _bury(self, delivery: Delivery) -> None:
+    async def _collect(self, delivery: Delivery) -> None:
         failure = dropped(delivery)
         log.warning("RabbitMQ dropped message %s: %s", delivery.parcel.message_id, failure.error)
         try:

@@ -64,7 +64,7 @@ class Tally:
 
 
 class Settler:
-    """Settles parts of batches. `bury` appends rows (DEAD_LETTER_SCHEMA) to `dead_letters`."""
+    """Settles parts of batches. `record_dead_letters` appends rows (DEAD_LETTER_SCHEMA) to `dead_letters`."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Settler:
         *,
         acks: Acks,
         outbox: Outbox,
-        bury: Callable[[pa.Table], Awaitable[None]],
+        record_dead_letters: Callable[[pa.Table], Awaitable[None]],
         tracing: Tracing | None = None,
         wire: WireLimits | None = None,
         codes: TypeCodes = REPORT_CODES,
@@ -82,7 +82,7 @@ class Settler:
         self._queue = queue
         self._acks = acks
         self._outbox = outbox
-        self._bury = bury
+        self._record_dead_letters = record_dead_letters
         self._tracing = tracing or Tracing(queue=queue)
         self._wire = wire or WireLimits()
         self._codes = codes
@@ -96,15 +96,15 @@ class Settler:
         failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
         failures += self._rejections(batch, part, answer)
         if failures:
-            batch.spoiled.update(await self._publish(batch, failures))
+            batch.unsafe.update(await self._publish(batch, failures))
         self.close(batch, part)
 
     def close(self, batch: Batch, part: Part) -> None:
-        """Acks the finished messages of a part; the spoiled ones are given back after a pause."""
-        self._ack(batch.at(position for position in part.finished if position not in batch.spoiled), part.span)
-        spoiled = batch.at(position for position in part.finished if position in batch.spoiled)
-        if spoiled:
-            self._give_back_later(spoiled)
+        """Acks the finished messages of a part; the unsafe ones are given back after a pause."""
+        self._ack(batch.at(position for position in part.finished if position not in batch.unsafe), part.span)
+        unsafe = batch.at(position for position in part.finished if position in batch.unsafe)
+        if unsafe:
+            self._give_back_later(unsafe)
 
     async def park(self, delivery: Delivery, failure: Failure) -> None:
         """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked.
@@ -189,11 +189,11 @@ class Settler:
             *(self._move(batch.deliveries[f.position], f, move) for f, move in zip(failures, moves, strict=True)),
             return_exceptions=True,
         )
-        spoiled: set[int] = set()
+        unsafe: set[int] = set()
         dead: list[tuple[Delivery, Failure, str]] = []
         for failure, move, result in zip(failures, moves, results, strict=True):
             if isinstance(result, Exception):
-                spoiled.add(failure.position)
+                unsafe.add(failure.position)
             elif isinstance(result, BaseException):
                 raise result
             elif isinstance(move, Park):
@@ -205,16 +205,16 @@ class Settler:
                 "%d copies for retry or dead letters not confirmed, their messages stay: %s", len(unsent), unsent[0]
             )
         if dead:
-            _say_dead(dead)
+            _log_dead(dead)
             await self._record_dead(dead, batch.worker)
             self.tally.dead += len(dead)  # last: who sees the count finds the rows
-        return spoiled
+        return unsafe
 
     async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]], worker: str) -> None:
         """Appends to `dead_letters`. The copies are confirmed: giving the messages back now would double them."""
         try:
             rows = dead_letter_rows(dead, self._queue, worker)
-            await retry_while_unavailable(lambda: self._bury(rows))
+            await retry_while_unavailable(lambda: self._record_dead_letters(rows))
         except FencedError:
             raise
         except Exception:
@@ -246,7 +246,7 @@ class Settler:
         asyncio.get_running_loop().call_later(delay, self._acks.give_back, deliveries)
 
 
-def _say_dead(dead: list[tuple[Delivery, Failure, str]]) -> None:
+def _log_dead(dead: list[tuple[Delivery, Failure, str]]) -> None:
     """One line for all dead letters of a part, with the ids of the first; every one of them is in the table."""
     delivery, first, reason = dead[0]
     ids = {"key": first.key, "message_id": first.message_id, "attempt": first.attempt}

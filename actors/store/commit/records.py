@@ -39,7 +39,7 @@ def register(con: Connection, router: str) -> int:
     return epoch
 
 
-def bury(con: Connection, epoch: int, rows: pa.Table) -> None:
+def record_dead_letters(con: Connection, epoch: int, rows: pa.Table) -> None:
     """Append dead letters with their bodies; each gets an `id` of its own."""
     rows = rows.select(DEAD_LETTER_SCHEMA.names).cast(DEAD_LETTER_SCHEMA)
     batch = rows.append_column("id", pa.array([uuid.uuid4().hex for _ in range(rows.num_rows)], pa.string()))

@@ -108,7 +108,7 @@ class Run:
 
 
 def read_run(ask: Ask, source: str, *, since: datetime | None = None) -> Run:
-    """Reads what was worked, decided and buried from `since` (aware) on; raises what `ask` raises."""
+    """Reads what was worked, decided and parked from `since` (aware) on; raises what `ask` raises."""
     done, dead, decided = (_from(column, since) for column in ("committed_at", "dead_at", "decided_at"))
     [totals] = ask(_totals(done, dead, decided))
     begin, end = totals["began"], totals["ended"]
@@ -199,17 +199,17 @@ def _series(ask: Ask, begin: float, end: float, done: str, dead: str) -> Series:
     def quantile(name: str) -> tuple[float | None, ...]:
         return tuple(by_bucket[bucket][name] if bucket in by_bucket else None for bucket in range(count))
 
-    published, finished, buried = column("published"), column("done"), column("dead")
+    published, finished, parked = column("published"), column("done"), column("dead")
     backlog, left = [], 0
     for index in range(count):
-        left += published[index] - finished[index] - buried[index]
+        left += published[index] - finished[index] - parked[index]
         backlog.append(max(0, left))
     return Series(
         start=start,
         width_s=width_s,
         published=published,
         done=finished,
-        dead=buried,
+        dead=parked,
         backlog=tuple(backlog),
         p50_ms=quantile("p50"),
         p95_ms=quantile("p95"),
