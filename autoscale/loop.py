@@ -32,7 +32,7 @@ class Depth(Protocol):
         ...
 
 
-class Pool(Protocol):
+class ResizablePool(Protocol):
     """The pool as the loop sees and moves it."""
 
     async def status(self) -> PoolStatus:
@@ -105,7 +105,7 @@ class AutoscaleLoop:
         self,
         *,
         depth: Depth,
-        pool: Pool,
+        pool: ResizablePool,
         log: Log,
         limits: PolicyLimits,
         window_limits: WindowLimits | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rabbitray.autoscale.simulation.compare import Comparison, Row, against_baselines, plot
+from rabbitray.autoscale.simulation.compare import Comparison, ComparisonRow, against_baselines, plot
 from rabbitray.autoscale.simulation.compare import table as rows_table
 from rabbitray.autoscale.simulation.loads import Load, poisson, ramp, sine, spike, square, step
 from rabbitray.autoscale.simulation.simulate import Plant
@@ -39,7 +39,7 @@ def run(*, quick: bool) -> list[dict[str, str | int | float]]:
     return [as_json(row) for comparison in found for row in comparison.rows]
 
 
-def as_json(row: Row) -> dict[str, str | int | float]:
+def as_json(row: ComparisonRow) -> dict[str, str | int | float]:
     """The row and its `ratio_to_ideal`."""
     ideal = row.ideal_worker_seconds
     return row.as_json() | ({"ratio_to_ideal": round(row.worker_seconds / ideal, 4)} if ideal else {})
@@ -48,4 +48,4 @@ def as_json(row: Row) -> dict[str, str | int | float]:
 def table(result: list[dict[str, str | int | float]]) -> str:
     """The rows as a Markdown table."""
     plain = [{name: value for name, value in row.items() if name != "ratio_to_ideal"} for row in result]
-    return rows_table(Row(**row) for row in plain)  # type: ignore[arg-type]  # rows came from as_json
+    return rows_table(ComparisonRow(**row) for row in plain)  # type: ignore[arg-type]  # rows came from as_json

@@ -1,7 +1,7 @@
 """Commit rates of the result store: empty and at 5 million rows, with and without duplicates; restart,
 memory, reading.
 
-`rows_s` is rows through `ResultStore.write` (16 writers of 250 rows, so that groups form), `by_rows` is
+`rows_s` is rows through `Store.write` (16 writers of 250 rows, so that groups form), `by_rows` is
 through the blocking core with one transaction of that many rows, at the median commit time (so without
 checkpoints). `raw_insert` is DuckDB alone: INSERT ... SELECT from Arrow into the same columns. Duplicates
 are drawn uniformly from the whole table, the worst case for a look-up. How its memory grows: `bench memory`.
@@ -34,7 +34,7 @@ from rabbitray.actors.store.dedupe.keys import hash_texts, identities
 from rabbitray.actors.store.file import Connection, connect
 from rabbitray.actors.store.query import Readers
 from rabbitray.actors.store.schema import prepare
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 
 FULL_ROWS = 5_000_000
 QUICK_ROWS = 200_000
@@ -174,7 +174,7 @@ def _rate(config: StoreConfig, budget: int, duplicates: float, known: int) -> fl
 
 
 async def _rate_async(config: StoreConfig, batches: list[pa.Table]) -> float:
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     epoch = await store.register("bench")
     waiting = iter(batches)
@@ -205,7 +205,7 @@ def _latency(config: StoreConfig) -> dict[str, float]:
 
 
 async def _latency_async(config: StoreConfig) -> dict[str, float]:
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     epoch = await store.register("bench")
     spent = []
@@ -265,7 +265,7 @@ def _query_cost(config: StoreConfig, budget: int, known: int) -> dict[str, objec
 
 
 async def _while_asking(config: StoreConfig, batches: list[pa.Table], sql: str) -> tuple[float, int, float]:
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     epoch = await store.register("bench")
     waiting = iter(batches)

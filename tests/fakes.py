@@ -22,7 +22,7 @@ from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part, WorkerInfo
 from rabbitray.actors.message.rows import RESULT_SCHEMA
-from rabbitray.actors.publisher import Message
+from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.dispatch.pool import WorkerLostError
@@ -143,7 +143,7 @@ class FakeBroker:
         """Puts a message into the main queue."""
         self._put(self.topology.queue, Stored(body=body, headers=dict(headers or {}), **own))
 
-    def accept(self, message: Message) -> None:
+    def accept(self, message: EncodedMessage) -> None:
         """A publish through our own exchange."""
         stored = Stored(
             body=message.body,
@@ -381,7 +381,7 @@ class FakeSender:
         self.failures: deque[Exception] = deque()
         self.ambiguous = False
 
-    async def publish_message(self, message: Message) -> None:
+    async def publish_message(self, message: EncodedMessage) -> None:
         await asyncio.sleep(0)
         if self.failures:
             if self.ambiguous:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 from tests.store_rows import sql_in_a_process
 
 JOBS = 6_000
@@ -51,7 +51,7 @@ def empty_file(path: Path) -> Path:
     """A results file in which nothing stands yet."""
 
     async def make() -> None:
-        store = ResultStore(StoreConfig(path=path, dedupe_capacity=1_000))
+        store = Store(StoreConfig(path=path, dedupe_capacity=1_000))
         await store.open()
         await store.close()
 

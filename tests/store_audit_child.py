@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 from tests.store_rows import rows_of
 
 TRY = "import duckdb, sys; duckdb.connect(sys.argv[1])"
@@ -16,7 +16,7 @@ TRY = "import duckdb, sys; duckdb.connect(sys.argv[1])"
 
 async def work(path: Path) -> bool:
     """Use each part of the store; whether another process is still locked out at the end."""
-    store = ResultStore(StoreConfig(path=path, dedupe_capacity=64 * 3))
+    store = Store(StoreConfig(path=path, dedupe_capacity=64 * 3))
     await store.open()
     epoch = await store.register("a")
     await store.write(epoch, rows_of([f"k{n}" for n in range(50)]))

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 from tests.store_rows import rows_of
 
 
@@ -21,13 +21,13 @@ def config_of(path: Path) -> StoreConfig:
 
 
 async def write_for_ever(path: Path, turn: int) -> None:
-    store = ResultStore(config_of(path))
+    store = Store(config_of(path))
     await store.open()
     epoch = await store.register(f"router-{turn}")
     await asyncio.gather(*[_writer(store, epoch, turn, lane) for lane in range(3)])
 
 
-async def _writer(store: ResultStore, epoch: int, turn: int, lane: int) -> None:
+async def _writer(store: Store, epoch: int, turn: int, lane: int) -> None:
     chance = random.Random(turn * 10 + lane)
     number = 0
     while True:

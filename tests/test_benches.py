@@ -30,7 +30,7 @@ from rabbitray.actors.telemetry.span import NO_SPAN
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.autoscale.loop import DecisionRecord
-from rabbitray.autoscale.simulation.compare import Row
+from rabbitray.autoscale.simulation.compare import ComparisonRow
 
 ROOT = Path(__file__).parents[1]
 
@@ -175,11 +175,11 @@ def test_results_are_not_compared_with_themselves() -> None:
     assert "holds the results that it would be compared with" in told.stdout
 
 
-def _row(ideal: float) -> Row:
+def _row(ideal: float) -> ComparisonRow:
     texts = {"load": "step", "policy": "rabbitray"}
     counts = dict.fromkeys(("messages", "duration_s", "load_changes", "direction_changes", "peak"), 1)
     figures = {"p95_age_s": 0.5, "target_age_s": 1.0, "drained_s": 1.0, "worker_seconds": 30.0}
-    return Row(**texts, **counts, **figures, ideal_worker_seconds=ideal)  # type: ignore[arg-type]  # by name
+    return ComparisonRow(**texts, **counts, **figures, ideal_worker_seconds=ideal)  # type: ignore[arg-type]  # by name
 
 
 def test_a_policy_is_held_against_the_schedule_that_knows_the_load() -> None:

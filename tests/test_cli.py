@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 from rabbitray.cluster.cli.app import COMMANDS
 from tests.command_line import Run, runner
 from tests.queue_access import declare, depth
@@ -34,7 +34,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 @pytest.fixture
 async def results(tmp_path: Path) -> Path:
     path = tmp_path / "results.duckdb"
-    store = ResultStore(StoreConfig(path=path))
+    store = Store(StoreConfig(path=path))
     await store.open()
     epoch = await store.register("test")
     await store.write(epoch, rows_of([f"k{number}" for number in range(25)]))

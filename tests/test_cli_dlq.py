@@ -14,11 +14,11 @@ import pytest
 from rabbitray.actors.errors import ConfigurationError, PublishTimeoutError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
-from rabbitray.actors.publisher import Message, Publisher, PublisherConfig
+from rabbitray.actors.publisher import EncodedMessage, Publisher, PublisherConfig
 from rabbitray.actors.rabbitmq.inspect import contact
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 from rabbitray.cluster.results.dead_letter_replay import Replay, ReplayPlan
 from rabbitray.cluster.results.dead_letter_selection import Selection, replay_copy
 from tests.command_line import Run, runner
@@ -61,7 +61,7 @@ async def _replayed(url: str, plan: ReplayPlan, publisher: Any = None) -> Any:
 
 
 async def _store(path: Path, *dead: dict[str, object]) -> None:
-    store = ResultStore(StoreConfig(path=path))
+    store = Store(StoreConfig(path=path))
     await store.open()
     rows = [dict.fromkeys(DEAD_LETTER_SCHEMA.names) | {"queue": "jobs", "category": "permanent"} | row for row in dead]
     await store.record_dead_letters(await store.register("test"), pa.Table.from_pylist(rows, DEAD_LETTER_SCHEMA))
@@ -113,7 +113,7 @@ async def test_a_dry_run_and_a_limit(amqp_url: str) -> None:
 class _Refusing:
     """A publisher whose confirms do not come."""
 
-    async def publish_message(self, message: Message) -> None:
+    async def publish_message(self, message: EncodedMessage) -> None:
         raise PublishTimeoutError("no confirm within 5 s")
 
 

@@ -16,7 +16,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire import REPORT_CODES
 from rabbitray.actors.publisher import FailedJob, PublishReport
 from rabbitray.cluster.publish.feed import BadLine, Chunk, LineReader, from_lines
-from rabbitray.cluster.publish.pump import Pace, Pump
+from rabbitray.cluster.publish.pump import Pump, SendPace
 from tests.eventually import eventually
 
 LINE = b'{"i":"%d","t":"B"}\n'
@@ -91,7 +91,7 @@ async def _parts(*sizes: int) -> AsyncIterator[Chunk]:
 
 
 async def test_a_queue_that_takes_nothing_ends_the_command_early() -> None:
-    pump = Pump(FakeSender(broken=True), Pace())
+    pump = Pump(FakeSender(broken=True), SendPace())
     sent = await pump.run(_parts(500, 500, 500))
     assert sent.failed["unroutable"] == 500
     assert sent.stopped == "none of the last 500 jobs was confirmed"
@@ -100,45 +100,47 @@ async def test_a_queue_that_takes_nothing_ends_the_command_early() -> None:
 
 
 async def test_a_few_failures_end_nothing() -> None:
-    sent = await Pump(FakeSender(broken=True), Pace()).run(_parts(2, 2))
+    sent = await Pump(FakeSender(broken=True), SendPace()).run(_parts(2, 2))
     assert (sent.failed["unroutable"], sent.stopped) == (4, None)
 
 
 @pytest.mark.parametrize(
     ("pace", "jobs", "due_s"),
     [
-        (Pace(), 10_000, 0.0),
-        (Pace(rate=50), 100, 2.0),
-        (Pace(rate=50, packed=10), 1_000, 2.0),
-        (Pace(rate=0.5), 1, 2.0),
+        (SendPace(), 10_000, 0.0),
+        (SendPace(rate=50), 100, 2.0),
+        (SendPace(rate=50, packed=10), 1_000, 2.0),
+        (SendPace(rate=0.5), 1, 2.0),
     ],
 )
-def test_the_rate_counts_messages(pace: Pace, jobs: int, due_s: float) -> None:
+def test_the_rate_counts_messages(pace: SendPace, jobs: int, due_s: float) -> None:
     assert pace.due_s(jobs) == pytest.approx(due_s)
 
 
-@pytest.mark.parametrize(("pace", "size"), [(Pace(), 2_000), (Pace(rate=200), 20), (Pace(rate=0.1, packed=7), 7)])
-def test_a_slice_is_a_tenth_of_a_second(pace: Pace, size: int) -> None:
+@pytest.mark.parametrize(
+    ("pace", "size"), [(SendPace(), 2_000), (SendPace(rate=200), 20), (SendPace(rate=0.1, packed=7), 7)]
+)
+def test_a_slice_is_a_tenth_of_a_second(pace: SendPace, size: int) -> None:
     assert pace.slice_jobs == size
 
 
 @pytest.mark.parametrize(
     ("pace", "size"),
     [
-        (Pace(packed=300), 1_800),
-        (Pace(packed=2_000), 2_000),
-        (Pace(packed=5_000), 5_000),
-        (Pace(packed=5_000, rate=100), 5_000),
-        (Pace(packed=300, rate=50), 1_500),
+        (SendPace(packed=300), 1_800),
+        (SendPace(packed=2_000), 2_000),
+        (SendPace(packed=5_000), 5_000),
+        (SendPace(packed=5_000, rate=100), 5_000),
+        (SendPace(packed=300, rate=50), 1_500),
     ],
 )
-def test_a_slice_holds_whole_messages(pace: Pace, size: int) -> None:
+def test_a_slice_holds_whole_messages(pace: SendPace, size: int) -> None:
     assert pace.slice_jobs == size
 
 
 async def test_messages_are_full_however_the_lines_come_in() -> None:
     sender = FakeSender()
-    sent = await Pump(sender, Pace(packed=100)).run(_parts(30, 30, 130, 5, 0, 55, 60))
+    sent = await Pump(sender, SendPace(packed=100)).run(_parts(30, 30, 130, 5, 0, 55, 60))
     assert sender.calls == [100, 100, 100, 10], "only the last one is not full"
     assert sent.published == 310
 
@@ -151,7 +153,7 @@ async def test_an_unfilled_message_goes_out_when_no_more_comes() -> None:
         await more.wait()
         yield Chunk(jobs=[Job()], size=1)
 
-    running = asyncio.create_task(Pump(sender, Pace(packed=100)).run(slow()))
+    running = asyncio.create_task(Pump(sender, SendPace(packed=100)).run(slow()))
     await eventually(lambda: sender.calls == [2])
     more.set()
     assert (await running).published == 3
@@ -162,7 +164,7 @@ async def test_a_bad_line_holds_back_nothing_that_came_before_it() -> None:
         yield Chunk(jobs=[Job(), Job()], bad=[BadLine(number=3, reason="no job")], size=3)
         yield Chunk(jobs=[Job()], size=1)
 
-    sent = await Pump(FakeSender(), Pace(packed=100), strict=True).run(feed())
+    sent = await Pump(FakeSender(), SendPace(packed=100), strict=True).run(feed())
     assert (sent.published, sent.stopped) == (2, "line 3 is no job")
 
 

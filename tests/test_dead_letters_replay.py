@@ -12,7 +12,7 @@ import pytest
 
 from rabbitray.actors.errors import PublishTimeoutError
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.publisher import Message, Publisher, PublisherConfig
+from rabbitray.actors.publisher import EncodedMessage, Publisher, PublisherConfig
 from rabbitray.actors.rabbitmq.inspect import contact
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.results.dead_letter_replay import (
@@ -40,10 +40,10 @@ class Watched:
         self._publisher = publisher
         self._now = 0
         self.most = 0
-        self.sent: list[Message] = []
+        self.sent: list[EncodedMessage] = []
         self.refuses: Any = lambda message: False
 
-    async def publish_message(self, message: Message) -> None:
+    async def publish_message(self, message: EncodedMessage) -> None:
         self._now += 1
         self.most = max(self.most, self._now)
         try:

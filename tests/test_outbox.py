@@ -10,7 +10,7 @@ from pamqp import commands as spec
 from rabbitray.actors.errors import EncodeError, RefusedError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.publisher import Message
+from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.copies import FOREIGN_MOST_BYTES, CopyOutbox, copy_of
@@ -26,7 +26,7 @@ def failure(**changes: Any) -> Failure:
     return Failure(position=0, **(plain | changes))
 
 
-def copied(one: Delivery, failed: Failure, **own: Any) -> Message:
+def copied(one: Delivery, failed: Failure, **own: Any) -> EncodedMessage:
     return copy_of(one, failed, own, "ex", "rk")
 
 
@@ -84,9 +84,9 @@ class Picky:
 
     def __init__(self, *refused: str) -> None:
         self.refused = refused
-        self.sent: list[Message] = []
+        self.sent: list[EncodedMessage] = []
 
-    async def publish_message(self, message: Message) -> None:
+    async def publish_message(self, message: EncodedMessage) -> None:
         if any(name in message.headers for name in self.refused):
             raise EncodeError("message headers: no AMQP form")
         if h.KEY not in message.headers:

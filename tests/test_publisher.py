@@ -31,7 +31,7 @@ from rabbitray.actors.errors import (
 from rabbitray.actors.message.headers import PACKED, PUBLISHED, RECORDS, TRACEPARENT
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire import decode
-from rabbitray.actors.publisher import Message, Meter, PublishBatch, Publisher, PublisherConfig
+from rabbitray.actors.publisher import EncodedMessage, Meter, PublishBatch, Publisher, PublisherConfig
 from rabbitray.actors.publisher.amqp import frames as our_frames
 from rabbitray.actors.publisher.amqp.connection import backoff_s
 from rabbitray.actors.publisher.backpressure import Budget
@@ -94,14 +94,14 @@ async def test_bodies_of_any_size_arrive_whole(amqp_url: str, size: int) -> None
     await declare(amqp_url, QUEUE)
     body = bytes(n % 251 for n in range(size))
     async with Publisher(config(amqp_url)) as publisher:
-        await publisher.publish_message(Message(body=body, message_id="m", routing_key=QUEUE))
+        await publisher.publish_message(EncodedMessage(body=body, message_id="m", routing_key=QUEUE))
         [message] = await drained(amqp_url, QUEUE)
     assert message.body == body
 
 
 async def test_a_message_made_elsewhere_keeps_its_headers_and_destination(amqp_url: str) -> None:
     await declare(amqp_url, "other")
-    message = Message(
+    message = EncodedMessage(
         body=b"x",
         message_id="copy-1",
         routing_key="other",
@@ -204,7 +204,7 @@ async def test_a_message_made_elsewhere_may_be_larger_than_a_job_may(amqp_url: s
     """A dead letter that was too large for the pool: refusing its copy would bring the message back for ever."""
     await declare(amqp_url, QUEUE)
     async with Publisher(config(amqp_url, max_message_bytes=1_000)) as publisher:
-        await publisher.publish_message(Message(body=b"x" * 5_000, message_id="m", routing_key=QUEUE))
+        await publisher.publish_message(EncodedMessage(body=b"x" * 5_000, message_id="m", routing_key=QUEUE))
         [message] = await drained(amqp_url, QUEUE)
     assert len(message.body) == 5_000
 
@@ -216,8 +216,8 @@ async def test_headers_that_fit_into_no_frame_are_refused_before_the_broker_clos
     amqp_url: str,
 ) -> None:
     await declare(amqp_url, QUEUE)
-    big = Message(body=b"x", message_id="big", routing_key=QUEUE, headers={"a": "x" * 140_000})
-    fits = Message(body=b"x", message_id="fits", routing_key=QUEUE, headers={"a": "x" * 130_000})
+    big = EncodedMessage(body=b"x", message_id="big", routing_key=QUEUE, headers={"a": "x" * 140_000})
+    fits = EncodedMessage(body=b"x", message_id="fits", routing_key=QUEUE, headers={"a": "x" * 130_000})
     async with Publisher(config(amqp_url)) as publisher:
         with pytest.raises(EncodeError, match=r"do not fit into one frame of 131,072"):
             await publisher.publish_message(big)
@@ -229,8 +229,8 @@ async def test_headers_that_fit_into_no_frame_are_refused_before_the_broker_clos
 
 async def test_an_unroutable_message_raises_and_harms_no_other(amqp_url: str) -> None:
     await declare(amqp_url, QUEUE)
-    nowhere = Message(body=b"x", message_id="lost", routing_key="no-such-queue")
-    here = Message(body=b"x", message_id="lost", routing_key=QUEUE)
+    nowhere = EncodedMessage(body=b"x", message_id="lost", routing_key="no-such-queue")
+    here = EncodedMessage(body=b"x", message_id="lost", routing_key=QUEUE)
     async with Publisher(config(amqp_url, channels=1)) as publisher:
         ways = [publisher.submit_message(message) for message in [nowhere, here, nowhere, here, here]]
         ends = await asyncio.gather(*ways, return_exceptions=True)
@@ -263,7 +263,7 @@ async def test_a_full_queue_refuses(amqp_url: str) -> None:
 
 async def test_a_missing_exchange_is_an_error_and_the_publisher_goes_on(amqp_url: str) -> None:
     await declare(amqp_url, QUEUE)
-    wrong = Message(body=b"x", message_id="m", routing_key="k", exchange="no-such-exchange")
+    wrong = EncodedMessage(body=b"x", message_id="m", routing_key="k", exchange="no-such-exchange")
     async with Publisher(config(amqp_url)) as publisher:
         with pytest.raises(RefusedError, match="no-such-exchange"):
             await publisher.publish_message(wrong)

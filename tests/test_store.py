@@ -22,7 +22,7 @@ from rabbitray.actors.store.dedupe.keys import identities
 from rabbitray.actors.store.file import CommitGuardError, connect, scalar
 from rabbitray.actors.store.query import Readers, read_only_query
 from rabbitray.actors.store.schema import prepare
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 from tests.store_rows import dead_rows, rows_of
 from tests.virtual_time import in_virtual_time
 
@@ -33,21 +33,21 @@ def config(tmp_path: Path) -> StoreConfig:
 
 
 @pytest.fixture
-async def store(config: StoreConfig) -> AsyncIterator[ResultStore]:
-    made = ResultStore(config)
+async def store(config: StoreConfig) -> AsyncIterator[Store]:
+    made = Store(config)
     await made.open()
     yield made
     await made.close()
 
 
 async def test_a_restart_keeps_epoch_keys_and_control(config: StoreConfig) -> None:
-    first = ResultStore(config)
+    first = Store(config)
     await first.open()
     epoch = await first.register("a")
     await first.write(epoch, rows_of([f"k{n}" for n in range(10)]))
     await first.set_control("paused", True)
     await first.close()
-    again = ResultStore(config)
+    again = Store(config)
     await again.open()
     answer = await again.write(epoch, rows_of(["k0", "k9", "new"]))
     assert answer.duplicates == (0, 1)
@@ -56,7 +56,7 @@ async def test_a_restart_keeps_epoch_keys_and_control(config: StoreConfig) -> No
     await again.close()
 
 
-async def test_concurrent_writes_share_a_commit(store: ResultStore) -> None:
+async def test_concurrent_writes_share_a_commit(store: Store) -> None:
     epoch = await store.register("a")
     before = (await store.stats()).commits
     answers = await asyncio.gather(*[store.write(epoch, rows_of([f"k{n}", "same"])) for n in range(40)])
@@ -65,7 +65,7 @@ async def test_concurrent_writes_share_a_commit(store: ResultStore) -> None:
     assert (await store.stats()).commits - before < 40
 
 
-async def test_a_bad_row_hurts_no_neighbour_in_its_group(store: ResultStore) -> None:
+async def test_a_bad_row_hurts_no_neighbour_in_its_group(store: Store) -> None:
     epoch = await store.register("a")
     bad = rows_of([f"b{n}" for n in range(9)], results=["1"] * 7 + ["{broken", "null"])
     writes = [rows_of(["a"]), bad, rows_of(["c", "b0"])]
@@ -78,7 +78,7 @@ async def test_a_bad_row_hurts_no_neighbour_in_its_group(store: ResultStore) -> 
 
 
 async def test_rows_beyond_the_memory_of_the_file_are_committed_in_several_transactions(config: StoreConfig) -> None:
-    store = ResultStore(replace(config, memory=256 * 2**20))
+    store = Store(replace(config, memory=256 * 2**20))
     await store.open()
     epoch = await store.register("a")
     large = [f'"{seed * 100_000}"' for seed in "abcdefghij"]
@@ -112,7 +112,7 @@ async def test_what_was_committed_before_the_file_failed_is_answered_as_committe
     core.close()
 
 
-async def test_text_that_is_not_unicode_rejects_its_row_only(store: ResultStore) -> None:
+async def test_text_that_is_not_unicode_rejects_its_row_only(store: Store) -> None:
     epoch = await store.register("a")
     rows = rows_of(["a", "b", "c"])
     raw = pa.array([b"ok", b"\xff\xfe", b"ok"], pa.binary())
@@ -123,14 +123,14 @@ async def test_text_that_is_not_unicode_rejects_its_row_only(store: ResultStore)
     assert [index for index, _ in answer.rejected] == [1]
 
 
-async def test_rows_with_other_columns_are_rejected_and_nothing_breaks(store: ResultStore) -> None:
+async def test_rows_with_other_columns_are_rejected_and_nothing_breaks(store: Store) -> None:
     epoch = await store.register("a")
     answer = await store.write(epoch, pa.table({"key": ["a"]}))
     assert [index for index, _ in answer.rejected] == [0]
     assert (await store.write(epoch, rows_of(["a"]))).committed == 1
 
 
-async def test_duplicates_with_another_owner_are_counted_as_conflicts(store: ResultStore) -> None:
+async def test_duplicates_with_another_owner_are_counted_as_conflicts(store: Store) -> None:
     epoch = await store.register("a")
     await store.write(epoch, rows_of(["a", "b", "c", "d"], user_id="u1"))  # 3 of them are sealed, 1 is newest
     await store.write(epoch, rows_of(["a", "d"], user_id="u1"))
@@ -139,7 +139,7 @@ async def test_duplicates_with_another_owner_are_counted_as_conflicts(store: Res
     assert (await store.stats()).conflicts == 2
 
 
-async def test_values_arrive_as_they_were_sent(store: ResultStore) -> None:
+async def test_values_arrive_as_they_were_sent(store: Store) -> None:
     epoch = await store.register("a")
     await store.write(epoch, rows_of(["a"], results=['{"n":[1,2]}']))
     await store.record_dead_letters(epoch, dead_rows(["x"]))
@@ -153,7 +153,7 @@ async def test_values_arrive_as_they_were_sent(store: ResultStore) -> None:
     assert (await store.query("SELECT inputs FROM decisions")).to_pylist() == [{"inputs": '{"ready":3}'}]
 
 
-async def test_a_dead_letter_that_cannot_be_stored_is_a_value_error(store: ResultStore) -> None:
+async def test_a_dead_letter_that_cannot_be_stored_is_a_value_error(store: Store) -> None:
     epoch = await store.register("a")
     rows = dead_rows(["x"])
     place = rows.column_names.index("headers")
@@ -202,7 +202,7 @@ def test_each_commit_of_a_connection_stores_its_own_rows(config: StoreConfig) ->
 
 
 async def test_read_only_query_reads_a_file_that_nobody_writes(config: StoreConfig) -> None:
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     await store.write(await store.register("a"), rows_of(["a", "b"]))
     await store.close()
@@ -212,14 +212,14 @@ async def test_read_only_query_reads_a_file_that_nobody_writes(config: StoreConf
 
 
 async def test_close_before_open_is_allowed(config: StoreConfig) -> None:
-    store = ResultStore(config)
+    store = Store(config)
     await store.close()
     with pytest.raises(StoreUnavailableError):
         await store.write(1, rows_of(["a"]))
 
 
 async def test_writes_submitted_before_close_get_their_answer(config: StoreConfig) -> None:
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     epoch = await store.register("a")
     writes = [asyncio.create_task(store.write(epoch, rows_of([f"k{n}"]))) for n in range(5)]

@@ -16,7 +16,7 @@ from rabbitray.actors.errors import StoreOpenError, StoreUnavailableError
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import StoreLockedError, wal_of
 from rabbitray.actors.store.query import read_only_query
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 from tests.small_disk import resize, small_disk
 from tests.store_crash_child import config_of
 from tests.store_rows import rows_of, sql_in_a_process
@@ -62,7 +62,7 @@ async def test_kill_9_loses_no_acknowledged_row_and_doubles_none(tmp_path: Path,
         found = read_only_query(path, "SELECT key FROM results", max_rows=10**7)["key"].to_pylist()
         assert len(found) == len(set(found)), f"seed {seed}, round {turn}: a key has two rows"
         assert acked <= set(found), f"seed {seed}, round {turn}: an acknowledged row is gone"
-    store = ResultStore(config_of(path))
+    store = Store(config_of(path))
     await store.open()
     answer = await store.write(await store.register("last"), rows_of(sorted(acked)))
     await store.close()
@@ -84,11 +84,11 @@ async def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) 
     config = StoreConfig(path=tmp_path / "r.duckdb", lock_wait_s=0.3)
     with holder_of(config.path) as holder:
         with pytest.raises(StoreLockedError, match=f"process {holder.pid}") as caught:
-            await ResultStore(config).open()
+            await Store(config).open()
         assert caught.value.pid == holder.pid
         assert "\n" not in str(caught.value)
         holder.communicate()
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     await store.close()
 
@@ -98,7 +98,7 @@ async def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path: Path, co
     path = tmp_path / "r.duckdb"
     path.write_bytes(content)
     with pytest.raises(StoreOpenError, match="not a DuckDB file"):
-        await ResultStore(StoreConfig(path=path)).open()
+        await Store(StoreConfig(path=path)).open()
     assert path.read_bytes() == content
 
 
@@ -115,11 +115,11 @@ async def test_another_schema_is_refused(tmp_path: Path, sql: str, text: str) ->
     path = tmp_path / "r.duckdb"
     sql_in_a_process(path, sql)
     with pytest.raises(StoreOpenError, match=text):
-        await ResultStore(StoreConfig(path=path)).open()
+        await Store(StoreConfig(path=path)).open()
 
 
 async def test_a_table_with_another_column_is_refused(tmp_path: Path) -> None:
-    store = ResultStore(StoreConfig(path=tmp_path / "r.duckdb"))
+    store = Store(StoreConfig(path=tmp_path / "r.duckdb"))
     await store.open()
     await store.close()
     sql_in_a_process(tmp_path / "r.duckdb", "ALTER TABLE results ADD COLUMN more INTEGER")
@@ -140,7 +140,7 @@ async def test_a_damaged_log_is_refused_and_never_deleted(tmp_path: Path) -> Non
     sql_in_a_process(path, "CREATE TABLE t (a VARCHAR)", "CHECKPOINT", *[insert] * 50)
     content = _damage(wal_of(path))
     with pytest.raises(StoreOpenError, match="damaged"):
-        await ResultStore(StoreConfig(path=path)).open()
+        await Store(StoreConfig(path=path)).open()
     assert wal_of(path).read_bytes() == content
 
 
@@ -151,7 +151,7 @@ async def test_a_log_that_lost_sealed_rows_is_refused(tmp_path: Path) -> None:
     log = wal_of(path)
     os.truncate(log, 0)
     with pytest.raises(StoreOpenError, match="rows were acknowledged and the table holds"):
-        await ResultStore(config_of(path)).open()
+        await Store(config_of(path)).open()
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("threshold", [2**30, 2**20], ids=["in-the-log", "in-a-checkpoint"])
 async def test_a_full_disk_pauses_and_loses_nothing(disk: Path, threshold: int) -> None:
     config = StoreConfig(path=disk / "r.duckdb", checkpoint_at=threshold, dedupe_capacity=64 * 1000)
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     epoch = await store.register("a")
     reader = store.stream("SELECT * FROM range(1000000)", 2_048)
@@ -182,7 +182,7 @@ async def test_a_full_disk_pauses_and_loses_nothing(disk: Path, threshold: int) 
     assert set(found) == {*acked, *keys}
 
 
-async def _fill(store: ResultStore, epoch: int) -> tuple[list[str], list[str], str]:
+async def _fill(store: Store, epoch: int) -> tuple[list[str], list[str], str]:
     """Write until the disk is full: the acknowledged keys, those of the write that failed, and why."""
     acked: list[str] = []
     for turn in range(2_000):

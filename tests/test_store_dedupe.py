@@ -17,7 +17,7 @@ from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe.bloom import SlicedBloom
 from rabbitray.actors.store.dedupe.index import Dedupe
 from rabbitray.actors.store.dedupe.keys import hash_texts, identities
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 from tests.store_rows import rows_of, sql_in_a_process
 
 KEYS = st.one_of(st.none(), st.sampled_from([f"k{n}" for n in range(30)]), st.text(max_size=12))
@@ -87,7 +87,7 @@ def test_any_history_of_writes_restarts_and_lost_side_files(
 async def _replay(folder: Path, steps: list[tuple[str, list[str | None]]], size: int) -> None:
     config = StoreConfig(path=folder / "r.duckdb", dedupe_capacity=64 * size)
     model = Model()
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     epoch = await store.register("a")
     for step, keys in steps:
@@ -96,7 +96,7 @@ async def _replay(folder: Path, steps: list[tuple[str, list[str | None]]], size:
             continue
         await store.close()
         _lose(config.side_dir, step)
-        store = ResultStore(config)
+        store = Store(config)
         await store.open()
     answer = await store.write(epoch, rows_of(sorted(key for _, key in model.known)))
     await store.close()
@@ -117,7 +117,7 @@ def _lose(side: Path, step: str) -> None:
 @pytest.mark.parametrize("damage", ["filter", "segment", "foreign"])
 async def test_damaged_or_foreign_side_files_only_cost_time(tmp_path: Path, damage: str) -> None:
     config = StoreConfig(path=tmp_path / "r.duckdb", dedupe_capacity=64 * 3)
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     epoch = await store.register("a")
     keys = [f"k{n}" for n in range(20)]
@@ -130,7 +130,7 @@ async def test_damaged_or_foreign_side_files_only_cost_time(tmp_path: Path, dama
     else:
         config = await _another_file_with_these_side_files(config, tmp_path / "new.duckdb")
         keys = ["k0", "other"]
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     epoch = await store.register("b")
     assert (await store.write(epoch, rows_of(keys))).duplicates == (() if damage == "foreign" else tuple(range(20)))
@@ -145,13 +145,13 @@ async def _another_file_with_these_side_files(config: StoreConfig, path: Path) -
 
 async def test_rows_deleted_by_the_user_are_forgotten_and_the_others_are_not(tmp_path: Path) -> None:
     config = StoreConfig(path=tmp_path / "r.duckdb", dedupe_capacity=64 * 4)
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     epoch = await store.register("a")
     await store.write(epoch, rows_of([f"k{n}" for n in range(19)]))
     await store.close()
     sql_in_a_process(config.path, "DELETE FROM results WHERE seq IN (1, 2, 9, 17)")
-    store = ResultStore(config)
+    store = Store(config)
     await store.open()
     answer = await store.write(epoch, rows_of([f"k{n}" for n in range(19)]))
     await store.close()

@@ -13,7 +13,7 @@ import pytest
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.query import truncated
-from rabbitray.actors.store.store import ResultStore
+from rabbitray.actors.store.store import Store
 from rabbitray.cluster.results.parquet import ParquetFile, write_parquet
 from tests.store_rows import rows_of
 
@@ -21,8 +21,8 @@ ENDLESS = "SELECT count(*) FROM range(100000000000) r(i) WHERE hash(i) % 7 = 3"
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[ResultStore]:
-    made = ResultStore(StoreConfig(path=tmp_path / "r.duckdb"))
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    made = Store(StoreConfig(path=tmp_path / "r.duckdb"))
     await made.open()
     await made.write(await made.register("a"), rows_of([f"k{n}" for n in range(100)]))
     yield made
@@ -40,7 +40,7 @@ async def store(tmp_path: Path) -> AsyncIterator[ResultStore]:
         "EXPLAIN SELECT 1",
     ],
 )
-async def test_reading_statements_are_answered(store: ResultStore, sql: str) -> None:
+async def test_reading_statements_are_answered(store: Store, sql: str) -> None:
     assert (await store.query(sql)).num_rows >= 1
 
 
@@ -70,7 +70,7 @@ async def test_reading_statements_are_answered(store: ResultStore, sql: str) -> 
         "",
     ],
 )
-async def test_everything_else_is_refused_in_one_line(store: ResultStore, sql: str) -> None:
+async def test_everything_else_is_refused_in_one_line(store: Store, sql: str) -> None:
     with pytest.raises(QueryError) as caught:
         await store.query(sql)
     assert "\n" not in str(caught.value)
@@ -78,7 +78,7 @@ async def test_everything_else_is_refused_in_one_line(store: ResultStore, sql: s
     assert (await store.query(counts)).to_pylist() == [{"rows": 100, "runs": 1}]
 
 
-async def test_an_answer_is_capped_in_bytes_too(store: ResultStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_is_capped_in_bytes_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten thousand bodies of megabytes must not be gathered in the only process that can write."""
     monkeypatch.setattr("rabbitray.actors.store.query._MOST_BYTES", 10_000)
     cut = await store.query("SELECT repeat('x', 1000) AS body FROM results", max_rows=100)
@@ -86,7 +86,7 @@ async def test_an_answer_is_capped_in_bytes_too(store: ResultStore, monkeypatch:
     assert truncated(cut)
 
 
-async def test_rows_are_capped_and_marked(store: ResultStore) -> None:
+async def test_rows_are_capped_and_marked(store: Store) -> None:
     cut = await store.query("SELECT * FROM results ORDER BY seq", max_rows=7)
     assert cut.num_rows == 7
     assert truncated(cut)
@@ -94,7 +94,7 @@ async def test_rows_are_capped_and_marked(store: ResultStore) -> None:
     assert cut["seq"].to_pylist() == list(range(7))
 
 
-async def test_a_query_ends_at_its_deadline_and_commits_go_on(store: ResultStore) -> None:
+async def test_a_query_ends_at_its_deadline_and_commits_go_on(store: Store) -> None:
     epoch = await store.register("b")
     asked = asyncio.create_task(store.query(ENDLESS, timeout_s=3))
     assert (await store.write(epoch, rows_of(["new"]))).committed == 1
@@ -104,14 +104,14 @@ async def test_a_query_ends_at_its_deadline_and_commits_go_on(store: ResultStore
     assert (await store.query("SELECT 1 AS a")).num_rows == 1
 
 
-async def test_a_cancelled_query_lets_go(store: ResultStore) -> None:
+async def test_a_cancelled_query_lets_go(store: Store) -> None:
     for _ in range(4):
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(store.query(ENDLESS, timeout_s=60), 0.1)
     assert (await store.query("SELECT 1 AS a", timeout_s=30)).num_rows == 1
 
 
-async def test_a_query_sees_what_was_committed_before_it(store: ResultStore) -> None:
+async def test_a_query_sees_what_was_committed_before_it(store: Store) -> None:
     epoch = await store.register("b")
     for n in range(5):
         await store.write(epoch, rows_of([f"new{n}"]))
@@ -119,7 +119,7 @@ async def test_a_query_sees_what_was_committed_before_it(store: ResultStore) -> 
         assert found.to_pylist() == [{"n": 101 + n}]
 
 
-async def test_a_stream_gives_all_rows_of_one_snapshot(store: ResultStore) -> None:
+async def test_a_stream_gives_all_rows_of_one_snapshot(store: Store) -> None:
     epoch = await store.register("b")
     stream = store.stream("SELECT seq FROM results ORDER BY seq", 2_048)
     first = await anext(stream)
@@ -129,7 +129,7 @@ async def test_a_stream_gives_all_rows_of_one_snapshot(store: ResultStore) -> No
 
 
 async def test_a_stream_left_open_does_not_hold_up_close(tmp_path: Path) -> None:
-    made = ResultStore(StoreConfig(path=tmp_path / "other.duckdb"))
+    made = Store(StoreConfig(path=tmp_path / "other.duckdb"))
     await made.open()
     stream = made.stream("SELECT * FROM range(1000000)", 2_048)
     await anext(stream)
@@ -141,7 +141,7 @@ async def test_a_stream_left_open_does_not_hold_up_close(tmp_path: Path) -> None
 
 
 async def test_an_endless_query_does_not_hold_up_close(tmp_path: Path) -> None:
-    made = ResultStore(StoreConfig(path=tmp_path / "other.duckdb"))
+    made = Store(StoreConfig(path=tmp_path / "other.duckdb"))
     await made.open()
     asked = asyncio.create_task(made.query(ENDLESS, timeout_s=60))
     await asyncio.sleep(0)  # lets the task start; no time passes
@@ -150,7 +150,7 @@ async def test_an_endless_query_does_not_hold_up_close(tmp_path: Path) -> None:
         await asked
 
 
-async def test_export_appears_under_its_name_only_when_whole(store: ResultStore, tmp_path: Path) -> None:
+async def test_export_appears_under_its_name_only_when_whole(store: Store, tmp_path: Path) -> None:
     out = tmp_path / "out"
     batches = [batch async for batch in store.stream("SELECT seq, key FROM results ORDER BY seq")]
     path = write_parquet(batches, out, "results.parquet")

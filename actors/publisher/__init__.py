@@ -6,7 +6,7 @@ watches its deadline and sends it again after a loss, `Link` holds the connectio
 """
 
 from rabbitray.actors.publisher.config import PublisherConfig
-from rabbitray.actors.publisher.message import Message, Tracer
+from rabbitray.actors.publisher.message import EncodedMessage, Tracer
 from rabbitray.actors.publisher.publisher import Publisher
 from rabbitray.actors.publisher.report import (
     CloseReport,
@@ -21,8 +21,8 @@ from rabbitray.actors.publisher.sync import SyncPublisher
 
 __all__ = [
     "CloseReport",
+    "EncodedMessage",
     "FailedJob",
-    "Message",
     "Meter",
     "MeterSink",
     "PublishBatch",

@@ -1,4 +1,4 @@
-"""Message: one AMQP message to send; Outgoing: the same while it is on its way."""
+"""EncodedMessage: one AMQP message to send; Outgoing: the same while it is on its way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Tracer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class EncodedMessage:
     """One AMQP message, sent persistent and mandatory.
 
     `message_id`: 1 to 255 UTF-8 bytes; sent again under the same id after a loss, so it must differ from that

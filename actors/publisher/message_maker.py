@@ -16,7 +16,7 @@ from rabbitray.actors.message.wire import encode, join_records
 from rabbitray.actors.message.wire.encode import encode_record
 from rabbitray.actors.publisher.amqp import frames
 from rabbitray.actors.publisher.config import PublisherConfig
-from rabbitray.actors.publisher.message import Message, Outgoing, Tracer
+from rabbitray.actors.publisher.message import EncodedMessage, Outgoing, Tracer
 
 _NO_HEADERS: Mapping[str, Any] = {}  # Any: AMQP header values
 
@@ -64,7 +64,7 @@ class Maker:
         headers = {**self._context(), RECORDS: len(records)}
         return self._stamped(join_records(records), PACKED, uuid7(), headers)
 
-    def message(self, message: Message) -> Outgoing:
+    def message(self, message: EncodedMessage) -> Outgoing:
         """Return a message made elsewhere, e.g. a retry copy, ready to send as it is. Raises EncodeError.
 
         Its body may have any size: a dead letter is not to be refused for what it died of.

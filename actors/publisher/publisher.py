@@ -16,7 +16,7 @@ from rabbitray.actors.errors import (
 )
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher.config import PublisherConfig
-from rabbitray.actors.publisher.message import Message, Outgoing, Promise, Tracer
+from rabbitray.actors.publisher.message import EncodedMessage, Outgoing, Promise, Tracer
 from rabbitray.actors.publisher.message_maker import PACKED_OVERHEAD, Maker
 from rabbitray.actors.publisher.pipeline import Pipeline
 from rabbitray.actors.publisher.report import CloseReport, Meter, MeterSink, PublishReport, PublishTotals, report
@@ -102,11 +102,11 @@ class Publisher:
         with self._maker.span(job):
             return self._submit(self._maker.job(job))
 
-    async def publish_message(self, message: Message) -> None:
+    async def publish_message(self, message: EncodedMessage) -> None:
         """Send a message made elsewhere, e.g. a retry copy, to its own destination; as `publish` otherwise."""
         await self._deliver(self._maker.message(message))
 
-    def submit_message(self, message: Message) -> asyncio.Future[None]:
+    def submit_message(self, message: EncodedMessage) -> asyncio.Future[None]:
         """Send a message made elsewhere and return at once; as `submit` otherwise."""
         return self._submit(self._maker.message(message))
 

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 P = TypeVar("P")
 
 
-class Source(Protocol):
+class DeliverySource(Protocol):
     """Where deliveries come from, as `Intake` does it."""
 
     async def consume(self, window: int) -> None: ...
@@ -58,7 +58,7 @@ class Router(Generic[P]):
         self,
         config: RouterConfig,
         *,
-        source: Source,
+        source: DeliverySource,
         pool: Pool[P],
         recorder: ResultWriter[P],
         settler: Settler,

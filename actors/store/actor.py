@@ -13,7 +13,7 @@ from rabbitray.actors.message.rows import from_stream
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.store.answers import Answer, StoreStats
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.store import ResultStore as Store
+from rabbitray.actors.store.store import Store
 from rabbitray.actors.telemetry.ray_metrics import Metering
 from rabbitray.actors.telemetry.tracing import Tracing
 

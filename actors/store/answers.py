@@ -57,7 +57,7 @@ class Call:
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class AnswerBuilder:
     """The answer to one call while it is being built."""
 
     committed: int = 0

@@ -1,4 +1,4 @@
-"""ResultStore: the async front. Blocking work runs on one commit thread and on a few reading threads."""
+"""Store: the async front. Blocking work runs on one commit thread and on a few reading threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOCK_RETRY_S = 0.1
 _INTERRUPT_EVERY_S = 0.02
 
 
-class ResultStore:
+class Store:
     """The results of one pool in one DuckDB file: one writer, group commit, exact dedupe, live queries.
 
     Guarantee: a row that an Answer calls committed is on disk; of several rows with one (queue, key) the

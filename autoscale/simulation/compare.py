@@ -11,11 +11,11 @@ from rabbitray.autoscale.policy.signals import PolicyLimits
 from rabbitray.autoscale.simulation.baselines import baselines
 from rabbitray.autoscale.simulation.ideal import clairvoyant
 from rabbitray.autoscale.simulation.loads import Load
-from rabbitray.autoscale.simulation.simulate import Plant, Policy, Rabbitray, Run, simulate
+from rabbitray.autoscale.simulation.simulate import Plant, Policy, Rabbitray, SimulatedRun, simulate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ComparisonRow:
     """One policy on one load, as `bench policies` prints it; `drained_s` is None where messages are `unfinished`."""
 
     load: str
@@ -42,8 +42,8 @@ class Comparison:
     """The rows of one load, and the runs behind them."""
 
     load: Load
-    rows: tuple[Row, ...]
-    runs: tuple[Run, ...]
+    rows: tuple[ComparisonRow, ...]
+    runs: tuple[SimulatedRun, ...]
 
 
 def compare(load: Load, plant: Plant, policies: Iterable[Policy], target_age_s: float) -> Comparison:
@@ -66,8 +66,8 @@ def replay(load: Load, settings: Mapping[str, PolicyLimits], plant: Plant) -> Co
 
     Each setting is run in the plant with its own limits and measured against its own clairvoyant schedule.
     """
-    rows: list[Row] = []
-    runs: list[Run] = []
+    rows: list[ComparisonRow] = []
+    runs: list[SimulatedRun] = []
     for name, limits in settings.items():
         own = replace(plant, limits=limits)
         found = compare(load, own, [Rabbitray(limits=limits, name=name)], limits.drain_target_s)
@@ -83,7 +83,7 @@ def with_baselines(found: Comparison, plant: Plant) -> Comparison:
     return Comparison(load=found.load, rows=found.rows + others.rows, runs=found.runs + others.runs)
 
 
-def table(rows: Iterable[Row]) -> str:
+def table(rows: Iterable[ComparisonRow]) -> str:
     """The rows as a Markdown table."""
     head = (
         "| load | policy | p95 age s | target s | worker-seconds | of clairvoyant | changes (load) | drained s | peak |"
@@ -98,12 +98,12 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def _drained(row: Row) -> str:
+def _drained(row: ComparisonRow) -> str:
     """When all was done, or what was left as the replay stopped."""
     return f"{row.drained_s:,.1f}" if row.drained_s is not None else f"not drained ({row.unfinished:,} left)"
 
 
-def _times(row: Row) -> str:
+def _times(row: ComparisonRow) -> str:
     """How many times the worker-seconds of the schedule that knows the load; "-" where that needs none."""
     return f"{row.worker_seconds / row.ideal_worker_seconds:.2f}" if row.ideal_worker_seconds else "-"
 
@@ -134,8 +134,8 @@ def plot(comparisons: Iterable[Comparison], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _row(run: Run, target_age_s: float, ideal: float) -> Row:
-    return Row(
+def _row(run: SimulatedRun, target_age_s: float, ideal: float) -> ComparisonRow:
+    return ComparisonRow(
         load=run.load.name,
         messages=sum(run.load.counts),
         duration_s=run.load.duration_s,

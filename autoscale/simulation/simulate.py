@@ -54,7 +54,7 @@ class Plant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class SimulatedRun:
     """What came of a replay; ages are from arrival to the end of the last run, in seconds.
 
     `unfinished` messages were left when the replay stopped: they count with their age so far, so that the ages are
@@ -213,7 +213,7 @@ class Shop:
         return Snapshot(now=now, ready=len(self.queue), pool=pool)
 
 
-def simulate(load: Load, policy: Policy, plant: Plant, *, patience_s: float = 0.0) -> Run:
+def simulate(load: Load, policy: Policy, plant: Plant, *, patience_s: float = 0.0) -> SimulatedRun:
     """Replay `load` under `policy`, second by second, until all is done (or four times the load's length and 60 s).
 
     `patience_s` is for how long after the load it goes on at least, while there is work. Worker-seconds and changes
@@ -256,9 +256,9 @@ def _arrive(shop: Shop, arrivals: list[float], at: int, until: float) -> int:
 
 def _run(
     policy: str, load: Load, shop: Shop, left: list[float], cost: float, targets: list[int], waiting: list[int]
-) -> Run:
+) -> SimulatedRun:
     ages = sorted([*shop.ages, *left]) or [0.0]
-    return Run(
+    return SimulatedRun(
         policy=policy,
         load=load,
         p50_age_s=ages[len(ages) // 2],

@@ -11,7 +11,7 @@ import click
 
 from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.operate import doctor
-from rabbitray.cluster.operate.doctor import Row
+from rabbitray.cluster.operate.doctor import CheckRow
 from rabbitray.cluster.settings import Loaded
 
 MARKS = {"ok": "ok    ", "warn": "warn  ", "refuse": "REFUSE"}
@@ -35,9 +35,9 @@ def command(loaded: Loaded, no_ray: bool, as_json: bool) -> int:
     return 2 if any(row.level == "refuse" for row in rows) else 0
 
 
-def examine(loaded: Loaded, *, with_ray: bool) -> list[Row]:
+def examine(loaded: Loaded, *, with_ray: bool) -> list[CheckRow]:
     """All findings, area by area."""
-    ray_rows: Sequence[Row] = ()
+    ray_rows: Sequence[CheckRow] = ()
     cpus: float | None = None
     if with_ray:
         from rabbitray.cluster.operate.doctor_ray import (

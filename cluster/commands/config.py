@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rabbitray.cluster.cli.options import ALL, with_settings
-from rabbitray.cluster.settings import Loaded, Row, describe
+from rabbitray.cluster.settings import Loaded, SettingRow, describe
 
 PIPE_WIDTH = 160
 
@@ -30,7 +30,7 @@ def command(loaded: Loaded, as_json: bool) -> None:
         console.print(_table(rows))
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[SettingRow]) -> Table:
     table = Table("setting", "value", "from", "environment", box=None, header_style="bold", pad_edge=False)
     group = ""
     for row in rows:

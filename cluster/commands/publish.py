@@ -23,7 +23,7 @@ from rabbitray.cluster.cli.progress_bar import Bar, size_left
 from rabbitray.cluster.demo.jobs import reference_jobs
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.publish.feed import BadLine, Chunk, from_lines, generated
-from rabbitray.cluster.publish.pump import ERRORS_KEPT, Pace, Pump, Sent
+from rabbitray.cluster.publish.pump import ERRORS_KEPT, Pump, SendPace, Sent
 from rabbitray.cluster.settings import Loaded, Settings
 
 
@@ -72,7 +72,7 @@ def command(
     may have arrived: publish it again under the same id, it is worked once.
     """
     source = _source(file, generate)
-    pace = Pace(packed=compose.publisher(loaded.settings).packed_size(packed), rate=rate)
+    pace = SendPace(packed=compose.publisher(loaded.settings).packed_size(packed), rate=rate)
     sent = asyncio.run(_publish(loaded, source, pace, create=create, strict=strict, quiet=as_json))
     if as_json:
         click.echo(json.dumps(_as_json(loaded, sent)))
@@ -92,7 +92,7 @@ def _source(file: BinaryIO | None, generate: int | None) -> Source:
     return Source(stream=stream)
 
 
-async def _publish(loaded: Loaded, source: Source, pace: Pace, *, create: bool, strict: bool, quiet: bool) -> Sent:
+async def _publish(loaded: Loaded, source: Source, pace: SendPace, *, create: bool, strict: bool, quiet: bool) -> Sent:
     settings = loaded.settings
     await _prepare(loaded, create=create)
     traces = telemetry.start(loaded.telemetry, "publisher")
@@ -108,7 +108,7 @@ async def _publish(loaded: Loaded, source: Source, pace: Pace, *, create: bool, 
                 on_sent=bar.advance,
                 span=lambda count: publish_span(tracing, settings.queue, count),
             )
-            sent = await pump.run(_feed(loaded, source, Pace(packed=pace.packed).slice_jobs, strict=strict))
+            sent = await pump.run(_feed(loaded, source, SendPace(packed=pace.packed).slice_jobs, strict=strict))
     await asyncio.get_running_loop().run_in_executor(None, traces.shutdown)
     return sent
 

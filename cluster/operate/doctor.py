@@ -29,7 +29,7 @@ MIB: Final = 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class CheckRow:
     """One finding: where, how bad, what, in one line."""
 
     area: str
@@ -37,17 +37,17 @@ class Row:
     text: str
 
 
-def own(loaded: Loaded, cpus: float | None = None) -> Iterator[Row]:
+def own(loaded: Loaded, cpus: float | None = None) -> Iterator[CheckRow]:
     """Versions, and the relations between settings and this machine."""
     versions = checks.check_versions(checks.installed_versions())
     found = checks.check_settings(loaded.settings, facts(loaded, cpus=cpus))
     for area, findings in (("packages", versions), ("settings", found)):
-        yield from (Row(area=area, level=finding.level, text=finding.text) for finding in findings)
+        yield from (CheckRow(area=area, level=finding.level, text=finding.text) for finding in findings)
         if not findings:
-            yield Row(area=area, level="ok", text="nothing to say")
+            yield CheckRow(area=area, level="ok", text="nothing to say")
 
 
-def handler(loaded: Loaded) -> Iterator[Row]:
+def handler(loaded: Loaded) -> Iterator[CheckRow]:
     """Whether the handler can be loaded; imports the user's module."""
     name = loaded.settings.handler
     if name is None:
@@ -55,12 +55,12 @@ def handler(loaded: Loaded) -> Iterator[Row]:
     try:
         find(name)
     except ConfigurationError as error:
-        yield Row(area="handler", level="refuse", text=str(error))
+        yield CheckRow(area="handler", level="refuse", text=str(error))
     else:
-        yield Row(area="handler", level="ok", text=f"{name} can be loaded")
+        yield CheckRow(area="handler", level="ok", text=f"{name} can be loaded")
 
 
-async def broker(loaded: Loaded) -> list[Row]:
+async def broker(loaded: Loaded) -> list[CheckRow]:
     """Reach, login, each queue with its arguments; nothing is created."""
     settings = loaded.settings
     try:
@@ -68,14 +68,14 @@ async def broker(loaded: Loaded) -> list[Row]:
             rows = [_ok("broker", f"{server_version(connection)} at {place(settings.rabbitmq_url)}, login accepted")]
             for queue in await inspect(connection, compose.topology(settings)):
                 if queue.refused is not None:
-                    rows.append(Row(area="broker", level="refuse", text=queue.refused))
+                    rows.append(CheckRow(area="broker", level="refuse", text=queue.refused))
                 elif queue.ready is None:
                     rows.append(_ok("broker", f"queue {queue.name!r} does not exist yet: the pool creates it"))
                 else:
                     rows.append(_ok("broker", f"queue {queue.name!r}: {queue.ready:,} ready"))
-                rows += [Row(area="broker", level="warn", text=warning) for warning in queue.warnings]
+                rows += [CheckRow(area="broker", level="warn", text=warning) for warning in queue.warnings]
     except RabbitrayError as error:
-        return [Row(area="broker", level="refuse", text=str(error))]
+        return [CheckRow(area="broker", level="refuse", text=str(error))]
     assumed = f"{checks.CONSUMER_TIMEOUT_S:,.0f} s"
     return [
         *rows,
@@ -83,16 +83,16 @@ async def broker(loaded: Loaded) -> list[Row]:
     ]
 
 
-def results(loaded: Loaded) -> Iterator[Row]:
+def results(loaded: Loaded) -> Iterator[CheckRow]:
     """Whether the results file can be used, and the space beside it."""
     path = loaded.settings.results.absolute()
     try:
         read_only_query(path, "SELECT 1")
     except StoreLockedError as locked:
-        yield Row(area="results", level="warn", text=f"{locked} (well, if that is the running pool)")
+        yield CheckRow(area="results", level="warn", text=f"{locked} (well, if that is the running pool)")
     except StoreOpenError as error:
         if path.exists():
-            yield Row(area="results", level="refuse", text=str(error))
+            yield CheckRow(area="results", level="refuse", text=str(error))
         else:
             yield _new_file(path)
     else:
@@ -100,19 +100,19 @@ def results(loaded: Loaded) -> Iterator[Row]:
     yield _space(path)
 
 
-def _new_file(path: Path) -> Row:
+def _new_file(path: Path) -> CheckRow:
     folder = next(parent for parent in path.parents if parent.exists())
     if os.access(folder, os.W_OK | os.X_OK):
         return _ok("results", f"{path} does not exist yet: the pool creates it")
-    return Row(area="results", level="refuse", text=f"{path} cannot be created: no right to write in {folder}")
+    return CheckRow(area="results", level="refuse", text=f"{path} cannot be created: no right to write in {folder}")
 
 
-def _space(path: Path) -> Row:
+def _space(path: Path) -> CheckRow:
     folder = next(parent for parent in path.parents if parent.exists())
     free = shutil.disk_usage(folder).free
     level: Level = "refuse" if free < NO_SPACE else "warn" if free < LITTLE_SPACE else "ok"
-    return Row(area="disk", level=level, text=f"{free // MIB:,} MiB free in {folder}")
+    return CheckRow(area="disk", level=level, text=f"{free // MIB:,} MiB free in {folder}")
 
 
-def _ok(area: str, text: str) -> Row:
-    return Row(area=area, level="ok", text=text)
+def _ok(area: str, text: str) -> CheckRow:
+    return CheckRow(area=area, level="ok", text=text)

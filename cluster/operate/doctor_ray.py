@@ -6,12 +6,12 @@ import ray
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.cluster.driver.session import join
-from rabbitray.cluster.operate.doctor import Level, Row
+from rabbitray.cluster.operate.doctor import CheckRow, Level
 from rabbitray.cluster.operate.running_pool import require_reachable, token_hint
 from rabbitray.cluster.settings import Loaded
 
 
-def cluster(loaded: Loaded) -> tuple[list[Row], float | None]:
+def cluster(loaded: Loaded) -> tuple[list[CheckRow], float | None]:
     """What was found of Ray, and the CPUs of the cluster where there is one."""
     settings = loaded.settings
     try:
@@ -35,7 +35,7 @@ def cluster(loaded: Loaded) -> tuple[list[Row], float | None]:
         ray.shutdown()
 
 
-def _pool(loaded: Loaded) -> Row:
+def _pool(loaded: Loaded) -> CheckRow:
     name, namespace = loaded.settings.pool, loaded.settings.ray_namespace
     running = any(found["name"] == f"{name}-router" for found in _named(namespace))
     return _row("ok", f"pool {name!r} runs" if running else f"pool {name!r} does not run")
@@ -46,5 +46,5 @@ def _named(namespace: str) -> list[dict[str, str]]:
     return [actor for actor in found if isinstance(actor, dict) and actor["namespace"] == namespace]
 
 
-def _row(level: Level, text: str) -> Row:
-    return Row(area="ray", level=level, text=text)
+def _row(level: Level, text: str) -> CheckRow:
+    return CheckRow(area="ray", level=level, text=text)

@@ -30,7 +30,7 @@ class Sender(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class SendPace:
     """`packed`: jobs in one message, 0 for one each. `rate`: messages per second, 0 for as fast as it goes."""
 
     packed: int = 0
@@ -76,7 +76,7 @@ class Pump:
     def __init__(
         self,
         sender: Sender,
-        pace: Pace,
+        pace: SendPace,
         *,
         strict: bool = False,
         on_bad: Callable[[BadLine], None] = lambda _: None,

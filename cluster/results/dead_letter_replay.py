@@ -20,7 +20,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQu
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, UnroutableError
-from rabbitray.actors.publisher import Message, Publisher
+from rabbitray.actors.publisher import EncodedMessage, Publisher
 from rabbitray.actors.rabbitmq.errors import describe, is_loss
 from rabbitray.cluster.results.dead_letter_selection import Selection, deliveries, error_class, replay_copy, unchanged
 
@@ -67,7 +67,7 @@ class _Move:
     """A dead letter in hand, and its copy: for the main queue (`replays`), or for the end of the dead letters."""
 
     message: AbstractIncomingMessage
-    copy: Message
+    copy: EncodedMessage
     replays: bool
 
 

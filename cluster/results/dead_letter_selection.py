@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import clean_headers
 from rabbitray.actors.message.job import uuid7
-from rabbitray.actors.publisher import Message
+from rabbitray.actors.publisher import EncodedMessage
 
 Table = Mapping[str, Any]  # Any: AMQP header values
 
@@ -86,7 +86,7 @@ def replays(message: DeadMessage) -> int:
     return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-def replay_copy(message: DeadMessage, queue: str) -> Message:
+def replay_copy(message: DeadMessage, queue: str) -> EncodedMessage:
     """The copy for the main queue: attempts at 0, death and error headers gone, history kept, one replay more.
 
     The identity stays: the key header where there is one, else the message id itself.
@@ -96,7 +96,7 @@ def replay_copy(message: DeadMessage, queue: str) -> Message:
     seen = first_seen_ms(message)
     headers |= {h.FIRST_SEEN: seen} if seen is not None else {}
     keep_id = h.KEY not in headers and message.message_id
-    return Message(
+    return EncodedMessage(
         body=message.body,
         message_id=message.message_id if keep_id and message.message_id else uuid7(),
         routing_key=queue,
@@ -107,7 +107,7 @@ def replay_copy(message: DeadMessage, queue: str) -> Message:
     )
 
 
-def unchanged(message: DeadMessage, queue: str) -> Message | None:
+def unchanged(message: DeadMessage, queue: str) -> EncodedMessage | None:
     """The same message again, for the end of its own queue; None where a copy would not be the same.
 
     Our publisher carries a message id, a content type and encoding, a time and headers: the dead letters that we
@@ -117,7 +117,7 @@ def unchanged(message: DeadMessage, queue: str) -> Message | None:
     strange = any(getattr(message, name, None) for name in _NOT_CARRIED) or headers.keys() & set(h.ROUTING)
     if strange or not message.message_id or not isinstance(message.timestamp, datetime):
         return None
-    return Message(
+    return EncodedMessage(
         body=message.body,
         message_id=message.message_id,
         routing_key=queue,

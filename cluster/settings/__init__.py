@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from rabbitray.cluster.settings.loading import Loaded, load, load_here
 from rabbitray.cluster.settings.model import Settings, safe_name
-from rabbitray.cluster.settings.showing import Row, configuration_markdown, describe
+from rabbitray.cluster.settings.showing import SettingRow, configuration_markdown, describe
 
 __all__ = [
     "Loaded",
-    "Row",
+    "SettingRow",
     "Settings",
     "configuration_markdown",
     "describe",

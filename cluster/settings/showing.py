@@ -31,7 +31,7 @@ OTLP, too, when `OTEL_METRICS_EXPORTER` asks for it.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class SettingRow:
     """One setting as people see it: `value` has no secrets in it."""
 
     name: str
@@ -43,10 +43,10 @@ class Row:
     group: str
 
 
-def describe(loaded: Loaded) -> list[Row]:
+def describe(loaded: Loaded) -> list[SettingRow]:
     """A row for each setting, in the order of the model."""
     return [
-        Row(
+        SettingRow(
             name=name,
             value=shown(name, getattr(loaded.settings, name)),
             source=loaded.sources[name],

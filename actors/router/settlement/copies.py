@@ -21,7 +21,7 @@ from rabbitray.actors.message.headers import MAX_TEXT, Headers, clean_headers, t
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
-from rabbitray.actors.publisher import Message
+from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.reading import BodyLimits
@@ -35,16 +35,16 @@ FOREIGN_MOST_BYTES = BodyLimits().max_header_bytes
 """All headers of a message must fit one frame, ours included: RabbitMQ closes the connection otherwise."""
 
 
-class Sender(Protocol):
+class CopySender(Protocol):
     """Publishes one message, mandatory; returns once confirmed, else raises PublishFailedError."""
 
-    async def publish_message(self, message: Message) -> None: ...
+    async def publish_message(self, message: EncodedMessage) -> None: ...
 
 
 class CopyOutbox:
     """Builds and publishes retry copies and dead letters of one queue."""
 
-    def __init__(self, sender: Sender, topology: Topology, failpoints: Failpoints | None = None) -> None:
+    def __init__(self, sender: CopySender, topology: Topology, failpoints: Failpoints | None = None) -> None:
         self._sender = sender
         self._failpoints = failpoints or Failpoints("")
         self._topology = topology
@@ -82,7 +82,7 @@ class CopyOutbox:
 
 def copy_of(
     delivery: Delivery, failure: Failure, own: Headers, exchange: str, routing_key: str, *, foreign: bool = True
-) -> Message:
+) -> EncodedMessage:
     """A copy of the message, or of the one record that failed, less RabbitMQ's death headers, plus our own.
 
     `foreign`: with the producer's headers; they are also left behind where they are too large for a copy.
@@ -96,7 +96,7 @@ def copy_of(
     table |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
     if alone:
         table.pop(h.RECORDS, None)
-    return Message(
+    return EncodedMessage(
         body=parcel.body if failure.body is None else failure.body,
         message_id=(None if alone or key else _short(parcel.message_id)) or uuid7(),
         exchange=exchange,

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from rabbitray.actors.errors import FencedError, StoreOpenError, StoreUnavailableError
 from rabbitray.actors.store import schema
-from rabbitray.actors.store.answers import Answer, Call, StoreStats, Tally
+from rabbitray.actors.store.answers import Answer, AnswerBuilder, Call, StoreStats
 from rabbitray.actors.store.commit import records
 from rabbitray.actors.store.commit.transaction import Incoming, as_results
 from rabbitray.actors.store.config import StoreConfig
@@ -49,7 +49,7 @@ class CallSlice:
     """Rows of one call, on their way into one transaction."""
 
     call: Call
-    tally: Tally
+    tally: AnswerBuilder
 
     @property
     def is_safe(self) -> bool:
@@ -134,7 +134,7 @@ class CommitThread:
         parts: dict[int, CallSlice] = {}
         for index, call in enumerate(calls):
             if call.epoch == self._epoch:
-                parts[index] = CallSlice(call=call, tally=Tally())
+                parts[index] = CallSlice(call=call, tally=AnswerBuilder())
             else:
                 answers[index] = FencedError(f"epoch {call.epoch} has ended: epoch {self._epoch} is current")
         failed: Exception | None = None
