@@ -8,7 +8,7 @@ BROKER := $(if $(RABBITMQ_URL),,broker)
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-compare faults
+.PHONY: help demo test test-unit lint bench bench-compare faults
 
 help: ## list the doors
 	@echo "rabbitray: an elastic pool of Ray actors that works a RabbitMQ queue"
@@ -25,6 +25,10 @@ demo: ## the main job on reference data, with nothing to prepare
 test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some)
 	@$(PREPARE) python broker test-tools
 	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+test-unit: ## the tests that need neither broker nor Ray: under a minute
+	@$(PREPARE) python
+	@$(PY) -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
 
 lint: ## ruff format, ruff, import-linter, mypy
 	@$(PREPARE) python

@@ -18,6 +18,8 @@ import pytest
 
 from rabbitray.cluster.broker import PrivateBroker
 
+pytest_plugins = ["tests.kit.fixtures"]
+
 
 def _private_ray(folder: Path) -> dict[str, str]:
     """Ray with token auth whose token is of this test run only: nothing is read from or written to HOME."""

@@ -24,7 +24,7 @@ class ConfirmChannel(Channel):
     the frames of a whole batch into the connection's write queue as one `ChannelFrame` and overrides the two
     callbacks that the channel's reader calls for `basic.ack`/`nack` and `basic.return`. Nothing else of
     aiormq is touched; whoever updates aiormq looks at `Channel._reader`, `_on_confirm_frame`,
-    `_on_return_frame`, `_get_frame`, `_read_content` and `Connection.channel`. tests/test_publisher.py covers
+    `_on_return_frame`, `_get_frame`, `_read_content` and `Connection.channel`. tests/broker/test_publisher.py covers
     each of them on a real node.
     """
 

@@ -1,0 +1,163 @@
+"""Queues and exchanges on a real node: what is created, what is taken as it is, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aio_pika
+import pytest
+
+from rabbitray.actors.errors import TopologyError
+from rabbitray.actors.rabbitmq.declare import TopologyBuilder
+from rabbitray.actors.rabbitmq.topology import Topology
+from tests.kit.jobs_topology import JOBS
+
+DLX = {"x-dead-letter-exchange": JOBS.exchange, "x-dead-letter-routing-key": JOBS.dead_queue}
+
+
+@pytest.fixture
+async def connection(amqp_url: str) -> AsyncIterator[aio_pika.abc.AbstractConnection]:
+    """A connection into a fresh vhost."""
+    async with await aio_pika.connect(amqp_url) as opened:
+        yield opened
+
+
+async def declare(connection: aio_pika.abc.AbstractConnection, name: str, **flags: Any) -> None:
+    """An existing queue, made by somebody else."""
+    async with connection.channel() as channel:
+        await channel.declare_queue(name, **{"durable": True} | flags)
+
+
+async def build(connection: aio_pika.abc.AbstractConnection, topology: Topology = JOBS) -> list[str]:
+    return await TopologyBuilder(connection, topology).build()
+
+
+async def refused(connection: aio_pika.abc.AbstractConnection, topology: Topology = JOBS) -> str:
+    """The one line of the refusal."""
+    with pytest.raises(TopologyError) as caught:
+        await build(connection, topology)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+async def test_everything_is_created_as_quorum_queues(connection: aio_pika.abc.AbstractConnection) -> None:
+    assert await build(connection) == []
+    assert await build(connection) == [], "a second time nothing is different"
+    for name, arguments in JOBS.queues().items():
+        assert arguments["x-queue-type"] == "quorum"
+        await declare(connection, name, arguments=arguments)
+    assert JOBS.main_arguments()["x-dead-letter-strategy"] == "at-least-once"
+    assert JOBS.rung_arguments(1_000)["x-message-ttl"] == 1_000
+
+
+async def test_a_message_in_a_rung_comes_back_to_the_main_queue(connection: aio_pika.abc.AbstractConnection) -> None:
+    topology = Topology(queue="jobs", rung_delays_ms=(50,))
+    await build(connection, topology)
+    async with connection.channel() as channel:
+        exchange = await channel.get_exchange(topology.exchange)
+        for key in (topology.rung(50), topology.dead_queue):
+            await exchange.publish(aio_pika.Message(key.encode()), routing_key=key)
+        queue = await channel.get_queue(topology.queue)
+        async with queue.iterator(timeout=20) as messages:
+            message = await anext(messages)
+        assert message.body == topology.rung(50).encode()
+        await message.ack()
+        dead = await channel.get_queue(topology.dead_queue)
+        assert (await dead.get(no_ack=True, timeout=10)).body == topology.dead_queue.encode()
+
+
+async def test_classic_queues_on_wish(connection: aio_pika.abc.AbstractConnection) -> None:
+    topology = Topology(queue="jobs", queue_type="classic", rung_delays_ms=(1_000,))
+    assert await build(connection, topology) == []
+    await declare(connection, "jobs", arguments={"x-queue-type": "classic", **topology.main_arguments()})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({}, ["x-queue-type=None", "x-dead-letter-exchange=None"]),
+        ({"x-queue-type": "quorum"}, ["x-dead-letter-exchange=None"]),
+        ({"x-max-length": 7, "x-overflow": "drop-head"}, ["x-max-length=7", "x-overflow='drop-head'"]),
+        ({"x-queue-type": "quorum", "x-single-active-consumer": True}, ["x-single-active-consumer=True"]),
+        ({"x-queue-type": "quorum", "x-delivery-limit": 5, **DLX}, ["x-delivery-limit=5"]),
+        ({"x-max-priority": 3}, ["x-max-priority=3"]),
+    ],
+)
+async def test_an_existing_queue_is_taken_as_it_is(
+    connection: aio_pika.abc.AbstractConnection, arguments: dict[str, Any], told: list[str]
+) -> None:
+    await declare(connection, "jobs", arguments=arguments)
+    (warning,) = await build(connection)
+    assert warning.startswith("queue 'jobs' exists with ")
+    assert warning.endswith("; taken as it is")
+    for difference in told:
+        assert difference in warning
+    await declare(connection, "jobs", arguments=arguments)  # unchanged
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"durable": False}, "is not durable"),
+        ({"auto_delete": True}, "is auto-delete"),
+        ({"durable": False, "auto_delete": True}, "'jobs' is"),
+        ({"arguments": {"x-queue-mode": "lazy"}}, "has x-queue-mode='lazy'"),
+        (
+            {"arguments": {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "jobs.retry.1000"}},
+            "dead-letters into the retry rung 'jobs.retry.1000'",
+        ),
+        ({"arguments": {"x-queue-type": "quorum", "x-delivery-limit": 3}}, "has x-delivery-limit=3 and no dead-letter"),
+        # 3.10 takes -1 for a limit that the first requeue exceeds
+        (
+            {"arguments": {"x-queue-type": "quorum", "x-delivery-limit": -1}},
+            "has x-delivery-limit=-1 and no dead-letter",
+        ),
+    ],
+)
+async def test_what_would_lose_messages_is_refused(
+    connection: aio_pika.abc.AbstractConnection, flags: dict[str, Any], says: str
+) -> None:
+    await declare(connection, "jobs", **flags)
+    assert says in await refused(connection)
+
+
+async def test_a_queue_of_another_connection_is_refused(
+    amqp_url: str, connection: aio_pika.abc.AbstractConnection
+) -> None:
+    async with await aio_pika.connect(amqp_url) as other:
+        await declare(other, "jobs", durable=False, exclusive=True)
+        assert "is exclusive to another connection" in await refused(connection)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"x-message-ttl": 1_500}, ["x-message-ttl=1500", "we need x-message-ttl=1000"]),
+        ({"x-dead-letter-routing-key": "elsewhere"}, ["x-dead-letter-routing-key='elsewhere'", "'jobs'"]),
+        ({"x-expires": 60_000}, ["x-expires=60000", "we need x-expires=None"]),
+    ],
+)
+async def test_a_rung_with_other_arguments_is_refused_with_the_difference(
+    connection: aio_pika.abc.AbstractConnection, changes: dict[str, Any], says: list[str]
+) -> None:
+    await declare(connection, JOBS.rung(1_000), arguments=JOBS.rung_arguments(1_000) | changes)
+    line = await refused(connection)
+    assert "'jobs.retry.1000'" in line
+    for part in says:
+        assert part in line
+
+
+async def test_a_rung_without_its_time_is_refused(connection: aio_pika.abc.AbstractConnection) -> None:
+    arguments = JOBS.rung_arguments(1_000)
+    del arguments["x-message-ttl"]
+    await declare(connection, JOBS.rung(1_000), arguments=arguments)
+    assert "x-message-ttl=None" in await refused(connection)
+
+
+async def test_a_classic_rung_is_only_weaker(connection: aio_pika.abc.AbstractConnection) -> None:
+    classic = Topology(queue="jobs", queue_type="classic", rung_delays_ms=(1_000,))
+    await declare(connection, JOBS.rung(1_000), arguments=classic.rung_arguments(1_000))
+    (warning,) = await build(connection)
+    assert "weaker than what we would create" in warning

@@ -1,0 +1,179 @@
+"""`rabbitray dlq`: what was given up, and its way back."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pyarrow as pa
+import pytest
+
+from rabbitray.actors.errors import ConfigurationError, PublishTimeoutError
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
+from rabbitray.actors.publisher import EncodedMessage, Publisher, PublisherConfig
+from rabbitray.actors.rabbitmq.inspect import contact
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.store import Store
+from rabbitray.cluster.results.dead_letter_replay import Replay, ReplayPlan
+from rabbitray.cluster.results.dead_letter_selection import Selection
+from tests.kit.command_line import Run, runner
+from tests.kit.queue_access import declare, depth, drained
+
+DEAD = "jobs.dead"
+NOW_MS = 1_760_000_000_000
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], amqp_url: str) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RABBITMQ_URL", amqp_url)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    return runner(capfd)
+
+
+async def _park(url: str, *dead: dict[str, Any], body: bytes = b'{"i":"x","t":"B"}') -> None:
+    """Dead letters as the router parks them, one for each table of headers."""
+    await declare(url, "jobs")
+    await declare(url, DEAD)
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel()
+        for number, headers in enumerate(dead):
+            message = aio_pika.Message(
+                body, message_id=f"copy-{number}", content_type="application/json", headers=headers
+            )
+            await channel.default_exchange.publish(message, DEAD)
+
+
+def _died(key: str, error_class: str, **more: Any) -> dict[str, Any]:
+    return {h.KEY: key, h.ERROR_CLASS: error_class, h.ATTEMPT: 6, h.FIRST_SEEN: NOW_MS, h.ERROR: "no", **more}
+
+
+async def _replayed(url: str, plan: ReplayPlan, publisher: Any = None) -> Any:
+    config = PublisherConfig(url=url, queue="jobs")
+    async with contact(Secret(url), within_s=5) as connection, Publisher(config) as own:
+        return await Replay(connection, publisher or own, queue="jobs", dead_queue=DEAD).run(plan)
+
+
+async def _store(path: Path, *dead: dict[str, object]) -> None:
+    store = Store(StoreConfig(path=path))
+    await store.open()
+    rows = [dict.fromkeys(DEAD_LETTER_SCHEMA.names) | {"queue": "jobs", "category": "permanent"} | row for row in dead]
+    await store.record_dead_letters(await store.register("test"), pa.Table.from_pylist(rows, DEAD_LETTER_SCHEMA))
+    await store.close()
+
+
+# the queue
+
+
+async def test_a_replay_keeps_identity_and_history_and_starts_over(amqp_url: str) -> None:
+    death = {"x-death": [{"reason": "rejected", "count": 1}], "x-first-death-queue": "jobs"}
+    await _park(amqp_url, _died("k1", "ValueError", mine="kept", **{h.ORIGIN: "jobs", h.REPLAYS: 1}) | death)
+    found = await _replayed(amqp_url, ReplayPlan(selection=Selection()))
+    assert (found.replayed, found.failed, dict(found.classes)) == (1, 0, {"ValueError": 1})
+    assert await depth(amqp_url, DEAD) == 0
+    [message] = await drained(amqp_url, "jobs")
+    assert message.body == b'{"i":"x","t":"B"}'
+    assert message.message_id != "copy-0"
+    assert message.headers == {
+        h.KEY: "k1", h.ATTEMPT: 0, h.REPLAYS: 2, h.FIRST_SEEN: NOW_MS, h.ORIGIN: "jobs", "mine": "kept",
+    }  # fmt: skip
+
+
+async def test_only_what_is_selected_is_replayed_and_the_rest_stays_as_it_was(amqp_url: str) -> None:
+    await _park(
+        amqp_url,
+        _died("old", "TimeoutError", **{h.FIRST_SEEN: NOW_MS - 10}),
+        _died("other", "ValueError"),
+        _died("young", "builtins.TimeoutError"),
+        _died("looping", "TimeoutError", **{h.REPLAYS: 10}),
+    )
+    chosen = Selection(error_class="TimeoutError", seen_after_ms=NOW_MS)
+    found = await _replayed(amqp_url, ReplayPlan(selection=chosen))
+    assert (found.looked_at, found.replayed, found.returned) == (4, 1, 3)
+    assert [message.headers[h.KEY] for message in await drained(amqp_url, "jobs")] == ["young"]
+    left = {message.headers[h.KEY]: message for message in await drained(amqp_url, DEAD)}
+    assert set(left) == {"old", "other", "looping"}
+    assert left["other"].headers.get(h.ATTEMPT) == 6
+
+
+async def test_a_dry_run_and_a_limit(amqp_url: str) -> None:
+    await _park(amqp_url, *(_died(f"k{number}", "ValueError") for number in range(5)))
+    dry = await _replayed(amqp_url, ReplayPlan(selection=Selection(), dry=True))
+    assert (dict(dry.classes), dry.replayed, await depth(amqp_url, "jobs")) == ({"ValueError": 5}, 0, 0)
+    some = await _replayed(amqp_url, ReplayPlan(selection=Selection(), limit=2))
+    assert (some.replayed, await depth(amqp_url, DEAD), await depth(amqp_url, "jobs")) == (2, 3, 2)
+
+
+class _Refusing:
+    """A publisher whose confirms do not come."""
+
+    async def publish_message(self, message: EncodedMessage) -> None:
+        raise PublishTimeoutError("no confirm within 5 s")
+
+
+async def test_what_is_not_confirmed_stays_a_dead_letter(amqp_url: str) -> None:
+    await _park(amqp_url, _died("k1", "ValueError"), _died("k2", "ValueError"))
+    found = await _replayed(amqp_url, ReplayPlan(selection=Selection()), _Refusing())
+    assert (found.replayed, found.failed, found.errors) == (0, 2, ["no confirm within 5 s"])
+    assert await depth(amqp_url, DEAD) == 2
+
+
+async def test_a_missing_dead_letter_queue_is_named(amqp_url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"no dead-letter queue 'jobs\.dead'"):
+        await _replayed(amqp_url, ReplayPlan(selection=Selection()))
+
+
+# the commands
+
+
+def test_ls_groups_by_class_and_fingerprint(run: Run, tmp_path: Path) -> None:
+    at = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+    texts = ["order 17 not found", "order 4711 not found", "bad id 0191f5a0-7b1c-7c3d-8e2f-0123456789ab\nTraceback"]
+    dead = [
+        {"key": f"k{number}", "error": text, "error_class": "LookupError", "reason": "permanent", "dead_at": at}
+        for number, text in enumerate(texts)
+    ]
+    asyncio.run(_store(tmp_path / "results.duckdb", *dead))
+    found = run("dlq", "ls", "--json").json
+    assert [(one["count"], one["error"]) for one in found["groups"]] == [
+        (2, "order <n> not found"),
+        (1, "bad id <id>"),
+    ]
+    assert found["waiting"] is None
+    assert "order <n> not found" in run("dlq", "ls").out
+
+
+def test_show_reads_the_body_of_one(run: Run, tmp_path: Path) -> None:
+    body = b'{"i":"abc","t":"B","u":"u1","p":{"a":1}}'
+    asyncio.run(_store(tmp_path / "results.duckdb", {"key": "k'1", "body": body, "content_type": "application/json",
+                                                     "headers": '{"x":1}', "error": "no"}))  # fmt: skip
+    found = run("dlq", "show", "k'1", "--json").json
+    assert found["jobs"][0]["payload"] == {"a": 1}
+    assert found["headers"] == {"x": 1}
+    assert run("dlq", "show", found["id"][:8]).code == 0
+    missing = run("dlq", "show", "nothing")
+    assert missing.code == 2
+    assert "no dead letter has the id" in missing.err
+
+
+def test_replay_and_purge_as_commands(run: Run, amqp_url: str, tmp_path: Path) -> None:
+    asyncio.run(_store(tmp_path / "results.duckdb", {"key": "k2", "error": "no"}))
+    asyncio.run(_park(amqp_url, *(_died(f"k{number}", "ValueError") for number in range(1, 6))))
+    row = run("query", "SELECT id FROM dead_letters", "--json").json[0]["id"]
+    by_id = run("dlq", "replay", row, "--json")
+    assert (by_id.code, by_id.json["replayed"], by_id.json["looked_at"]) == (0, 1, 5)
+    assert run("dlq", "replay", "unknown").code == 1
+    assert (
+        run("dlq", "replay", "--class", "ValueError", "--limit", "2", "--rate", "100", "--json").json["replayed"] == 2
+    )
+    refused = run("dlq", "purge")
+    assert refused.code == 2
+    assert "would delete 2 messages of jobs.dead" in refused.err
+    assert run("dlq", "purge", "--yes", "--json").json == {"queue": DEAD, "purged": 2}
+    assert asyncio.run(depth(amqp_url, "jobs")) == 3

@@ -1,0 +1,113 @@
+"""FakeWorker and FakeFactory: workers whose answers a test gives."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pyarrow as pa
+
+from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
+from rabbitray.actors.message.reply import Part, WorkerInfo
+from rabbitray.actors.message.rows import RESULT_SCHEMA
+from rabbitray.actors.router.dispatch.pool import WorkerLostError
+from tests.kit.result_rows import key_of, rows_of
+
+Reply = tuple[Part, pa.Table]
+
+
+class FakeWorker:
+    """One worker: calls wait until the test answers them. `starts` settles `ready`."""
+
+    def __init__(self, name: str, *, slots: int = 1) -> None:
+        self.name = name
+        self.slots = slots
+        self.starts: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.batches: dict[str, list[Parcel]] = {}  # in hand, in the order of arrival
+        self.told: dict[str, set[int]] = {}  # positions that a test has answered for, by batch
+        self.killed = False
+        self.stopped = False
+        self.lost: tuple[str, bool] | None = None  # it is dead: reason and guilt that every call meets
+        self.hangs_on_stop = False
+        self._replies: dict[str, asyncio.Queue[Reply | WorkerLostError | Exception]] = {}
+
+    async def ready(self) -> WorkerInfo:
+        await asyncio.shield(self.starts)
+        return WorkerInfo(slots=self.slots, pid=4711, node="node")
+
+    async def run(self, batch_id: str, shipment: Shipment) -> Reply:
+        if self.lost is not None:
+            raise WorkerLostError(self.lost[0], "it is dead", may_be_poison=self.lost[1])
+        self.batches[batch_id] = unpack_parcels(shipment)
+        self._replies[batch_id] = asyncio.Queue()
+        return await self.more(batch_id)
+
+    async def more(self, batch_id: str) -> Reply:
+        reply = await self._replies[batch_id].get()
+        if isinstance(reply, Exception):
+            raise reply
+        if not reply[0].open:
+            self.batches.pop(batch_id, None)
+        return reply
+
+    async def stop(self) -> None:
+        self.stopped = True
+        if self.hangs_on_stop:
+            await asyncio.Event().wait()
+        self.die("stopped")
+
+    def kill(self) -> None:
+        self.killed = True
+        self.die("killed", may_be_poison=True)  # as Ray: a kill looks like a crash to the calls in flight
+
+    def started(self) -> None:
+        """The handler is loaded."""
+        if not self.starts.done():
+            self.starts.set_result(None)
+
+    def fails_to_start(self, why: str = "boom") -> None:
+        """The handler cannot be loaded."""
+        if not self.starts.done():
+            self.starts.set_exception(WorkerLostError("start_failed", why, may_be_poison=False))
+
+    def answer(self, batch_id: str, part: Part, rows: pa.Table | None = None) -> None:
+        """The next part of a batch."""
+        self._replies[batch_id].put_nowait((part, rows if rows is not None else RESULT_SCHEMA.empty_table()))
+
+    def done(self, batch_id: str, queue: str = "q") -> None:
+        """All messages of a batch end DONE."""
+        parcels = self.batches[batch_id]
+        positions = list(range(len(parcels)))
+        part = Part(rows=len(parcels), row_positions=positions, finished=positions, jobs=len(parcels))
+        self.answer(batch_id, part, rows_of([key_of(one) for one in parcels], queue))
+
+    def raises(self, batch_id: str, error: Exception) -> None:
+        """The next call for this batch raises."""
+        self._replies[batch_id].put_nowait(error)
+
+    def die(self, reason: str = "worker_crashed", *, may_be_poison: bool = True) -> None:
+        """Every call in flight ends with the loss of the worker, and every later one."""
+        self.lost = self.lost or (reason, may_be_poison)
+        if not self.starts.done():
+            self.starts.set_exception(WorkerLostError(reason, "it died", may_be_poison=False))
+            self.starts.exception()  # read, so that a withdrawn worker's is not reported as unread
+        for replies in self._replies.values():
+            replies.put_nowait(WorkerLostError(reason, "it died", may_be_poison=may_be_poison))
+
+
+class FakeFactory:
+    """Workers in the order in which they were asked for. `auto`: they start at once; `error`: spawn raises it."""
+
+    def __init__(self, *, auto: bool = True, slots: int = 1) -> None:
+        self.auto = auto
+        self.slots = slots
+        self.error: Exception | None = None
+        self.workers: list[FakeWorker] = []
+
+    def spawn(self, name: str) -> FakeWorker:
+        if self.error is not None:
+            raise self.error
+        worker = FakeWorker(name, slots=self.slots)
+        self.workers.append(worker)
+        if self.auto:
+            worker.started()
+        return worker

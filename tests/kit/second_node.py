@@ -1,0 +1,68 @@
+"""A second Ray node beside the session's, on this machine, which a test may kill as a machine dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import ray
+
+from tests.kit.eventually import eventually_sync
+
+
+class SecondNode:
+    """The processes of one `ray start --block`; `id` is Ray's."""
+
+    def __init__(self, process: subprocess.Popen[bytes], node_id: str) -> None:
+        self._process = process
+        self.id = node_id
+
+    def kill(self) -> None:
+        """SIGKILL to the raylet and to everything below it, all at once. May be called twice."""
+        if self._process.poll() is not None:
+            return
+        root = psutil.Process(self._process.pid)
+        for process in [*root.children(recursive=True), root]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """The process above all others of the node."""
+        return self._process.pid
+
+
+@contextmanager
+def second_node(address: str, *, cpus: int) -> Iterator[SecondNode]:
+    """Adds a node to the cluster at `address` (its GCS), with the token of this test run."""
+    known = {node["NodeID"] for node in ray.nodes()}
+    log = Path(tempfile.mkdtemp(prefix="rabbitray-node-"))
+    command = [
+        str(Path(sys.executable).with_name("ray")), "start", "--address", address, "--block",
+        "--num-cpus", str(cpus), "--object-store-memory", str(200 * 1024 * 1024),
+    ]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    with (log / "ray-start.log").open("wb") as out:
+        process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
+
+    def joined() -> str:
+        assert process.poll() is None, (log / "ray-start.log").read_text()
+        return next((node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in known), "")
+
+    node = SecondNode(process, "")
+    try:
+        node.id = eventually_sync(joined, within_s=90, message="the second node did not join")
+        yield node
+    finally:
+        node.kill()
+        shutil.rmtree(log, ignore_errors=True)

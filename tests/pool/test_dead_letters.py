@@ -1,0 +1,87 @@
+"""Dead letters and back: parked by a pool, replayed with `rabbitray dlq replay`, worked by the same pool."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.job import Job
+from rabbitray.cluster.driver import compose
+from tests.kit.command_process import run
+from tests.kit.eventually import eventually
+from tests.kit.pool_settings import settings_for
+from tests.kit.queue_access import depth
+from tests.kit.running_pool import RunningPool, pool_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+REFUSED = 20
+
+
+async def at_rest(pool: RunningPool, *, done: int, dead: int) -> bool:
+    report = await pool.report()
+    return (report["done"], report["dead"], report["unacked"]) == (done, dead, 0) and await pool.empty()
+
+
+async def dlq(pool: RunningPool, *arguments: str) -> Any:
+    """`rabbitray dlq ... --json` as a process of its own, while the pool runs."""
+    settings = pool.loaded.settings
+    command = ["dlq", *arguments, "--queue", settings.queue, "--pool", settings.pool, "--json"]
+    url = settings.rabbitmq_url.reveal()
+    code, out, err = await asyncio.to_thread(run, url, None, *command)
+    assert code == 0, err
+    return json.loads(out)
+
+
+def refused(names: Sequence[str], switch: Path) -> list[Job]:
+    """Jobs that fail for good for as long as the file is there."""
+    switch.touch()
+    return [Job(id=name, payload={"do": "refuses", "file": str(switch)}) for name in names]
+
+
+async def test_a_dead_letter_comes_back_and_is_worked(amqp_url: str, tmp_path: Path) -> None:
+    """The account of `soon` is there at the first replay, that of `later` only at the second one."""
+    soon, later = tmp_path / "soon", tmp_path / "later"
+    keys = [f"soon-{n}" for n in range(REFUSED)]
+    loaded = settings_for(amqp_url, tmp_path)
+    dead_queue = compose.topology(loaded.settings).dead_queue
+    async with pool_of(loaded) as pool:
+        fine = [Job(id=f"fine-{n}", payload={}) for n in range(REFUSED)]
+        await pool.publish([*refused(keys, soon), *fine, *refused(["later"], later)])
+        await eventually(lambda: at_rest(pool, done=REFUSED, dead=REFUSED + 1), within_s=30)
+        assert await depth(amqp_url, dead_queue) == REFUSED + 1
+
+        soon.unlink()
+        found = await dlq(pool, "replay", "--class", "ValueError")
+        assert (found["replayed"], found["failed"], found["classes"]) == (REFUSED + 1, 0, {"ValueError": REFUSED + 1})
+        await eventually(lambda: at_rest(pool, done=2 * REFUSED, dead=REFUSED + 2), within_s=30)
+        assert await depth(amqp_url, dead_queue) == 1, "the one that is refused again"
+
+        later.unlink()
+        assert (await dlq(pool, "replay", "--all"))["replayed"] == 1
+        await eventually(lambda: at_rest(pool, done=2 * REFUSED + 1, dead=REFUSED + 2), within_s=30)
+        assert await depth(amqp_url, dead_queue) == 0
+        await pool.stop()
+        rows = pool.rows("SELECT key, attempts FROM results")
+        assert sorted(row["key"] for row in rows) == sorted([*keys, *(job.id or "" for job in fine), "later"])
+        assert {row["attempts"] for row in rows} == {1}, "a replay starts over"
+        check_history(pool, keys)
+
+
+def check_history(pool: RunningPool, keys: list[str]) -> None:
+    """Every death is in the table; the second one of `later` shows that it was replayed, and its first time."""
+    graves = pool.rows("SELECT key, reason, first_seen, headers FROM dead_letters ORDER BY key, dead_at")
+    assert sorted(row["key"] for row in graves) == sorted([*keys, "later", "later"])
+    assert {row["reason"] for row in graves} == {"permanent"}
+    first, second = (row for row in graves if row["key"] == "later")
+    headers = json.loads(second["headers"])
+    assert h.REPLAYS not in json.loads(first["headers"])
+    assert (headers[h.REPLAYS], headers[h.ATTEMPT], headers[h.KEY]) == (1, 0, "later")
+    assert headers[h.ORIGIN] == pool.loaded.settings.queue
+    assert second["first_seen"] == first["first_seen"]

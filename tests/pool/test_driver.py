@@ -1,0 +1,169 @@
+"""The driver as people start it: `python -m rabbitray ...` as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pytest
+
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.store.query import read_only_query
+from tests.kit.command_process import ROOT, Command, publish, queue_exists, ready, run, work
+from tests.kit.eventually import eventually_sync
+from tests.kit.file_holder import holder_of
+from tests.kit.pool_settings import HANDLE
+from tests.kit.queue_access import opened
+
+
+@pytest.mark.ray
+@pytest.mark.timeout("240")
+def test_sigterm_under_load_and_a_second_run(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
+    """Every id exactly once in the results, over two runs, the first of which is told to stop half-way."""
+    results = tmp_path / "results.duckdb"
+    first = Command(amqp_url, ray_cluster, *work(results, "waves"))
+    count = 3_000
+    eventually_sync(lambda: queue_exists(amqp_url, "waves"), within_s=90)
+    publish(amqp_url, "waves", [Job(id=f"job-{n}", payload={"do": "slow", "s": 0.004}) for n in range(count)])
+    eventually_sync(lambda: 0 <= ready(amqp_url, "waves") < count * 0.8, within_s=40)
+    first.process.send_signal(signal.SIGTERM)
+    code, out, err = first.end(60)
+    assert code == 0, err
+    summary = json.loads(out)
+    assert summary["clean"]
+    assert 0 < summary["done"] < count
+    code, out, err = run(amqp_url, ray_cluster, *work(results, "waves", "--until-empty"))
+    assert code == 0, err
+    assert summary["done"] + json.loads(out)["done"] == count
+    counts = read_only_query(results, "SELECT count(*) AS rows, count(DISTINCT key) AS keys FROM results")
+    assert counts.to_pylist() == [{"rows": count, "keys": count}]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("run", "--handler", "no_such_module:handle"), "no module named 'no_such_module'"),
+        (("run", "--handler", "tests.kit.steered_handler:handel"), "did you mean 'handle'"),
+        (("run",), "no handler"),
+        (("run", "--handler", HANDLE, "--max-size", "0"), "max-size"),
+        (("run", "--handler", HANDLE, "--prefetch-count", "0"), "prefetch"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    amqp_url: str, arguments: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    code, out, err = run(amqp_url, None, *arguments)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, out, len(errors)) == (2, "", 1), err
+    assert says in errors[0]
+    assert "Traceback" not in err
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("amqp://guest:guest@127.0.0.1:9/", "127.0.0.1:9"),
+        ("amqp://guest:wrong@{address}/", "login refused"),
+    ],
+)
+def test_a_broker_that_cannot_be_used(broker: object, ray_cluster: str, url: str, says: str, tmp_path: Path) -> None:
+    address = f"127.0.0.1:{broker.port}"  # type: ignore[attr-defined] # a PrivateBroker
+    arguments = work(tmp_path / "r.duckdb", "jobs", "--connect-timeout-s", "2", "--pool", "unreachable")
+    code, _, err = run(url.format(address=address), ray_cluster, *arguments)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, len(errors)) == (2, 1), err
+    assert says in errors[0]
+    assert "wrong" not in err
+
+
+@pytest.mark.ray
+def test_results_files_that_cannot_be_used(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
+    text = tmp_path / "notes.duckdb"
+    text.write_text("this is no database")
+    code, _, err = run(amqp_url, ray_cluster, *work(text, "jobs", "--pool", "unusable"))
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, len(errors)) == (2, 1), err
+    assert "notes.duckdb" in errors[0]
+    assert text.read_text() == "this is no database"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(
+    ("name", "flags", "says"),
+    [
+        ("jobs", {"auto_delete": True}, "queue 'jobs' is auto-delete"),
+        ("jobs", {"durable": False, "exclusive": True}, "queue 'jobs' is exclusive to another connection"),
+        (
+            "jobs",
+            {"arguments": {"x-queue-type": "quorum", "x-delivery-limit": 3}},
+            "queue 'jobs' has x-delivery-limit=3 and no dead-letter exchange",
+        ),
+        (
+            "jobs.dead",
+            {"arguments": {"x-queue-type": "quorum", "x-message-ttl": 60_000}},
+            "queue 'jobs.dead' exists with x-message-ttl=60000",
+        ),
+    ],
+    ids=["auto-delete", "exclusive", "drops-by-itself", "dead-letters-expire"],
+)
+async def test_a_queue_that_would_lose_messages_is_refused_before_anything_is_consumed(
+    amqp_url: str, ray_cluster: str, tmp_path: Path, name: str, flags: dict[str, Any], says: str
+) -> None:
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(name, **{"durable": True} | flags)
+        await channel.default_exchange.publish(aio_pika.Message(b"{}", message_id="kept"), name)
+        arguments = work(tmp_path / "r.duckdb", "jobs", "--pool", "refused")
+        code, out, err = await asyncio.to_thread(run, amqp_url, ray_cluster, *arguments)
+        errors = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert (code, out, len(errors)) == (2, "", 1), err
+        assert says in errors[0]
+        assert "Traceback" not in err
+        message = await queue.get(timeout=5)
+        assert message is not None
+        assert (message.message_id, message.redelivered) == ("kept", False)
+
+
+@pytest.mark.ray
+async def test_a_results_file_in_use_is_refused_with_the_holders_pid(
+    amqp_url: str, ray_cluster: str, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.duckdb"
+    async with opened(amqp_url, "jobs") as queue:
+        await queue.channel.default_exchange.publish(aio_pika.Message(b"{}", message_id="kept"), "jobs")
+        with holder_of(results) as holder:
+            arguments = work(results, "jobs", "--pool", "locked", "--results-lock-timeout-ms", "300")
+            code, out, err = await asyncio.to_thread(run, amqp_url, ray_cluster, *arguments)
+        errors = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert (code, out, len(errors)) == (2, "", 1), err
+        assert f"{results} is in use by process {holder.pid}: stop it, or choose another file" in errors[0]
+        message = await queue.get(timeout=5)
+        assert message is not None
+        assert (message.message_id, message.redelivered) == ("kept", False)
+
+
+def test_demo_prints_one_json_object(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("RABBITMQ_URL", "RAY_ADDRESS")}
+    done = subprocess.run(
+        [sys.executable, "-m", "rabbitray", "demo", "--messages", "600", "--json"],
+        cwd=ROOT,
+        env=environment | {"RABBITRAY_RESULTS": str(tmp_path / "demo.duckdb")},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert {"published", "done", "dead", "rows", "duration_s", "throughput_msg_s", "decisions", "results"} <= set(found)
+    assert (found["published"], found["done"], found["dead"], found["rows"]) == (600, 600, 0, 600)
+    assert set(found["latency_ms"]) == {"p50", "p99"}
+    assert set(found["pool"]) == {"min", "max"}

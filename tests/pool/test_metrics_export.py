@@ -1,0 +1,123 @@
+"""A running pool shows every measurement on Ray's Prometheus endpoint: right names, labels and totals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.telemetry import kpi
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.settings import Loaded
+from tests.kit.eventually import eventually
+from tests.kit.pool_settings import settings_for
+from tests.kit.prometheus_text import Sample, scrape
+from tests.kit.running_pool import pool_of
+
+SCRAPE_WITHIN_S = 45.0  # Ray gathers every 10 s
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def total(samples: list[Sample], name: str) -> float:
+    return sum(one.value for one in samples if one.name == name)
+
+
+def names_of(one: kpi.Kpi) -> set[str]:
+    """The series that a measurement has on the endpoint."""
+    return (
+        {one.prometheus + end for end in ("_bucket", "_sum", "_count")} if one.kind == "histogram" else {one.prometheus}
+    )
+
+
+RUNS_OK, RETRIES, REJECTED = 510, 10, 5
+
+
+def jobs() -> list[Job]:
+    fine = [Job(id=f"job-{n}", payload={"n": n}) for n in range(RUNS_OK - RETRIES)]
+    twice = [Job(id=f"twice-{n}", payload={"do": "raise", "times": 1}) for n in range(RETRIES)]
+    return [*fine, *twice, *(Job(id=f"bad-{n}", payload={"do": "reject"}) for n in range(REJECTED))]
+
+
+async def shown(pool: str, wanted: set[str]) -> list[Sample]:
+    """The samples of a pool once all wanted series are there."""
+    missing = wanted
+
+    async def complete() -> list[Sample]:
+        nonlocal missing
+        samples = await scrape(pool)
+        missing = wanted - {one.name for one in samples}
+        return [] if missing else samples
+
+    try:
+        return await eventually(complete, within_s=SCRAPE_WITHIN_S)
+    except AssertionError as late:
+        raise AssertionError(f"not exported: {sorted(missing)}") from late
+
+
+async def test_every_measurement_of_the_table_is_exported(amqp_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(amqp_url, tmp_path)
+    name = loaded.settings.pool
+    async with pool_of(loaded) as pool:
+        await pool.publish(jobs())
+        await pool.acked(RUNS_OK + RETRIES + REJECTED)
+        await pool.publish([Job(id="job-0")])
+        await pool.acked(RUNS_OK + RETRIES + REJECTED + 1)
+        await without_rungs(amqp_url, loaded)
+        await pool.publish([Job(id="no-way-back", payload={"do": "raise"})])
+        samples = await shown(name, {series for one in kpi.TABLE.values() for series in names_of(one)})
+        assert total(samples, kpi.DONE.prometheus) == RUNS_OK
+        assert total(samples, kpi.DUPLICATES.prometheus) == 1
+        assert total(samples, kpi.RETRIED.prometheus) == RETRIES
+        assert total(samples, kpi.DEAD.prometheus) == REJECTED
+        assert total(samples, kpi.CONSUMED.prometheus) == RUNS_OK + RETRIES + REJECTED + 1
+        assert 2 <= total(samples, kpi.COMMIT_ROWS.prometheus + "_count") <= RUNS_OK + 1
+        assert total(samples, kpi.WRITE_DURATION.prometheus + "_count") == RETRIES + REJECTED
+        assert total(samples, kpi.PUBLISH_ERRORS.prometheus) >= 1
+        assert total(samples, kpi.CONNECTED.prometheus) == 1
+        assert total(samples, kpi.HOLD.prometheus) == 0
+        memory = [one.value for one in samples if one.name == kpi.WORKER_MEMORY.prometheus]
+        assert memory
+        assert all(10 * kpi.MB < value < 2_000 * kpi.MB for value in memory)
+        check_labels(samples, name, loaded.settings.queue)
+
+
+async def without_rungs(amqp_url: str, loaded: Loaded) -> None:
+    """Deletes the retry queues: from now on a copy is unroutable, and its message stays."""
+    topology = compose.topology(loaded.settings)
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        for delay in topology.rung_delays_ms:
+            await channel.queue_delete(topology.rung(delay))
+
+
+def check_labels(samples: list[Sample], pool: str, queue: str) -> None:
+    """Bounded labels: pool, queue, and a worker where the table says so; nothing about a message."""
+    for one in kpi.TABLE.values():
+        for sample in (found for found in samples if found.name in names_of(one)):
+            own = {label: value for label, value in sample.labels.items() if label in kpi.WORKER}
+            assert set(own) == set(one.labels), sample
+            assert (own["pool"], own["queue"]) == (pool, queue)
+            assert own.get("worker", f"{pool}-worker-").startswith(f"{pool}-worker-")
+            assert not any("job-" in value or "bad-" in value for value in sample.labels.values())
+
+
+async def test_switched_off_nothing_is_exported(amqp_url: str, tmp_path: Path) -> None:
+    """A second pool, which measures, shows when Ray has gathered: by then the first one's would be there, too."""
+    off = settings_for(amqp_url, tmp_path, metrics_enabled=False, initial_size=1, min_size=1)
+    (tmp_path / "on").mkdir()
+    on = settings_for(amqp_url, tmp_path / "on", initial_size=1, min_size=1)
+    async with pool_of(off) as silent, pool_of(on) as measured:
+        await silent.publish([Job(id=f"job-{n}") for n in range(20)])
+        await silent.acked(20)
+        await measured.publish([Job(id=f"job-{n}") for n in range(20)])
+        await measured.acked(20)
+
+        async def all_counted() -> bool:
+            samples = await shown(on.settings.pool, {kpi.CONSUMED.prometheus, kpi.WORKER_MEMORY.prometheus})
+            return total(samples, kpi.CONSUMED.prometheus) == 20
+
+        await eventually(all_counted, within_s=SCRAPE_WITHIN_S)
+        assert await scrape(off.settings.pool) == []

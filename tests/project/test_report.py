@@ -1,0 +1,169 @@
+"""The run report: its figures, its markup, and how it looks and behaves in a real browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from rabbitray.actors.store.query import read_only_query
+from rabbitray.cluster.cli.app import group
+from rabbitray.cluster.cli.tables import rows
+from rabbitray.cluster.results.report import Run, page, read_run
+from tests.kit.chrome import Tab, chromium
+from tests.kit.results_file import DEAD, HOSTILE, JOBS, empty_file, eventful_file
+
+CHARTS_WITH_SIZE = """[...document.querySelectorAll('figure.chart svg')].map(svg => {
+  const sized = one => one.getBBox().width + one.getBBox().height > 0;
+  const drawn = [...svg.querySelectorAll('path.line, rect.bar')].filter(sized);
+  const box = svg.getBoundingClientRect();
+  return {label: svg.getAttribute('aria-label'), width: box.width, height: box.height, drawn: drawn.length};
+})"""
+PIXELS = "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+CONTRAST = """(() => {
+  const style = getComputedStyle(document.body);
+  const light = c => c.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + Number(b), 0);
+  return [light(style.backgroundColor), light(style.color)];
+})()"""
+
+
+def run_of(path: Path, since: datetime | None = None) -> Run:
+    return read_run(lambda sql: rows(read_only_query(path, sql)), path.name, since=since)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return eventful_file(tmp_path_factory.mktemp("report") / "results.duckdb")
+
+
+@pytest.fixture(scope="module")
+def report(results: Path) -> Path:
+    """The page, made by the command."""
+    output = results.with_name("report.html")
+    found = CliRunner().invoke(group, ["report", str(results), "-o", str(output), "--json"])
+    assert found.exit_code == 0, found.output
+    return output
+
+
+def test_the_figures_are_those_of_the_file(results: Path) -> None:
+    run = run_of(results)
+    assert (run.done, run.dead, run.workers, run.queues, run.pools) == (JOBS, DEAD, 4, ("orders",), ("orders",))
+    assert run.retried == JOBS // 40
+    assert sum(run.latency.counts.values()) == JOBS
+    assert run.series is not None
+    assert (sum(run.series.done), sum(run.series.dead)) == (JOBS, DEAD)
+    assert sum(run.series.published) == JOBS + DEAD
+    assert run.series.backlog[-1] == 0
+    assert max(run.series.backlog) > 1_000
+    assert {row["error_class"]: row["jobs"] for row in run.errors}["ValueError"] == 29  # one of 30 is the hostile one
+    assert [decision.had for decision in run.decisions[:3]] == [1, 2, 3]
+    assert run.decisions[0].backlog == 3_120
+    slowest = [row["handler_ms"] for row in run.slowest]
+    assert slowest == sorted(slowest, reverse=True)
+    assert slowest[0] == pytest.approx(409)
+
+
+def test_only_what_ended_since(results: Path) -> None:
+    whole = run_of(results)
+    late = run_of(results, datetime(2026, 1, 2, 3, 2, 0, tzinfo=UTC))
+    assert 0 < late.done < whole.done
+    assert 0 < late.dead < whole.dead
+    assert late.series is not None
+    assert sum(late.series.done) == late.done
+    assert late.begin is not None
+    nothing = run_of(results, datetime(2030, 1, 1, tzinfo=UTC))
+    assert (nothing.done, nothing.series) == (0, None)
+
+
+def test_the_command_prints_the_figures_and_says_what_is_missing(results: Path, tmp_path: Path) -> None:
+    found = CliRunner().invoke(group, ["report", str(results), "-o", str(tmp_path / "r.html"), "--json"])
+    figures = json.loads(found.output)
+    assert (figures["done"], figures["dead"], figures["decisions"]) == (JOBS, DEAD, 13)
+    missing = CliRunner().invoke(group, ["report", str(tmp_path / "none.duckdb")])
+    assert "there is no results file" in str(missing.exception)
+
+
+def test_the_page_loads_nothing_and_escapes_everything(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    assert HOSTILE not in text
+    assert "<img" not in text
+    assert text.count("<script>") == 1
+    assert not re.search(r"<[a-z][^<>]*\s(src|href|srcset|action|data)\s*=", text)
+    for loading in ("url(", "@import", "http:", "https:", "fetch(", "XMLHttpRequest"):
+        assert loading not in text, loading
+    assert "Content-Security-Policy" in text
+
+
+def test_an_empty_file_makes_a_page_too(tmp_path: Path) -> None:
+    text = page(run_of(empty_file(tmp_path / "results.duckdb")), made_at=datetime(2026, 1, 2, tzinfo=UTC))
+    assert "nothing was worked" in text
+    assert "There are no dead letters." in text
+
+
+async def test_in_a_browser(report: Path) -> None:
+    async with chromium() as tab:
+        for width, dark, phone in ((1_200, False, False), (1_200, True, False), (390, False, True), (390, True, True)):
+            await tab.look_like(width=width, dark=dark, phone=phone)
+            await tab.open(report.as_uri())
+            await _well_drawn(tab)
+            scrolled, seen = await tab.run(PIXELS)
+            assert scrolled <= seen <= width, f"scrolls sideways at {width} px: {scrolled} > {seen}"
+            ground, ink = await tab.run(CONTRAST)
+            assert (ground < ink) is dark
+            assert abs(ground - ink) > 400
+        assert await tab.run("document.title") == "rabbitray report: orders"
+        assert tab.errors == []
+        assert {address.partition(":")[0] for address in tab.requests} == {"file"}
+        assert len(set(tab.requests)) == 1
+
+
+async def _well_drawn(tab: Tab) -> None:
+    charts: list[dict[str, Any]] = await tab.run(CHARTS_WITH_SIZE)
+    titles = [chart["label"].partition(":")[0] for chart in charts]
+    assert titles == [
+        "Backlog",
+        "Workers",
+        "Jobs per second",
+        "Publish to result",
+        "Publish to result",
+        "In the handler",
+    ]
+    for chart in charts:
+        assert chart["width"] > 200, chart
+        assert chart["height"] > 100, chart
+        assert chart["drawn"] > 0, chart
+
+
+async def test_pointing_at_a_chart_tells_its_numbers(report: Path) -> None:
+    async with chromium() as tab:
+        await tab.look_like(width=1_200)
+        await tab.open(report.as_uri())
+        x, y = await tab.run(
+            "(() => {const b = document.querySelector('.plot').getBoundingClientRect();"
+            "return [b.left + b.width / 3, b.top + b.height / 2]})()"
+        )
+        await tab.point_at(x, y)
+        told = await tab.run("document.querySelector('.plot .tip').innerText")
+        assert told.startswith("03:0")
+        assert "in the system" in told
+        assert tab.errors == []
+
+
+def make_screenshots(results: Path, folder: Path) -> None:
+    """For the documentation: `python -c` calls it, no test does."""
+
+    async def shoot() -> None:
+        output = results.with_suffix(".html")
+        output.write_text(page(run_of(results), made_at=datetime.now(UTC)), encoding="utf-8")
+        async with chromium() as tab:
+            await tab.look_like(width=1_100, height=1_150)
+            await tab.open(output.absolute().as_uri())
+            (folder / "report.png").write_bytes(await tab.screenshot())
+
+    asyncio.run(shoot())

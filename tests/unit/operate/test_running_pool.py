@@ -1,0 +1,92 @@
+"""The commands that ask a running pool, against a pool that only answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from rabbitray.actors.errors import QueryError, RabbitrayError
+from rabbitray.cluster.commands import drain, status
+from rabbitray.cluster.commands.export import Count
+from rabbitray.cluster.operate.running_pool import NotRunningError, require_reachable, token_hint
+from rabbitray.cluster.operate.status import picture
+from rabbitray.cluster.results.reader import PoolReader
+from rabbitray.cluster.settings import load
+from tests.kit.fake_pool import FakePool
+from tests.kit.pool_status import QUIET
+
+REPORT: dict[str, Any] = {"connected": True, "holds": {}, "acked": 1, "received": 1, "workers": []}
+NOWHERE = {"RABBITMQ_URL": "amqp://127.0.0.1:1/"}
+
+
+def test_status_shows_which_actors_are_silent() -> None:
+    silent = RabbitrayError("no answer")
+    pool: Any = FakePool(
+        router_report=REPORT, router_status=QUIET, autoscaler_status=silent, autoscaler_decisions=silent,
+        store_stats=silent, store_control=silent,
+    )  # fmt: skip
+    seen = picture(status.look(pool, load({}, NOWHERE, None), 0.0))
+    assert seen["state"] == "degraded"
+    assert seen["problems"] == ["the store does not answer", "the autoscaler does not answer"]
+    assert seen["messages"]["ready"] is None
+
+
+def test_status_without_a_router_is_no_status() -> None:
+    pool: Any = FakePool(router_report=NotRunningError("gone"))
+    with pytest.raises(NotRunningError):
+        status.look(pool, load({}, NOWHERE, None), 0.0)
+
+
+def test_drain_waits_until_the_router_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool: Any = FakePool(router_report=[REPORT, RabbitrayError("busy with ending"), NotRunningError("gone")])
+    assert drain._ended(pool, 30.0) is True
+    assert len(pool.asked) == 3
+
+
+def test_drain_that_takes_too_long_says_so() -> None:
+    pool: Any = FakePool(router_report=REPORT)
+    assert drain._ended(pool, 0.1) is False
+
+
+def test_the_results_of_a_running_pool_come_from_its_store() -> None:
+    table = pa.table({"seq": [3, 7]})
+    pool: Any = FakePool(store_query=table, store_stream=table.to_batches())
+    reader = PoolReader(pool=pool)
+    assert reader.query("SELECT 1", max_rows=5, timeout_s=2.0) is table
+    assert [batch.num_rows for batch in reader.stream("SELECT 2")] == [2]
+    assert pool.asked[0] == ("store", "query", ("SELECT 1", 5, 2.0))
+
+
+def test_an_error_of_the_store_is_the_querys() -> None:
+    pool: Any = FakePool(store_query=QueryError("no such table"))
+    with pytest.raises(QueryError, match="no such table"):
+        PoolReader(pool=pool).query("SELECT * FROM nothing")
+
+
+def test_export_keeps_the_highest_seq() -> None:
+    class Silent:
+        def advance(self, by: int, done: int) -> None:
+            pass
+
+    bar: Any = Silent()
+    count = Count(bar, numbered=True, last=None)
+    batches = pa.table({"seq": [0, 9, 4]}).to_batches(max_chunksize=2)
+    assert list(count.passing(batches)) == batches
+    assert (count.rows, count.last) == (3, 9)
+
+
+def test_a_ray_address_where_nothing_listens_is_refused_at_once() -> None:
+    with pytest.raises(RabbitrayError, match=r"nothing answers at the Ray address 127\.0\.0\.1:1"):
+        require_reachable("127.0.0.1:1")
+
+
+@pytest.mark.parametrize("address", [None, "auto", "local"])
+def test_an_address_that_ray_finds_is_left_to_ray(address: str | None) -> None:
+    require_reachable(address)
+
+
+def test_an_explicit_address_gets_the_hint_about_token_auth() -> None:
+    assert "RAY_AUTH_MODE=token" in token_hint("10.0.0.1:6379")
+    assert token_hint(None) == token_hint("auto") == ""

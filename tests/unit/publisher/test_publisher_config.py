@@ -1,0 +1,78 @@
+"""The publisher without a node: its settings, its limits, its back-off and its meter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from rabbitray.actors.errors import (
+    BrokerUnreachableError,
+    ConfigurationError,
+    UnroutableError,
+)
+from rabbitray.actors.publisher import Meter, PublishBatch, Publisher
+from rabbitray.actors.publisher.amqp.connection import backoff_s
+from tests.kit.eventually import eventually
+from tests.kit.publishing import Sink, config
+
+
+def test_the_format_bounds_a_packed_message_too() -> None:
+    plain = config("amqp://localhost", max_records=100_000)
+    assert plain.packed_size(65_534) == 65_534
+    with pytest.raises(ConfigurationError):
+        plain.packed_size(65_535)
+    assert [plain.packed_size(packed) for packed in (False, 0, True, 1)] == [0, 0, 100, 1]
+
+
+async def test_an_unreachable_broker_is_one_clear_line() -> None:
+    url = "amqp://user:s3cret@127.0.0.1:9/"
+    with pytest.raises(BrokerUnreachableError, match=r"127\.0\.0\.1:9") as caught:
+        await Publisher(config(url)).open()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_settings_that_cannot_work_are_refused() -> None:
+    for wrong in ({"channels": 0}, {"confirm_timeout_s": 0}, {"heartbeat_s": 0}, {"queue": ""}, {"queue": "x" * 256}):
+        with pytest.raises(ConfigurationError):
+            config("amqp://localhost", **wrong)
+
+
+async def test_an_address_that_is_no_amqp_url_is_refused() -> None:
+    with pytest.raises(ConfigurationError):
+        await Publisher(config("http://user:s3cret@localhost")).open()
+
+
+def test_a_config_does_not_show_its_password() -> None:
+    shown = repr(config("amqp://user:s3cret@localhost"))
+    assert "s3cret" not in shown
+    assert config("amqp://user:s3cret@localhost") == config("amqp://user:s3cret@localhost")
+
+
+def test_a_producer_s_import_pulls_in_neither_ray_nor_duckdb() -> None:
+    code = (
+        "import sys, rabbitray; early = set(sys.modules);"
+        "from rabbitray import Job, Publisher, SyncPublisher, Retry, Reject;"
+        "heavy = {'ray', 'duckdb', 'pyarrow', 'opentelemetry'} & set(sys.modules);"
+        "assert not heavy, heavy; assert 'aiormq' not in early"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+async def test_a_few_records_are_flushed_after_the_interval() -> None:
+    sink = Sink()
+    meter = Meter(sink, size=50, interval_s=0.02)
+    meter.confirmed(0.001)
+    meter.failed(UnroutableError("x"))
+    await eventually(lambda: sink.batches)
+    assert sink.batches == [PublishBatch(durations_s=(0.001,), failures={"unroutable": 1})]
+
+
+# -- rules
+
+
+def test_backoff_grows_is_capped_and_uses_all_of_its_jitter() -> None:
+    plain = config("amqp://localhost", backoff_base_s=0.1, backoff_max_s=5.0)
+    assert [backoff_s(n, plain, 1.0) for n in (0, 1, 5, 6, 1000)] == [0.1, 0.2, 3.2, 5.0, 5.0]
+    assert backoff_s(3, plain, 0.0) == 0.0

@@ -1,0 +1,159 @@
+"""One message's story: its steps, from rows and from a results file."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from rabbitray.cluster.results.message_story import SETTLED_DONE, Whereabouts, stories, unrecorded
+from tests.kit.command_line import Run, runner
+from tests.kit.results_file import eventful_file
+from tests.kit.stories import whats
+
+START = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def rabbitray(capfd: pytest.CaptureFixture[str]) -> Run:
+    return runner(capfd)
+
+
+def at(seconds: float) -> dt.datetime:
+    return START + dt.timedelta(seconds=seconds)
+
+
+def result(**own: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "key": "order-7",
+        "message_id": "m-2",
+        "queue": "orders",
+        "message_type": "BIRTHDAY",
+        "status": "DONE",
+        "attempts": 2,
+        "published_at": at(0),
+        "received_at": at(2.5),
+        "started_at": at(2.6),
+        "finished_at": at(2.7),
+        "committed_at": at(2.71),
+        "worker": "orders-worker-0003",
+        "batch_id": "b1",
+        "trace_id": "a" * 32,
+    }
+    return row | own
+
+
+def grave(**own: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "key": "order-7",
+        "message_id": "m-1",
+        "queue": "orders",
+        "message_type": "BIRTHDAY",
+        "error": "no such user",
+        "error_class": "ValueError",
+        "category": "permanent",
+        "reason": "permanent",
+        "attempts": 3,
+        "first_seen": at(0.1),
+        "dead_at": at(1),
+        "recorded_at": at(1.1),
+        "worker": None,
+        "trace_id": None,
+        "id": "g1",
+    }
+    return row | own
+
+
+def test_a_job_that_was_done_is_told_in_order() -> None:
+    (story,) = stories([result()], [])
+    assert whats(story) == ["published", "received", "started", "finished", "committed", "settled"]
+    assert (story.ended, story.attempts, story.message_ids, story.trace_id) == ("done", 2, ("m-2",), "a" * 32)
+    assert (story.steps[-1].at, story.steps[-1].detail) == (None, SETTLED_DONE.detail)  # never with a time of its own
+    assert [step.after_ms for step in story.steps][1:-1] == pytest.approx([2500, 100, 100, 10])
+    assert "run 2 on orders-worker-0003" in story.steps[2].detail
+
+
+def test_a_replayed_dead_letter_is_one_story() -> None:
+    (story,) = stories([result()], [grave()])
+    assert story.ended == "done, after dead letters"
+    assert whats(story)[:4] == ["published", "first seen", "parked", "recorded"]
+    assert story.steps[2].detail == "permanent (permanent) after 3 runs: ValueError: no such user"
+    assert story.message_ids == ("m-2", "m-1")
+
+
+def test_one_key_in_two_queues_is_two_stories() -> None:
+    assert {story.queue for story in stories([result(), result(queue="other")], [])} == {"orders", "other"}
+
+
+def test_a_message_without_a_key_is_told_by_its_id() -> None:
+    (story,) = stories([result(key=None)], [])
+    assert (story.key, story.message_ids) == (None, ("m-2",))
+
+
+def test_times_that_are_not_known_are_left_out() -> None:
+    (story,) = stories([result(published_at=None, received_at=None)], [])
+    assert whats(story) == ["started", "finished", "committed", "settled"]
+
+
+def test_a_dead_letter_is_settled_after_its_record_and_its_copy() -> None:
+    (story,) = stories([], [grave()])
+    assert (whats(story)[-1], story.attempts) == ("settled", 3)
+    assert "dead-letter queue" in story.steps[-1].detail
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        (
+            Whereabouts(queue="orders", ready=12, waiting=3, held=40),
+            ("12 ready in orders", "3 in the rungs", "40 held"),
+        ),
+        (Whereabouts(queue="orders"), ("not known how many ready", "RabbitMQ cannot be asked for one message")),
+        (Whereabouts(queue="orders", ready=0, waiting=0, held=0), ("was never published to orders",)),
+    ],
+)
+def test_of_what_is_not_recorded_it_is_said_where_it_may_be(seen: Whereabouts, says: tuple[str, ...]) -> None:
+    text = "\n".join(unrecorded("m-1", "file x", seen))
+    assert all(one in text for one in (*says, "ask for the key")), text
+    assert ("was never published" in text) == seen.empty
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(eventful_file(tmp_path_factory.mktemp("story") / "results.duckdb"))
+
+
+def test_from_the_file_as_a_tree(rabbitray: Run, file: str) -> None:
+    ran = rabbitray("trace", "job-40", "--results", file)
+    assert ran.code == 0
+    assert ran.out.startswith("job-40  orders  done")
+    assert ran.out.splitlines()[-1].split()[:4] == ["└──", "settled", "acked", "to"]
+    for word in (
+        "attempts    3",
+        "published",
+        "received",
+        "run 3 on orders-worker-0001, batch b0",
+        "committed",
+        "trace id",
+    ):
+        assert word in ran.out
+
+
+def test_from_the_file_as_json(rabbitray: Run, file: str) -> None:
+    (story,) = rabbitray("trace", "dead-4", "--results", file, "--json").json
+    assert (story["ended"], story["queue"]) == ("dead", "orders")
+    assert [step["what"] for step in story["steps"]] == ["first seen", "parked", "recorded", "settled"]
+    assert story["attempts"] == 6
+
+
+@pytest.mark.parametrize("name", ["job-none", "' OR '1'='1", "x'; DROP TABLE results; --"])
+def test_what_is_not_recorded_is_said_and_no_broker_is_needed(
+    rabbitray: Run, file: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RABBITMQ_URL", "amqp://127.0.0.1:1/")
+    ran = rabbitray("trace", name, "--results", file)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("nothing is recorded about")
+    assert "not known how many ready" in ran.err
+    assert "Traceback" not in ran.err

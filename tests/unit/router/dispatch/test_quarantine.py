@@ -1,0 +1,267 @@
+"""Poison isolation: only the message that kills is parked, its neighbours finish."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from rabbitray.actors.errors import StoreUnavailableError
+from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.router.delivery import Batch, Delivery
+from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig, WorkerLostError
+from rabbitray.actors.router.dispatch.quarantine import Quarantine, identity
+from tests.kit.deliveries import delivery
+from tests.kit.eventually import eventually
+from tests.kit.fake_workers import FakeFactory
+from tests.kit.virtual_time import in_virtual_time
+
+CRASH = WorkerLostError("worker_crashed", "x", may_be_poison=True)
+NODE = WorkerLostError("node_lost", "x", may_be_poison=False)
+
+
+class Harness:
+    """A quarantine whose runs the test plays: `killers` end the worker, the rest finish."""
+
+    def __init__(self, *, counts: dict[str, int] | None = None, slots: int = 1) -> None:
+        self.factory = FakeFactory(slots=slots)
+        self.pool: Pool[pa.Table] = Pool(
+            PoolConfig(name="qu", max_tasks_in_flight_per_actor=1), self.factory, on_change=lambda: None
+        )
+        self.notes: list[tuple[str, int]] = []
+        self.note_failures: list[Exception] = []
+        self.killers: set[str] = set()
+        self.runs: list[list[str]] = []
+        self.finished: list[str] = []
+        self.parked: list[tuple[str, Failure]] = []
+        self.quarantine: Quarantine[pa.Table] = Quarantine(
+            self.pool, max_crashes=2, counts=counts or {}, note=self._note
+        )
+
+    async def _note(self, name: str, count: int) -> None:
+        if self.note_failures:
+            raise self.note_failures.pop(0)
+        self.notes.append((name, count))
+
+    async def suspect(self, deliveries: list[Delivery]) -> None:
+        """A batch of the ordinary pool whose worker died."""
+        assert await self.quarantine.isolate(Batch(deliveries), deliveries, CRASH) is None
+
+    async def next(self) -> Batch:
+        """The group that runs now."""
+        await eventually(lambda: self.pool.pick() is not None)
+        ((_, member, batch),) = self.quarantine.next()
+        member.batches[batch.id] = batch
+        self.runs.append([identity(one) for one in batch.deliveries])
+        await self.quarantine.count(batch)
+        return batch
+
+    async def end(self, batch: Batch, loss: WorkerLostError | None = None) -> None:
+        """Its run ends: well, or with the worker."""
+        for member in self.pool.members:
+            member.batches.pop(batch.id, None)
+        if loss is None:
+            self.finished += [identity(one) for one in batch.deliveries]
+            await self.quarantine.clear(batch)
+        elif (failure := await self.quarantine.isolate(batch, batch.deliveries, loss)) is not None:
+            self.parked.append((identity(batch.deliveries[0]), failure))
+
+    async def play(self) -> None:
+        """Runs until nothing is left."""
+        while len(self.quarantine):
+            batch = await self.next()
+            kills = self.killers.intersection(identity(one) for one in batch.deliveries)
+            await self.end(batch, CRASH if kills else None)
+
+
+def messages(count: int) -> list[Delivery]:
+    return [delivery(tag) for tag in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64])
+async def test_only_the_killer_is_parked(size: int) -> None:
+    held = Harness()
+    killer = f"m-{size // 2 + 1}"
+    held.killers = {killer}
+    await held.suspect(messages(size))
+    await held.play()
+    assert [name for name, _ in held.parked] == [killer]
+    assert sorted([*held.finished, killer]) == sorted(identity(one) for one in messages(size))
+    assert len(held.finished) == size - 1, "every neighbour once"
+    failure = held.parked[0][1]
+    assert (failure.verdict, failure.reason, failure.attempt) == ("dead", "worker_crashed", 0)
+    assert held.runs.count([killer]) == 2, "max_crashes times alone"
+    assert len(held.runs) <= 2 * size.bit_length() + 2 * size
+    await held.pool.stop(0.1)
+
+
+async def test_two_killers_are_both_found() -> None:
+    held = Harness()
+    held.killers = {"m-3", "m-4"}
+    await held.suspect(messages(16))
+    await held.play()
+    assert sorted(name for name, _ in held.parked) == ["m-3", "m-4"]
+    assert len(held.finished) == 14
+    await held.pool.stop(0.1)
+
+
+async def test_suspects_are_halved() -> None:
+    held = Harness()
+    await held.suspect(messages(5))
+    await held.play()
+    assert [len(run) for run in held.runs] == [2, 3]
+    await held.pool.stop(0.1)
+
+
+async def test_a_lone_run_is_counted_before_and_cleared_after() -> None:
+    held = Harness()
+    await held.suspect(messages(1))
+    batch = await held.next()
+    assert held.notes == [("m-1", 1)], "kept before it runs"
+    assert held.quarantine.knows(delivery(1))
+    await held.end(batch)
+    assert held.notes == [("m-1", 1), ("m-1", 0)]
+    assert not held.quarantine.knows(delivery(1))
+    await held.pool.stop(0.1)
+
+
+async def test_a_count_outlives_the_router() -> None:
+    held = Harness(counts={"m-1": 1})
+    assert held.quarantine.knows(delivery(1))
+    assert not held.quarantine.knows(delivery(2))
+    held.quarantine.add([delivery(1)])
+    held.killers = {"m-1"}
+    await held.play()
+    assert [name for name, _ in held.parked] == ["m-1"]
+    assert held.runs == [["m-1"]], "it had killed alone once already"
+    assert held.notes == [("m-1", 2), ("m-1", 0)]
+    await held.pool.stop(0.1)
+
+
+async def test_an_innocent_loss_counts_for_nothing_and_forgets_nothing() -> None:
+    held = Harness()
+    await held.suspect(messages(1))
+    await held.end(await held.next(), CRASH)
+    await held.end(await held.next(), NODE)
+    assert held.notes[-1] == ("m-1", 1), "the crash before it stays counted"
+    await held.end(await held.next(), NODE)
+    assert held.parked == []
+    await held.end(await held.next(), CRASH)
+    assert [name for name, _ in held.parked] == ["m-1"]
+    await held.pool.stop(0.1)
+
+
+async def test_an_innocent_loss_of_a_group_runs_it_again_as_it_was() -> None:
+    held = Harness()
+    await held.suspect(messages(4))
+    await held.end(await held.next(), NODE)
+    await held.play()
+    assert held.runs == [["m-1", "m-2"], ["m-3", "m-4"], ["m-1", "m-2"]]
+    assert held.notes == []
+    await held.pool.stop(0.1)
+
+
+async def test_one_group_runs_at_a_time_so_that_no_neighbour_is_suspected() -> None:
+    held = Harness(slots=32)
+    await held.suspect(messages(2))
+    await held.next()
+    member = held.pool.members[0]
+    member.slow = dict.fromkeys(member.batches, 1)  # a slow job: an async worker has slots free
+    assert held.pool.pick() is not None
+    assert list(held.quarantine.next()) == []
+    await held.pool.stop(0.1)
+
+
+async def test_the_worker_is_there_only_while_there_are_suspects() -> None:
+    held = Harness()
+    assert held.factory.workers == []
+    await held.suspect(messages(2))
+    await held.play()
+    await eventually(lambda: held.factory.workers[0].stopped)
+    await held.suspect(messages(2))
+    await eventually(lambda: held.pool.count("ready") == 1)
+    assert [one.tag for one in held.quarantine.take_all()] == [1, 2]
+    await eventually(lambda: held.factory.workers[1].stopped, message="also when they are given back")
+    await held.pool.stop(0.1)
+
+
+async def test_those_that_wait_too_long_leave_with_their_group() -> None:
+    held = Harness()
+    held.quarantine.add([delivery(1, arrived_at=5.0), delivery(2, arrived_at=9.0)])
+    held.quarantine.add([delivery(3, arrived_at=9.0)])
+    assert [one.tag for one in held.quarantine.remove(lambda one: one.arrived_at < 6)] == [1, 2]
+    assert len(held.quarantine) == 1
+    await held.pool.stop(0.1)
+
+
+@in_virtual_time
+async def test_a_store_that_is_away_only_delays_the_run() -> None:
+    held = Harness()
+    held.note_failures = [StoreUnavailableError("restarting")] * 3
+    await held.suspect(messages(1))
+    await held.next()
+    assert held.notes == [("m-1", 1)]
+    await held.pool.stop(0.1)
+
+
+async def test_a_count_that_cannot_be_stored_still_counts_here() -> None:
+    held = Harness()
+    held.note_failures = [ValueError("bug")] * 9
+    held.killers = {"m-1"}
+    await held.suspect(messages(1))
+    await held.play()
+    assert [name for name, _ in held.parked] == ["m-1"]
+    await held.pool.stop(0.1)
+
+
+async def test_counts_are_bounded() -> None:
+    held = Harness(counts={f"old-{n}": 1 for n in range(10_000)})
+    held.killers = {"m-1"}
+    await held.suspect(messages(1))
+    await held.play()
+    assert ("old-0", 0) in held.notes, "the oldest makes room"
+    assert [name for name, _ in held.parked] == ["m-1"]
+    await held.pool.stop(0.1)
+
+
+async def test_a_delivery_that_is_no_longer_ours_is_not_run_again() -> None:
+    held = Harness()
+    await held.suspect(messages(1))
+    batch = await held.next()
+    assert await held.quarantine.isolate(batch, [], CRASH) is None
+    assert len(held.quarantine) == 0
+    assert held.quarantine.knows(delivery(1)), "its redelivery runs alone"
+    await held.pool.stop(0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"key": "k"}, "k"),
+        ({"message_id": "m"}, "m"),
+        ({"message_id": None}, "body:"),
+    ],
+)
+def test_a_message_has_a_name_before_it_is_decoded(changes: dict[str, Any], name: str) -> None:
+    assert identity(delivery(1, **changes)).startswith(name)
+    assert identity(delivery(1, **changes)) == identity(delivery(2, **({"message_id": "m-1"} | changes)))
+
+
+async def test_what_the_batches_of_one_worker_leave_is_isolated_together() -> None:
+    """An async worker may have had thirty batches of one job: alone, each would need a run of its own."""
+    held = Harness()
+    held.killers = {"m7"}
+    for tag in range(1, 31):
+        one = [delivery(tag, message_id=f"m{tag}")]
+        assert await held.quarantine.isolate(Batch(one), one, CRASH, of="w-1") is None
+    await held.play()
+    assert [name for name, _ in held.parked] == ["m7"]
+    assert len(held.finished) == 29
+    assert len(held.runs) < 16
+    other = [delivery(31, message_id="m31")]
+    await held.quarantine.isolate(Batch(other), other, CRASH, of="w-1")
+    again = [delivery(32, message_id="m32")]
+    await held.quarantine.isolate(Batch(again), again, CRASH, of="w-2")
+    await held.play()
+    assert held.runs[-2:] == [["m31"], ["m32"]]

@@ -1,0 +1,226 @@
+"""What the router reads of a message: headers are the producer's to write, so everything is clamped."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, reject
+from hypothesis import strategies as st
+
+from rabbitray.actors.errors import EncodeError
+from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.headers import table_bytes
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.parcel import MAX_ATTEMPT, is_packed, pack_parcels, unpack_parcels
+from rabbitray.actors.message.wire import pack
+from rabbitray.actors.publisher.amqp import frames
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.reading import (
+    _COUNTED_AT_MOST,
+    FAR_FUTURE_MS,
+    BodyLimits,
+    read_delivery,
+    read_message,
+)
+from rabbitray.actors.router.intake.scanner import Properties
+from tests.kit.deliveries import received
+
+LIMITS = BodyLimits(max_message_bytes=1_000, max_header_bytes=4_096, max_records=100)
+MEBIBYTES = "x" * (2 * 1024 * 1024)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def read(body: bytes = b"{}", headers: dict[str, Any] | None = None, **own: Any) -> Delivery:
+    return read_delivery(received(body, headers, tag=7, **own), generation=3, consumer=2, limits=LIMITS)
+
+
+def test_a_plain_message() -> None:
+    sent = datetime(2026, 1, 2, tzinfo=UTC)
+    found = read(b"abc", message_id="m", content_type=h.JSON, timestamp=sent)
+    assert (found.tag, found.generation, found.consumer, found.size, found.records) == (7, 3, 2, 3, 1)
+    assert found.parcel.message_id == "m"
+    assert found.parcel.published_ms == int(sent.timestamp() * 1000)
+    assert found.parcel.attempt == -1, "no header: the body decides"
+    assert (found.refused, found.returned, found.due_ms, found.replays) == (None, False, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("forged", "read_as"),
+    [
+        (-1, 0),
+        (0, 0),
+        (3, 3),
+        (10**9, MAX_ATTEMPT),
+        (2**62, MAX_ATTEMPT),
+        ("x", -1),
+        ("3", -1),
+        (MEBIBYTES, -1),
+        (True, -1),
+        (1.5, -1),
+        (None, -1),
+        (b"\xff", -1),
+        ([1], -1),
+        ({"a": 1}, -1),
+    ],
+)
+def test_a_forged_attempt_is_clamped(forged: object, read_as: int) -> None:
+    assert read(headers={h.ATTEMPT: forged}).parcel.attempt == read_as
+
+
+@pytest.mark.parametrize("name", [h.DUE, h.FIRST_SEEN, h.PUBLISHED, h.REPLAYS, h.RECORDS])
+@pytest.mark.parametrize("forged", [-1, 10**30, 2**63 - 1, "x", MEBIBYTES, True, 1.5, None, b"\xff", [], {}])
+def test_no_forged_number_gets_out_of_its_range(name: str, forged: object) -> None:
+    found = read(headers={name: forged}, content_type=h.PACKED)
+    assert 0 <= found.due_ms <= FAR_FUTURE_MS
+    assert 0 <= found.parcel.first_seen_ms <= FAR_FUTURE_MS
+    assert 0 <= found.parcel.published_ms <= FAR_FUTURE_MS
+    assert 0 <= found.replays <= MAX_ATTEMPT
+    assert 1 <= found.records <= LIMITS.max_records
+
+
+@pytest.mark.parametrize("headers", [None, {h.RECORDS: 1}, {h.RECORDS: 99}, {h.RECORDS: -5}])
+@pytest.mark.parametrize("encoding", [None, "gzip"])
+@pytest.mark.parametrize("kind", [h.PACKED, h.PACKED.upper(), f" {h.PACKED} ; charset=binary"])
+def test_records_are_counted_in_the_body_whatever_the_header_says(
+    headers: dict[str, Any] | None, encoding: str | None, kind: str
+) -> None:
+    body, _ = pack([Job(id=str(n)) for n in range(30)])
+    sent = gzip.compress(body) if encoding else body
+    found = read(sent, headers, content_type=kind, content_encoding=encoding)
+    assert (found.records, is_packed(found.parcel)) == (30, True)
+
+
+def test_what_is_not_packed_is_one_record() -> None:
+    body, _ = pack([Job(id=str(n)) for n in range(30)])
+    for kind in (h.MSGPACK, h.JSON, None, "", "x" * 200):
+        assert read(body, {h.RECORDS: 50}, content_type=kind).records == 1
+    assert read(body, content_type=h.PACKED, content_encoding="zstd").records == 1, "is never decoded"
+
+
+@given(st.dictionaries(st.text(max_size=30), st.deferred(lambda: values), max_size=9))
+def test_headers_are_never_reckoned_smaller_than_they_are(table: dict[str, Any]) -> None:
+    try:
+        written = frames.table(table)
+    except EncodeError:  # a double that pamqp would write as a single
+        reject()
+    assert len(written) <= table_bytes(table, 10**9)
+
+
+@pytest.mark.parametrize(
+    ("key", "read_as"),
+    [
+        ("k", "k"),
+        (b"bytes", "bytes"),
+        ("", None),
+        ("x" * 255, "x" * 255),
+        ("x" * 256, None),
+        (MEBIBYTES, None),
+        (7, None),
+        ([], None),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+    ],
+)
+def test_a_key_is_text_of_bounded_length(key: object, read_as: str | None) -> None:
+    assert read(headers={h.KEY: key}).parcel.key == read_as
+
+
+@pytest.mark.parametrize("trace", ["", "x", TRACE + "0", TRACE[:-1], TRACE.upper(), 7, None, MEBIBYTES])
+def test_only_a_whole_traceparent_is_taken(trace: object) -> None:
+    assert read(headers={h.TRACEPARENT: trace}).parcel.traceparent is None
+    assert read(headers={h.TRACEPARENT: TRACE}).parcel.traceparent == TRACE
+
+
+def test_too_large_messages_are_refused_before_decoding() -> None:
+    refused = read(b"x" * 1_001).refused
+    assert refused is not None
+    assert refused.startswith("too_large: body of 1,001 bytes")
+    assert read(b"x" * 1_000).refused is None
+    for table in ({"a": MEBIBYTES}, {"a": {"b": ["x" * 5_000]}}, {"x" * 255: "y" * 4_000}):
+        refused = read(headers=table).refused
+        assert refused is not None
+        assert refused.startswith("too_large: headers")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"a": 1, "b": "x" * 100},
+        {"a": [True] * 400},
+        {"a": [True] * 500},
+        {"a": [None] * 1_000},
+        {"a": "x" * 4_082},
+        {"a": "x" * 4_083},
+        {"a": "x" * 4_200},
+        {"": None, "b": {"": [[], {}]}},
+    ],
+)
+def test_headers_are_too_large_whoever_read_them(table: dict[str, Any]) -> None:
+    """aiormq gets some deliveries of a consumer, the scanner the others."""
+    sent = Properties(headers=table, header_bytes=len(frames.table(table)) - 4)
+    scanned = read_message(sent, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=LIMITS)
+    assert scanned.refused == read(b"", table).refused
+    assert (scanned.refused is None) == (table_bytes(table, 10**9) <= LIMITS.max_header_bytes)
+
+
+@given(st.dictionaries(st.text(max_size=3), st.deferred(lambda: values), max_size=9))
+def test_the_count_is_never_so_far_from_the_frame_that_it_would_have_to_be_made(table: dict[str, Any]) -> None:
+    try:
+        in_frame = len(frames.table(table)) - 4
+    except EncodeError:
+        reject()
+    assert not table or table_bytes(table, 10**9) <= in_frame * _COUNTED_AT_MOST
+
+
+def test_deep_headers_are_bounded() -> None:
+    table: dict[str, Any] = {}
+    inner = table
+    for _ in range(200):
+        inner["n"] = {}
+        inner = inner["n"]
+    assert read(headers=table).refused is None
+
+
+def test_a_message_from_a_rung_is_no_arrival() -> None:
+    assert read(headers={h.ATTEMPT: 1}).returned
+    assert read(headers={h.DUE: 5}).returned
+
+
+@pytest.mark.parametrize("year", [1, 1969, 9999])
+def test_odd_time_stamps_are_noise(year: int) -> None:
+    published = read(timestamp=datetime(year, 1, 1, tzinfo=UTC)).parcel.published_ms
+    assert 0 <= published <= FAR_FUTURE_MS
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.binary(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+names = st.sampled_from([h.KEY, h.ATTEMPT, h.FIRST_SEEN, h.PUBLISHED, h.DUE, h.REPLAYS, h.RECORDS, h.TRACEPARENT, "x"])
+
+
+@given(st.dictionaries(names, values, max_size=9), st.binary(max_size=40))
+def test_nothing_that_a_producer_writes_raises_or_breaks_the_parcel(table: dict[str, Any], body: bytes) -> None:
+    found = read(body, table)
+    assert unpack_parcels(pack_parcels([found.parcel])) == [found.parcel], "a worker can read what the router sends"
+
+
+def test_the_timestamp_property_counts_whoever_read_it() -> None:
+    """pamqp gives a datetime, the scanner whole seconds; a producer's own clock is all that some messages have."""
+
+    def published(stamp: object) -> int:
+        properties = Properties(timestamp=stamp)  # type: ignore[arg-type] # noise is tried too
+        found = read_message(properties, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=BodyLimits())
+        return found.parcel.published_ms
+
+    assert published(1_764_000_000) == 1_764_000_000_000
+    assert published(datetime(2025, 11, 24, 16, 0, tzinfo=UTC)) == 1_764_000_000_000
+    assert [published(noise) for noise in (None, -5, True, "x", datetime(2025, 1, 1))] == [0, 0, 0, 0, 0]  # noise

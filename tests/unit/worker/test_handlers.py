@@ -1,0 +1,82 @@
+"""Loading the user's code: shapes, and errors in one line that say what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rabbitray.actors.errors import HandlerLoadError
+from rabbitray.actors.worker.handlers import find, load
+
+SAMPLES = "tests.kit.sample_handlers"
+
+
+@pytest.mark.parametrize(
+    ("name", "style"),
+    [
+        ("plain", "sync"),
+        ("asynchronous", "async"),
+        ("many", "batch"),
+        ("many_asynchronous", "async_batch"),
+        ("WithSetUp", "sync"),
+        ("AsynchronousWithSetUp", "async"),
+        ("ManyWithSetUp", "batch"),
+    ],
+)
+def test_the_shape_of_a_handler_is_found(name: str, style: str) -> None:
+    assert load(f"{SAMPLES}:{name}").style == style
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("nothing", "is not of the form module:attr"),
+        (":handle", "is not of the form module:attr"),
+        ("module:", "is not of the form module:attr"),
+        ("no_such_module:handle", "no module named 'no_such_module'"),
+        ("tests.no_such_module:handle", "no module named 'tests.no_such_module'"),
+        (f"{SAMPLES}:plian", "did you mean 'plain'?"),
+        (f"{SAMPLES}:plain.nothing", "has no 'nothing'"),
+        (f"{SAMPLES}:NOT_CALLABLE", "is a int, not a function or a class"),
+        (f"{SAMPLES}:NotCallable", "is a class without __call__"),
+        (f"{SAMPLES}:AsynchronousSetUp", "setup must be a plain function"),
+    ],
+)
+def test_what_cannot_be_used_is_one_clear_line(path: str, says: str) -> None:
+    with pytest.raises(HandlerLoadError) as caught:
+        find(path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import numpyy_not_installed", "needs 'numpyy_not_installed', which is not installed"),
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+        ("def broken(:", "SyntaxError"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, says: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"broken_{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    with pytest.raises(HandlerLoadError) as caught:
+        find(f"{name}:handle")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_the_users_set_up_passes_through() -> None:
+    with pytest.raises(RuntimeError, match="no database"):
+        load(f"{SAMPLES}:FailingSetUp")
+
+
+def test_finding_sets_nothing_up() -> None:
+    assert find(f"{SAMPLES}:FailingSetUp").__name__ == "FailingSetUp"
