@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.wire import MOST_RECORDS, REPORT_CODES, Form, TypeCodes
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
@@ -81,6 +82,11 @@ class PublisherConfig:
     def destination_key(self) -> str:
         """The routing key that jobs are sent with."""
         return self.queue if self.routing_key is None else self.routing_key
+
+    @property
+    def backoff(self) -> Backoff:
+        """The waits before reconnecting."""
+        return Backoff(first_s=self.backoff_base_s, most_s=self.backoff_max_s, jitter=(0.0, 1.0))
 
     def packed_size(self, packed: bool | int) -> int:
         """How many jobs go into one message, 0: each goes alone; `packed` as `publish_many` takes it.

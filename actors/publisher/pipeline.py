@@ -101,7 +101,7 @@ class Pipeline:
     async def _run(self, link: Link) -> None:
         """Serve a link until it is lost, take back what it carried, get the next one; until cancelled."""
         loop = asyncio.get_running_loop()
-        failures = 0
+        backoff = self._config.backoff
         while True:
             began = loop.time()
             loss = await self._serve(link)
@@ -109,8 +109,8 @@ class Pipeline:
             self._take_back(link, loss)
             log.warning("Publisher lost its connection: %s", loss.reason)
             await link.close()
-            failures = 0 if loop.time() - began > self._config.backoff_max_s else failures + 1
-            link = await reopen(self._config, self._answered, failures)
+            backoff = backoff.reset() if loop.time() - began > backoff.most_s else backoff.failed()
+            link = await reopen(self._config, self._answered, backoff)
             self._link, self._frame_max = link, link.frame_max
 
     async def _serve(self, link: Link) -> Loss:

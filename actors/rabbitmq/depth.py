@@ -16,12 +16,12 @@ import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelNotFoundEntity
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.rabbitmq.errors import is_loss
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY_S: Final = 0.5
-LONGEST_DELAY_S: Final = 30.0
+ASK_AGAIN: Final = Backoff(first_s=0.5, most_s=30.0, jitter=(0.5, 1.0))
 
 
 class DepthProbe:
@@ -48,7 +48,7 @@ class DepthProbe:
         self._random = random or Random()
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
-        self._delay_s = FIRST_DELAY_S
+        self._backoff = ASK_AGAIN
         self._next_try = float("-inf")
         self._known = True
         self._lock = asyncio.Lock()
@@ -93,7 +93,7 @@ class DepthProbe:
         queue = await channel.declare_queue(self._queue, passive=True)
         if not self._known:
             log.info("queue depth of %s is known again", self._queue)
-        self._known, self._delay_s = True, FIRST_DELAY_S
+        self._known, self._backoff = True, self._backoff.reset()
         return queue.declaration_result.message_count or 0
 
     async def _open(self) -> AbstractChannel:
@@ -108,8 +108,8 @@ class DepthProbe:
 
     async def _back_off(self) -> None:
         await self.close()
-        self._next_try = self._clock() + self._delay_s * self._random.uniform(0.5, 1.0)
-        self._delay_s = min(LONGEST_DELAY_S, 2 * self._delay_s)
+        self._next_try = self._clock() + self._backoff.delay_s(self._random.random())
+        self._backoff = self._backoff.failed()
 
     def _log(self, why: str) -> None:
         if self._known:

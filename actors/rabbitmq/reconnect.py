@@ -8,16 +8,16 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, RabbitrayError
 from rabbitray.actors.rabbitmq.errors import describe, is_loss, refusal
 
 log = logging.getLogger(__name__)
 
-FIRST_DELAY_S = 0.2
-LONGEST_DELAY_S = 10.0
-LONGEST_FIRST_DELAY_S = 2.0
+FIRST_CONNECT: Final = Backoff(first_s=0.2, most_s=2.0)
+RECONNECT: Final = Backoff(first_s=0.2, most_s=10.0, jitter=(0.5, 1.5))
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ async def within(limit_s: float, step: Callable[[], Awaitable[T]], *, where: str
     Raises BrokerUnreachableError after `limit_s`, and at once for a refusal that no retry mends. `where`: host,
     port and vhost, for people.
     """
-    start, delay = time.monotonic(), FIRST_DELAY_S
+    start, backoff = time.monotonic(), FIRST_CONNECT
     while True:
         try:
             return await step()
@@ -38,13 +38,13 @@ async def within(limit_s: float, step: Callable[[], Awaitable[T]], *, where: str
             if refused := refusal(error):
                 raise BrokerUnreachableError(f"RabbitMQ at {where}: {refused}") from None
             tried = time.monotonic() - start
-            if tried + delay > limit_s:
+            if tried + backoff.delay_s() > limit_s:
                 raise BrokerUnreachableError(
                     f"RabbitMQ at {where} cannot be reached (tried for {tried:.0f} s): {describe(error)}; "
                     "check RABBITMQ_URL and that the broker runs"
                 ) from None
-        await asyncio.sleep(delay)
-        delay = min(delay * 2, LONGEST_FIRST_DELAY_S)
+        await asyncio.sleep(backoff.delay_s())
+        backoff = backoff.failed()
 
 
 async def persist(
@@ -52,13 +52,12 @@ async def persist(
     stopping: asyncio.Event,
     *,
     failed: Callable[[BaseException], None] = lambda _: None,
-    first_s: float = FIRST_DELAY_S,
+    backoff: Backoff = RECONNECT,
 ) -> bool:
     """`step` with a jittered, growing delay until it succeeds, whatever it raises; False when told to stop first.
 
-    Only a real cancellation ends it. `failed` is told each error; `first_s` is the first delay.
+    Only a real cancellation ends it. `failed` is told each error.
     """
-    delay = first_s
     while not stopping.is_set():
         try:
             await step()
@@ -66,12 +65,13 @@ async def persist(
             if isinstance(error, asyncio.CancelledError) and not is_loss(error):
                 raise
             failed(error)
-            _log(error, delay)
+            delay_s = backoff.delay_s(random.random())
+            _log(error, delay_s)
         else:
             return True
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(stopping.wait(), delay * random.uniform(0.5, 1.5))
-        delay = min(delay * 2, LONGEST_DELAY_S)
+            await asyncio.wait_for(stopping.wait(), delay_s)
+        backoff = backoff.failed()
     return False
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.reply import Failure, Part
 
 
@@ -32,7 +33,7 @@ class Outage:
         self._seen: deque[tuple[float, int, Counter[str]]] = deque()
         self._jobs = 0  # running totals over `_seen`: parts are many, and most have no error
         self._errors: Counter[str] = Counter()
-        self._probe_s = limits.probe_first_s
+        self._backoff = self._first_probe = Backoff(first_s=limits.probe_first_s, most_s=limits.probe_most_s)
         self._probe_at: float | None = None  # not None: held
 
     @property
@@ -63,16 +64,16 @@ class Outage:
         if count < self._limits.share * jobs:
             return None
         self._forget()
-        self._probe_s = self._limits.probe_first_s
-        self._probe_at = now + self._probe_s
+        self._backoff = self._first_probe
+        self._probe_at = now + self._backoff.delay_s()
         return f"{name} ended {count} of the last {jobs} jobs; probing with one message at a time"
 
     def probe_due(self, now: float) -> bool:
         """Whether one message may go out to find out; the next probe waits twice as long."""
         if self._probe_at is None or now < self._probe_at:
             return False
-        self._probe_s = min(self._probe_s * 2, self._limits.probe_most_s)
-        self._probe_at = now + self._probe_s
+        self._backoff = self._backoff.failed()
+        self._probe_at = now + self._backoff.delay_s()
         return True
 
     def end_probe(self, part: Part) -> bool:

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.calls import last_line
 
 log = logging.getLogger(__name__)
 
-BACKOFF_FIRST_S = 0.5
-BACKOFF_MOST_S = 30.0
+RESTARTS = Backoff(first_s=0.5, most_s=30.0)
 STEADY_S = 60.0
 
 
@@ -40,17 +40,17 @@ class Supervised:
         return self.actor
 
     async def _run(self) -> None:
-        delay = BACKOFF_FIRST_S
+        backoff = RESTARTS
         while not self._stopping.is_set():
             began = asyncio.get_running_loop().time()
             reason = await self._watched()
             if self._stopping.is_set() or self.ended.done():
                 return
             if asyncio.get_running_loop().time() - began > STEADY_S:
-                delay = BACKOFF_FIRST_S
-            log.error("Actor %s ended (%s); it is started again in %.1f s", self.name, reason, delay)
-            await self._again(delay)
-            delay = min(delay * 2, BACKOFF_MOST_S)
+                backoff = backoff.reset()
+            log.error("Actor %s ended (%s); it is started again in %.1f s", self.name, reason, backoff.delay_s())
+            await self._again(backoff)
+            backoff = backoff.failed()
 
     async def _watched(self) -> str:
         """Waits for the end of the actor; an end that it announces itself (fenced) is final."""
@@ -64,21 +64,21 @@ class Supervised:
             self.ended.set_result(word)
         return word
 
-    async def _again(self, delay: float) -> None:
+    async def _again(self, backoff: Backoff) -> None:
         """Starts the actor again, for as long as it takes; no restart after `stop`."""
         while not self._stopping.is_set():
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay)
+                await asyncio.wait_for(self._stopping.wait(), backoff.delay_s())
                 return
             try:
                 self.actor = await self._start()
             except (RayError, RabbitrayError) as error:
-                delay = min(delay * 2, BACKOFF_MOST_S)
+                backoff = backoff.failed()
                 log.error(
                     "Actor %s could not be started (%s); next try in %.1f s",
                     self.name,
                     last_line(error),
-                    delay,
+                    backoff.delay_s(),
                 )
             else:
                 self.restarts += 1

@@ -13,6 +13,7 @@ from aiormq.abc import AbstractConnection
 from pamqp.exceptions import PAMQPException
 from yarl import URL
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.publisher.amqp.channel import FIRST_CHANNEL, Answered, ConfirmChannel
 from rabbitray.actors.publisher.config import PublisherConfig
@@ -102,24 +103,15 @@ class Link:
         self.lost.set_result(Loss(reason=reason, channel=channel if only_channel else None))
 
 
-def backoff_s(failures: int, config: PublisherConfig, share: float) -> float:
-    """Return the wait before a connection attempt: full jitter, `share` (0..1) of base * 2^failures, capped.
-
-    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
-    """
-    ceiling: float = min(config.backoff_max_s, config.backoff_base_s * 2 ** min(failures, 30))
-    return ceiling * share
-
-
-async def reopen(config: PublisherConfig, answered: Answered, failures: int) -> Link:
+async def reopen(config: PublisherConfig, answered: Answered, backoff: Backoff) -> Link:
     """Return a new link, trying for as long as it takes; cancel it to give up."""
     while True:
-        await asyncio.sleep(backoff_s(failures, config, random.random()))
+        await asyncio.sleep(backoff.delay_s(random.random()))
         try:
             return await Link.open(config, answered)
         except BrokerUnreachableError as error:
-            failures += 1
-            log.warning("Publisher is not connected, attempt %d: %s", failures, error)
+            backoff = backoff.failed()
+            log.warning("Publisher is not connected, attempt %d: %s", backoff.failures, error)
 
 
 async def _open_channels(

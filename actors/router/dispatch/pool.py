@@ -10,9 +10,10 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, Protocol, TypeVar
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.message.parcel import Shipment, pack_parcels
 from rabbitray.actors.message.reply import Part, Usage, WorkerInfo
@@ -20,8 +21,7 @@ from rabbitray.actors.router.delivery import Batch
 
 log = logging.getLogger(__name__)
 
-START_BACKOFF_FIRST_S = 0.5
-START_BACKOFF_MOST_S = 30.0
+START_AGAIN = Backoff(first_s=0.5, most_s=30.0)
 REPLY_GRACE_S = 5.0
 
 State = Literal["starting", "ready", "retiring"]
@@ -319,10 +319,10 @@ class Pool(Generic[P]):
         if asked_at >= self._failed_at:
             self._failures += 1
             self._failed_at = time.monotonic()
-        delay = min(START_BACKOFF_FIRST_S * 2 ** (self._failures - 1), START_BACKOFF_MOST_S)
-        self._not_before = time.monotonic() + delay
+        delay_s = replace(START_AGAIN, failures=self._failures - 1).delay_s()
+        self._not_before = time.monotonic() + delay_s
         self.start_error = str(error) or f"not ready within {self._config.start_timeout_s:g} s"
-        log.error("Worker %s could not start: %s; next try in %.1f s", name, self.start_error, delay)
+        log.error("Worker %s could not start: %s; next try in %.1f s", name, self.start_error, delay_s)
         self._fill()
 
     def _retire(self, member: Member[P]) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 import pyarrow as pa
 
-from rabbitray.actors.backoff import retry_while_unavailable
+from rabbitray.actors.backoff import Backoff, retry_while_unavailable
 from rabbitray.actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
 from rabbitray.actors.message.parcel import records_of
 from rabbitray.actors.message.reply import Failure, Part
@@ -31,8 +31,7 @@ from rabbitray.actors.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
-GIVE_BACK_FIRST_S = 0.5
-GIVE_BACK_MOST_S = 30.0
+GIVE_BACK = Backoff(first_s=0.5, most_s=30.0)
 
 
 class Acks(Protocol):
@@ -86,7 +85,7 @@ class Settler:
         self._tracing = tracing or Tracing(queue=queue)
         self._wire = wire or WireLimits()
         self._codes = codes
-        self._give_back_s = GIVE_BACK_FIRST_S
+        self._backoff = GIVE_BACK
         self.tally = Tally()
 
     async def settle(self, batch: Batch, part: Part, answer: Answer) -> None:
@@ -232,7 +231,7 @@ class Settler:
             return
         with self._tracing.settle_span("ack", len(deliveries), batches=(span,)):
             self._acks.finish(deliveries)
-        self._give_back_s = GIVE_BACK_FIRST_S
+        self._backoff = GIVE_BACK
         self.tally.acked += len(deliveries)
         now_ms = time.time() * 1000
         for delivery in deliveries:
@@ -241,9 +240,9 @@ class Settler:
 
     def _give_back_later(self, deliveries: list[Delivery]) -> None:
         """With back-off, so that a full or missing queue does not make a busy loop."""
-        delay, self._give_back_s = self._give_back_s, min(self._give_back_s * 2, GIVE_BACK_MOST_S)
+        delay_s, self._backoff = self._backoff.delay_s(), self._backoff.failed()
         self.tally.given_back += len(deliveries)
-        asyncio.get_running_loop().call_later(delay, self._acks.give_back, deliveries)
+        asyncio.get_running_loop().call_later(delay_s, self._acks.give_back, deliveries)
 
 
 def _log_dead(dead: list[tuple[Delivery, Failure, str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,6 @@ from rabbitray.actors.errors import (
     UnroutableError,
 )
 from rabbitray.actors.publisher import Meter, PublishBatch, Publisher
-from rabbitray.actors.publisher.amqp.connection import backoff_s
 from tests.kit.eventually import eventually
 from tests.kit.publishing import Sink, config
 
@@ -73,6 +73,6 @@ async def test_a_few_records_are_flushed_after_the_interval() -> None:
 
 
 def test_backoff_grows_is_capped_and_uses_all_of_its_jitter() -> None:
-    plain = config("amqp://localhost", backoff_base_s=0.1, backoff_max_s=5.0)
-    assert [backoff_s(n, plain, 1.0) for n in (0, 1, 5, 6, 1000)] == [0.1, 0.2, 3.2, 5.0, 5.0]
-    assert backoff_s(3, plain, 0.0) == 0.0
+    plain = config("amqp://localhost", backoff_base_s=0.1, backoff_max_s=5.0).backoff
+    assert [replace(plain, failures=n).delay_s(1.0) for n in (0, 1, 5, 6, 1000)] == [0.1, 0.2, 3.2, 5.0, 5.0]
+    assert replace(plain, failures=3).delay_s(0.0) == 0.0

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiormq.abc import TaskWrapper
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, TopologyError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.rabbitmq.errors import is_loss
@@ -73,7 +74,8 @@ async def test_it_goes_on_whatever_an_attempt_raises_and_says_each(caplog: pytes
     caplog.set_level(logging.WARNING)
     told: list[BaseException] = []
     step = Attempts(gives_up, ConnectionResetError("gone"), TopologyError("no right"), KeyError("unforeseen"))
-    assert await asyncio.wait_for(persist(step, asyncio.Event(), failed=told.append, first_s=0.001), 10)
+    soon = Backoff(first_s=0.001, most_s=10.0)
+    assert await asyncio.wait_for(persist(step, asyncio.Event(), failed=told.append, backoff=soon), 10)
     assert step.made == 5
     assert [type(error) for error in told] == [
         asyncio.CancelledError, ConnectionResetError, TopologyError, KeyError,
@@ -94,7 +96,7 @@ async def test_a_real_cancellation_ends_it() -> None:
 async def test_it_ends_when_told_to() -> None:
     stopping = asyncio.Event()
     step = Attempts(*(OSError("no") for _ in range(1_000_000)))
-    task = asyncio.create_task(persist(step, stopping, first_s=0.0001))
+    task = asyncio.create_task(persist(step, stopping, backoff=Backoff(first_s=0.0001, most_s=10.0)))
     await eventually(lambda: step.made > 2)
     stopping.set()
     assert await asyncio.wait_for(task, 10) is False

@@ -27,7 +27,7 @@ from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, WireLimits, decode, pack
 from rabbitray.actors.router.delivery import Batch, message_failure, refusal
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
-from rabbitray.actors.router.settlement.settler import GIVE_BACK_FIRST_S, Settler
+from rabbitray.actors.router.settlement.settler import GIVE_BACK, Settler
 from rabbitray.actors.store.answers import Answer
 from rabbitray.actors.telemetry.tracing import Tracing
 from tests.kit.deliveries import delivery
@@ -136,7 +136,7 @@ async def test_give_backs_in_a_row_wait_longer_each_time() -> None:
         while len(held.acks.returned) == before:  # noqa: ASYNC110 # virtual time, in which a wait costs nothing
             await asyncio.sleep(0.05)
         waited.append(loop.time() - began)
-    assert waited == pytest.approx([GIVE_BACK_FIRST_S, 2 * GIVE_BACK_FIRST_S, 4 * GIVE_BACK_FIRST_S], abs=0.06)
+    assert waited == pytest.approx([GIVE_BACK.first_s, 2 * GIVE_BACK.first_s, 4 * GIVE_BACK.first_s], abs=0.06)
 
 
 async def test_a_failure_of_a_key_with_a_result_is_acked_not_published() -> None:
