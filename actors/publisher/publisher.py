@@ -68,6 +68,8 @@ class Publisher:
     async def open(self) -> None:
         """Connect and open the channels; may be called twice. Raises BrokerUnreachableError."""
         await self._pipeline.open()
+        if self._meter is not None:
+            self._meter.start()
 
     async def close(self, timeout_s: float | None = None) -> CloseReport:
         """Wait for confirms up to `timeout_s` (default: the config's) and disconnect; may be called twice.
@@ -76,7 +78,7 @@ class Publisher:
         """
         ended = await self._pipeline.close(self.config.close_timeout_s if timeout_s is None else timeout_s)
         if self._meter is not None:
-            self._meter.flush()
+            self._meter.stop()
         return ended
 
     async def publish(self, job: Job) -> None:

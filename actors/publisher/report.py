@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from rabbitray.actors.errors import (
     UnroutableError,
 )
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.telemetry.metrics import MetricsBuffer, MetricsConfig, Point
 
 CONFIRMED = "confirmed"
 _OUTCOMES: dict[type[Exception], str] = {
@@ -26,14 +26,7 @@ _OUTCOMES: dict[type[Exception], str] = {
     UncertainError: "uncertain",
 }
 
-_KINDS: dict[type[Exception], str] = {
-    UnroutableError: "unroutable",
-    RefusedError: "refused",
-    PublishTimeoutError: "timed_out",
-    UncertainError: "uncertain",
-    EncodeError: "unwritable",
-    PublisherClosedError: "refused",
-}
+_KINDS = _OUTCOMES | {EncodeError: "unwritable", PublisherClosedError: "refused"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,49 +61,43 @@ class PublishTotals:
         self.failures.update(batch.failures)
 
 
-class Meter:
-    """A buffer in front of a sink: flushed at `size` events, and `interval_s` after the first (report, 1.2)."""
+class _Batches:
+    """A metrics sink that hands on what was recorded in one flush as a PublishBatch."""
 
-    __slots__ = ("_durations", "_failures", "_interval_s", "_sink", "_size", "_timer")
+    def __init__(self, sink: MeterSink) -> None:
+        self._sink = sink
+
+    def emit(self, points: Sequence[Point]) -> None:
+        durations = next((point.values for point in points if point.name == CONFIRMED), ())
+        failures = {point.name: point.count for point in points if point.name != CONFIRMED}
+        self._sink.add(PublishBatch(durations_s=durations, failures=failures))
+
+
+class Meter:
+    """What became of each publish, handed to a sink in batches of `size`, or `interval_s` after the first of one.
+
+    Source: the report, 1.2. Between `start` and `stop` it flushes by a timer of the event loop.
+    """
 
     def __init__(self, sink: MeterSink, *, size: int = 50, interval_s: float = 0.1) -> None:
-        self._sink = sink
-        self._size = size
-        self._interval_s = interval_s
-        self._durations: list[float] = []
-        self._failures: Counter[str] = Counter()
-        self._timer: asyncio.TimerHandle | None = None
+        config = MetricsConfig(batch_size=size, flush_interval_ms=round(interval_s * 1000))
+        self._buffer = MetricsBuffer(_Batches(sink), config)
+
+    def start(self) -> None:
+        """Flush by the clock from now on, in the running event loop."""
+        self._buffer.start()
+
+    def stop(self) -> None:
+        """Hand everything recorded so far to the sink; no timer any more."""
+        self._buffer.stop()
 
     def confirmed(self, seconds: float) -> None:
         """Record one confirmed publish."""
-        durations = self._durations
-        durations.append(seconds)
-        if len(durations) >= self._size:
-            self.flush()
-        elif self._timer is None:
-            self._start_timer()
+        self._buffer.record(CONFIRMED, seconds)
 
     def failed(self, error: Exception) -> None:
         """Record one publish that ended with `error`."""
-        self._failures[_OUTCOMES.get(type(error), "other")] += 1
-        if self._failures.total() >= self._size:
-            self.flush()
-        elif self._timer is None:
-            self._start_timer()
-
-    def flush(self) -> None:
-        """Hand everything recorded so far to the sink."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._durations or self._failures:
-            batch = PublishBatch(durations_s=tuple(self._durations), failures=dict(self._failures))
-            self._durations.clear()
-            self._failures.clear()
-            self._sink.add(batch)
-
-    def _start_timer(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(self._interval_s, self.flush)
+        self._buffer.record(_OUTCOMES.get(type(error), "other"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

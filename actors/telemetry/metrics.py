@@ -153,12 +153,20 @@ class MetricsBuffer:
         A timer, and none while nothing is noted: a task that sleeps and wakes costs several times as much, which is
         seen where each process does it ten times a second.
         """
-        self._loop = asyncio.get_running_loop()
-        self._flush_due()  # what was noted before
+        self.start()
         try:
             await stopped.wait()
         finally:
-            self._loop = None
+            self.stop()
+
+    def start(self) -> None:
+        """Flushes by a timer of the running event loop from now on, also what was noted before."""
+        self._loop = asyncio.get_running_loop()
+        self._flush_due()
+
+    def stop(self) -> None:
+        """Ends the timer, and flushes once more."""
+        self._loop = None
         self.flush()
 
     def _flush_due(self) -> None:
@@ -177,11 +185,19 @@ class MetricsBuffer:
                 log.exception("Metrics are lost, the sink failed: %s", type(error).__name__)
 
     def _gather(self) -> list[Point]:
-        values: dict[Series, list[float]] = {}
+        unlabelled: dict[str, list[float]] = {}  # most events: their series is their name
+        labelled: dict[Series, list[float]] = {}
         for _ in range(len(self._events)):
             name, value, labels = self._events.popleft()
-            values.setdefault(self._bounded(name, labels), []).append(value)
-        return [Point(name=name, labels=labels, values=tuple(v)) for (name, labels), v in values.items()]
+            if labels:
+                labelled.setdefault(self._bounded(name, labels), []).append(value)
+            elif (values := unlabelled.get(name)) is not None:
+                values.append(value)
+            else:
+                unlabelled[name] = [value]
+        for name, values in unlabelled.items():
+            labelled.setdefault(self._bounded(name, NO_LABELS), []).extend(values)
+        return [Point(name=name, labels=labels, values=tuple(v)) for (name, labels), v in labelled.items()]
 
     def _bounded(self, name: str, labels: Labels) -> Series:
         series = (name, tuple(sorted(labels.items())))

@@ -63,6 +63,7 @@ def test_a_producer_s_import_pulls_in_neither_ray_nor_duckdb() -> None:
 async def test_a_few_records_are_flushed_after_the_interval() -> None:
     sink = Sink()
     meter = Meter(sink, size=50, interval_s=0.02)
+    meter.start()
     meter.confirmed(0.001)
     meter.failed(UnroutableError("x"))
     await eventually(lambda: sink.batches)
