@@ -106,12 +106,12 @@ def run_all(*, quick: bool, without: list[str]) -> int:
     return len(failed)
 
 
-def write_page(failed: list[str]) -> None:
+def write_page(failed: list[str], results: Path = RESULTS) -> None:
     """Write README.md and all.json beside the kept results; each table says from when its result is."""
-    _write_combined()
-    kept = {name: one for name in names() if (one := _kept(name)) is not None}
+    _write_combined(results)
+    kept = {name: one for name in names() if (one := _kept(name, results)) is not None}
     pages = [_kept_page(name, record) for name, record in kept.items()]
-    (RESULTS / "README.md").write_text(_page(pages, failed, quick=False))
+    (results / "README.md").write_text(_page(pages, failed, quick=False))
 
 
 def _kept_page(name: str, record: dict[str, Any]) -> str:  # Any: JSON values
@@ -137,9 +137,9 @@ def _page(pages: list[str], failed: list[str], quick: bool) -> str:
     return "\n\n".join(["\n".join(head), *filter(None, pages)]) + "\n"
 
 
-def _write_combined() -> None:
-    singles = [path for path in sorted(RESULTS.glob("*.json")) if path.stem != "all"]
-    _write(RESULTS / "all.json", {path.stem: json.loads(path.read_text()) for path in singles})
+def _write_combined(results: Path) -> None:
+    singles = [path for path in sorted(results.glob("*.json")) if path.stem != "all"]
+    _write(results / "all.json", {path.stem: json.loads(path.read_text()) for path in singles})
 
 
 def ratios(result: object, path: str = "") -> dict[str, float]:
@@ -212,9 +212,9 @@ def compare(base: Path) -> int:
     return min(1, len(lines))
 
 
-def _kept(name: str) -> dict[str, Any] | None:  # Any: JSON values
+def _kept(name: str, results: Path = RESULTS) -> dict[str, Any] | None:  # Any: JSON values
     """The last result of a bench, None without one."""
-    path = RESULTS / f"{name}.json"
+    path = results / f"{name}.json"
     return json.loads(path.read_text()) if name in names() and path.exists() else None
 
 

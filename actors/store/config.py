@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+ANSWER_BYTES = 256 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
@@ -13,7 +15,8 @@ class StoreConfig:
     `memory`: bytes that DuckDB may take. `commit_interval_ms` is the longest that
     a write waits for others before its commit starts. `dedupe_capacity` is the number of keys that the
     filter is sized for: 40 bits each, so 50 MB for the default, whatever the table holds. `temp_dir` None:
-    beside the file. `export_dir`: the only folder that SQL may write to; None: nowhere.
+    beside the file. `export_dir`: the only folder that SQL may write to; None: nowhere. `answer_bytes`: of one query's
+    answer, which is built in the memory of the only process that can write.
 
     DuckDB keeps what is not checkpointed in its memory, and stops when that is full: hence `checkpoint_bytes` of
     log and `transaction_bytes` of rows at most. A checkpoint holds up commits for about 0.5 s at 8 M rows whatever
@@ -28,6 +31,8 @@ class StoreConfig:
     dedupe: bool = True
     dedupe_capacity: int = 10_000_000
     checkpoint_at: int | None = None
+    transaction_at: int | None = None
+    answer_bytes: int = ANSWER_BYTES
     temp_dir: Path | None = None
     lock_wait_s: float = 10.0
     export_dir: Path | None = None
@@ -40,8 +45,8 @@ class StoreConfig:
 
     @property
     def transaction_bytes(self) -> int:
-        """Most bytes of rows in one transaction, beyond a single row."""
-        return self.memory // 16
+        """Most bytes of rows in one transaction, beyond a single row: `transaction_at`, else `memory` / 16."""
+        return self.memory // 16 if self.transaction_at is None else self.transaction_at
 
     @property
     def side_dir(self) -> Path:

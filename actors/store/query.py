@@ -18,12 +18,12 @@ import duckdb
 import pyarrow as pa
 
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
+from rabbitray.actors.store.config import ANSWER_BYTES
 from rabbitray.actors.store.file import connect_read_only
 
 TRUNCATED = b"rabbitray.truncated"
 
 _BATCH_ROWS = 2_048
-_MOST_BYTES = 256 * 1024 * 1024  # of one answer: it is built in the memory of the only process that can write
 _INTERRUPT_EVERY_S = 0.02
 _ENDED = "the query was ended: it ran out of its time, or the store closed"
 _CHECKPOINT_CALL = re.compile(r"checkpoint\s*\"?\s*\(", re.IGNORECASE)  # the one table function with an effect
@@ -126,14 +126,14 @@ class Reading:
             with suppress(duckdb.ConnectionException):  # closed meanwhile: it has ended
                 cursor.interrupt()
 
-    def table(self, max_rows: int) -> pa.Table:
-        """All rows up to `max_rows` and 256 MiB; the metadata says whether there were more. Raises QueryError."""
+    def table(self, max_rows: int, max_bytes: int = ANSWER_BYTES) -> pa.Table:
+        """All rows up to `max_rows` and `max_bytes`; the metadata says whether there were more. Raises QueryError."""
         batches: list[pa.RecordBatch] = []
         found = size = 0
         with closing(self.batches(min(_BATCH_ROWS, max_rows + 1))) as rows:
             for batch in rows:
-                if size + batch.nbytes > _MOST_BYTES:
-                    share = max(1, int(batch.num_rows * (_MOST_BYTES - size) / batch.nbytes))
+                if size + batch.nbytes > max_bytes:
+                    share = max(1, int(batch.num_rows * (max_bytes - size) / batch.nbytes))
                     batches.append(batch.slice(0, share))
                     return capped(batches, min(max_rows, found + share), cut=True)
                 batches.append(batch)

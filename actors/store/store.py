@@ -124,7 +124,7 @@ class Store:
         StoreUnavailableError.
         """
         reading = Reading(self._readers, sql)
-        job = asyncio.ensure_future(self._on_reader(lambda: reading.table(max_rows)))
+        job = asyncio.ensure_future(self._on_reader(lambda: reading.table(max_rows, self._config.answer_bytes)))
         try:
             await asyncio.wait({job}, timeout=timeout_s)
         finally:

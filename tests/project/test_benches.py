@@ -275,14 +275,11 @@ def test_the_peers_are_pinned_by_hash_and_name_no_host() -> None:
     assert "https://" not in text
 
 
-def test_the_page_of_the_kept_results_tells_which_are_of_an_earlier_bench(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("bench.__main__.RESULTS", tmp_path)
+def test_the_page_of_the_kept_results_tells_which_are_of_an_earlier_bench(tmp_path: Path) -> None:
     kept = json.loads((ROOT / "bench" / "results" / "errors.json").read_text())
     (tmp_path / "errors.json").write_text(json.dumps(kept))
     (tmp_path / "policies.json").write_text(json.dumps(kept | {"bench": "policies", "result": [{}]}))
-    write_page(["load"])
+    write_page(["load"], tmp_path)
     page = (tmp_path / "README.md").read_text()
     assert kept["commit"] in page
     assert "Failed: load" in page

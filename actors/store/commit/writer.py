@@ -59,10 +59,16 @@ class CallSlice:
 
 
 class CommitThread:
-    """One thread only. `open` first; a failure of the instance closes it, and the next use opens it again."""
+    """One thread only. `open` first; a failure of the instance closes it, and the next use opens it again.
 
-    def __init__(self, config: StoreConfig, readers: Readers) -> None:
+    `incoming` makes what commits over a connection.
+    """
+
+    def __init__(
+        self, config: StoreConfig, readers: Readers, incoming: Callable[[Connection], Incoming] = Incoming
+    ) -> None:
         self._config = config
+        self._incoming = incoming
         self._readers = readers
         self._open: Incoming | None = None  # the one writing connection
         self._dedupe: Dedupe | None = None
@@ -79,7 +85,7 @@ class CommitThread:
             self._store_id = schema.prepare(con, str(self._config.path))
             self._learn(con)
             self._epoch = scalar(con, EPOCH_SQL)
-            self._open = Incoming(con)
+            self._open = self._incoming(con)
         except BaseException:
             con.close()
             raise

@@ -78,10 +78,13 @@ async def test_everything_else_is_refused_in_one_line(store: Store, sql: str) ->
     assert (await store.query(counts)).to_pylist() == [{"rows": 100, "runs": 1}]
 
 
-async def test_an_answer_is_capped_in_bytes_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_answer_is_capped_in_bytes_too(tmp_path: Path) -> None:
     """Ten thousand bodies of megabytes must not be gathered in the only process that can write."""
-    monkeypatch.setattr("rabbitray.actors.store.query._MOST_BYTES", 10_000)
+    store = Store(StoreConfig(path=tmp_path / "r.duckdb", answer_bytes=10_000))
+    await store.open()
+    await store.write(await store.register("a"), rows_of([f"k{n}" for n in range(100)]))
     cut = await store.query("SELECT repeat('x', 1000) AS body FROM results", max_rows=100)
+    await store.close()
     assert 1 <= cut.num_rows <= 10
     assert truncated(cut)
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -18,7 +17,7 @@ from rabbitray.actors.store.commit.group_commit import GroupCommit
 from rabbitray.actors.store.commit.transaction import Incoming, transact
 from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.dedupe.keys import identities
+from rabbitray.actors.store.dedupe.keys import Identities, identities
 from rabbitray.actors.store.file import CommitGuardError, connect, scalar
 from rabbitray.actors.store.query import Readers, read_only_query
 from rabbitray.actors.store.schema import prepare
@@ -90,21 +89,22 @@ async def test_rows_beyond_the_memory_of_the_file_are_committed_in_several_trans
     await store.close()
 
 
-async def test_what_was_committed_before_the_file_failed_is_answered_as_committed(
-    config: StoreConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    core = CommitThread(replace(config, memory=512 * 2**20), Readers())
+class FailsTheSecondTime(Incoming):
+    """A connection whose disk is full from its second commit on."""
+
+    commits = 0
+
+    def append(self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int) -> None:
+        self.commits += 1
+        if self.commits > 1:
+            raise StoreUnavailableError("the disk is full")
+        super().append(rows, ids, first_seq, epoch)
+
+
+async def test_what_was_committed_before_the_file_failed_is_answered_as_committed(config: StoreConfig) -> None:
+    core = CommitThread(replace(config, transaction_at=1), Readers(), FailsTheSecondTime)
     core.open()
     epoch = core.register("a")
-    monkeypatch.setattr(StoreConfig, "transaction_bytes", 1)
-    insert, failing = core._insert, iter([False, True])
-
-    def fails_the_second_time(*arguments: Any) -> None:
-        if next(failing, False):
-            raise StoreUnavailableError("the disk is full")
-        insert(*arguments)
-
-    monkeypatch.setattr(core, "_insert", fails_the_second_time)
     first, second = core.commit([Call(epoch=epoch, rows=rows_of([key]), queue="jobs") for key in "ab"])
     assert isinstance(first, Answer)
     assert first.committed == 1
