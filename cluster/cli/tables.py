@@ -16,6 +16,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from rich.table import Table
 
+from rabbitray.actors.errors import ConfigurationError
+
 Format = Literal["table", "csv", "json", "parquet"]
 FORMATS: Final[tuple[Format, ...]] = ("table", "csv", "json", "parquet")
 ENDINGS: Final[Mapping[str, Format]] = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
@@ -57,13 +59,16 @@ def shown(value: object) -> str:
 
 
 def save(path: Path, content: bytes) -> None:
-    """Writes a file that exists under its name only when it is whole."""
+    """Writes a file that exists under its name only when it is whole; raises ConfigurationError where it cannot."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        draft.write_bytes(content)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+        try:
+            draft.write_bytes(content)
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _written(write: object, table: pa.Table) -> bytes:

@@ -6,13 +6,11 @@ import json
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from rabbitray.cluster.cli.options import ALL, with_settings
+from rabbitray.cluster.cli.terminal import console
 from rabbitray.cluster.settings import Loaded, SettingRow, describe
-
-PIPE_WIDTH = 160
 
 
 @click.command("config")
@@ -24,10 +22,7 @@ def command(loaded: Loaded, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows]))
     else:
-        console = Console(soft_wrap=False)
-        if not console.is_terminal:  # nobody's width: no name is cut
-            console = Console(soft_wrap=False, width=PIPE_WIDTH)
-        console.print(_table(rows))
+        console().print(_table(rows))
 
 
 def _table(rows: list[SettingRow]) -> Table:

@@ -10,7 +10,6 @@ from typing import Any
 import click
 import msgspec
 import pyarrow as pa
-from rich.console import Console
 
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.publisher import Publisher
@@ -19,6 +18,7 @@ from rabbitray.cluster.cli.durations import Duration
 from rabbitray.cluster.cli.options import BROKER, REACH, with_settings
 from rabbitray.cluster.cli.progress_bar import Bar
 from rabbitray.cluster.cli.tables import drawn, shown
+from rabbitray.cluster.cli.terminal import console
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.dead_letter_replay import Replay, Replayed, ReplayPlan
 from rabbitray.cluster.results.dead_letter_replay import purge as empty
@@ -57,9 +57,7 @@ def ls(loaded: Loaded, as_json: bool) -> None:
         click.echo(msgspec.json.encode({"waiting": waiting, "groups": found}))
         return
     if found:
-        console = Console()
-        wide = console if console.is_terminal else Console(width=WIDE)
-        wide.print(drawn(pa.Table.from_pylist([_short(group) for group in found])))
+        console(WIDE).print(drawn(pa.Table.from_pylist([_short(group) for group in found])))
     total = sum(int(str(group["count"])) for group in found)
     queue = compose.topology(loaded.settings).dead_queue
     click.echo(

@@ -10,10 +10,10 @@ import click
 import pyarrow as pa
 from rich.console import Console
 
-from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.store.query import truncated
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.tables import ENDINGS, FORMATS, Format, drawn, encoded, save
+from rabbitray.cluster.cli.terminal import console
 from rabbitray.cluster.results.reader import results
 from rabbitray.cluster.settings import Loaded
 
@@ -71,19 +71,13 @@ def _give(table: pa.Table, form: Format, output: Path | None) -> None:
 
 def _draw(table: pa.Table, output: Path | None) -> None:
     if output is not None:
-        console = Console(width=PIPE_WIDTH, record=True, quiet=True)
-        console.print(drawn(table))
-        _save(output, console.export_text().encode())
+        paper = Console(width=PIPE_WIDTH, record=True, quiet=True)
+        paper.print(drawn(table))
+        _save(output, paper.export_text().encode())
         return
-    console = Console()
-    if not console.is_terminal:  # nobody's width: nothing is folded
-        console = Console(width=PIPE_WIDTH)
-    console.print(drawn(table))
+    console(PIPE_WIDTH).print(drawn(table))
 
 
 def _save(path: Path, content: bytes) -> None:
-    try:
-        save(path, content)
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from error
+    save(path, content)
     click.echo(f"wrote {path}", err=True)

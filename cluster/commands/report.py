@@ -10,12 +10,12 @@ from pathlib import Path
 
 import click
 
-from rabbitray.actors.errors import ConfigurationError, StoreOpenError
+from rabbitray.actors.errors import StoreOpenError
 from rabbitray.cluster.cli.durations import Duration
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.tables import rows, save
 from rabbitray.cluster.results.reader import Reader, results
-from rabbitray.cluster.results.report import Ask, Run, page, read_run
+from rabbitray.cluster.results.report import Ask, RecordedRun, page, read_run
 from rabbitray.cluster.settings import Loaded
 
 TIMEOUT_S = 120.0
@@ -48,7 +48,7 @@ def command(loaded: Loaded, file: Path | None, output: Path, last_s: float | Non
     since = None if last_s is None else datetime.now(UTC) - timedelta(seconds=last_s)
     with results(loaded) as reader:
         run = read_run(_asking(reader), loaded.settings.results.name, since=since)
-    _write(output, run)
+    save(output, page(run, made_at=datetime.now(UTC)).encode())
     _show(output, run, as_json=as_json)
     return 0
 
@@ -60,14 +60,7 @@ def _asking(reader: Reader) -> Ask:
     return ask
 
 
-def _write(output: Path, run: Run) -> None:
-    try:
-        save(output, page(run, made_at=datetime.now(UTC)).encode())
-    except OSError as error:
-        raise ConfigurationError(f"cannot write {output}: {error.strerror}") from error
-
-
-def _show(output: Path, run: Run, *, as_json: bool) -> None:
+def _show(output: Path, run: RecordedRun, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"report": str(output)} | run.summary()))
         return

@@ -16,7 +16,7 @@ from rich.live import Live
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
-from rabbitray.cluster.cli.keys import Keys, typed
+from rabbitray.cluster.cli.keyboard import Keys, typed
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.commands.status import look
 from rabbitray.cluster.operate.dashboard import KEYS, Picture, View, frame, render

@@ -8,13 +8,14 @@ from dataclasses import asdict
 
 import click
 import msgspec
-from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.tables import shown
+from rabbitray.cluster.cli.terminal import console
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.message_story import (
     Step,
@@ -28,7 +29,6 @@ from rabbitray.cluster.results.message_story import (
 from rabbitray.cluster.results.reader import PoolReader, Reader, results
 from rabbitray.cluster.settings import Loaded
 
-PIPE_WIDTH = 160
 LOOK_WITHIN_S = 3.0
 
 
@@ -100,11 +100,9 @@ def _held(reader: Reader) -> int | None:
 
 
 def _draw(found: list[Story]) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPE_WIDTH)
+    shown_on = console()
     for story in found:
-        console.print(tree(story), highlight=False)
+        shown_on.print(tree(story), highlight=False)
 
 
 def tree(story: Story) -> Tree:
@@ -124,6 +122,5 @@ def tree(story: Story) -> Tree:
 
 
 def _line(step: Step) -> str:
-    at = "" if step.at is None else step.at.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
     since = "" if step.after_ms is None else f"+{step.after_ms:,.1f} ms"
-    return f"{step.what:<11} {at:<24} {since:>12}  {escape(step.detail)}"
+    return f"{step.what:<11} {shown(step.at):<24} {since:>12}  {escape(step.detail)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from rabbitray.cluster.driver import checks
+from packaging.specifiers import SpecifierSet
+
 from rabbitray.cluster.settings import Loaded, Settings
 from rabbitray.cluster.settings.kinds import NO_VERIFY
 
@@ -39,13 +39,13 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
     }
     | {"fuse.glusterfs", "fuse.gcsfuse", "fuse.goofys", "beegfs", "gpfs", "ocfs2", "gfs2"}
 )
-FLOORS: Final[Mapping[str, tuple[str, str | None]]] = {
-    "pamqp": ("4.0.1", None),
-    "aio-pika": ("10.2.1", "11"),
-    "duckdb": ("2.0", None),
-    "ray": ("2.54", None),
+FLOORS: Final[Mapping[str, str]] = {
+    "pamqp": ">=4.0.1",
+    "aio-pika": ">=10.2.1,<11",
+    "duckdb": ">=2.0",
+    "ray": ">=2.54",
 }
-"""Package -> (least version, first version that is too new)."""
+"""Package -> the versions that will do, as in pyproject.toml."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +94,13 @@ def check_settings(settings: Settings, facts: Facts) -> list[Finding]:
 def check_versions(installed: Mapping[str, str | None]) -> list[Finding]:
     """Refuses packages whose known defects lose data; `installed` maps package to version or None."""
     findings = []
-    for package, (floor, ceiling) in FLOORS.items():
+    for package, wanted in FLOORS.items():
         found = installed.get(package)
-        wanted = f"at least {floor}" + (f" and below {ceiling}" if ceiling else "")
-        if found is None:
-            findings.append(_refuse(f"package {package} is missing, {wanted} is needed; run make setup"))
-        elif not (_release(floor) <= _release(found) and (ceiling is None or _release(found) < _release(ceiling))):
-            findings.append(_refuse(f"package {package} is {found}, {wanted} is needed; run make setup"))
+        if found is None or not SpecifierSet(wanted).contains(found, prereleases=True):
+            state = "missing" if found is None else found
+            findings.append(
+                _refuse(f"package {package} is {state}, {wanted} is needed; install rabbitray's requirements again")
+            )
     return findings
 
 
@@ -276,25 +276,17 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _release(text: str) -> tuple[int, ...]:
-    """The numbers of a version, up to the first part that is not one; 2.0 and 2.0.0 compare equal."""
-    numbers = [int(part) for part in re.match(r"[\d.]*", text)[0].split(".") if part]  # type: ignore[index] # always matches
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)
-
-
 def _below(path: str, point: str) -> bool:
     return path == point or path.startswith(point.rstrip("/") + "/")
 
 
-def facts(loaded: Loaded, *, cpus: float | None = None, sync_handler: bool = False) -> checks.Facts:
+def facts(loaded: Loaded, *, cpus: float | None = None, sync_handler: bool = False) -> Facts:
     """What the start-up checks need to know of this machine and this job."""
-    return checks.Facts(
+    return Facts(
         job_stop_wait_s=loaded.job_stop_wait_s,
         cpus=cpus,
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        file_system=checks.file_system_of(str(loaded.settings.results.absolute()), _mounts()),
+        file_system=file_system_of(str(loaded.settings.results.absolute()), _mounts()),
         sync_handler=sync_handler,
     )
 

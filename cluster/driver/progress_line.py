@@ -7,17 +7,24 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import click
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 LINE_EVERY_S = 5.0
 
 
 class Progress:
-    """Shows reports of the router as a line on standard error; silent when `quiet`."""
+    """Shows reports of the router as a line on `console` (standard error); silent when `quiet`.
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    On a terminal, what others write to standard error and standard output meanwhile stands above the line.
+    """
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self._quiet = quiet
-        self._terminal = sys.stderr.isatty()
+        self._console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
+        self._terminal = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
         self._began = time.monotonic()
         self._last = (self._began, 0)
         self._shown_at = 0.0
@@ -33,13 +40,16 @@ class Progress:
         if self._quiet or (not self._terminal and now - self._shown_at < LINE_EVERY_S):
             return
         self._shown_at = now
-        text = line(report, ready, self._rate, now - self._began)
-        click.echo(f"\r\x1b[2K{text}" if self._terminal else text, err=True, nl=not self._terminal)
+        text = Text(line(report, ready, self._rate, now - self._began))
+        if self._terminal:
+            self._live.start()
+            self._live.update(text, refresh=True)
+        else:
+            self._console.print(text, soft_wrap=True)
 
     def end(self) -> None:
         """Leaves the line."""
-        if self._terminal and not self._quiet:
-            click.echo("", err=True)
+        self._live.stop()
 
 
 def line(report: Mapping[str, Any], ready: int | None, rate: float, elapsed_s: float) -> str:  # Any: JSON values

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from rabbitray.actors.message.reply import Usage
 from rabbitray.actors.telemetry import kpi
-from rabbitray.cluster.operate.status import error_line
+from rabbitray.cluster.operate.status import error_line, known
 
 Picture = Mapping[str, Any]  # Any: JSON values, as `rabbitray.cluster.operate.status.picture` makes them
 LEAST_WIDTH: Final = 66  # narrower terminals see the left part
@@ -94,12 +94,12 @@ def _figures(view: View) -> list[Text]:
     messages, rates, latency = seen["messages"], seen["rates"], seen["latency_ms"]
     counts = "  ".join(f"{count:,} {name}" for name, count in seen["counts"].items() if name != "acked")
     queue = (
-        f"{_count(messages['ready'])} ready  {_count(messages['held'])} held  {_count(messages['in_flight'])} in flight"
+        f"{known(messages['ready'])} ready  {known(messages['held'])} held  {known(messages['in_flight'])} in flight"
     )
     speed = f"in {_rate(rates['received_s'])}  done {_rate(rates['acked_s'])} "
     slow = "  ".join(f"{name} {_ms(latency.get(name))}" for name in ("p50", "p95", "p99"))
     return [
-        _line("Queue", f"{queue}  window {_count(seen['window'])}  batch {seen['batch_size']}"),
+        _line("Queue", f"{queue}  window {known(seen['window'])}  batch {seen['batch_size']}"),
         _line("", f"{sparkline(view.depths, 24):<24}", _depth_mark(messages["ready"])),
         _line("Throughput", f"{speed:<26}", _speed_mark(view)),
         _line("Latency", f"{slow}  publish to ack"),
@@ -271,10 +271,6 @@ def bar(share: float, width: int) -> str:
     """How much of a target is reached; full at or above it."""
     full = round(min(max(share, 0.0), 1.0) * width)
     return "█" * full + "░" * (width - full)
-
-
-def _count(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"
 
 
 def _rate(value: float | None) -> str:

@@ -147,13 +147,13 @@ def lines(seen: Mapping[str, Any]) -> list[str]:  # Any: JSON values
         f"pool {seen['pool']} on queue {seen['queue']}: {seen['state']}",
         *(f"  ! {problem}" for problem in seen["problems"]),
         f"workers   {size['had']} of {size['wanted']} wanted{fixed}; {size['busy']} busy, {size['starting']} starting, "
-        f"{size['retiring']} retiring, {_known(size['possible'])} possible",
-        f"messages  {_known(messages['ready'])} ready, {messages['held']:,} held, {messages['in_flight']:,} in flight, "
+        f"{size['retiring']} retiring, {known(size['possible'])} possible",
+        f"messages  {known(messages['ready'])} ready, {messages['held']:,} held, {messages['in_flight']:,} in flight, "
         f"{messages['quarantined']} quarantined; window {seen['window']:,}, batch {seen['batch_size']:,}",
         f"rates     {rates['received_s']:,.1f} in, {rates['acked_s']:,.1f} finished per second; "
-        f"per worker {_known(rates['speed_per_worker_s'])}",
-        f"counts    {_counts(seen['counts'])}; {_known(seen['rows'])} rows",
-        f"latency   p50 {_known(latency.get('p50'))} ms, p99 {_known(latency.get('p99'))} ms (publish to ack)",
+        f"per worker {known(rates['speed_per_worker_s'])}",
+        f"counts    {_counts(seen['counts'])}; {known(seen['rows'])} rows",
+        f"latency   p50 {known(latency.get('p50'))} ms, p99 {known(latency.get('p99'))} ms (publish to ack)",
         *(f"error     {error_line(one)}" for one in seen["errors"]),
         f"holds     {holds}",
         *([f"traces    {seen['spans_lost']:,} spans of the router are lost"] if seen["spans_lost"] else []),
@@ -178,5 +178,6 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
-def _known(value: float | None) -> str:
+def known(value: float | None) -> str:
+    """A number for people; a question mark where it is not known."""
     return "?" if value is None else f"{value:,}"

@@ -9,7 +9,7 @@ from typing import Any, Final
 from rabbitray.actors.errors import ConfigurationError, DecodeError, StoreOpenError
 from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, decode
 from rabbitray.cluster.cli.tables import rows
-from rabbitray.cluster.results.reader import Reader, results
+from rabbitray.cluster.results.reader import Reader, literal, results
 from rabbitray.cluster.settings import Loaded
 
 _ERROR_LINE: Final = "split_part(coalesce(error, ''), chr(10), 1)"
@@ -70,11 +70,6 @@ def keys_of(loaded: Loaded, names: Iterable[str]) -> frozenset[str]:
     except StoreOpenError:
         return given
     return given | {str(key) for key in table["key"].to_pylist() if key is not None}
-
-
-def literal(text: str) -> str:
-    """A text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def readable(row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES) -> dict[str, Any]:  # Any: JSON values

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from rabbitray.cluster.results.reader import literal
+
 Row = Mapping[str, Any]  # Any: values of the tables
 
 RESULT_COLUMNS = (
@@ -112,13 +114,8 @@ def dead_letters_sql(name: str, keys: Sequence[str] = ()) -> str:
 
 
 def _matching(name: str, keys: Sequence[str]) -> str:
-    wanted = ", ".join(_literal(key) for key in dict.fromkeys((name, *keys)))
-    return f"key IN ({wanted}) OR message_id = {_literal(name)}"
-
-
-def _literal(text: str) -> str:
-    """A text as SQL; the query is read-only and single in any case."""
-    return "'" + text.replace("'", "''") + "'"
+    wanted = ", ".join(literal(key) for key in dict.fromkeys((name, *keys)))
+    return f"key IN ({wanted}) OR message_id = {literal(name)}"
 
 
 def stories(results: Sequence[Row], dead_letters: Sequence[Row]) -> list[Story]:

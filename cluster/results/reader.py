@@ -77,6 +77,11 @@ class PoolReader:
         return self.pool.stream("store", "stream", sql, BATCH_ROWS)
 
 
+def literal(text: str) -> str:
+    """A text as an SQL literal, for a statement that is read-only and single in any case."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 @contextmanager
 def results(loaded: Loaded) -> Iterator[Reader]:
     """The file, unless it is missing or a pool holds it: then that pool.

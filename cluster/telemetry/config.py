@@ -29,40 +29,49 @@ _MILLISECONDS_FROM = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MetricsExport:
-    """Metrics of a process: where they go beside Ray's Prometheus endpoint, and how often.
+class CollectorConfig:
+    """Where one signal goes over OTLP, and how. `headers` and `endpoint` may hold credentials."""
 
-    `exporters` is empty when nothing is asked for. `headers` and `endpoint` may hold credentials.
-    """
-
-    exporters: tuple[str, ...] = ()
-    endpoint: Secret = field(default_factory=lambda: Secret(_DEFAULT_ENDPOINT + "/v1/metrics"))
+    endpoint: Secret
     headers: Secret = field(default_factory=lambda: Secret(""))
     timeout_s: float = 5.0
     compression: str = "none"
     certificate: str | None = None
     client_key: str | None = None
     client_certificate: str | None = None
+
+
+def _default_collector(path: str) -> CollectorConfig:
+    return CollectorConfig(endpoint=Secret(_DEFAULT_ENDPOINT + path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsExport:
+    """Metrics of a process: where they go beside Ray's Prometheus endpoint, and how often.
+
+    `exporters` is empty when nothing is asked for.
+    """
+
+    exporters: tuple[str, ...] = ()
+    collector: CollectorConfig = field(
+        default_factory=lambda: CollectorConfig(endpoint=Secret(_DEFAULT_ENDPOINT + "/v1/metrics"))
+    )
     temporality: str = "cumulative"
     interval_ms: int = 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetryConfig:
-    """Traces of a process: where they go and how many. `headers` and `endpoint` may hold credentials.
+    """Traces of a process: where they go and how many.
 
     `exporters` is empty when nothing is asked for. `span_links` is at least `MIN_SPAN_LINKS` of `traces`:
     a batch span must keep a link to each of its messages.
     """
 
     exporters: tuple[str, ...] = ()
-    endpoint: Secret = field(default_factory=lambda: Secret(_DEFAULT_ENDPOINT + "/v1/traces"))
-    headers: Secret = field(default_factory=lambda: Secret(""))
-    timeout_s: float = 5.0
-    compression: str = "none"
-    certificate: str | None = None
-    client_key: str | None = None
-    client_certificate: str | None = None
+    collector: CollectorConfig = field(
+        default_factory=lambda: CollectorConfig(endpoint=Secret(_DEFAULT_ENDPOINT + "/v1/traces"))
+    )
     sampler: str = "parentbased_always_on"
     sampler_ratio: float = 1.0
     service_name: str = "rabbitray"
@@ -91,13 +100,7 @@ class TelemetryConfig:
         queue = reader.whole("OTEL_BSP_MAX_QUEUE_SIZE", 8192, 1)
         config = cls(
             exporters=exporters,
-            endpoint=Secret(_endpoint(reader)),
-            headers=Secret(reader.otlp("HEADERS") or ""),
-            timeout_s=_timeout_s(reader),
-            compression=reader.choice(reader.otlp_name("COMPRESSION"), COMPRESSIONS, "none"),
-            certificate=reader.otlp("CERTIFICATE"),
-            client_key=reader.otlp("CLIENT_KEY"),
-            client_certificate=reader.otlp("CLIENT_CERTIFICATE"),
+            collector=_collector(reader),
             sampler=reader.choice("OTEL_TRACES_SAMPLER", SAMPLERS, "parentbased_always_on"),
             sampler_ratio=reader.number("OTEL_TRACES_SAMPLER_ARG", 1.0, 0.0, 1.0),
             service_name=reader.get("OTEL_SERVICE_NAME") or dict(attributes).get("service.name") or "rabbitray",
@@ -172,6 +175,14 @@ class _Reader:
 def _metrics(reader: _Reader) -> MetricsExport:
     return MetricsExport(
         exporters=_exporters(reader, default="none"),
+        collector=_collector(reader),
+        temporality=reader.choice("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", TEMPORALITIES, "cumulative"),
+        interval_ms=reader.whole("OTEL_METRIC_EXPORT_INTERVAL", 60_000, 1),
+    )
+
+
+def _collector(reader: _Reader) -> CollectorConfig:
+    return CollectorConfig(
         endpoint=Secret(_endpoint(reader)),
         headers=Secret(reader.otlp("HEADERS") or ""),
         timeout_s=_timeout_s(reader),
@@ -179,8 +190,6 @@ def _metrics(reader: _Reader) -> MetricsExport:
         certificate=reader.otlp("CERTIFICATE"),
         client_key=reader.otlp("CLIENT_KEY"),
         client_certificate=reader.otlp("CLIENT_CERTIFICATE"),
-        temporality=reader.choice("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", TEMPORALITIES, "cumulative"),
-        interval_ms=reader.whole("OTEL_METRIC_EXPORT_INTERVAL", 60_000, 1),
     )
 
 

@@ -34,7 +34,7 @@ def start_logging(
 
     `ids` (e.g. the Ray actor id) stand in every JSON line. Handlers of others stay.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler = OnStandardError() if stream is None else logging.StreamHandler(stream)
     handler.set_name(_HANDLER_NAME)
     kind = JsonLines if config.format == "json" else TextLines
     handler.setFormatter(kind(role, dict(ids or {}), config.secrets))
@@ -43,6 +43,15 @@ def start_logging(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(config.level)
+
+
+class OnStandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment: a progress line takes its place while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record."""
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Clean(logging.Formatter):

@@ -19,11 +19,10 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
     PeriodicExportingMetricReader,
 )
-from opentelemetry.util.re import parse_env_headers
 
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.cluster.telemetry.config import MetricsExport, TelemetryConfig
-from rabbitray.cluster.telemetry.traces import COMPRESSION, resource
+from rabbitray.cluster.telemetry.traces import otlp, resource
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +108,7 @@ def build(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> 
     ]
     readers = [
         PeriodicExportingMetricReader(
-            exporter, export_interval_millis=wanted.interval_ms, export_timeout_millis=wanted.timeout_s * 1000
+            exporter, export_interval_millis=wanted.interval_ms, export_timeout_millis=wanted.collector.timeout_s * 1000
         )
         for exporter in exporters
     ]
@@ -118,13 +117,4 @@ def build(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> 
 
 
 def _otlp(config: MetricsExport) -> OTLPMetricExporter:
-    return OTLPMetricExporter(
-        endpoint=config.endpoint.reveal(),
-        certificate_file=config.certificate,
-        client_key_file=config.client_key,
-        client_certificate_file=config.client_certificate,
-        headers=parse_env_headers(config.headers.reveal(), liberal=True),
-        timeout=config.timeout_s,
-        compression=COMPRESSION[config.compression],
-        preferred_temporality=_TEMPORALITY[config.temporality],
-    )
+    return OTLPMetricExporter(**otlp(config.collector), preferred_temporality=_TEMPORALITY[config.temporality])

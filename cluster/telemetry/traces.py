@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -21,7 +21,7 @@ from opentelemetry.util.re import parse_env_headers
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
-from rabbitray.cluster.telemetry.config import TelemetryConfig
+from rabbitray.cluster.telemetry.config import CollectorConfig, TelemetryConfig
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def build(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> 
     flows = []
     for name in config.exporters:
         flow = SpanFlow(config.max_queue_size)
-        exporter = ConsoleSpanExporter() if name == "console" else _otlp(config)
+        exporter = ConsoleSpanExporter() if name == "console" else OTLPSpanExporter(**otlp(config.collector))
         provider.add_span_processor(_Queue(CountingExporter(exporter, flow), flow, config))
         flows.append(flow)
     provider.flows = flows
@@ -249,16 +249,17 @@ def resource(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) 
     return Resource.create({**own, **dict(config.resource_attributes), **attributes})
 
 
-def _otlp(config: TelemetryConfig) -> OTLPSpanExporter:
-    return OTLPSpanExporter(
-        endpoint=config.endpoint.reveal(),
-        certificate_file=config.certificate,
-        client_key_file=config.client_key,
-        client_certificate_file=config.client_certificate,
-        headers=parse_env_headers(config.headers.reveal(), liberal=True),
-        timeout=config.timeout_s,
-        compression=COMPRESSION[config.compression],
-    )
+def otlp(to: CollectorConfig) -> dict[str, Any]:  # Any: arguments of the exporters of both signals
+    """The collector as OpenTelemetry's exporters take it."""
+    return {
+        "endpoint": to.endpoint.reveal(),
+        "certificate_file": to.certificate,
+        "client_key_file": to.client_key,
+        "client_certificate_file": to.client_certificate,
+        "headers": parse_env_headers(to.headers.reveal(), liberal=True),
+        "timeout": to.timeout_s,
+        "compression": COMPRESSION[to.compression],
+    }
 
 
 def _quieten_sdk() -> None:

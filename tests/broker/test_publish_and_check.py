@@ -12,8 +12,7 @@ import pytest
 
 from tests.kit.command_line import Run
 from tests.kit.queue_access import declare, depth
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.root import ROOT
 
 
 def test_wrong_credentials_are_one_line_without_them(run: Run, amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

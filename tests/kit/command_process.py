@@ -11,8 +11,7 @@ from pathlib import Path
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from tests.kit.pool_settings import HANDLE
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.root import ROOT
 
 
 class Command:

@@ -20,8 +20,8 @@ import click
 from rabbitray.cluster.cli.app import COMMANDS, group
 from rabbitray.cluster.settings import Settings
 from rabbitray.cluster.settings.kinds import kind_of
+from tests.kit.root import ROOT
 
-ROOT = Path(__file__).parents[2]
 DOCUMENTS = tuple(sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]))
 OPERATORS = ("|", "&&", "||", ";", "&")
 PLAIN = ("cat", "chmod", "curl", "kubectl", "mkdir", "pip", "promtool", "rabbitmqctl", "ssh", "umask", "uv")

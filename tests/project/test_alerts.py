@@ -1,9 +1,12 @@
-"""The alert rules: made from the table, read by Prometheus's own promtool, and firing when a target is missed."""
+"""The alert rules: as the table of measurements has it, read by Prometheus's own promtool, and firing when due."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,72 @@ import yaml
 
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.kpi import Kpi
-from rabbitray.cluster.deploy.prometheus import generate as making
+from rabbitray.cluster.deploy.prometheus import expressions
 
-FOLDER = Path(making.__file__).parent
+FOLDER = Path(expressions.__file__).parent
 MINUTES = 40
 LABELS = 'pool="orders",queue="orders"'
 
 Series = dict[str, str]
+Threshold = tuple[str, str, float]
+"""Of a measurement (its name, with ` p95` behind it): over or under which figure a rule fires."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One rule of the file. `lines` of the expression: what fires, then each further condition."""
+
+    name: str
+    lines: tuple[str, ...]
+    lasts: str
+    severity: str
+    annotations: dict[str, str]
+
+
+def read_rules() -> list[Rule]:
+    content = yaml.safe_load((FOLDER / "alerts.yml").read_text())
+    return [
+        Rule(
+            name=rule["alert"],
+            lines=tuple(rule["expr"].splitlines()),
+            lasts=rule["for"],
+            severity=rule["labels"]["severity"],
+            annotations=rule["annotations"],
+        )
+        for group in content["groups"]
+        for rule in group["rules"]
+    ]
+
+
+RULES = read_rules()
+MEASURED = {one.prometheus + end: one for one in kpi.TABLE.values() for end in ("", "_bucket", "_sum", "_count")}
+
+
+def measured(line: str) -> Kpi:
+    """What the first series of an expression is about."""
+    return MEASURED[re.findall(r"ray_rabbitray_\w+", line)[0]]
+
+
+def threshold(line: str) -> Threshold | None:
+    """The comparison with a number that ends a line."""
+    found = re.search(r" (<=|<|>) ([\d.e]+)$", line)
+    if found is None:
+        return None
+    p95 = " p95" if "histogram_quantile(0.95," in line else ""
+    return measured(line).name + p95, found[1], float(found[2])
+
+
+def targets() -> Iterator[Threshold]:
+    """Every figure of the report that a rule watches."""
+    for one in kpi.REPORT:
+        assert one.target is not None, one.name
+        bounds = (
+            (one.name, ">", one.target.most),
+            (f"{one.name} p95", ">", one.target.p95_most),
+            (one.name, ">", one.target.alert_above),
+            (one.name, "<", one.target.least),
+        )
+        yield from ((name, sign, bound) for name, sign, bound in bounds if bound is not None)
 
 
 def promtool(*arguments: str, cwd: Path = FOLDER) -> subprocess.CompletedProcess[str]:
@@ -143,8 +205,36 @@ def run_scenarios(folder: Path, scenarios: list[dict[str, Any]]) -> subprocess.C
     return promtool("test", "rules", "rules_test.yml", cwd=folder)
 
 
-def test_the_file_is_what_the_table_makes() -> None:
-    assert (FOLDER / "alerts.yml").read_text() == making.file(), "run its module"
+def test_every_target_of_the_report_has_a_rule_with_its_threshold() -> None:
+    watched = [found for rule in RULES if (found := threshold(rule.lines[0])) and measured(rule.lines[0]).target]
+    assert sorted(watched) == sorted(targets())
+
+
+def test_a_rule_that_only_a_backlog_can_break_looks_for_one() -> None:
+    """And the other way round: a wait for a worker is slow only where there is no backlog."""
+    assert kpi.QUEUE_DEPTH.target is not None
+    most = kpi.QUEUE_DEPTH.target.most
+    further = {rule.name: [threshold(line) for line in rule.lines[1:]] for rule in RULES}
+    for name in ("ConsumedLow", "WorkerThroughputLow", "WorkerCpuLow"):
+        assert further[f"Rabbitray{name}"] == [(kpi.QUEUE_DEPTH.name, ">", most)], name
+    for name in ("ReadSlow", "ReadSlowP95"):
+        assert further[f"Rabbitray{name}"] == [(kpi.QUEUE_DEPTH.name, "<=", most)], name
+
+
+def test_every_figure_in_a_further_condition_is_a_target_too() -> None:
+    for rule in RULES:
+        for line in rule.lines[1:]:
+            one = measured(line)
+            if found := threshold(line):
+                assert one.target is not None, rule.name
+                assert found[2] in (one.target.most, one.target.least, one.target.p95_most), rule.name
+
+
+def test_every_rule_tells_the_target_that_it_watches() -> None:
+    for rule in RULES:
+        target = measured(rule.lines[0]).target
+        told = rule.annotations["summary"].partition(", target ")[2]
+        assert told == (target.text if target else ""), rule.name
 
 
 def test_promtool_reads_rules_and_configuration() -> None:
@@ -154,23 +244,17 @@ def test_promtool_reads_rules_and_configuration() -> None:
 
 
 def test_every_rule_says_what_to_do() -> None:
-    for alert in making.alerts():
-        assert alert.action.endswith(".") or alert.action.endswith("?"), alert.name
-
-
-def test_every_target_of_the_report_has_a_rule() -> None:
-    text = making.file()
-    for one in kpi.REPORT:
-        assert one.target is not None
-        for bound in (one.target.most, one.target.least, one.target.p95_most, one.target.alert_above):
-            if bound is not None:
-                rules = [alert for alert in making.alerts() if one.prometheus in alert.expr]
-                assert any(f"{bound:g}" in alert.expr for alert in rules), (one.name, bound, text)
+    for rule in RULES:
+        assert set(rule.annotations) == {"summary", "action", "runbook"}, rule.name
+        assert rule.annotations["action"].endswith((".", "?")), rule.name
+        assert rule.annotations["runbook"] == f"docs/operations.md#{rule.name.lower()}"
+        assert rule.severity in ("critical", "warning", "info"), rule.name
+        assert re.fullmatch(r"\d+m", rule.lasts), rule.name
 
 
 def test_every_rule_is_tried_below() -> None:
     tried = {f"Rabbitray{name}" for _, firing in CASES.values() for name in firing}
-    assert {alert.name for alert in making.alerts()} == tried
+    assert {rule.name for rule in RULES} == tried
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -202,8 +286,8 @@ def test_the_pool_that_is_missed_is_named_for_an_hour(tmp_path: Path) -> None:
 
 
 def missing_annotations() -> dict[str, str]:
-    (alert,) = [alert for alert in making.alerts() if alert.name == "RabbitrayPoolMissing"]
-    return {"action": alert.action, "runbook": making.RUNBOOK + alert.name.lower()}
+    (rule,) = [rule for rule in RULES if rule.name == "RabbitrayPoolMissing"]
+    return {name: text for name, text in rule.annotations.items() if name != "summary"}
 
 
 def test_a_wrong_expectation_would_be_noticed(tmp_path: Path) -> None:

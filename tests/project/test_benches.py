@@ -29,8 +29,7 @@ from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.autoscale.simulation.compare import ComparisonRow
-
-ROOT = Path(__file__).parents[2]
+from tests.kit.root import ROOT
 
 
 def test_every_bench_has_a_contract_and_every_contract_a_bench() -> None:

@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 
 from rabbitray.actors.telemetry import kpi
-from rabbitray.cluster.deploy.grafana import generate as making
-from rabbitray.cluster.deploy.prometheus import generate as alerts
+from rabbitray.cluster.deploy.grafana import generate
+from rabbitray.cluster.deploy.prometheus import expressions
 
-FOLDER = Path(making.__file__).parent
+FOLDER = Path(generate.__file__).parent
+ALERTS = Path(expressions.__file__).parent / "alerts.yml"
 NAME = re.compile(r"ray_rabbitray_\w+")
 
 
-@pytest.mark.parametrize("name", list(making.files()))
+@pytest.mark.parametrize("name", list(generate.files()))
 def test_a_dashboard_is_what_the_table_makes(name: str) -> None:
-    assert (FOLDER / name).read_text() == making.files()[name], "run its module"
+    assert (FOLDER / name).read_text() == generate.files()[name], "run its module"
 
 
-@pytest.mark.parametrize("name", list(making.files()))
+@pytest.mark.parametrize("name", list(generate.files()))
 def test_a_dashboard_follows_rays_conventions(name: str) -> None:
     board: dict[str, Any] = json.loads((FOLDER / name).read_text())
     variables = {one["name"] for one in board["templating"]["list"]}
@@ -40,7 +41,7 @@ def test_a_dashboard_follows_rays_conventions(name: str) -> None:
 def test_dashboards_and_alerts_name_only_what_the_table_holds() -> None:
     """And `test_metrics_export` shows that a running pool exports all of the table."""
     known = {one.prometheus + end for one in kpi.TABLE.values() for end in ("", "_bucket", "_sum", "_count")}
-    texts = [*making.files().values(), alerts.file()]
+    texts = [*generate.files().values(), ALERTS.read_text()]
     named = {name for text in texts for name in NAME.findall(text)}
     assert named <= known
     shown = {one.name for one in kpi.TABLE.values() if any(one.prometheus in text for text in texts[:2])}

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
+from tests.kit.root import ROOT
 
-ROOT = Path(__file__).parents[2]
 DOORS = ("help", "demo", "test", "test-unit", "lint", "bench", "bench-compare", "faults")
 
 

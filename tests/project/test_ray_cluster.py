@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from rabbitray.cluster.settings import load
+from tests.kit.root import ROOT
 
-FILE = Path(__file__).parents[2] / "ray-cluster.yaml"
+FILE = ROOT / "ray-cluster.yaml"
 
 
 @pytest.fixture

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from jinja2 import UndefinedError
 
+from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.store.query import read_only_query
 from rabbitray.cluster.cli.app import group
 from rabbitray.cluster.cli.tables import rows
-from rabbitray.cluster.results.report import Run, page, read_run
+from rabbitray.cluster.results.report import RecordedRun, page, read_run
+from rabbitray.cluster.results.report.page import templates
+from rabbitray.cluster.results.report.recorded_run import Row
 from tests.kit.chrome import Tab, chromium
 from tests.kit.results_file import DEAD, HOSTILE, JOBS, empty_file, eventful_file
 
@@ -33,7 +39,7 @@ CONTRAST = """(() => {
 })()"""
 
 
-def run_of(path: Path, since: datetime | None = None) -> Run:
+def run_of(path: Path, since: datetime | None = None) -> RecordedRun:
     return read_run(lambda sql: rows(read_only_query(path, sql)), path.name, since=since)
 
 
@@ -87,6 +93,13 @@ def test_the_command_prints_the_figures_and_says_what_is_missing(results: Path, 
     assert (figures["done"], figures["dead"], figures["decisions"]) == (JOBS, DEAD, 13)
     missing = CliRunner().invoke(group, ["report", str(tmp_path / "none.duckdb")])
     assert "there is no results file" in str(missing.exception)
+
+
+@pytest.mark.parametrize("output", ["no_folder/r.html", "results.duckdb/r.html"])
+def test_a_page_that_cannot_be_written_is_one_line(results: Path, output: str) -> None:
+    found = CliRunner().invoke(group, ["report", str(results), "-o", str(results.parent / output)])
+    assert isinstance(found.exception, ConfigurationError)
+    assert re.fullmatch(r"cannot write \S+r\.html: (No such file|Not a) [a-z ]+", str(found.exception))
 
 
 def test_the_page_loads_nothing_and_escapes_everything(report: Path) -> None:
@@ -153,6 +166,78 @@ async def test_pointing_at_a_chart_tells_its_numbers(report: Path) -> None:
         assert told.startswith("03:0")
         assert "in the system" in told
         assert tab.errors == []
+
+
+class Seen(HTMLParser):
+    """What a browser makes of a page: its elements, their attributes, its texts, the JSON of its charts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[str] = []
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+        self.numbers: list[Any] = []  # Any: JSON values
+        self._inside = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self._inside = "numbers" if ("type", "application/json") in attrs else tag
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "numbers":
+            self.numbers.append(json.loads(data))
+            self._inside = ""
+        elif text := data.strip(" \n"):
+            self.texts.append(text)
+
+
+def named_in_all_places(run: RecordedRun, word: str) -> RecordedRun:
+    """The run with a word wherever a text of somebody else's can stand."""
+
+    def rows_with_it(given: tuple[Row, ...]) -> tuple[Row, ...]:
+        return tuple({name: word if isinstance(value, str) else value for name, value in row.items()} for row in given)
+
+    return replace(
+        run,
+        source=word,
+        queues=(word,),
+        pools=(word,),
+        decisions=tuple(replace(one, event="decided", reason=word) for one in run.decisions),
+        errors=rows_with_it(run.errors),
+        types=rows_with_it(run.types),
+        slowest=rows_with_it(run.slowest),
+        dead_letters=rows_with_it(run.dead_letters),
+    )
+
+
+@pytest.mark.parametrize(
+    "hostile", [HOSTILE, "'\"><svg onload=x>", "&lt;b&gt;", "{{ 7 * 7 }}{% raw %}", "\u2028</script>"]
+)
+def test_what_somebody_else_wrote_stays_text_wherever_it_stands(results: Path, hostile: str) -> None:
+    run, made_at = run_of(results), datetime(2026, 1, 2, tzinfo=UTC)
+    plain, seen = (Seen(page(named_in_all_places(run, word), made_at=made_at)) for word in ("plain", hostile))
+    assert seen.elements == plain.elements
+    assert seen.attributes == plain.attributes
+    assert seen.texts == [text.replace("plain", hostile) for text in plain.texts]
+    assert [mark[1].partition(": ")[2] for mark in seen.numbers[0]["marks"]] == [hostile] * len(
+        plain.numbers[0]["marks"]
+    )
+    assert len(plain.numbers[0]["marks"]) > 1
+    assert sum("plain" in text for text in plain.texts) > 200
+
+
+def test_templates_escape_text_attributes_and_data() -> None:
+    made = templates().from_string('<p title="{{ word }}">{{ word }}</p><script>{{ {"a": word} | tojson }}</script>')
+    text = made.render(word="</script>&\u2028\"'<b>")
+    assert text.startswith('<p title="&lt;/script&gt;&amp;\u2028&#34;&#39;&lt;b&gt;">&lt;/script&gt;')
+    numbers = text.partition("<script>")[2].removesuffix("</script>")
+    assert not set("<>&\u2028") & set(numbers)
+    assert json.loads(numbers) == {"a": "</script>&\u2028\"'<b>"}
+    with pytest.raises(UndefinedError):
+        templates().from_string("{{ nobody_gave_it }}").render()
 
 
 def make_screenshots(results: Path, folder: Path) -> None:

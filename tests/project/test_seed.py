@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
 from rabbitray.cluster.settings import Settings
 from rabbitray.cluster.settings.kinds import kind_of
 from rabbitray.cluster.settings.loading import NO_MEANING
+from tests.kit.root import ROOT
 
-ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "seed.md").read_text(encoding="utf-8")
 ROWS = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.startswith("| report")]
 

@@ -1,1 +1,1 @@
-"""Prometheus files as operators take them: `alerts.yml`, made from the table of measurements, and `scrape.yml`."""
+"""Prometheus files as operators take them: the rules in `alerts.yml`, and `scrape.yml`; PromQL for the dashboards."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.driver.checks import (
@@ -17,6 +21,7 @@ from rabbitray.cluster.driver.checks import (
     is_loopback,
 )
 from rabbitray.cluster.settings import Settings
+from tests.kit.root import ROOT
 
 OTHERS = (("pamqp", "4.0.1"), ("aio-pika", "10.2.1"), ("duckdb", "2.0.0"), ("ray", "2.60.0"))
 
@@ -130,10 +135,15 @@ def test_a_derived_hold_always_leaves_room_for_the_handler(timeout_s: float, bat
         ("aio-pika", "10.2.1", False),
         ("aio-pika", "10.3rc1", False),
         ("aio-pika", "11.0.0", True),
+        ("aio-pika", "11.0rc1", True),
+        ("aio-pika", "10.10", False),
+        ("aio-pika", "10.2.1.post1", False),
         ("duckdb", "1.4.5", True),
         ("duckdb", "2.0", False),
         ("ray", "2.53.9", True),
+        ("duckdb", "2.0rc1", True),
         ("ray", "3.0.0.dev0", False),
+        ("ray", "unreadable", True),
         ("ray", None, True),
     ],
 )
@@ -141,6 +151,14 @@ def test_packages_that_lose_data_are_refused(package: str, version: str | None, 
     findings = check_versions({**dict(OTHERS), package: version})
     assert [finding.level for finding in findings] == (["refuse"] if refused else [])
     assert all(package in finding.text for finding in findings)
+
+
+def test_what_is_checked_at_the_start_is_what_is_asked_for_at_installation() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {one.name: one.specifier for one in map(Requirement, project["dependencies"])}
+    assert {package: SpecifierSet(wanted) for package, wanted in FLOORS.items()} == {
+        package: asked[package] for package in FLOORS
+    }
 
 
 def test_the_installed_packages_are_good_enough() -> None:

@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from rabbitray.cluster.results.report.markup import Html, data, tag
-from rabbitray.cluster.results.report.scale import ceiling, clock, duration, number, number_ticks, time_ticks
-
-
-def test_markup_escapes_text_attributes_and_data() -> None:
-    assert tag("p", "<b>", title='"x"') == '<p title="&quot;x&quot;">&lt;b&gt;</p>'
-    assert tag("p", tag("b", 1), None) == "<p><b>1</b></p>"
-    assert isinstance(tag("p"), Html)
-    assert "<" not in data("</script>&\u2028").removeprefix('<script type="application/json">').removesuffix(
-        "</script>"
-    )
-    assert json.loads(data({"a": "</script>"})[len('<script type="application/json">') : -len("</script>")]) == {
-        "a": "</script>"
-    }
+from rabbitray.cluster.results.report.axes import ceiling, clock, duration, number, number_ticks, time_ticks
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from rabbitray.actors.secret import Secret
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.settings import Loaded, Settings, configuration_markdown, describe, load, load_here, safe_name
 from rabbitray.cluster.settings.kinds import allowed_values, kind_of
+from tests.kit.root import ROOT
 
-ROOT = Path(__file__).parents[3]
 URL = "amqp://worker:geheim@rabbit:5672/orders"
 
 

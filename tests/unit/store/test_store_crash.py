@@ -16,11 +16,10 @@ from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import wal_of
 from rabbitray.actors.store.query import read_only_query
 from rabbitray.actors.store.store import Store
+from tests.kit.root import ROOT
 from tests.kit.small_disk import resize, small_disk
 from tests.kit.store_crash_child import config_of
 from tests.kit.store_rows import rows_of
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def _write_until_killed(path: Path, turn: int, groups: int) -> set[str]:

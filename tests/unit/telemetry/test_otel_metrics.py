@@ -101,7 +101,7 @@ def test_metrics_go_out_only_where_they_are_asked_for() -> None:
         OTEL_EXPORTER_OTLP_METRICS_HEADERS="authorization=Bearer canary",
         OTEL_METRIC_EXPORT_INTERVAL="5000",
     )
-    assert asked.metrics.endpoint.reveal() == "http://collector:4318/v1/metrics"
+    assert asked.metrics.collector.endpoint.reveal() == "http://collector:4318/v1/metrics"
     assert (asked.metrics.exporters, asked.metrics.interval_ms) == (("otlp",), 5_000)
     assert "canary" not in repr(asked)
     assert from_environ(OTEL_METRICS_EXPORTER="otlp", OTEL_SDK_DISABLED="true").metrics.exporters == ()

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -26,8 +25,7 @@ from rabbitray.cluster.telemetry import LogConfig, TelemetryConfig, start, start
 from rabbitray.cluster.telemetry.traces import CountingExporter, SpanFlow, Traces, build
 from tests.kit.eventually import eventually_sync
 from tests.kit.otlp_receiver import OtlpReceiver
-
-ROOT = Path(__file__).parents[3]
+from tests.kit.root import ROOT
 
 
 def from_environ(**environ: str) -> TelemetryConfig:
@@ -242,15 +240,15 @@ def test_who_asks_for_traces(environ: dict[str, str], exporters: tuple[str, ...]
 
 
 def test_the_endpoint_for_traces_is_taken_as_it_is_and_the_general_one_gets_the_path() -> None:
-    assert from_environ().endpoint.reveal() == "http://localhost:4318/v1/traces"
-    assert from_environ(OTEL_EXPORTER_OTLP_ENDPOINT="http://c:1/").endpoint.reveal() == "http://c:1/v1/traces"
+    assert from_environ().collector.endpoint.reveal() == "http://localhost:4318/v1/traces"
+    assert from_environ(OTEL_EXPORTER_OTLP_ENDPOINT="http://c:1/").collector.endpoint.reveal() == "http://c:1/v1/traces"
     own = from_environ(OTEL_EXPORTER_OTLP_ENDPOINT="http://c", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="http://t/p")
-    assert own.endpoint.reveal() == "http://t/p"
+    assert own.collector.endpoint.reveal() == "http://t/p"
 
 
 def test_the_timeout_is_in_seconds_or_in_the_milliseconds_of_the_specification() -> None:
-    assert from_environ(OTEL_EXPORTER_OTLP_TIMEOUT="7").timeout_s == 7
-    assert from_environ(OTEL_EXPORTER_OTLP_TIMEOUT="10000").timeout_s == 10
+    assert from_environ(OTEL_EXPORTER_OTLP_TIMEOUT="7").collector.timeout_s == 7
+    assert from_environ(OTEL_EXPORTER_OTLP_TIMEOUT="10000").collector.timeout_s == 10
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""SQL over a results file -> Run: everything that the report shows, as small values. Sums are made by DuckDB."""
+"""SQL over a results file -> RecordedRun: all that the report shows, as small values. Sums are made by DuckDB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rabbitray.cluster.results.report.scale import time_step
+from rabbitray.cluster.results.report.axes import time_step
 
 Row = Mapping[str, Any]  # Any: a value of a row
 Ask = Callable[[str], Sequence[Row]]
@@ -27,7 +27,7 @@ _QUANTILES = "[0.5, 0.95, 0.99]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class RecordedDecision:
     """One record of the autoscaler. `at`: Unix seconds; depth is None where the broker gave no answer."""
 
     at: float
@@ -69,7 +69,7 @@ class Spread:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RecordedRun:
     """What a results file says about the work that it records. Rows of the tables are as DuckDB returned them."""
 
     source: str
@@ -83,7 +83,7 @@ class Run:
     retried: int  # done jobs that needed more than one run
     workers: int  # distinct workers that finished a job
     series: Series | None
-    decisions: tuple[Decision, ...]
+    decisions: tuple[RecordedDecision, ...]
     latency: Spread
     handler: Spread
     attempts: tuple[Row, ...]
@@ -107,13 +107,13 @@ class Run:
         }
 
 
-def read_run(ask: Ask, source: str, *, since: datetime | None = None) -> Run:
+def read_run(ask: Ask, source: str, *, since: datetime | None = None) -> RecordedRun:
     """Reads what was worked, decided and parked from `since` (aware) on; raises what `ask` raises."""
     done, dead, decided = (_from(column, since) for column in ("committed_at", "dead_at", "decided_at"))
     [totals] = ask(_totals(done, dead, decided))
     begin, end = totals["began"], totals["ended"]
     series = _series(ask, begin, end, done, dead) if begin is not None else None
-    return Run(
+    return RecordedRun(
         source=source,
         queues=tuple(totals["queues"] or ()),
         pools=tuple(row["pool"] for row in ask(f"SELECT DISTINCT pool FROM decisions WHERE {decided} ORDER BY 1")),
@@ -164,14 +164,14 @@ def _decisions(decided: str) -> str:
       FROM decisions WHERE {decided} ORDER BY decided_at DESC LIMIT {DECISIONS_MOST}) ORDER BY at_s"""
 
 
-def _decision(row: Row) -> Decision:
+def _decision(row: Row) -> RecordedDecision:
     """`inputs` is the whole record of the autoscaler's journal; a row of another writer may lack any of it."""
     record = msgspec.json.decode(row["inputs"] or "{}")
     record = record if isinstance(record, dict) else {}
     seen = record.get("inputs")
     seen = seen if isinstance(seen, dict) else {}
     ready, held = seen.get("ready"), seen.get("held")
-    return Decision(
+    return RecordedDecision(
         at=row["at_s"],
         event=str(record.get("event", "decided")),
         kind=str(record.get("kind", "")),
