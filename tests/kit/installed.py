@@ -59,7 +59,7 @@ class Installed:
     def run(self, *command: str | Path, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end, its environment first on PATH."""
         return subprocess.run(
-            command, cwd=cwd, env=self.environ(**environ), capture_output=True, text=True, timeout=90, check=False
+            command, cwd=cwd, env=self.environ(**environ), capture_output=True, text=True, timeout=200, check=False
         )
 
     def environ(self, **more: str) -> dict[str, str]:
