@@ -47,4 +47,4 @@ bench-compare: ## compare bench/results with BASE=file; fails on a ratio more th
 
 faults: ## the crash series, ROUNDS=20 times each
 	@$(PREPARE) python broker
-	@ROUNDS=$(or $(ROUNDS),20) $(PY) -m pytest -m faults --timeout 1800 $(ARGS)
+	@ROUNDS=$(or $(ROUNDS),20) $(PY) -m pytest -m "faults or long" --timeout 1800 $(ARGS)

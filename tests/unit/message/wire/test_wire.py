@@ -139,19 +139,16 @@ def test_msgpack_keys_are_the_report_s_letters() -> None:
 # -- round trips
 
 
-@settings(deadline=None)
 @given(any_jobs)
 def test_msgpack_round_trip_loses_nothing(job: Job) -> None:
     assert decode(*encode(job)) == [job]
 
 
-@settings(deadline=None)
 @given(json_jobs, st.sampled_from(["compact_json", "verbose_json"]))
 def test_json_round_trip_loses_nothing(job: Job, form: Form) -> None:
     assert decode(*encode(job, form=form)) == [job]
 
 
-@settings(deadline=None)
 @given(st.lists(any_jobs, min_size=1, max_size=8))
 def test_packed_round_trip_loses_nothing(many: list[Job]) -> None:
     body, content_type = pack(many)
@@ -159,7 +156,6 @@ def test_packed_round_trip_loses_nothing(many: list[Job]) -> None:
     assert wire.count_records(body, content_type) == len(many)
 
 
-@settings(deadline=None)
 @given(any_jobs)
 def test_offset_of_a_time_comes_back(job: Job) -> None:
     [back] = decode(*encode(job))
@@ -189,7 +185,7 @@ def test_msgpack_carries_its_own_types() -> None:
 # -- damage
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(any_jobs, st.data())
 def test_one_changed_byte_is_never_another_job(job: Job, data: st.DataObject) -> None:
     body, content_type = encode(job)
@@ -208,7 +204,7 @@ def test_every_changed_byte_of_the_reference_is_seen() -> None:
                 assert isinstance(decoded(changed, content_type), DecodeError), (at, other)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(any_jobs, st.data())
 def test_changed_bytes_are_refused_or_the_same_job(job: Job, data: st.DataObject) -> None:
     body, content_type = data.draw(st.sampled_from([encode(job), pack([job, job])]))
@@ -219,7 +215,6 @@ def test_changed_bytes_are_refused_or_the_same_job(job: Job, data: st.DataObject
     assert isinstance(seen, DecodeError) or (bytes(changed) == body)
 
 
-@settings(deadline=None)
 @given(json_jobs, st.sampled_from([*FORMS, "packed"]), st.data())
 def test_truncated_bytes_are_always_refused(job: Job, form: Any, data: st.DataObject) -> None:
     body, content_type = pack([job, job]) if form == "packed" else encode(job, form=form)
@@ -227,7 +222,6 @@ def test_truncated_bytes_are_always_refused(job: Job, form: Any, data: st.DataOb
     assert isinstance(decoded(body[:end], content_type), DecodeError)
 
 
-@settings(deadline=None)
 @given(json_jobs, st.sampled_from(["compact_json", "verbose_json"]), st.data())
 def test_changed_json_never_crashes_a_reader(job: Job, form: Form, data: st.DataObject) -> None:
     body, content_type = encode(job, form=form)
@@ -236,7 +230,7 @@ def test_changed_json_never_crashes_a_reader(job: Job, form: Form, data: st.Data
     decoded(bytes(changed), content_type)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=60),
     st.sampled_from([None, MSGPACK, JSON, PACKED, "text/plain", "application/octet-stream", "x/y"]),
@@ -362,7 +356,6 @@ def test_a_compressed_packed_message_shows_it_too() -> None:
     assert wire.count_records(named.getvalue(), content_type, "gzip", max_records=500) == 500, "hidden: the most"
 
 
-@settings(deadline=None)
 @given(st.lists(any_jobs, min_size=1, max_size=8))
 def test_the_pieces_of_a_packed_message_are_its_records(many: list[Job]) -> None:
     body, _ = pack(many)
