@@ -16,7 +16,8 @@ from typing import Generic, TypeVar
 from rabbitray.actors.backoff import retry_while_unavailable
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure
-from rabbitray.actors.router.dispatch.pool import Member, Pool, WorkerLostError
+from rabbitray.actors.router.dispatch.member import Member, WorkerLostError
+from rabbitray.actors.router.dispatch.pool import Pool
 
 log = logging.getLogger(__name__)
 

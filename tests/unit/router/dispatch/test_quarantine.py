@@ -10,7 +10,8 @@ import pytest
 from rabbitray.actors.errors import StoreUnavailableError
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Batch, Delivery
-from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig, WorkerLostError
+from rabbitray.actors.router.dispatch.member import WorkerLostError
+from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine, identity
 from tests.kit.deliveries import delivery
 from tests.kit.eventually import eventually
