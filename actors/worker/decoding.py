@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from rabbitray.actors.errors import DecodeError
-from rabbitray.actors.message.parcel import Parcel, attempt_of, identity
+from rabbitray.actors.message.parcel import Parcel, attempt_of, identity, whole_message
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits, decode
 from rabbitray.actors.worker.batch_run import Unit
@@ -32,7 +32,9 @@ def decode_parcels(
         try:
             units += _units(position, parcel, limits, rules, codes)
         except DecodeError as error:
-            failures.append(_unreadable(position, parcel, error))
+            failures.append(
+                Failure.permanent(whole_message(parcel), error.reason, str(error), "DecodeError", position=position)
+            )
     return units, failures
 
 
@@ -61,17 +63,3 @@ def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRul
             )
         )
     return units
-
-
-def _unreadable(position: int, parcel: Parcel, error: DecodeError) -> Failure:
-    return Failure(
-        position=position,
-        verdict="dead",
-        reason=error.reason,
-        error=str(error),
-        error_class="DecodeError",
-        category="permanent",
-        attempt=max(parcel.attempt, 0),
-        key=parcel.key,
-        message_id=parcel.message_id,
-    )
