@@ -16,7 +16,7 @@ import msgspec
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits, decode, is_packed_type, split
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, decode, is_packed_type, split
 
 BESIDE_FROM_BYTES: Final = 32 * 1024
 """A body from here on is not copied into the buffer of its batch; below, the copy costs less than a buffer more."""
@@ -124,7 +124,7 @@ def whole_message(parcel: Parcel) -> Record:
     return Record(attempt=max(parcel.attempt, 0), key=parcel.key, message_id=parcel.message_id)
 
 
-def records_of(parcel: Parcel, limits: WireLimits, codes: TypeCodes = REPORT_CODES) -> list[Record]:
+def records_of(parcel: Parcel, limits: MessageLimits, codes: TypeCodes = REPORT_CODES) -> list[Record]:
     """Each record with its own key, attempt and body. Raises DecodeError.
 
     The one record of a message that is not packed has no body of its own: its copy is that of the message.

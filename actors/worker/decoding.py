@@ -11,7 +11,7 @@ import msgspec
 from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.parcel import Parcel, attempt_of, identity, whole_message
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits, decode
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, decode
 from rabbitray.actors.worker.batch_run import Unit
 
 
@@ -23,7 +23,7 @@ class IdentityRules:
 
 
 def decode_parcels(
-    parcels: Sequence[Parcel], limits: WireLimits, rules: IdentityRules, codes: TypeCodes = REPORT_CODES
+    parcels: Sequence[Parcel], limits: MessageLimits, rules: IdentityRules, codes: TypeCodes = REPORT_CODES
 ) -> tuple[list[Unit], list[Failure]]:
     """The jobs of a batch in order, and a failure (`dead`) for each message that cannot be read."""
     units: list[Unit] = []
@@ -38,7 +38,7 @@ def decode_parcels(
     return units, failures
 
 
-def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRules, codes: TypeCodes) -> list[Unit]:
+def _units(position: int, parcel: Parcel, limits: MessageLimits, rules: IdentityRules, codes: TypeCodes) -> list[Unit]:
     jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits, codes=codes)
     if not jobs:
         raise DecodeError("empty", "a packed message without records")

@@ -22,17 +22,17 @@ from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.message.parcel import Record
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.intake.reading import BodyLimits
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.retries import Rung
 
 log = logging.getLogger(__name__)
 
 HEADER_TEXT_MOST = 1_000
-FOREIGN_MOST_BYTES = BodyLimits().max_header_bytes
+FOREIGN_MOST_BYTES = DEFAULT_LIMITS.max_header_bytes
 """All headers of a message must fit one frame, ours included: RabbitMQ closes the connection otherwise."""
 
 

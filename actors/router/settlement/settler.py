@@ -19,7 +19,7 @@ from rabbitray.actors.backoff import Backoff, retry_while_unavailable
 from rabbitray.actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
 from rabbitray.actors.message.parcel import Record, records_of, whole_message
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
 from rabbitray.actors.router.settlement.copies import dead_letter_rows
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement, wait_until
@@ -74,7 +74,7 @@ class Settler:
         outbox: Outbox,
         record_dead_letters: Callable[[pa.Table], Awaitable[None]],
         tracing: Tracing | None = None,
-        wire: WireLimits | None = None,
+        wire: MessageLimits | None = None,
         codes: TypeCodes = REPORT_CODES,
     ) -> None:
         self._limits = limits
@@ -83,7 +83,7 @@ class Settler:
         self._outbox = outbox
         self._record_dead_letters = record_dead_letters
         self._tracing = tracing or Tracing(queue=queue)
-        self._wire = wire or WireLimits()
+        self._wire = wire or MessageLimits()
         self._codes = codes
         self._backoff = GIVE_BACK
         self.tally = Tally()

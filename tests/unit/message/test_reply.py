@@ -8,7 +8,7 @@ from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import Record, records_of, whole_message
 from rabbitray.actors.message.reply import Failure, Part, Usage, decode_part, encode_part
-from rabbitray.actors.message.wire import WireLimits, encode, pack
+from rabbitray.actors.message.wire import MessageLimits, encode, pack
 from tests.kit.deliveries import parcel
 
 RECORD = Record(
@@ -53,9 +53,9 @@ def test_a_message_that_was_not_decoded_is_one_record() -> None:
 
 def test_each_record_of_a_packed_message_has_its_own_key_and_body() -> None:
     body, content_type = pack([Job(id="a", message_type="BIRTHDAY"), Job(id="b")])
-    records = records_of(parcel(body, content_type=content_type), WireLimits())
+    records = records_of(parcel(body, content_type=content_type), MessageLimits())
     assert [(one.record, one.key, one.message_type) for one in records] == [(0, "a", "BIRTHDAY"), (1, "b", None)]
     assert all(one.body for one in records)
     body, content_type = encode(Job(id="c"))
-    (alone,) = records_of(parcel(body, content_type=content_type), WireLimits())
+    (alone,) = records_of(parcel(body, content_type=content_type), MessageLimits())
     assert (alone.key, alone.body, alone.content_type) == ("c", None, None)
