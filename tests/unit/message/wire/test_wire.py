@@ -22,7 +22,7 @@ from rabbitray.actors.errors import ConfigurationError, DecodeError, EncodeError
 from rabbitray.actors.message import wire
 from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
 from rabbitray.actors.message.job import Job, uuid7
-from rabbitray.actors.message.wire import Form, TypeCodes, WireLimits, decode, encode, pack
+from rabbitray.actors.message.wire import Form, MessageLimits, TypeCodes, decode, encode, pack
 
 FORMS: tuple[Form, ...] = ("msgpack", "compact_json", "verbose_json")
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)  # 1735819200, as in the report
@@ -280,14 +280,14 @@ def test_retry_counts_are_clamped_on_reading_only() -> None:
 # -- bounds
 
 
-def refused(body: bytes, content_type: str | None, limits: WireLimits, encoding: str | None = None) -> str:
+def refused(body: bytes, content_type: str | None, limits: MessageLimits, encoding: str | None = None) -> str:
     with pytest.raises(DecodeError) as caught:
         decode(body, content_type, encoding, limits)
     return caught.value.reason
 
 
 def test_bounds_of_size_depth_and_number() -> None:
-    small = WireLimits(max_message_bytes=1000, max_records=3, max_depth=4, max_collection=10, max_elements=20)
+    small = MessageLimits(max_message_bytes=1000, max_records=3, max_depth=4, max_collection=10, max_elements=20)
     assert refused(b" " * 1001, JSON, small) == "too_large"
     assert refused(b"[" * 5 + b"]" * 5, JSON, small) == "too_deep"
     assert refused(b"\x91" * 5 + b"\xc0", MSGPACK, small) == "too_deep"
@@ -305,8 +305,8 @@ def test_endless_nesting_is_refused(content_type: str | None) -> None:
 
 def test_large_documents_of_little_things_are_refused_before_they_are_built() -> None:
     flat = b"\xdd" + (200).to_bytes(4, "big") + (b"\xdc\xea\x60" + b"\x90" * 60_000) * 200
-    assert refused(flat, MSGPACK, WireLimits()) == "too_many_elements"
-    assert refused(b"[" + b"[]," * 600_000 + b"0]", JSON, WireLimits()) == "too_many_elements"
+    assert refused(flat, MSGPACK, MessageLimits()) == "too_many_elements"
+    assert refused(b"[" + b"[]," * 600_000 + b"0]", JSON, MessageLimits()) == "too_many_elements"
 
 
 def test_many_commas_inside_a_text_are_no_elements() -> None:
@@ -325,12 +325,12 @@ def test_gzip_is_read_within_bounds() -> None:
     body, content_type = encode(REFERENCE)
     packed = gzip.compress(body)
     assert decode(packed, content_type, "gzip") == [REFERENCE]
-    assert refused(packed[:-1], content_type, WireLimits(), "gzip") == "bad_gzip"
-    assert refused(packed + b"x", content_type, WireLimits(), "gzip") == "bad_gzip"
-    assert refused(b"no gzip", content_type, WireLimits(), "gzip") == "bad_gzip"
+    assert refused(packed[:-1], content_type, MessageLimits(), "gzip") == "bad_gzip"
+    assert refused(packed + b"x", content_type, MessageLimits(), "gzip") == "bad_gzip"
+    assert refused(b"no gzip", content_type, MessageLimits(), "gzip") == "bad_gzip"
     bomb = gzip.compress(b"\x00" * 50_000_000)
-    assert refused(bomb, MSGPACK, WireLimits(), "gzip") == "too_large"
-    assert refused(body, content_type, WireLimits(), "zstd") == "unsupported_encoding"
+    assert refused(bomb, MSGPACK, MessageLimits(), "gzip") == "too_large"
+    assert refused(body, content_type, MessageLimits(), "zstd") == "unsupported_encoding"
 
 
 # -- packed
