@@ -1,20 +1,24 @@
-"""FakeIntake: the router's intake over a FakeBroker, with the real AckLedger."""
+"""FakeIntake: the router's intake over a FakeBroker, with the real AckSender."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+from pamqp import commands as spec
 
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.intake.ack_ledger import AckLedger
+from rabbitray.actors.router.intake.ack_sender import AckSender
+from rabbitray.actors.router.intake.frame_writer import Frame
 from rabbitray.actors.router.intake.reading import BodyLimits, read_delivery
+from rabbitray.actors.telemetry.tracing import Tracing
 from tests.kit.deliveries import received
 from tests.kit.fake_broker import FakeBroker, FakeChannel, Stored
 
 
 class FakeIntake:
-    """Intake over a FakeBroker, with the same surface and the real AckLedger. Reconnects at once when it can."""
+    """Intake over a FakeBroker, with the same surface and the real AckSender. Reconnects at once when it can."""
 
     def __init__(
         self,
@@ -34,7 +38,6 @@ class FakeIntake:
         self._consumer: int | None = None
         self._wanted: int | None = None
         self._closed = False
-        self._flusher: asyncio.TimerHandle | None = None
         self.generation = 0
         self.connected = False
         self.reconnects = 0
@@ -46,10 +49,8 @@ class FakeIntake:
 
     async def close(self) -> None:
         self._closed = True
-        if self._flusher is not None:
-            self._flusher.cancel()
         if self.connected:
-            self._send(float("inf"))
+            self._acks.settle_all()
             self._broker.close(self._channel)
 
     async def consume(self, window: int) -> None:
@@ -67,20 +68,17 @@ class FakeIntake:
             self._channel.consuming = False
 
     def finish(self, deliveries: Iterable[Delivery]) -> None:
-        self._ledger.finish(self._current(deliveries), asyncio.get_running_loop().time())
-        self._flush()
+        self._acks.finish([one.tag for one in self._current(deliveries)])
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
-        for tag in self._ledger.give_back(self._current(deliveries)):
-            self._broker.nack(self._channel, tag)
-        self._flush()
+        self._acks.give_back(self._current(deliveries))
 
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         return [one for one in deliveries if one.generation == self.generation and self.connected]
 
     @property
     def unacked(self) -> int:
-        return self._ledger.unacked
+        return self._acks.unacked
 
     @property
     def consuming(self) -> bool:
@@ -102,7 +100,12 @@ class FakeIntake:
 
     def _open_channel(self) -> None:
         self.generation += 1
-        self._ledger = AckLedger(single_after_s=self._single_after_s)
+        self._acks = AckSender(
+            self._write,
+            single_after_s=self._single_after_s,
+            tracing=Tracing(queue="jobs"),
+            clock=asyncio.get_running_loop().time,
+        )
         generation = self.generation
         self._channel = FakeChannel(take=self._take, closed=lambda: self._on_closed(generation))
         self._broker.open(self._channel)
@@ -110,13 +113,14 @@ class FakeIntake:
 
     def _on_closed(self, generation: int) -> None:
         self.connected = False
+        self._acks.stop()
         self._consumer = None
         if not self._closed:
             self._on_lost(generation)
             asyncio.get_running_loop().call_soon(self.reconnect)
 
     def _take(self, message: Stored, tag: int) -> None:
-        self._ledger.delivered(tag)
+        self._acks.delivered(tag)
         got = received(
             message.body,
             message.headers,
@@ -129,24 +133,15 @@ class FakeIntake:
             read_delivery(got, generation=self.generation, consumer=self._consumer or 0, limits=self._limits)
         )
 
-    def _current(self, deliveries: Iterable[Delivery]) -> list[int]:
+    def _current(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         found = list(deliveries)
         ours = self.still_ours(found)
         self.stale += len(found) - len(ours)
-        return [one.tag for one in ours]
+        return ours
 
-    def _flush(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self._send(now)
-        due = self._ledger.next_due()
-        if due is not None and self._flusher is None:
-            self._flusher = asyncio.get_running_loop().call_later(max(0.0, due - now) + 0.01, self._flush_later)
-
-    def _flush_later(self) -> None:
-        self._flusher = None
-        if self.connected:
-            self._flush()
-
-    def _send(self, now: float) -> None:
-        for ack in self._ledger.due(now):
-            self._broker.ack(self._channel, ack.tag, multiple=ack.multiple)
+    def _write(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            if isinstance(frame, spec.Basic.Nack):
+                self._broker.nack(self._channel, frame.delivery_tag or 0)
+            else:
+                self._broker.ack(self._channel, frame.delivery_tag or 0, multiple=bool(frame.multiple))

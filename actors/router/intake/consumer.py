@@ -10,15 +10,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import math
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 import aio_pika
 import aiormq
-from aiormq.abc import ChannelFrame
 from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp import commands as spec
 
@@ -27,12 +23,12 @@ from rabbitray.actors.rabbitmq.declare import TopologyBuilder
 from rabbitray.actors.rabbitmq.errors import address, describe, is_loss
 from rabbitray.actors.rabbitmq.reconnect import persist, within
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.intake.ack_ledger import Ack, AckLedger
+from rabbitray.actors.router.intake.ack_sender import AckSender
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.connection import ScanningConnection, connect, frame_warnings
+from rabbitray.actors.router.intake.frame_writer import FrameWriter
 from rabbitray.actors.router.intake.reading import PropertiesLike, read_message
 from rabbitray.actors.router.intake.scanner import Scanned, Taker, take_in_reader, taken_in_reader
-from rabbitray.actors.telemetry.span import NO_SPAN
 from rabbitray.actors.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
@@ -62,17 +58,15 @@ class Intake:
         self._connection: ScanningConnection | None = None
         self._channel: aiormq.abc.AbstractChannel | None = None
         self._holder: aio_pika.abc.AbstractChannel | None = None  # aio-pika keeps channels in a WeakSet
-        self._ledger = AckLedger(single_after_s=config.single_after_s)
+        self._writer: FrameWriter | None = None
+        self._acks: AckSender | None = None
         self._consumers = itertools.count(1)
         self._consumer: tuple[int, str] | None = None
         self._takers: dict[str, Taker] = {}
         self._held_by: Counter[int] = Counter()
         self._wanted: int | None = None  # the window that a reconnect consumes with; None: do not consume
         self._lock = asyncio.Lock()
-        self._unsent: deque[ChannelFrame] = deque()  # while aiormq's queue is full: order matters to acks
-        self._sender: asyncio.Task[None] | None = None
         self._undeclared = False  # the queue was gone: declare it again before consuming
-        self._flusher: asyncio.TimerHandle | None = None
         self._lost = asyncio.Event()
         self._stopping = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
@@ -119,28 +113,27 @@ class Intake:
 
     def finish(self, deliveries: Iterable[Delivery]) -> None:
         """The outcome of these deliveries is safe (committed or confirmed): ack them as soon as may be."""
-        tags = self._current(deliveries)
-        if tags:
-            self._ledger.finish(tags, time.monotonic())
-            self._flush()
+        ours = self._current(deliveries)
+        if ours and self._acks is not None:
+            self._acks.finish([one.tag for one in ours])
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Returns deliveries to the queue (nack with requeue), in one write."""
-        ours = self.still_ours(found := list(deliveries))
-        tags = self._ledger.give_back(self._current(found))
-        if tags:
-            with self._tracing.settle_span("nack", len(tags), messages=(one.parcel for one in ours)):
-                self._send([spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in tags])
-            self._flush()
+        ours = self._current(deliveries)
+        if ours and self._acks is not None:
+            self._acks.give_back(ours)
 
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Those that can still be settled; the others' channel died and RabbitMQ delivers them again."""
-        return [delivery for delivery in deliveries if delivery.generation == self.generation and self.connected]
+        if not self._settles:
+            return []
+        generation = self.generation
+        return [delivery for delivery in deliveries if delivery.generation == generation]
 
     @property
     def unacked(self) -> int:
         """Messages that RabbitMQ counts as unacknowledged on our channel."""
-        return self._ledger.unacked
+        return self._acks.unacked if self._acks is not None else 0
 
     @property
     def held_by_old(self) -> int:
@@ -156,8 +149,6 @@ class Intake:
     async def close(self) -> None:
         """Sends every ack that is safe, closes channel and connection. May be called twice and before `open`."""
         self._stopping.set()
-        if self._flusher is not None:
-            self._flusher.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
@@ -166,17 +157,11 @@ class Intake:
         await self._drop_connection()
 
     async def _close_channel(self, channel: aiormq.abc.AbstractChannel) -> None:
-        """Once the broker confirms the end of the channel it has read every ack before it.
-
-        What is open is given back first, so that one frame acks the rest: beyond 32 frames a quorum queue's channel
-        keeps them back, and drops them when it closes (tried on 3.10.8).
-        """
-        tags = self._ledger.give_back_open()
-        returned: list[Any] = [spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in tags]
-        with self._tracing.settle_span("nack", len(tags)) if tags else NO_SPAN:
-            self._send(returned + [_frame(ack) for ack in self._ledger.due(math.inf)])
-        if self._sender is not None:
-            await asyncio.wait({self._sender}, timeout=CLOSE_WITHIN_S)
+        """Once the broker confirms the end of the channel it has read every ack before it."""
+        assert self._acks is not None
+        assert self._writer is not None
+        self._acks.settle_all()
+        await self._writer.written(CLOSE_WITHIN_S)
         await asyncio.wait_for(channel.close(), CLOSE_WITHIN_S)
 
     async def _connect(self) -> None:
@@ -199,7 +184,8 @@ class Intake:
         if (scanner := self._connection.scanner) is not None:
             scanner.watch(channel.number, self._take_scanned)
         self.generation += 1
-        self._ledger = AckLedger(single_after_s=self._config.single_after_s)
+        self._writer = FrameWriter(channel)
+        self._acks = AckSender(self._writer.write, single_after_s=self._config.single_after_s, tracing=self._tracing)
         self._held_by.clear()
         self._consumer = None
         self._channel = channel
@@ -218,9 +204,9 @@ class Intake:
         self.connected = False
         self._consumer = None
         self._channel = None
-        self._unsent.clear()
-        if self._sender is not None:
-            self._sender.cancel()
+        if self._writer is not None and self._acks is not None:
+            self._writer.stop()
+            self._acks.stop()
         log.warning("Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", self.unacked)
         try:
             self._on_lost(self.generation)
@@ -278,7 +264,9 @@ class Intake:
 
     def _take(self, consumer: int) -> Taker:
         """What a consumer does with a message: reads its properties and buffers; nothing else may happen here."""
+        assert self._acks is not None
         generation, limits = self.generation, self._config.limits
+        noted, held_by, on_delivery = self._acks.delivered, self._held_by, self._on_delivery
 
         def take(tag: int, redelivered: bool, properties: PropertiesLike, body: bytes) -> None:
             delivery = read_message(
@@ -290,9 +278,9 @@ class Intake:
                 consumer=consumer,
                 limits=limits,
             )
-            self._ledger.delivered(tag)
-            self._held_by[consumer] += 1
-            self._on_delivery(delivery)
+            noted(tag)
+            held_by[consumer] += 1
+            on_delivery(delivery)
 
         return take
 
@@ -313,50 +301,18 @@ class Intake:
         self._undeclared = True
         self._lost.set()
 
-    def _current(self, deliveries: Iterable[Delivery]) -> list[int]:
-        """Tags of this generation; the others are redelivered by RabbitMQ and only counted."""
-        tags: list[int] = []
-        for delivery in deliveries:
-            if delivery.generation != self.generation or not self.connected:
-                self.stale += 1
-                continue
-            self._held_by[delivery.consumer] -= 1
-            tags.append(delivery.tag)
-        return tags
+    @property
+    def _settles(self) -> bool:
+        return self.connected and self._channel is not None and not self._channel.is_closed
 
-    def _flush(self) -> None:
-        """Sends the acks that are due and comes back when the next single ack is."""
-        self._send([_frame(ack) for ack in self._ledger.due(time.monotonic())])
-        due = self._ledger.next_due()
-        if due is not None and self._flusher is None:
-            loop = asyncio.get_running_loop()
-            self._flusher = loop.call_later(max(0.0, due - time.monotonic()) + 0.01, self._flush_later)
-
-    def _flush_later(self) -> None:
-        self._flusher = None
-        if self.connected:
-            self._flush()
-
-    def _send(self, frames: list[Any]) -> None:  # Any: pamqp's frame classes share no typed base
-        """All frames in one write; acks are never confirmed, a dead channel is noticed by the watcher."""
-        channel = self._channel
-        if not frames:
-            return
-        if channel is None or channel.is_closed:
-            self.stale += len(frames)
-            return
-        marshalled = ChannelFrame.marshall(channel_number=channel.number, frames=frames)
-        queue: asyncio.Queue[ChannelFrame] = channel.connection.write_queue
-        if (self._sender is None or self._sender.done()) and not queue.full():
-            queue.put_nowait(marshalled)
-            return
-        self._unsent.append(marshalled)
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_late(queue), name="intake-late-acks")
-
-    async def _send_late(self, queue: asyncio.Queue[ChannelFrame]) -> None:
-        while self._unsent:
-            await queue.put(self._unsent.popleft())
+    def _current(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Those of this generation; the others are redelivered by RabbitMQ and only counted."""
+        ours = self.still_ours(found := list(deliveries))
+        self.stale += len(found) - len(ours)
+        held_by = self._held_by
+        for one in ours:
+            held_by[one.consumer] -= 1
+        return ours
 
     async def _guarded(self, step: Awaitable[None]) -> None:
         """A channel that dies during an RPC is the watcher's to recover."""
@@ -378,7 +334,3 @@ class Intake:
         except BaseException as error:
             if not is_loss(error):
                 raise
-
-
-def _frame(ack: Ack) -> spec.Basic.Ack:
-    return spec.Basic.Ack(delivery_tag=ack.tag, multiple=ack.multiple)
