@@ -51,7 +51,7 @@ class FakeIntake:
         self._closed = True
         if self.connected:
             self._acks.settle_all()
-            self._broker.close(self._channel)
+            self._broker.close(self.channel)
 
     async def consume(self, window: int) -> None:
         if window < 1:
@@ -59,19 +59,20 @@ class FakeIntake:
         self._wanted = window
         if self.connected:
             self._consumer = next(self._consumers)
-            self._broker.consume(self._channel, window)
+            self._broker.consume(self.channel, window)
 
     async def pause(self) -> None:
         self._wanted = None
         self._consumer = None
         if self.connected:
-            self._channel.consuming = False
+            self.channel.consuming = False
 
     def finish(self, deliveries: Iterable[Delivery]) -> None:
         self._acks.finish([one.tag for one in self._current(deliveries)])
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
-        self._acks.give_back(self._current(deliveries))
+        ours = self._current(deliveries)
+        self._acks.give_back([one.tag for one in ours], [one.parcel for one in ours])
 
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         return [one for one in deliveries if one.generation == self.generation and self.connected]
@@ -86,7 +87,12 @@ class FakeIntake:
 
     def lose(self) -> None:
         """The connection breaks."""
-        self._broker.close(self._channel)
+        self._broker.close(self.channel)
+
+    def kill(self) -> None:
+        """The process that it runs in dies: the connection breaks and nobody is told."""
+        self._closed = True
+        self.lose()
 
     def reconnect(self) -> None:
         """What the watcher of the real one does by itself."""
@@ -96,7 +102,7 @@ class FakeIntake:
         self.reconnects += 1
         if self._wanted is not None:
             self._consumer = next(self._consumers)
-            self._broker.consume(self._channel, self._wanted)
+            self._broker.consume(self.channel, self._wanted)
 
     def _open_channel(self) -> None:
         self.generation += 1
@@ -107,8 +113,8 @@ class FakeIntake:
             clock=asyncio.get_running_loop().time,
         )
         generation = self.generation
-        self._channel = FakeChannel(take=self._take, closed=lambda: self._on_closed(generation))
-        self._broker.open(self._channel)
+        self.channel = FakeChannel(take=self._take, closed=lambda: self._on_closed(generation))
+        self._broker.open(self.channel)
         self.connected = True
 
     def _on_closed(self, generation: int) -> None:
@@ -142,6 +148,6 @@ class FakeIntake:
     def _write(self, frames: Sequence[Frame]) -> None:
         for frame in frames:
             if isinstance(frame, spec.Basic.Nack):
-                self._broker.nack(self._channel, frame.delivery_tag or 0)
+                self._broker.nack(self.channel, frame.delivery_tag or 0)
             else:
-                self._broker.ack(self._channel, frame.delivery_tag or 0, multiple=bool(frame.multiple))
+                self._broker.ack(self.channel, frame.delivery_tag or 0, multiple=bool(frame.multiple))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pamqp import commands as spec
 
-from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.router.intake.ack_ledger import Ack, AckLedger
 from rabbitray.actors.router.intake.frame_writer import Frame
 from rabbitray.actors.telemetry.span import NO_SPAN
@@ -49,16 +49,19 @@ class AckSender:
 
     def finish(self, tags: Iterable[int]) -> None:
         """The outcome of these deliveries is safe: ack them as soon as may be."""
-        self._ledger.finish(tags, self._clock())
-        self._flush()
+        now = self._clock()
+        self._ledger.finish(tags, now)
+        self._flush(now)
 
-    def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Returns to the queue (nack with requeue) those that are still open, in one write."""
-        tags = self._ledger.give_back(one.tag for one in deliveries)
-        if tags:
-            with self._tracing.settle_span("nack", len(tags), messages=(one.parcel for one in deliveries)):
-                self._write([_nack(tag) for tag in tags])
-            self._flush()
+    def give_back(self, tags: Iterable[int], messages: Iterable[Parcel]) -> None:
+        """Returns to the queue (nack with requeue) those that are still open, in one write.
+
+        `messages` are what the tags belong to, for the traces.
+        """
+        if back := self._ledger.give_back(tags):
+            with self._tracing.settle_span("nack", len(back), messages=messages):
+                self._write([_nack(tag) for tag in back])
+            self._flush(self._clock())
 
     def settle_all(self) -> None:
         """Acks whatever is finished and gives the rest back, in one write; nothing is sent after it.
@@ -76,18 +79,17 @@ class AckSender:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _flush(self) -> None:
+    def _flush(self, now: float) -> None:
         """Sends the acks that are due and comes back when the next single ack is."""
-        if frames := self._ledger.due(self._clock()):
+        if frames := self._ledger.due(now):
             self._write([_ack(ack) for ack in frames])
-        due = self._ledger.next_due()
-        if due is not None and self._timer is None:
-            delay = max(0.0, due - self._clock()) + TIMER_SLACK_S
+        if self._timer is None and (due := self._ledger.next_due()) is not None:
+            delay = max(0.0, due - now) + TIMER_SLACK_S
             self._timer = asyncio.get_running_loop().call_later(delay, self._flush_later)
 
     def _flush_later(self) -> None:
         self._timer = None
-        self._flush()
+        self._flush(self._clock())
 
 
 def _ack(ack: Ack) -> spec.Basic.Ack:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aiormq.abc import TaskWrapper
 
 from rabbitray.actors.errors import BrokerUnreachableError, TopologyError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
@@ -18,21 +17,14 @@ from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.connection import frame_warnings
-from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.intake.reading import BodyLimits
 from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.secret import Secret
 from tests.kit.deliveries import delivery
 from tests.kit.eventually import eventually
+from tests.kit.given_up import gives_up
 
 Step = Callable[[], Any]
-
-
-async def gives_up() -> None:
-    """What an RPC does whose connection aiormq gives up: CancelledError, and nobody cancelled us."""
-    stuck = TaskWrapper(asyncio.get_running_loop().create_task(asyncio.sleep(60)))
-    asyncio.get_running_loop().call_soon(stuck.throw, asyncio.CancelledError())
-    await stuck
 
 
 class Attempts:
@@ -112,41 +104,6 @@ async def test_the_first_connection_is_tried_for_a_while_only() -> None:
 
 def _config() -> IntakeConfig:
     return IntakeConfig(url=Secret("amqp://127.0.0.1:1/"), topology=Topology(queue="jobs"), limits=BodyLimits())
-
-
-class _GivenUp:
-    """A channel on a connection that aiormq gives up."""
-
-    async def basic_qos(self, **_: Any) -> None:
-        await gives_up()
-
-
-async def test_a_hand_over_on_a_connection_that_is_given_up_is_the_watchers_to_mend() -> None:
-    intake = Intake(_config(), on_delivery=lambda _: None, on_lost=lambda _: None)
-    channel: Any = _GivenUp()
-    await intake._guarded(intake._hand_over(channel, 5))
-    assert intake._lost.is_set()
-
-
-async def test_the_watcher_outlives_whoever_is_told_of_a_loss() -> None:
-    def on_lost(_: int) -> None:
-        raise KeyError("a mistake of ours")
-
-    intake = Intake(_config(), on_delivery=lambda _: None, on_lost=on_lost)
-    tried = Attempts()
-
-    async def reconnect() -> None:
-        intake._lost.clear()
-        await tried()
-
-    intake._reconnect = reconnect  # type: ignore[method-assign] # no broker here
-    watcher = asyncio.create_task(intake._watch())
-    intake._lost.set()
-    await eventually(lambda: tried.made > 0)
-    assert not watcher.done()
-    watcher.cancel()
-    await asyncio.gather(watcher, return_exceptions=True)
-    await intake.close()
 
 
 async def test_a_probe_whose_connection_is_given_up_answers_unknown() -> None:
