@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
+from pamqp.frame import unmarshal
 
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.intake.config import IntakeConfig
@@ -35,9 +37,27 @@ class FakeAmqpChannel:
         self.number = 1
         self.is_closed = False
         self.connection = self
-        self.write_queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.write_queue = self
+        self.sent = b""
         self.consumer_tags: list[str] = []
         self._on_qos, self._on_consume = on_qos, on_consume
+
+    def full(self) -> bool:
+        """Of the write queue: there is always room."""
+        return False
+
+    def put_nowait(self, frames: ChannelFrame) -> None:
+        """Of the write queue."""
+        self.sent += frames.payload
+
+    def returned(self) -> list[int]:
+        """Tags that were given back, in order."""
+        tags, rest = [], self.sent
+        while rest:
+            used, _, found = unmarshal(rest)
+            rest = rest[used:]
+            tags += [found.delivery_tag] if isinstance(found, spec.Basic.Nack) else []
+        return tags
 
     async def basic_qos(self, **_: Any) -> None:
         await self._on_qos()
