@@ -15,6 +15,7 @@ from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Delivery, message_failure
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.intake.opener import Opener
 from rabbitray.actors.router.settlement.settler import Settler
 
 log = logging.getLogger(__name__)
@@ -42,14 +43,19 @@ class Collector:
     """Consumes `<queue>.dropped`, beside the main queue and on a connection of its own.
 
     `settler_for` makes the settler that publishes, buries and acks on that connection. `again_s`: how long one stays
-    that could not be collected.
+    that could not be collected. `opener` is the intake's.
     """
 
     def __init__(
-        self, config: IntakeConfig, settler_for: Callable[[Intake], Settler], *, again_s: float = AGAIN_S
+        self,
+        config: IntakeConfig,
+        settler_for: Callable[[Intake], Settler],
+        *,
+        again_s: float = AGAIN_S,
+        opener: Opener | None = None,
     ) -> None:
         self._again_s = again_s
-        self._intake = Intake(config, on_delivery=self._take, on_lost=self._lost)
+        self._intake = Intake(config, on_delivery=self._take, on_lost=self._lost, opener=opener)
         self._settler = settler_for(self._intake)
         self._tasks: set[asyncio.Task[None]] = set()
 
