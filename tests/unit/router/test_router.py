@@ -15,6 +15,7 @@ from rabbitray.actors.message.reply import Part
 from tests.kit.eventually import eventually
 from tests.kit.plain_path import PlainPath, fails, mixed
 from tests.kit.result_rows import rows_of
+from tests.kit.shifted_clock import ShiftedClock
 
 HOUR_MS = 3_600_000.0
 
@@ -74,11 +75,12 @@ async def test_a_worker_with_free_slots_gets_what_comes_now_and_then_at_once() -
         assert len(path.running) == 4, "its slots are full, and a batch for the line is not"
 
 
-async def test_an_idle_worker_waits_for_the_company_of_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("rabbitray.actors.router.dispatch.arrival_forecast", "rabbitray.actors.router.router"):
-        monkeypatch.setattr(f"{module}.RUSH_MS", 1_000.0)
-    async with path_of(workers=2, batch_timeout_ms=HOUR_MS, batch_size=20, window=100) as path:
-        path.router._company._burst_until = 0.0  # what the start itself expects is over
+async def test_an_idle_worker_waits_for_the_company_of_a_burst() -> None:
+    clock = ShiftedClock(-10.0)
+    async with path_of(
+        workers=2, batch_timeout_ms=HOUR_MS, burst_wait_ms=1_000.0, batch_size=20, window=100, clock=clock
+    ) as path:
+        clock.ahead_s = 0.0  # what the start itself expects is over
         path.publish(*names(30))
         await eventually(lambda: len(path.running) == 1)
         await asyncio.sleep(0.05)
@@ -517,7 +519,7 @@ async def test_in_an_outage_one_probe_is_out_at_a_time_and_nothing_else() -> Non
             return bool(path.running)
 
         await eventually(probing)
-        path.router._outage._probe_at = 0.0  # the next one is due, but the first has not ended
+        path.clock.ahead_s = 60.0  # the next one is due, but the first has not ended
         path.router.tick()
         await asyncio.sleep(0.05)
         assert [len(path.keys(name)) for _, name in path.running] == [1]
