@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from rabbitray.actors.errors import FencedError
-
 log = logging.getLogger(__name__)
 
 
@@ -69,10 +67,10 @@ class Consumption:
         self.closing = True
         await self._consumer.pause()
 
-    async def fence(self, error: FencedError) -> None:
+    async def fence(self, why: str) -> None:
         """Another router has taken over: nothing more is consumed, published or acked by this one."""
         if not self.fenced.is_set():
-            log.error("This router is fenced and stops: %s", error)
+            log.error("This router is fenced and stops: %s", why)
             self.closing = True
             self.fenced.set()
             await self._consumer.pause()

@@ -1,4 +1,4 @@
-"""Router: the spine. receive -> dispatch -> record -> settle.
+"""Router: the spine. receive -> dispatch -> run -> conclude.
 
 A plain class over small Protocols; `actor.py` makes a Ray actor of it. Nothing is acknowledged before its outcome
 is safe, see `settlement/`.
@@ -12,9 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
-from rabbitray.actors.errors import FencedError, PayloadLostError
 from rabbitray.actors.message.parcel import is_packed
-from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.router.arrivals import Arrivals
 from rabbitray.actors.router.background import BackgroundTasks
 from rabbitray.actors.router.config import RouterConfig
@@ -24,10 +22,10 @@ from rabbitray.actors.router.dispatch.dispatcher import Dispatcher
 from rabbitray.actors.router.dispatch.pool import Member, Pool, WorkerLostError
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.outage import Outage
-from rabbitray.actors.router.settlement.conclusion import Conclusion, PendingPart, ResultWriter
+from rabbitray.actors.router.settlement.conclusion import BatchSafety, Concluder, ResultWriter
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.settler import Settler
-from rabbitray.actors.router.status import RecentOutcomes, outcomes_of
+from rabbitray.actors.router.status import RecentOutcomes
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,7 @@ class DeliverySource(Protocol):
 
 
 class Router(Generic[P]):
-    """Takes deliveries, forms batches, has them worked, recorded and settled. Belongs to one event loop.
+    """Takes deliveries, forms batches, has them worked and concluded. Belongs to one event loop.
 
     `waited` is told at each dispatch how many seconds the median message of the batch waited. `clock`: monotonic
     seconds, as `Delivery.arrived_at`.
@@ -63,35 +61,30 @@ class Router(Generic[P]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._clock = config, clock
-        self._source = source
-        self._settler = settler
-        self._quarantine = quarantine
+        self._source, self._settler, self._quarantine = source, settler, quarantine
         self._outage = Outage(config.outage)
-        self.tasks = BackgroundTasks()
-        self.recent = RecentOutcomes()
-        self.arrivals = Arrivals()
-        self.buffer = Buffer()
+        self.tasks, self.arrivals, self.buffer = BackgroundTasks(), Arrivals(), Buffer()
         self._consumption = Consumption(
             source, on_hold=self._give_back_waiting, on_consume=lambda: self._dispatcher.expect_burst()
         )
-        self._dispatcher = Dispatcher(
-            config,
+        self._dispatcher = self._make_dispatcher(pool, waited)
+        self._concluder = Concluder(
+            recorder, settler, Failpoints(config.failpoint), self._consumption, self._outage, clock
+        )
+
+    def _make_dispatcher(self, pool: Pool[P], waited: Callable[[float], None] | None) -> Dispatcher[P]:
+        return Dispatcher(
+            self._config,
             buffer=self.buffer,
             pool=pool,
-            quarantine=quarantine,
+            quarantine=self._quarantine,
             arrivals=self.arrivals,
             outage=self._outage,
             consumption=self._consumption,
             run=lambda *sent: self.tasks.spawn(self.work(*sent)),
-            give_back=source.give_back,
+            give_back=self._source.give_back,
             waited=waited,
-            clock=clock,
-        )
-        self._recording = Conclusion(
-            recorder,
-            Failpoints(config.failpoint),
-            away=lambda error: self.hold("store", str(error)),
-            back=lambda: self.release("store"),
+            clock=self._clock,
         )
 
     # control
@@ -110,6 +103,11 @@ class Router(Generic[P]):
     def holds(self) -> Mapping[str, str]:
         """Why nothing is consumed now: name -> reason in words."""
         return self._consumption.holds
+
+    @property
+    def recent(self) -> RecentOutcomes:
+        """What became of the last jobs."""
+        return self._concluder.recent
 
     @property
     def fenced(self) -> asyncio.Event:
@@ -148,9 +146,7 @@ class Router(Generic[P]):
         late = now - self._config.max_hold_s
         self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
         self._source.give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
-        for entry in self._recording.older_than(late):
-            log.warning("Batch %s waits for the store too long; its messages are given back", entry.batch.id)
-            self._give_up(entry)
+        self._concluder.give_up_older_than(late)
         if list(self.holds) == ["outage"] and not self._dispatcher.probing and self._outage.probe_due(now):
             self.tasks.spawn(self._source.consume(1))
         self.wake()
@@ -171,7 +167,7 @@ class Router(Generic[P]):
         if self._consumption.closing:
             self.buffer.put(delivery)  # it crossed the cancelling of the consumer; given back with the rest
         elif delivery.refused is not None:
-            self.tasks.spawn(self._park(delivery, refusal(delivery)))
+            self.tasks.spawn(self._concluder.park(delivery, refusal(delivery)))
         elif delivery.due_ms > time.time() * 1000:
             self.tasks.spawn(self._settler.postpone(delivery))
         elif self._quarantine.knows(delivery):
@@ -190,72 +186,19 @@ class Router(Generic[P]):
     # the path of one batch
 
     async def work(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
-        """The path of one batch: run -> record -> settle, part by part."""
+        """The path of one batch: run it, conclude it part by part, recover what a lost worker had of it."""
+        safety = BatchSafety(batch)
         try:
             await self._quarantine.count(batch)
             async for part, payload in pool.run(member, batch):
                 self._requeue(batch.take(part.returned))
                 batch.take(part.finished)
-                self.tasks.spawn(self._conclude(batch, part, payload))
+                self.tasks.spawn(self._concluder.conclude(safety, part, payload))
         except WorkerLostError as loss:
             await self._recover(member, batch, loss)
         else:
-            if batch.pending:
-                log.error("Batch %s ended without word on %d messages; they run again", batch.id, len(batch.pending))
-                self._mark_unsafe(batch, Part(finished=sorted(batch.pending)))
+            self._concluder.give_back_unanswered(safety)
             await self._quarantine.clear(batch)
-
-    async def _conclude(self, batch: Batch, part: Part, payload: P) -> None:
-        """Record, then settle. Whatever goes wrong, the messages of the part are given back, not forgotten."""
-        entry = self._recording.enter(batch, part)
-        async with batch.in_order:
-            try:
-                answer = await self._recording.commit(entry, payload)
-                if self.fenced.is_set() or entry.given_up:
-                    return
-                if await self._observe(batch, part):
-                    await self._settler.settle(batch, part, answer)
-                else:
-                    self._give_up(entry)
-            except PayloadLostError as loss:
-                log.warning("Rows of batch %s are lost (%s): its messages run again", batch.id, loss)
-                self._give_up(entry)
-            except FencedError as error:
-                await self._consumption.fence(error)
-            except Exception:
-                log.exception("Batch %s could not be settled; its messages are given back", batch.id)
-                self._give_up(entry)
-
-    async def _observe(self, batch: Batch, part: Part) -> bool:
-        """Watches for an outage; False when this part was a probe that failed: no attempt is charged for it."""
-        now = self._clock()
-        self.recent.add(outcomes_of(part, now))
-        if batch.probe and self._outage.held:
-            if not self._outage.end_probe(part):
-                return False
-            await self.release("outage")
-        self._outage.note(part, now)
-        if (reason := self._outage.check(now)) is not None:
-            await self.hold("outage", reason)
-        return True
-
-    def _give_up(self, entry: PendingPart) -> None:
-        if not entry.given_up:
-            entry.given_up = True
-            self._mark_unsafe(entry.batch, entry.part)
-
-    def _mark_unsafe(self, batch: Batch, part: Part) -> None:
-        """No outcome of this part is safe: none of its messages may be acked, by a later part either."""
-        batch.unsafe.update(part.row_positions, part.finished)
-        batch.unsafe.update(failure.position for failure in part.failures)
-        self._settler.close(batch, part)
-
-    async def _park(self, delivery: Delivery, failure: Failure) -> None:
-        self.recent.add(outcomes_of(Part(failures=[failure]), self._clock()))
-        try:
-            await self._settler.park(delivery, failure)
-        except FencedError as error:
-            await self._consumption.fence(error)
 
     async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the innocent go out again as they were."""
@@ -267,7 +210,7 @@ class Router(Generic[P]):
             await self._quarantine.clear(batch)
             await self._settler.part(left[0])
         elif (failure := await self._quarantine.isolate(batch, left, loss, of=member.name)) is not None:
-            await self._park(left[0], failure)
+            await self._concluder.park(left[0], failure)
         self.wake()
 
     def _requeue(self, deliveries: list[Delivery]) -> None:
