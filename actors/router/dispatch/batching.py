@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from rabbitray.actors.router.config import RouterConfig
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BufferFront:
+class BufferFront(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What waits in the buffer, and the worker that it would go to. Times are monotonic seconds."""
 
     now: float

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.dispatch.batching import BufferFront, due_in_s
@@ -28,7 +29,9 @@ def test_a_busy_worker_is_waited_for_up_to_the_batch_timeout() -> None:
 
 def test_a_free_worker_waits_only_as_long_as_for_a_burst() -> None:
     assert due_in_s(replace(FRONT, free=True), CONFIG) == pytest.approx(0.015)
-    assert due_in_s(replace(FRONT, free=True), replace(CONFIG, batch_timeout_ms=5.0)) == pytest.approx(0.005)
+    assert due_in_s(replace(FRONT, free=True), dataclasses.replace(CONFIG, batch_timeout_ms=5.0)) == pytest.approx(
+        0.005
+    )
 
 
 @given(
