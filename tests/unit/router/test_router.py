@@ -510,9 +510,8 @@ async def test_in_an_outage_one_probe_is_out_at_a_time_and_nothing_else() -> Non
         await eventually(lambda: "outage" in path.router.holds)
         for other, name in others:  # these were not started when it began
             other.answer(name, Part(returned=list(range(len(path.keys(name))))))
-        await asyncio.sleep(0)
+        await eventually(lambda: path.broker.unacked == 0, message="what a worker returns waits in the queue")
         assert path.running == []
-        assert path.broker.unacked == 0, "what a worker returns waits in the queue"
 
         def probing() -> bool:
             path.router.tick()
@@ -527,3 +526,21 @@ async def test_in_an_outage_one_probe_is_out_at_a_time_and_nothing_else() -> Non
         worker.done(batch)
         await eventually(lambda: path.router.holds == {})
         await path.work()
+
+
+async def test_what_arrives_beside_a_probe_goes_back_to_the_queue() -> None:
+    async with path_of(outage=True, window=20, batch_size=20, workers=2) as path:
+        path.publish(*names(20))
+        worker, batch = await path.batch()
+        keys = path.keys(batch)
+        worker.answer(batch, *mixed(keys, dict.fromkeys(range(len(keys)), "retry"), [0] * len(keys)))
+        await eventually(lambda: "outage" in path.router.holds and path.broker.unacked == 0)
+        path.publish("k20", "k21", "k22")
+        await path.intake.consume(3)
+        await eventually(lambda: path.broker.unacked == 1)
+        assert [path.keys(name) for _, name in path.running] == [["k20"]]
+        worker, batch = path.running[0]
+        worker.done(batch)
+        await eventually(lambda: path.router.holds == {})
+        await path.work()
+        assert path.rows() == dict.fromkeys(["k20", "k21", "k22"], 1)
