@@ -412,6 +412,13 @@ async def test_the_innocent_run_again_and_the_killer_is_parked() -> None:
         assert path.broker.refused == 0
 
 
+async def test_a_lone_message_that_is_no_suspect_is_not_counted() -> None:
+    async with path_of() as path:
+        path.publish("k0")
+        await path.work()
+        assert path.crashes == {}
+
+
 async def test_a_new_channel_drops_what_waits_and_counts_late_settlements() -> None:
     async with path_of(window=8, batch_size=2, max_in_flight=1) as path:
         path.publish(*names(8))
@@ -539,6 +546,9 @@ async def test_what_arrives_beside_a_probe_goes_back_to_the_queue() -> None:
         await path.intake.consume(3)
         await eventually(lambda: path.broker.unacked == 1)
         assert [path.keys(name) for _, name in path.running] == [["k20"]]
+        await path.intake.consume(3)
+        await eventually(lambda: path.broker.unacked == 1)
+        assert [path.keys(name) for _, name in path.running] == [["k20"]], "one probe at a time"
         worker, batch = path.running[0]
         worker.done(batch)
         await eventually(lambda: path.router.holds == {})
