@@ -16,6 +16,7 @@ from rabbitray.actors.publisher import Publisher, PublisherConfig
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import WakeAutoscaler
 from rabbitray.actors.remote.nodes import draining_nodes
+from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
@@ -24,7 +25,7 @@ from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.meter import Counts, PoolMeter, PublishMeter
 from rabbitray.actors.router.report import worker_row
-from rabbitray.actors.router.router import Router, RouterConfig
+from rabbitray.actors.router.router import Router
 from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.router.settlement.failpoints import Failpoints
@@ -181,7 +182,7 @@ class ConsumerRouter:
             "reconnects": self._intake.reconnects,
             "unacked": self._intake.unacked,
             "stale": self._intake.stale,
-            "received": self._router.received,
+            "received": self._router.arrivals.received,
             "done": tally.done,
             "duplicates": tally.duplicates,
             "retried": tally.retried,
@@ -330,8 +331,8 @@ class ConsumerRouter:
             in_flight=in_flight,
             done=tally.acked,
             failed=tally.retried + tally.dead,
-            received=router.received - router.returned,
-            returned=router.returned,
+            received=router.arrivals.received - router.arrivals.returned,
+            returned=router.arrivals.returned,
             busy_s=pool.busy_s,
             oldest_held_s=None if oldest is None else now - oldest,
             start_s=pool.start_s,
@@ -342,11 +343,11 @@ class ConsumerRouter:
             window=router.window,
             old_window_held=self._intake.held_by_old,
             batch_size=router.batch_size,
-            mean_message_bytes=router.mean_message_bytes,
+            mean_message_bytes=router.arrivals.mean_message_bytes,
             slots=max((member.slots for member in pool.members), default=1),
             pending_s=max(starting, default=None),
             epoch=self._store.epoch,
-            records_per_message=self._router.records_per_message,
+            records_per_message=self._router.arrivals.records_per_message,
         )
 
     def __repr__(self) -> str:
