@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.secret import redact
@@ -47,13 +48,13 @@ class WakeAutoscaler:
         self._namespace = namespace
         self._find = find
         self._last = -math.inf
-        self._ringing: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks(log, "Waking the autoscaler failed")
 
     def delivered(self, at: float) -> None:
         """Notes a delivery at `at` (monotonic s)."""
         lull, self._last = at - self._last > LULL_S, at
-        if lull and (self._ringing is None or self._ringing.done()):
-            self._ringing = asyncio.create_task(self._ring(), name="wake-autoscaler")
+        if lull and not self._tasks.running:
+            self._tasks.spawn(self._ring(), name="wake-autoscaler")
 
     async def _ring(self) -> None:
         """An autoscaler that is not there, or is being restarted, looks by itself when it comes."""

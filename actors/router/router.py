@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import FencedError, PayloadLostError
 from rabbitray.actors.message.parcel import is_packed
 from rabbitray.actors.message.reply import Failure, Part
@@ -79,7 +80,7 @@ class Router(Generic[P]):
             back=lambda: self.release("store"),
         )
         self.recent = RecentOutcomes()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(log, "A step of the router failed")
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
         self._closing = False
@@ -135,11 +136,9 @@ class Router(Generic[P]):
         self._give_back_waiting()
         now = asyncio.get_running_loop().time
         deadline = now() + within_s
-        while (steps := self._steps()) and (left_s := deadline - now()) > 0:  # they leave steps behind
+        while (steps := self._tasks.running) and (left_s := deadline - now()) > 0:  # they leave steps behind
             await asyncio.wait(steps, timeout=left_s)
-        unfinished = self._steps()
-        for task in unfinished:
-            task.cancel()
+        unfinished = self._tasks.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
         self._give_back_waiting()
         return not unfinished
@@ -162,17 +161,7 @@ class Router(Generic[P]):
 
     def spawn(self, step: Coroutine[object, object, None]) -> None:
         """Runs a step beside the others; a failure of it is logged, never swallowed."""
-        task = asyncio.create_task(step)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _steps(self) -> list[asyncio.Task[None]]:
-        return [task for task in self._tasks if task is not asyncio.current_task()]
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("A step of the router failed", exc_info=error)
+        self._tasks.spawn(step)
 
     def _give_back_waiting(self) -> None:
         self._source.give_back(self.buffer.remove(lambda _: True))

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.message.parcel import Shipment, pack_parcels
 from rabbitray.actors.message.reply import Part, Usage, WorkerInfo
@@ -123,7 +124,7 @@ class Pool(Generic[P]):
         self._on_change = on_change
         self._numbers = itertools.count(config.first_number)
         self._members: dict[str, Member[P]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(log, "A start or an end of a worker failed")
         self._failures = 0  # starts that failed in a row; workers that were asked for together count once
         self._failed_at = 0.0
         self._not_before = 0.0
@@ -212,9 +213,7 @@ class Pool(Generic[P]):
         members, self._members = self.members, {}
         if self._refill is not None:
             self._refill.cancel()
-        ending = list(self._tasks)
-        for task in ending:
-            task.cancel()
+        ending = self._tasks.cancel()
         for member in members:
             member.suspects = frozenset()
             if member.state == "starting":
@@ -289,7 +288,7 @@ class Pool(Generic[P]):
             return
         member = Member(name=name, handle=handle, asked_at=time.monotonic())
         self._members[name] = member
-        self._spawn(self._start(member))
+        self._tasks.spawn(self._start(member))
 
     async def _start(self, member: Member[P]) -> None:
         try:
@@ -337,12 +336,7 @@ class Pool(Generic[P]):
     def _end(self, member: Member[P]) -> None:
         if self._members.pop(member.name, None) is not None:
             log.info("Worker %s retired", member.name)
-            self._spawn(_stop(member, 10.0))
-
-    def _spawn(self, coroutine: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(_stop(member, 10.0))
 
 
 def _retire_order(member: Member[P]) -> tuple[int, int]:

@@ -371,7 +371,7 @@ class RouterMachine(RuleBasedStateMachine):
         assert len(path.router.buffer) == len(path.quarantine) == 0
         assert all(not member.batches for member in [*path.pool.members, *path.isolated.members])
         assert path.router.holds == {}
-        assert path.router._steps() == []
+        assert path.router._tasks.running == []
         self.every_key_is_somewhere()
         self.no_ack_was_refused()
         self.no_step_failed()

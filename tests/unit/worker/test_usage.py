@@ -7,17 +7,29 @@ from rabbitray.actors.publisher import PublishBatch
 from rabbitray.actors.router.meter import PublishMeter
 from rabbitray.actors.router.report import USAGE_FRESH_S, worker_row
 from rabbitray.actors.telemetry.metrics import NO_METRICS, SAMPLED_MOST
-from rabbitray.actors.worker.actor import PoolWorker
+from rabbitray.actors.worker.usage import ProcessUsage
 from rabbitray.actors.worker.worker import SIGN_OF_LIFE_MOST_S
 from tests.kit.pool_harness import Harness
 
 READING = Usage(cpu_percent=71.5, rss_bytes=45_000_000)
 
 
+class FakeProcess:
+    """A process that uses always the same."""
+
+    rss = READING.rss_bytes
+
+    def cpu_percent(self, interval: float | None = None) -> float:
+        return READING.cpu_percent or 0.0
+
+    def memory_info(self) -> FakeProcess:
+        return self
+
+
 def test_a_reading_is_carried_by_one_part_only() -> None:
-    worker = PoolWorker.__new__(PoolWorker)  # without Ray: only what it tells
-    worker._usage = READING
-    first, second = (decode_part(worker._encoded(Part(jobs=1))) for _ in range(2))
+    usage = ProcessUsage(FakeProcess())
+    usage.read()
+    first, second = (decode_part(usage.encoded(Part(jobs=1))) for _ in range(2))
     assert (first.usage, second.usage) == (READING, None)
 
 
