@@ -9,5 +9,7 @@ outage      when one transient error dominates: hold, and probe
 status      what the autoscaler and people see
 report      what `rabbitray status` shows
 meter       measurements of this process
-actor       puts it all together as a Ray actor
+upkeep      once a second: what must not wait for ever
+assemble    puts the stations together
+actor       a Ray actor of them
 """

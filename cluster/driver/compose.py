@@ -9,7 +9,7 @@ from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits
 from rabbitray.actors.publisher import PublisherConfig
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.remote.boot import Boot, Flush
-from rabbitray.actors.router.actor import RouterSetup
+from rabbitray.actors.router.assemble import RouterSetup
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.reading import BodyLimits
 from rabbitray.actors.router.outage import OutageLimits
