@@ -6,8 +6,8 @@ router      the spine: receive -> dispatch -> conclude -> settle
 dispatch    3. which worker gets a batch; starting, replacing, isolating workers
 settlement  4. after the commit: ack, a copy into a rung or the dead letters, or give back
 outage      when one transient error dominates: hold, and probe
-status      what the autoscaler and people see
-report      what `rabbitray status` shows
+status      what the autoscaler decides on
+report      what the router says of itself: one value
 meter       measurements of this process
 upkeep      once a second: what must not wait for ever
 assemble    puts the stations together

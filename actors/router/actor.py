@@ -12,7 +12,7 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.remote.boot import Flush, ray_attributes
 from rabbitray.actors.router.assemble import RouterSetup, assemble
-from rabbitray.actors.router.report import pool_status, router_report
+from rabbitray.actors.router.report import Drained, RouterReport, pool_status, router_report
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.router.upkeep import Upkeep
 from rabbitray.actors.store.client import StoreClient
@@ -68,7 +68,7 @@ class ConsumerRouter:
         """What the autoscaler decides on."""
         return pool_status(self._live.parts, time.monotonic())
 
-    async def report(self) -> dict[str, object]:
+    async def report(self) -> RouterReport:
         """What people look at: counts, latency, holds, workers."""
         return router_report(self._live.parts, time.monotonic(), loop_lag_s=self._live.loop_lag_s)
 
@@ -110,10 +110,10 @@ class ConsumerRouter:
         log.info("Draining: asked to by `rabbitray drain`")
         self._drain_asked.set()
 
-    async def drain(self, within_s: float) -> dict[str, object]:
+    async def drain(self, within_s: float) -> Drained:
         """Stop order: intake, in-flight work up to the deadline, give back, workers, connections, traces."""
         if self._drained:
-            return {"clean": True}
+            return Drained(clean=True)
         live = self._live
         self._drained, parts = True, live.parts
         await self._looking.close()
@@ -127,7 +127,7 @@ class ConsumerRouter:
         await self._flushing.close()
         parts.metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
-        return report | {"clean": clean}
+        return Drained(clean=clean, report=report)
 
     def __repr__(self) -> str:
         return f"ConsumerRouter({self._setup.pool})"

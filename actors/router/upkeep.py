@@ -49,6 +49,5 @@ class Upkeep:
         """One look for the metrics; nothing where they are switched off."""
         parts = self.parts
         if parts.meter is not None:
-            now = time.monotonic()
-            status, counts = pool_status(parts, now), counts_of(parts, now)
-            parts.meter.look(status, counts, connected=parts.intake.connected, lag_s=self.loop_lag_s)
+            status = pool_status(parts, time.monotonic())
+            parts.meter.look(status, counts_of(parts), connected=parts.intake.connected, lag_s=self.loop_lag_s)

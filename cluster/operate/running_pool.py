@@ -14,6 +14,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.router.report import RouterReport
 from rabbitray.cluster.driver.session import join
 from rabbitray.cluster.settings import Settings
 
@@ -44,6 +45,11 @@ class RunningPool:
             return ray.get(getattr(self.find(actor), method).remote(*arguments), timeout=within_s)
         except (RayError, TimeoutError) as error:
             raise translated(error, f"{self.name}-{actor}", within_s) from error
+
+    def report(self, *, within_s: float = ANSWER_WITHIN_S) -> RouterReport:
+        """What the router says of itself; raises as `ask`."""
+        found: RouterReport = self.ask("router", "report", within_s=within_s)
+        return found
 
     def stream(self, actor: str, method: str, *arguments: object, within_s: float = STREAM_WITHIN_S) -> Iterator[Any]:
         """What a streaming method of `<pool>-<actor>` yields. Any: whatever it yields."""

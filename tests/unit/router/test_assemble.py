@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from rabbitray.actors.router.assemble import CRASH_PREFIX, Parts, assemble, crash_counts
 from rabbitray.actors.router.dispatch.quarantine import identity
@@ -11,6 +12,7 @@ from rabbitray.actors.store.client import StoreClient
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.settings import load
 from tests.kit.deliveries import delivery
+from tests.kit.pool_status import QUIET_REPORT
 
 
 def assembled(control: dict[str, object] | None = None, **own: object) -> Parts:
@@ -21,11 +23,14 @@ def assembled(control: dict[str, object] | None = None, **own: object) -> Parts:
 
 async def test_nothing_has_begun() -> None:
     parts = assembled()
-    status = pool_status(parts, time.monotonic())
+    now = time.monotonic()
+    status = pool_status(parts, now)
     assert (status.workers, status.starting, status.target, status.held, status.epoch) == (0, 0, 0, 0, 0)
     assert not parts.intake.connected
     assert not parts.router.fenced.is_set()
-    assert router_report(parts, time.monotonic(), loop_lag_s=0.0)["workers"] == []
+    assert router_report(parts, now, loop_lag_s=0.0) == replace(
+        QUIET_REPORT, pool=status, connected=False, generation=0
+    )
 
 
 async def test_a_message_that_killed_a_worker_is_known_again() -> None:
