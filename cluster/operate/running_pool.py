@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
-from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.calls import ActorMissingError, NamedActor, last_line
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.cluster.driver.session import join
 from rabbitray.cluster.settings import Settings
@@ -63,8 +63,8 @@ class RunningPool:
     def find(self, actor: str) -> Actor:
         """The handle of `<pool>-<actor>`; NotRunningError where there is none."""
         try:
-            return ray.get_actor(f"{self.name}-{actor}", namespace=self.namespace)
-        except ValueError as missing:
+            return NamedActor(f"{self.name}-{actor}", self.namespace).find()
+        except ActorMissingError as missing:
             where = ray.get_runtime_context().gcs_address
             raise NotRunningError(
                 f"no pool {self.name!r} runs on the Ray at {where} (actor {self.name}-{actor} is missing); "
