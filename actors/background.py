@@ -30,7 +30,7 @@ class BackgroundTasks:
     @property
     def running(self) -> list[asyncio.Task[None]]:
         """Those that have not ended, without the one that asks."""
-        return [task for task in self._tasks if task is not _current()]
+        return [task for task in self._tasks if not task.done() and task is not _current()]
 
     def cancel(self) -> list[asyncio.Task[None]]:
         """Asks all that run to end, without the one that asks; returns them. What they still do is for `gather`."""

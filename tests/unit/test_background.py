@@ -84,3 +84,12 @@ async def test_what_ends_well_leaves_nothing(caplog: pytest.LogCaptureFixture) -
     await task
     await eventually(lambda: not tasks.running)
     assert caplog.records == []
+
+
+async def test_a_task_that_has_just_ended_does_not_run() -> None:
+    """The loop calls back one turn later."""
+    tasks = BackgroundTasks(log, FAILED)
+    task = tasks.spawn(asyncio.sleep(0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (task.done(), tasks.running) == (True, [])
