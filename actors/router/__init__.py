@@ -7,11 +7,12 @@ dispatch     3. which worker gets a batch; starting, replacing, isolating worker
 settlement   4. after the commit: ack, a copy into a rung or the dead letters, or give back
 consumption  whether the queue is consumed: window, holds, the end
 arrivals     counts of what was delivered
-background   the tasks that nobody awaits
 config       the router's settings
 outage       when one transient error dominates: hold, and probe
-status       what the autoscaler and people see
-report       what `rabbitray status` shows
+status       what the autoscaler decides on
+report       what the router says of itself: one value
 meter        measurements of this process
-actor        puts it all together as a Ray actor
+upkeep       once a second: what must not wait for ever
+assemble     puts the stations together
+actor        a Ray actor of them
 """

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, Protocol, TypeVar
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.message.parcel import is_packed
 from rabbitray.actors.router.arrivals import Arrivals
-from rabbitray.actors.router.background import BackgroundTasks
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.consumption import Consumption
 from rabbitray.actors.router.delivery import Batch, Buffer, Delivery, refusal
@@ -64,7 +64,11 @@ class Router(Generic[P]):
         self._config, self._clock = config, clock
         self._source, self._settler, self._quarantine = source, settler, quarantine
         self._outage = Outage(config.outage)
-        self.tasks, self.arrivals, self.buffer = BackgroundTasks(), Arrivals(), Buffer()
+        self.tasks, self.arrivals, self.buffer = (
+            BackgroundTasks(log, "A step of the router failed"),
+            Arrivals(),
+            Buffer(),
+        )
         self._consumption = Consumption(
             source, on_hold=self._give_back_waiting, on_consume=lambda: self._dispatcher.expect_burst()
         )
@@ -82,11 +86,14 @@ class Router(Generic[P]):
             arrivals=self.arrivals,
             outage=self._outage,
             consumption=self._consumption,
-            run=lambda *sent: self.tasks.spawn(self.work(*sent)),
+            run=self._run,
             give_back=self._source.give_back,
             waited=waited,
             clock=self._clock,
         )
+
+    def _run(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
+        self.tasks.spawn(self.work(pool, member, batch))
 
     # control
 

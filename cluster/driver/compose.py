@@ -9,7 +9,7 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.publisher import PublisherConfig
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.remote.boot import Boot, Flush
-from rabbitray.actors.router.actor import RouterSetup
+from rabbitray.actors.router.assemble import RouterSetup
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.outage import OutageLimits

@@ -253,14 +253,14 @@ async def test_the_rights_in_the_docs_are_enough_for_a_pool(
         assert sent.ok
         report = await pool.acked(4)
         await eventually(lambda: dead(pool, 2), message="what was dropped is not collected")
-    assert report["done"] == 2
+    assert report.counts.done == 2
     reasons = pool.rows("SELECT reason FROM dead_letters ORDER BY reason")
     assert [row["reason"] for row in reasons] == ["broker_unknown", "rejected"]
     broker.api("DELETE", f"/api/users/{user}")
 
 
 async def dead(pool: RunningPool, count: int) -> bool:
-    return bool((await pool.report())["dead"] == count)
+    return bool((await pool.report()).counts.dead == count)
 
 
 def security() -> str:
