@@ -9,10 +9,11 @@ rabbitmq   what every AMQP client here shares
 telemetry  metrics and spans
 remote     what every actor here shares
 testing    a handler without a broker
-errors, secret, backoff
+errors, secret, backoff, background
 
 Floors, from the top: testing; router; publisher, store and worker side by side; rabbitmq and telemetry; message,
-remote and backoff; errors and secret. `make lint` holds them. In each process's folder `actor.py` is Ray's shell.
+remote and backoff; errors, secret and background. `make lint` holds them. In each process's folder `actor.py` is
+Ray's shell.
 """
 
 if __name__ == "actors":  # in a checkout this folder is on the path under its bare name, too: one class, one module

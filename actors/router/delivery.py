@@ -5,7 +5,6 @@ A delivery never leaves the router's process. Here are also the failures that th
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.message.parcel import Parcel, Record, whole_message
 from rabbitray.actors.message.reply import Failure
 
 _numbers = itertools.count(1)
@@ -47,10 +46,8 @@ class Batch:
     deliveries: list[Delivery]
     id: str = field(default_factory=lambda: f"{next(_numbers):x}")
     pending: set[int] = field(init=False)  # positions that are still the worker's
-    unsafe: set[int] = field(default_factory=set)  # not to be acked: a record's outcome could not be made safe
     worker: str = ""  # whose it is
     probe: bool = False  # sent out during an outage hold, to find out whether it is over
-    in_order: asyncio.Lock = field(default_factory=asyncio.Lock)  # parts are recorded one after another
     records: int = field(init=False)  # jobs in it
 
     def __post_init__(self) -> None:
@@ -124,18 +121,9 @@ class Buffer:
         self.records += sign * delivery.records
 
 
-def rejection(known: Failure, position: int, record: int, reason: str) -> Failure:
-    """The failure of a job whose row the store cannot hold; `known`: its key, attempt and body."""
-    return msgspec.structs.replace(
-        known,
-        position=position,
-        record=record,
-        verdict="dead",
-        reason="store_rejected",
-        error=reason,
-        error_class="RejectedRow",
-        category="permanent",
-    )
+def rejection(record: Record, position: int, reason: str) -> Failure:
+    """The failure of a job whose row the store cannot hold."""
+    return Failure.permanent(record, "store_rejected", reason, "RejectedRow", position=position)
 
 
 def refusal(delivery: Delivery) -> Failure:
@@ -146,27 +134,4 @@ def refusal(delivery: Delivery) -> Failure:
 
 def message_failure(delivery: Delivery, reason: str, error: str, error_class: str) -> Failure:
     """A permanent failure of a whole message."""
-    return Failure(
-        position=0,
-        verdict="dead",
-        reason=reason,
-        error=error,
-        error_class=error_class,
-        category="permanent",
-        attempt=max(delivery.parcel.attempt, 0),
-        key=delivery.parcel.key,
-        message_id=delivery.parcel.message_id,
-    )
-
-
-def not_due(delivery: Delivery) -> Failure:
-    return Failure(
-        position=0,
-        verdict="retry",
-        reason="not_due",
-        error="",
-        error_class="",
-        category="transient",
-        key=delivery.parcel.key,
-        message_id=delivery.parcel.message_id,
-    )
+    return Failure.permanent(whole_message(delivery.parcel), reason, error, error_class)

@@ -1,7 +1,7 @@
 """Bytes <-> Job: msgpack (one-letter keys), compact JSON, verbose JSON, packed records. Pure.
 
 What a reader promises, for any bytes: a Job, or `DecodeError`; never another exception, and never more memory
-than `WireLimits` allows.
+than `MessageLimits` allows.
 
 *Corruption.* Our msgpack and packed bodies end, or begin, with a CRC-32. Truncated: always refused. One byte
 changed: always refused. More: refused but for 1 in 2^32, unless the changes also destroy the checksum's own
@@ -16,7 +16,7 @@ a Job without an id.
 
 from rabbitray.actors.message.wire.decode import decode, parse_line, split
 from rabbitray.actors.message.wire.encode import Form, encode
-from rabbitray.actors.message.wire.limits import WireLimits
+from rabbitray.actors.message.wire.limits import MessageLimits
 from rabbitray.actors.message.wire.packed import MOST_RECORDS, count_records, is_packed_type, join_records, pack
 from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
 
@@ -24,8 +24,8 @@ __all__ = [
     "MOST_RECORDS",
     "REPORT_CODES",
     "Form",
+    "MessageLimits",
     "TypeCodes",
-    "WireLimits",
     "count_records",
     "decode",
     "encode",
