@@ -143,3 +143,11 @@ def test_a_bare_name_in_a_checkout_is_refused_with_the_right_one(name: str) -> N
         assert ran.returncode == 1
         assert ran.stderr.splitlines()[-1].startswith("ImportError: ")
         assert ran.stderr.splitlines()[-1].endswith(f"`{name}` is imported as `rabbitray.{name}`")
+
+
+def test_no_file_says_an_old_name() -> None:
+    """The change log tells the old names, and this file asks for one."""
+    listing = ["git", "grep", "-nP", rf"(?<![\w.])(-m|from|import) ({'|'.join(FLOORS)})\b"]
+    except_here = [":!CHANGELOG.md", f":!{Path(__file__).relative_to(ROOT)}"]
+    found = subprocess.run([*listing, "--", *except_here], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (1, "")
