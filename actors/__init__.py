@@ -9,7 +9,9 @@ rabbitmq   what every AMQP client here shares
 telemetry  metrics and spans
 remote     what every actor here shares
 testing    a handler without a broker
-errors, secret, backoff
+backoff    how long to wait before the next try
+errors     the exceptions, one line each
+secret     a text that is never shown, such as a URL with its password
 
 Floors, from the top: testing; router; publisher, store and worker side by side; rabbitmq and telemetry; message,
 remote and backoff; errors and secret. `make lint` holds them. In each process's folder `actor.py` is Ray's shell.

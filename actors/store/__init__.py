@@ -7,6 +7,7 @@ schema   the tables of the file
 file     opens it: lock, settings, hardening
 query    read-only statements, beside the commits
 answers  what a write is answered with
+config   StoreConfig
 client   the store as the router's process sees it (Ray)
 actor    Ray's shell; importing this package loads neither
 """

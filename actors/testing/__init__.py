@@ -1,14 +1,9 @@
-"""The test kit: a handler over messages through the real decode -> run -> verdict path, with no broker and no Ray.
+"""The test kit: a handler over messages as a worker runs it (decode, run, judge), with no broker and no Ray.
 
-    from rabbitray.actors.testing import work
+work, work_async are here, and imported from `rabbitray.testing`, which shows an example.
 
-    def test_a_birthday_is_greeted():
-        [outcome] = work("mypackage.jobs:handle", [Job(message_type="BIRTHDAY", payload={"name": "Ada"})])
-        assert outcome.status == "DONE"
-        assert outcome.result == {"text": "Happy birthday, Ada!"}
-
-What a pool adds is not here: no dedupe (there is no results file), no killing of a worker that hangs or dies. A
-handler that ends its process ends the test's.
+messages  1. what `work` takes -> parcels
+bench     2. one worker; what a pool would do with its outcomes is computed, not done
 """
 
 from __future__ import annotations
