@@ -33,7 +33,7 @@ class KitSettings(TypedDict, total=False):
     - `queue`: `test`.
     - `batch_size`: the most messages that reach the handler together, 500.
     - `rungs_ms`: the delays of the retry queues in milliseconds, ascending; (2000, 4000, 8000, 16000, 32000, 60000).
-    - `error_categories`: exception class (`ValueError`, `mylib.QuotaError`) or code (`E_QUOTA`, `418`) to `transient`,
+    - `error_categories`: exception class (`ValueError`, `mylib.QuotaError`) or code (`QUOTA`, `418`) to `transient`,
       `permanent` or `unknown`.
     - `type_codes`: one upper-case letter to message type.
     - `follow_retries`: a job that is to be retried runs again at once, without its delay, until it is DONE or DEAD.

@@ -39,7 +39,7 @@ from tests.kit.results_file import eventful_file
 from tests.kit.running_pool import RunningPool, pool_of
 
 EVERY_BLOCK = [block for document in DOCUMENTS for block in blocks(document)]
-FREE = ("text", "sql", "toml", "jsonl", "yaml")
+FREE = ("text", "py", "sql", "toml", "jsonl", "yaml")
 SESSIONS = [document for document in DOCUMENTS if any(block.runs for block in blocks(document))]
 PROSE = [document for document in DOCUMENTS if document.name not in ("seed.md", "configuration.md", "CHANGELOG.md")]
 CALL_TESTS = "\nfor _name in [name for name in globals() if name.startswith('test_')]: globals()[_name]()\n"
