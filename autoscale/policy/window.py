@@ -83,9 +83,9 @@ def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecisi
     window = workers x max(the report's prefetch for one worker, speed x buffer_s, three batches), within `max_window`
     and `byte_budget`; batch = speed x work_s, at most window / (workers x (in_flight + 1)).
 
-    Example. 4 workers do 300 msg/s each, 12,000 wait, the limits are the defaults. The report's prefetch is 50 (12,000
-    / 4 x 1.5, cut to 50), half a second of work is 300 x 0.5 = 150, three batches are 3 x 15 = 45: the window is 4 x
-    150 = 600. A batch is 300 x 0.05 = 15 jobs; 600 / (4 x 3) = 50 would be the most.
+    Example. 4 workers do 300 msg/s each, 12,000 wait, with the defaults of WindowLimits. The report's prefetch is 50
+    (12,000 / 4 x 1.5, cut to 50), half a second of work is 300 x 0.5 = 150, three batches are 3 x 15 = 45: the window
+    is 4 x 150 = 600. A batch is 300 x 0.05 = 15 jobs; 600 / (4 x 3) = 50 would be the most.
 
     The window changes by a quarter or more, at most once a second, and never while older consumers hold more than a
     quarter of the new one, so unacked messages stay within the old window and 1.25 times the new one.
