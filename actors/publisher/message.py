@@ -57,7 +57,7 @@ class Promise(Protocol):
 class Outgoing:
     """A message on its way: its frames, its deadline, and the caller's future. Owned by one Pipeline.
 
-    *Settled* (`promise` is None): the caller was told how it ended. *On the wire*: some channel waits for the
+    *Settled* (`promise` is None): the caller knows how it ended. *On the wire*: some channel waits for the
     broker's answer to it; it counts as outstanding until then, also when it timed out meanwhile, since its
     bytes may wait in the socket for as long.
     """

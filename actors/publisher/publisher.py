@@ -26,7 +26,7 @@ Group = tuple[list[Job], Outgoing | EncodeError]
 
 
 class Publisher:
-    """Sends jobs to one queue, and tells of each whether the broker has it.
+    """Sends jobs to one queue, and says of each whether the broker has it.
 
     An async context manager: entering connects (raises BrokerUnreachableError), leaving waits for confirms. Every
     message is persistent, mandatory and confirmed. After a lost connection it reconnects by itself and sends what was
@@ -138,7 +138,7 @@ class Publisher:
         return report([(job, end) for members, way in sent for end in [await _end(way)] for job in members])
 
     def try_send(self, out: Outgoing, promise: Promise) -> bool:
-        """Take a made message if there is room, and tell `promise` how it ended; for `SyncPublisher`."""
+        """Take a made message if there is room; `promise` gets how it ended. For `SyncPublisher`."""
         return self._pipeline.try_admit(out, promise)
 
     def _submit(self, out: Outgoing) -> asyncio.Future[None]:

@@ -33,7 +33,7 @@ class View:
     """All that one frame shows. `before`: a picture `apart_s` earlier, for what happened since; None: since the start.
 
     `depths`: backlog at the last looks, newest last. `usage`: by pid, of the workers on this machine, for those that
-    have not told their own lately.
+    have sent no figures of their own lately.
     """
 
     seen: Picture
@@ -226,7 +226,7 @@ def _worker(
 
 
 def _used(worker: Mapping[str, Any], view: View) -> Usage | None:  # Any: JSON values
-    """What a worker told of itself, wherever it runs; where it is idle and silent, what is seen on this machine."""
+    """What a worker measured of itself, wherever it runs; where it is idle and silent, what is seen on this machine."""
     cpu_percent, rss_bytes = worker.get("cpu_percent"), worker.get("rss_bytes")
     here = view.usage.get(worker["pid"] or 0)
     if here is not None and (cpu_percent is None or rss_bytes is None):

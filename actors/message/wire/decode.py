@@ -4,7 +4,7 @@
 always refused. More: refused but for 1 in 2^32, unless the changes also destroy the checksum's own marker and leave a
 complete, well-typed document. The JSON forms are kept exactly as the report has them, so that old readers can read
 them, and carry no checksum: truncated, retyped, renamed, doubled and unknown fields are refused, another letter inside
-a value cannot be told from data.
+a value looks like data.
 
 *Two shapes and everything else.* A document is taken for one of the report's shapes when all of its fields, or at least
 two, are fields of that shape; it is then read strictly. Any other document becomes the payload of a Job without an id.
