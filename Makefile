@@ -8,7 +8,7 @@ BROKER := $(if $(RABBITMQ_URL),,broker)
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit lint docs bench bench-compare faults
+.PHONY: help demo test test-unit lint docs bench bench-compare bench-ab faults
 
 help: ## list the doors
 	@echo "rabbitray: an elastic pool of Ray actors that works a RabbitMQ queue"
@@ -50,6 +50,10 @@ bench-compare: ## compare bench/results with BASE=file; fails on a ratio more th
 	@$(PREPARE) python
 	@$(PY) -m bench compare "$(BASE)"
 
+bench-ab: ## compare two commits: BASE=commit BENCH=name LIMIT=3 (% that HEAD may be worse)
+	@$(PREPARE) python $(BROKER)
+	@$(PY) -m bench.ab "$(BASE)" "$(BENCH)" --limit $(or $(LIMIT),3) $(if $(ROUNDS),--rounds $(ROUNDS)) $(ARGS)
+
 faults: ## the crash series, ROUNDS=20 times each
 	@$(PREPARE) python broker
-	@ROUNDS=$(or $(ROUNDS),20) $(PY) -m pytest -m faults --timeout 1800 $(ARGS)
+	@ROUNDS=$(or $(ROUNDS),20) $(PY) -m pytest -m "faults or long" --timeout 1800 $(ARGS)

@@ -18,26 +18,26 @@ from pamqp.header import ContentHeader
 
 from rabbitray.actors.message import headers
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.wire import WireLimits, decode, encode
+from rabbitray.actors.message.wire import MessageLimits, decode, encode
 from rabbitray.actors.router.intake.ack_ledger import AckLedger
-from rabbitray.actors.router.intake.reading import BodyLimits, read_delivery
+from rabbitray.actors.router.intake.reading import read_delivery
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, Totals
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
 
 BATCH = 100
-LIMITS, RULES, BOUNDS = WireLimits(), IdentityRules(), BodyLimits()
+LIMITS, RULES = MessageLimits(), IdentityRules()
 
 
 def costs_us(number: int = 20_000) -> dict[str, float]:
     """Microseconds per message of: dequeue, deserialize, validate, ack, metrics."""
     message = delivered(Job(user_id="user-123", message_type="BIRTHDAY"))
-    parcel = read_delivery(message, generation=1, consumer=1, limits=BOUNDS).parcel
+    parcel = read_delivery(message, generation=1, consumer=1, limits=LIMITS).parcel
     decoding = _us(lambda: decode(parcel.body, parcel.content_type, "", LIMITS), number)
     parcels = [parcel] * BATCH
     units = _us(lambda: decode_parcels(parcels, LIMITS, RULES), number // BATCH) / BATCH
     metrics = MetricsBuffer(Totals())
     return {
-        "dequeue": _us(lambda: read_delivery(message, generation=1, consumer=1, limits=BOUNDS), number),
+        "dequeue": _us(lambda: read_delivery(message, generation=1, consumer=1, limits=LIMITS), number),
         "deserialize": decoding,
         "validate": round(max(0.0, units - decoding), 2),
         "ack": _us(_acking(), number // BATCH) / BATCH,

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from rabbitray.cluster.broker import PrivateBroker
 
@@ -31,6 +32,7 @@ def _private_ray(folder: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_health_check_period_ms": "1000",  # a node that was killed is seen dead in 5 s instead of 15
+        "RAY_metrics_report_interval_ms": "1000",  # what a test scrapes is 1 s old instead of 10
     }
 
 
@@ -42,7 +44,17 @@ os.environ.update(_private_ray(_SESSION_FOLDER))
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "faults: a crash series; ROUNDS in the environment says how often")
+    config.addinivalue_line("markers", "long: `make faults` runs it, `make test` something shorter of its kind")
     config.addinivalue_line("markers", "ray: needs a local Ray")
+    settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+    settings.load_profile("tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "ROUNDS" not in os.environ:
+        long = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)  # told in the summary
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

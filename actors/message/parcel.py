@@ -1,4 +1,4 @@
-"""Parcel: the part of a message that travels to a worker, and how a batch of parcels is packed. Pure.
+"""Parcel: the part of a message that travels to a worker, how a batch of parcels is packed, and its records. Pure.
 
 A parcel carries the undecoded body and the few properties that decoding and the result row need; a batch of parcels
 crosses to the worker as one msgpack buffer. Large bodies lie beside it as buffers of their own (pickle 5, out of
@@ -16,8 +16,7 @@ import msgspec
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits, decode, is_packed_type, split
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, decode, is_packed_type, split
 
 BESIDE_FROM_BYTES: Final = 32 * 1024
 """A body from here on is not copied into the buffer of its batch; below, the copy costs less than a buffer more."""
@@ -40,6 +39,18 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tru
     received_ms: int
     traceparent: str | None
     tracestate: str | None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One job of a message, or a message that was not decoded: what its copy or dead letter is made from."""
+
+    record: int = 0  # its index in the message
+    attempt: int = 0  # charged runs before this one
+    key: str | None = None
+    message_id: str | None = None
+    message_type: str | None = None
+    body: bytes | None = None  # the record alone, encoded; None: it stands for the whole message
+    content_type: str | None = None  # of `body`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +119,13 @@ def is_packed(parcel: Parcel) -> bool:
     return is_packed_type(parcel.content_type)
 
 
-def records_of(parcel: Parcel, limits: WireLimits, codes: TypeCodes = REPORT_CODES) -> list[Failure]:
-    """Each record with its own key, attempt and body, as the failure that its copy is made from. Raises DecodeError.
+def whole_message(parcel: Parcel) -> Record:
+    """The record that stands for a message as a whole, as far as it is known without decoding it."""
+    return Record(attempt=max(parcel.attempt, 0), key=parcel.key, message_id=parcel.message_id)
+
+
+def records_of(parcel: Parcel, limits: MessageLimits, codes: TypeCodes = REPORT_CODES) -> list[Record]:
+    """Each record with its own key, attempt and body. Raises DecodeError.
 
     The one record of a message that is not packed has no body of its own: its copy is that of the message.
     """
@@ -118,14 +134,8 @@ def records_of(parcel: Parcel, limits: WireLimits, codes: TypeCodes = REPORT_COD
     if is_packed(parcel):
         bodies = split(parcel.body, parcel.content_encoding, limits)
     return [
-        Failure(
-            position=0,
+        Record(
             record=record,
-            verdict="retry",
-            reason="unpacked",
-            error="",
-            error_class="",
-            category="transient",
             attempt=attempt_of(job, parcel),
             key=identity(job, parcel, record if len(jobs) > 1 else None),
             message_id=parcel.message_id,

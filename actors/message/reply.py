@@ -7,26 +7,40 @@ from typing import Literal
 
 import msgspec
 
+from rabbitray.actors.message.parcel import Record
+
 Category = Literal["transient", "permanent", "unknown"]
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A job that did not end DONE. `position`: of its message in the batch; `record`: index in that message."""
+class Failure(Record, frozen=True, kw_only=True, array_like=True):
+    """A record that did not end DONE, and why. `position`: of its message in the batch."""
 
     position: int
-    record: int = 0
     verdict: Literal["retry", "dead"]
     reason: str  # short stable code: exception, retry_requested, rejected, permanent, bad_msgpack, ...
     error: str
     error_class: str
     category: Category
     after_s: float | None = None
-    attempt: int = 0  # charged runs before this one
-    key: str | None = None
-    message_id: str | None = None
-    message_type: str | None = None
-    body: bytes | None = None  # the record alone, encoded; None: the whole message failed
-    content_type: str | None = None
+
+    @classmethod
+    def permanent(cls, record: Record, reason: str, error: str, error_class: str, *, position: int = 0) -> Failure:
+        """The failure of a record that is not to run again."""
+        return cls(
+            position=position,
+            verdict="dead",
+            reason=reason,
+            error=error,
+            error_class=error_class,
+            category="permanent",
+            record=record.record,
+            attempt=record.attempt,
+            key=record.key,
+            message_id=record.message_id,
+            message_type=record.message_type,
+            body=record.body,
+            content_type=record.content_type,
+        )
 
 
 class Usage(msgspec.Struct, kw_only=True, array_like=True, frozen=True):

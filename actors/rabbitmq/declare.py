@@ -43,26 +43,18 @@ class TopologyBuilder:
 
     async def build(self) -> list[str]:
         """Declares what is missing and checks what is there; returns warnings. Raises TopologyError."""
-        plan = self._topology
+        plan, queues = self._topology, self._topology.queues()
         warnings: list[str] = []
         await self._exchange(plan.exchange)
-        await self._queue(plan.dead_queue, plan.dead_arguments(), warnings)
-        await self._bind(plan.dead_queue, plan.exchange, plan.dead_queue)
-        await self._queue(plan.dropped_queue, plan.dead_arguments(), warnings)
-        await self._bind(plan.dropped_queue, plan.exchange, plan.dropped_queue)
-        await self._queue(plan.queue, plan.main_arguments(), warnings)
-        await self._bind(plan.queue, plan.exchange, plan.queue)
-        for delay in plan.rung_delays_ms:
-            await self._queue(plan.rung(delay), plan.rung_arguments(delay), warnings)
-            await self._bind(plan.rung(delay), plan.exchange, plan.rung(delay))
+        for name in (plan.dead_queue, plan.dropped_queue, plan.queue, *map(plan.rung, plan.rung_delays_ms)):
+            warnings += await self._queue(name, queues[name])
+            await self._bind(name, plan.exchange, name)
         return warnings
 
-    async def compare(self, name: str) -> list[str]:
+    async def compare(self, name: str) -> tuple[str, ...]:
         """Warnings about one existing queue of the topology, which stays as it is. Raises TopologyError."""
-        warnings: list[str] = []
         arguments = self._topology.queues()[name]
-        check(name, await self._differences(name, arguments), arguments, self._topology, warnings)
-        return warnings
+        return check(name, await self._differences(name, arguments), arguments, self._topology)
 
     async def _exchange(self, name: str) -> None:
         async with self._connection.channel() as channel:
@@ -77,10 +69,10 @@ class TopologyBuilder:
             except ChannelAccessRefused as refusal:
                 raise TopologyError(_denied("exchange", name)) from refusal
 
-    async def _queue(self, name: str, arguments: Arguments, warnings: list[str]) -> None:
+    async def _queue(self, name: str, arguments: Arguments) -> tuple[str, ...]:
+        """Declares a queue; warnings about one that exists already, which stays as it is."""
         if await self._exists(name):
-            check(name, await self._differences(name, arguments), arguments, self._topology, warnings)
-            return
+            return check(name, await self._differences(name, arguments), arguments, self._topology)
         async with self._connection.channel() as channel:
             try:
                 await channel.declare_queue(name, durable=True, arguments=arguments)
@@ -90,6 +82,7 @@ class TopologyBuilder:
                 raise TopologyError(
                     f"queue {name!r} cannot be declared: {refusal}; set --queue-type or create it yourself"
                 ) from refusal
+        return ()
 
     async def _exists(self, name: str) -> bool:
         async with self._connection.channel() as channel:
@@ -158,15 +151,17 @@ def _typed(value: str, kind: str) -> object:
     return int(value) if kind != "longstr" and value.lstrip("-").isdigit() else value
 
 
-def check(name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]) -> None:
-    """Raises TopologyError where the existing queue would lose data; adds warnings for what is only weaker."""
+def check(name: str, found: dict[str, object], wanted: Arguments, topology: Topology) -> tuple[str, ...]:
+    """Warnings for what is only weaker in an existing queue. Raises TopologyError where it would lose data.
+
+    `found`: the arguments in which it differs from `wanted`, with their values; None for one that it does not have.
+    """
     if "auto_delete" in found:
         raise TopologyError(f"queue {name!r} is auto-delete: a pause would delete it; create it without auto_delete")
     if "durable" in found:
         raise TopologyError(f"queue {name!r} is not durable: messages die with the broker; create it durable")
     if name != topology.queue:
-        _check_exact(name, found, wanted, topology, warnings)
-        return
+        return _check_exact(name, found, wanted, topology)
     for argument in _FORBIDDEN:
         if argument in found and found[argument] is not None:
             raise TopologyError(
@@ -175,30 +170,25 @@ def check(name: str, found: dict[str, object], wanted: Arguments, topology: Topo
     key = found.get("x-dead-letter-routing-key", topology.dead_queue)
     if isinstance(key, str) and key.startswith(f"{topology.queue}.retry."):
         raise TopologyError(f"queue {name!r} dead-letters into the retry rung {key!r}; use {topology.dead_queue!r}")
-    _check_limit(name, found, wanted, topology, warnings)
-    if found:
-        warnings.append(f"queue {name!r} exists with {_show(found)}; taken as it is")
+    limited = _check_limit(name, found, wanted, topology)
+    return (*limited, f"queue {name!r} exists with {_show(found)}; taken as it is") if found else limited
 
 
-def _check_limit(
-    name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]
-) -> None:
+def _check_limit(name: str, found: dict[str, object], wanted: Arguments, topology: Topology) -> tuple[str, ...]:
     """A quorum queue that drops at its delivery limit needs a dead-letter exchange to drop into."""
     limit = _limit(found, wanted, topology)
     if limit is None:
-        return
+        return ()
     own = DELIVERY_LIMIT in found and found[DELIVERY_LIMIT] is not None
     said = f"{DELIVERY_LIMIT}={limit}" if own else f"RabbitMQ's default {DELIVERY_LIMIT} of {limit}"
     if found.get("x-dead-letter-exchange", topology.exchange) is not None:
-        if not own:
-            warnings.append(f"queue {name!r} has {said}: what is given back so often becomes a dead letter")
-        return
+        return () if own else (f"queue {name!r} has {said}: what is given back so often becomes a dead letter",)
     text = f"queue {name!r} has {said} and no dead-letter exchange: a crash loop would drop messages"
     if not topology.take_limited:
         raise TopologyError(
             f"{text}; set x-dead-letter-exchange={topology.exchange!r}, or take_limited_queue where a policy sets one"
         )
-    warnings.append(text)
+    return (text,)
 
 
 def _limit(found: dict[str, object], wanted: Arguments, topology: Topology) -> int | None:
@@ -212,9 +202,7 @@ def _limit(found: dict[str, object], wanted: Arguments, topology: Topology) -> i
     return None if unlimited else limit
 
 
-def _check_exact(
-    name: str, found: dict[str, object], wanted: Arguments, topology: Topology, warnings: list[str]
-) -> None:
+def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topology: Topology) -> tuple[str, ...]:
     """A rung or the dead-letter queue is ours: its time and its way back must match, its type may be weaker.
 
     One that was made before we switched the limit off stays usable: its default limit is only warned about.
@@ -226,6 +214,7 @@ def _check_exact(
     if wrong:
         ours = {argument: wanted.get(argument) for argument in wrong}
         raise TopologyError(f"queue {name!r} exists with {_show(wrong)}, we need {_show(ours)}; delete or rename it")
+    warnings: list[str] = []
     if default_limit and _limit(found, wanted, topology) is not None:
         warnings.append(
             f"queue {name!r} has RabbitMQ's default {DELIVERY_LIMIT} of {topology.default_limit}: what is looked at "
@@ -234,6 +223,7 @@ def _check_exact(
     found = {argument: value for argument, value in found.items() if argument != DELIVERY_LIMIT}
     if found:
         warnings.append(f"queue {name!r} exists with {_show(found)}: weaker than what we would create")
+    return tuple(warnings)
 
 
 def _show(arguments: dict[str, object]) -> str:

@@ -66,7 +66,7 @@ async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: 
         warnings = await builder.compare(name)
     except TopologyError as error:
         return QueueFinding(name=name, ready=ready, refused=str(error))
-    return QueueFinding(name=name, ready=ready, warnings=tuple(warnings))
+    return QueueFinding(name=name, ready=ready, warnings=warnings)
 
 
 async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection:

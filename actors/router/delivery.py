@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.message.parcel import Parcel, Record, whole_message
 from rabbitray.actors.message.reply import Failure
 
 _numbers = itertools.count(1)
@@ -124,18 +124,9 @@ class Buffer:
         self.records += sign * delivery.records
 
 
-def rejection(known: Failure, position: int, record: int, reason: str) -> Failure:
-    """The failure of a job whose row the store cannot hold; `known`: its key, attempt and body."""
-    return msgspec.structs.replace(
-        known,
-        position=position,
-        record=record,
-        verdict="dead",
-        reason="store_rejected",
-        error=reason,
-        error_class="RejectedRow",
-        category="permanent",
-    )
+def rejection(record: Record, position: int, reason: str) -> Failure:
+    """The failure of a job whose row the store cannot hold."""
+    return Failure.permanent(record, "store_rejected", reason, "RejectedRow", position=position)
 
 
 def refusal(delivery: Delivery) -> Failure:
@@ -146,27 +137,4 @@ def refusal(delivery: Delivery) -> Failure:
 
 def message_failure(delivery: Delivery, reason: str, error: str, error_class: str) -> Failure:
     """A permanent failure of a whole message."""
-    return Failure(
-        position=0,
-        verdict="dead",
-        reason=reason,
-        error=error,
-        error_class=error_class,
-        category="permanent",
-        attempt=max(delivery.parcel.attempt, 0),
-        key=delivery.parcel.key,
-        message_id=delivery.parcel.message_id,
-    )
-
-
-def not_due(delivery: Delivery) -> Failure:
-    return Failure(
-        position=0,
-        verdict="retry",
-        reason="not_due",
-        error="",
-        error_class="",
-        category="transient",
-        key=delivery.parcel.key,
-        message_id=delivery.parcel.message_id,
-    )
+    return Failure.permanent(whole_message(delivery.parcel), reason, error, error_class)

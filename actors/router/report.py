@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rabbitray.actors.remote.boot import Rows
-from rabbitray.actors.router.dispatch.pool import Member
+from rabbitray.actors.router.dispatch.member import Member
 
 USAGE_FRESH_S = 20.0
 """Longer than a worker with a slow job is silent (`SIGN_OF_LIFE_MOST_S`): an idle one tells nothing."""

@@ -18,7 +18,8 @@ from rabbitray.actors.message.parcel import is_packed
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.router.delivery import Batch, Buffer, Delivery, refusal
 from rabbitray.actors.router.dispatch.arrival_forecast import RUSH_MS, ArrivalForecast
-from rabbitray.actors.router.dispatch.pool import Member, Pool, WorkerLostError
+from rabbitray.actors.router.dispatch.member import Member, WorkerLostError
+from rabbitray.actors.router.dispatch.pool import Pool
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.outage import Outage, OutageLimits
 from rabbitray.actors.router.settlement.conclusion import Conclusion, PendingPart, ResultWriter

@@ -15,7 +15,7 @@ from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Category, Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, WireLimits
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
@@ -221,9 +221,9 @@ def _delay_s(move: Settlement, now_ms: int) -> float | None:
     return max(move.delay_ms, move.due_ms - now_ms) / 1000
 
 
-def _wire(settings: KitSettings) -> WireLimits:
-    fallback = WireLimits()
-    return WireLimits(
+def _wire(settings: KitSettings) -> MessageLimits:
+    fallback = MessageLimits()
+    return MessageLimits(
         max_message_bytes=settings.get("max_message_bytes", fallback.max_message_bytes),
         max_records=settings.get("max_records", fallback.max_records),
         max_depth=settings.get("max_depth", fallback.max_depth),

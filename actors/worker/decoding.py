@@ -9,9 +9,9 @@ from typing import Literal
 import msgspec
 
 from rabbitray.actors.errors import DecodeError
-from rabbitray.actors.message.parcel import Parcel, attempt_of, identity
+from rabbitray.actors.message.parcel import Parcel, attempt_of, identity, whole_message
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits, decode
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, decode
 from rabbitray.actors.worker.batch_run import Unit
 
 
@@ -23,7 +23,7 @@ class IdentityRules:
 
 
 def decode_parcels(
-    parcels: Sequence[Parcel], limits: WireLimits, rules: IdentityRules, codes: TypeCodes = REPORT_CODES
+    parcels: Sequence[Parcel], limits: MessageLimits, rules: IdentityRules, codes: TypeCodes = REPORT_CODES
 ) -> tuple[list[Unit], list[Failure]]:
     """The jobs of a batch in order, and a failure (`dead`) for each message that cannot be read."""
     units: list[Unit] = []
@@ -32,11 +32,13 @@ def decode_parcels(
         try:
             units += _units(position, parcel, limits, rules, codes)
         except DecodeError as error:
-            failures.append(_unreadable(position, parcel, error))
+            failures.append(
+                Failure.permanent(whole_message(parcel), error.reason, str(error), "DecodeError", position=position)
+            )
     return units, failures
 
 
-def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRules, codes: TypeCodes) -> list[Unit]:
+def _units(position: int, parcel: Parcel, limits: MessageLimits, rules: IdentityRules, codes: TypeCodes) -> list[Unit]:
     jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits, codes=codes)
     if not jobs:
         raise DecodeError("empty", "a packed message without records")
@@ -61,17 +63,3 @@ def _units(position: int, parcel: Parcel, limits: WireLimits, rules: IdentityRul
             )
         )
     return units
-
-
-def _unreadable(position: int, parcel: Parcel, error: DecodeError) -> Failure:
-    return Failure(
-        position=position,
-        verdict="dead",
-        reason=error.reason,
-        error=str(error),
-        error_class="DecodeError",
-        category="permanent",
-        attempt=max(parcel.attempt, 0),
-        key=parcel.key,
-        message_id=parcel.message_id,
-    )

@@ -18,7 +18,7 @@ from rabbitray.actors.errors import DecodeError, RabbitrayError
 from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits, split
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, split
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker import results as table
@@ -49,7 +49,7 @@ class WorkerConfig:
     handler_timeout_s: float = 60.0
     max_result_bytes: int = 16 * 1024 * 1024
     identity: IdentityRules = field(default_factory=IdentityRules)
-    wire: WireLimits = field(default_factory=WireLimits)
+    wire: MessageLimits = field(default_factory=MessageLimits)
     codes: TypeCodes = REPORT_CODES
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from functools import partial
 from urllib.parse import unquote, urlsplit
 
-from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.publisher import PublisherConfig
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.remote.boot import Boot, Flush
 from rabbitray.actors.router.actor import RouterSetup
 from rabbitray.actors.router.intake.config import IntakeConfig
-from rabbitray.actors.router.intake.reading import BodyLimits
 from rabbitray.actors.router.outage import OutageLimits
 from rabbitray.actors.router.router import RouterConfig
 from rabbitray.actors.router.settlement.retries import RetryLimits, ladder
@@ -105,6 +104,13 @@ def rungs(settings: Settings) -> tuple[int, ...]:
     )
 
 
+def message_limits(settings: Settings) -> MessageLimits:
+    """The bounds of one message, for whoever reads it."""
+    return MessageLimits(
+        max_message_bytes=settings.max_message_bytes, max_records=settings.max_records, max_depth=settings.max_depth
+    )
+
+
 def publisher(settings: Settings, *, queue: str | None = None, name: str = "publisher") -> PublisherConfig:
     """A publisher to the main queue."""
     return PublisherConfig(
@@ -148,11 +154,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         slots=settings.queue_concurrency,
         handler_timeout_s=settings.handler_timeout_s,
         identity=IdentityRules(missing_id=settings.missing_id),
-        wire=WireLimits(
-            max_message_bytes=settings.max_message_bytes,
-            max_records=settings.max_records,
-            max_depth=settings.max_depth,
-        ),
+        wire=message_limits(settings),
         codes=type_codes(settings),
     )
     return WorkerSetup(
@@ -178,7 +180,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
         intake=IntakeConfig(
             url=settings.rabbitmq_url,
             topology=topology(settings),
-            limits=BodyLimits(max_message_bytes=settings.max_message_bytes, max_records=settings.max_records),
+            limits=message_limits(settings),
             heartbeat_s=settings.heartbeat_s,
             connect_timeout_s=settings.connect_timeout_s,
             frame_max=settings.frame_max,

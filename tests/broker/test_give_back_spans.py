@@ -7,11 +7,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
-from rabbitray.actors.router.intake.reading import BodyLimits
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 from tests.kit.eventually import eventually
@@ -24,7 +24,7 @@ async def test_each_give_back_is_one_span_linked_to_its_messages(amqp_url: str) 
     memory, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(memory))
     got: list[Delivery] = []
-    config = IntakeConfig(url=Secret(amqp_url), topology=Topology(queue="jobs"), limits=BodyLimits())
+    config = IntakeConfig(url=Secret(amqp_url), topology=Topology(queue="jobs"), limits=MessageLimits())
     tracing = Tracing(queue="jobs", provider=provider)
     intake = Intake(config, on_delivery=got.append, on_lost=lambda _: None, tracing=tracing)
     await intake.open()

@@ -83,7 +83,11 @@ def test_close_leaves_no_process_and_no_folder(
     assert not own_broker.directory.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
+    ids=lambda one: one.name,
+)
 def test_nothing_outlives_the_parent(number: signal.Signals) -> None:
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT],
@@ -132,7 +136,7 @@ def test_a_node_that_died_by_itself_starts_again(own_broker: PrivateBroker) -> N
     assert own_broker.start().running
 
 
-@pytest.mark.parametrize("name", ["distribution", "epmd"])
+@pytest.mark.parametrize("name", ["distribution", pytest.param("epmd", marks=pytest.mark.long)])
 def test_a_first_start_that_loses_a_port_takes_others(tmp_path: Path, name: str) -> None:
     planned = layout.plan(tmp_path)
     with socket.create_server((layout.LOOPBACK, getattr(planned.ports, name))):

@@ -56,10 +56,10 @@ async def test_broker_killed_under_load_loses_nothing_that_was_confirmed(
     stop = asyncio.Event()
     async with Publisher(config(own_broker.url, confirm_timeout_s=confirm_timeout_s)) as publisher:
         load = asyncio.ensure_future(publish_until(publisher, stop))
-        await confirmed_more(publisher, 500)
+        await confirmed_more(publisher, 200)
         await asyncio.to_thread(own_broker.kill)
         await asyncio.to_thread(own_broker.start)
-        await confirmed_more(publisher, 500, within_s=30)
+        await confirmed_more(publisher, 200, within_s=30)
         stop.set()
         ends = await load
     in_queue = {message.message_id for message in await drained(own_broker.url, QUEUE)}
@@ -78,9 +78,9 @@ async def test_connections_closed_by_the_broker_lose_nothing(amqp_url: str, brok
     async with Publisher(config(amqp_url, confirm_timeout_s=20)) as publisher:
         load = asyncio.ensure_future(publish_until(publisher, stop))
         for _ in range(2):
-            await confirmed_more(publisher, 500)
+            await confirmed_more(publisher, 200)
             await asyncio.to_thread(broker.ctl, "close_all_connections", "--vhost", vhost, "test")
-        await confirmed_more(publisher, 500)
+        await confirmed_more(publisher, 200)
         stop.set()
         ends = await load
     assert set(ends.values()) == {None}

@@ -6,9 +6,10 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterable
 
+from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.ack_ledger import AckLedger
-from rabbitray.actors.router.intake.reading import BodyLimits, read_delivery
+from rabbitray.actors.router.intake.reading import read_delivery
 from tests.kit.deliveries import received
 from tests.kit.fake_broker import FakeBroker, FakeChannel, Stored
 
@@ -23,13 +24,13 @@ class FakeIntake:
         on_delivery: Callable[[Delivery], None],
         on_lost: Callable[[int], None],
         single_after_s: float = 0.2,
-        limits: BodyLimits | None = None,
+        limits: MessageLimits | None = None,
     ) -> None:
         self._broker = broker
         self._on_delivery = on_delivery
         self._on_lost = on_lost
         self._single_after_s = single_after_s
-        self._limits = limits or BodyLimits()
+        self._limits = limits or MessageLimits()
         self._consumers = itertools.count(1)
         self._consumer: int | None = None
         self._wanted: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from rabbitray.actors.message.parcel import Record
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.retries import Rung
@@ -15,22 +16,22 @@ class FakeOutbox:
 
     def __init__(self, log: list[str] | None = None) -> None:
         self.log = log if log is not None else []
-        self.retried: list[tuple[Delivery, Failure, Rung]] = []
+        self.retried: list[tuple[Delivery, Record, Rung]] = []
         self.parked: list[tuple[Delivery, Failure, str]] = []
-        self.singled: list[tuple[Delivery, Failure]] = []
+        self.singled: list[tuple[Delivery, Record]] = []
         self.failures: deque[Exception | None] = deque()
 
-    async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None:
+    async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None:
         await self._confirm(f"retry {delivery.tag}")
-        self.retried.append((delivery, failure, rung))
+        self.retried.append((delivery, record, rung))
 
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None:
         await self._confirm(f"park {delivery.tag}")
         self.parked.append((delivery, failure, reason))
 
-    async def again(self, delivery: Delivery, piece: Failure) -> None:
-        await self._confirm(f"again {delivery.tag}.{piece.record}")
-        self.singled.append((delivery, piece))
+    async def again(self, delivery: Delivery, record: Record) -> None:
+        await self._confirm(f"again {delivery.tag}.{record.record}")
+        self.singled.append((delivery, record))
 
     async def _confirm(self, what: str) -> None:
         failure = self.failures.popleft() if self.failures else None

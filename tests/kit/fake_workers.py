@@ -9,7 +9,7 @@ import pyarrow as pa
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Part, WorkerInfo
 from rabbitray.actors.message.rows import RESULT_SCHEMA
-from rabbitray.actors.router.dispatch.pool import WorkerLostError
+from rabbitray.actors.router.dispatch.member import WorkerLostError
 from tests.kit.result_rows import key_of, rows_of
 
 Reply = tuple[Part, pa.Table]

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import aio_pika
 
+from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
-from rabbitray.actors.router.intake.reading import BodyLimits
 from rabbitray.actors.secret import Secret
 from tests.kit.eventually import eventually
 from tests.kit.fake_broker import FakeBroker
@@ -144,7 +144,7 @@ class RealWay:
         config = IntakeConfig(
             url=Secret(through or url),
             topology=TOPOLOGY,
-            limits=BodyLimits(),
+            limits=MessageLimits(),
             single_after_s=SINGLE_AFTER_S,
             heartbeat_s=heartbeat_s,
             connect_timeout_s=connect_timeout_s,

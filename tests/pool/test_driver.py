@@ -99,17 +99,24 @@ def test_results_files_that_cannot_be_used(amqp_url: str, ray_cluster: str, tmp_
 @pytest.mark.parametrize(
     ("name", "flags", "says"),
     [
-        ("jobs", {"auto_delete": True}, "queue 'jobs' is auto-delete"),
-        ("jobs", {"durable": False, "exclusive": True}, "queue 'jobs' is exclusive to another connection"),
+        # broker/test_declare.py has each of them against a node; one tells that nothing was consumed
+        pytest.param("jobs", {"auto_delete": True}, "queue 'jobs' is auto-delete", marks=pytest.mark.long),
+        pytest.param(
+            "jobs",
+            {"durable": False, "exclusive": True},
+            "queue 'jobs' is exclusive to another connection",
+            marks=pytest.mark.long,
+        ),
         (
             "jobs",
             {"arguments": {"x-queue-type": "quorum", "x-delivery-limit": 3}},
             "queue 'jobs' has x-delivery-limit=3 and no dead-letter exchange",
         ),
-        (
+        pytest.param(
             "jobs.dead",
             {"arguments": {"x-queue-type": "quorum", "x-message-ttl": 60_000}},
             "queue 'jobs.dead' exists with x-message-ttl=60000",
+            marks=pytest.mark.long,
         ),
     ],
     ids=["auto-delete", "exclusive", "drops-by-itself", "dead-letters-expire"],

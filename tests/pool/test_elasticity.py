@@ -163,7 +163,7 @@ async def _ready(pool: RunningPool) -> int | None:
         await probe.close()
 
 
-@pytest.mark.parametrize("kind", ["classic", "quorum"])
+@pytest.mark.parametrize("kind", [pytest.param("classic", marks=pytest.mark.long), "quorum"])
 async def test_the_window_changes_every_second_without_loss_or_duplicate(
     amqp_url: str, tmp_path: Path, kind: str
 ) -> None:

@@ -40,7 +40,10 @@ async def test_every_message_becomes_one_row(amqp_url: str, tmp_path: Path) -> N
         assert pool.rows("SELECT count(*) AS n FROM results WHERE result->>'key' = key") == [{"n": 5_000}]
 
 
-@pytest.mark.parametrize(("handler", "job_s"), [(HANDLE, 0.02), (HANDLE_ASYNC, 0.5)])  # seconds of work for all of them
+@pytest.mark.parametrize(
+    ("handler", "job_s"),  # seconds of work for all of them
+    [pytest.param(HANDLE, 0.02, marks=pytest.mark.long), (HANDLE_ASYNC, 0.5)],  # poison kills the other one, too
+)
 async def test_a_killed_worker_loses_nothing(amqp_url: str, tmp_path: Path, handler: str, job_s: float) -> None:
     async with pool_of(settings_for(amqp_url, tmp_path), handler) as pool:
         await pool.publish(jobs(400, do="slow", s=job_s))

@@ -20,8 +20,8 @@ from bench.__main__ import RESULTS, names, ratios, worse, write_page
 from bench.contracts import CONTRACTS, broken, paths
 from bench.switch import METERS, switch
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.wire import decode
-from rabbitray.actors.router.intake.reading import BodyLimits, read_delivery
+from rabbitray.actors.message.wire import MessageLimits, decode
+from rabbitray.actors.router.intake.reading import read_delivery
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, MetricsConfig, Totals
 from rabbitray.actors.telemetry.span import NO_SPAN
@@ -234,7 +234,7 @@ def test_a_job_worked_twice_is_seen_though_the_store_keeps_one_row() -> None:
 
 def test_the_message_of_the_station_bench_is_one_of_ours() -> None:
     message = stations.delivered(Job(id="one", message_type="BIRTHDAY"))
-    parcel = read_delivery(message, generation=1, consumer=1, limits=BodyLimits()).parcel
+    parcel = read_delivery(message, generation=1, consumer=1, limits=MessageLimits()).parcel
     assert parcel.message_id == "one"
     assert parcel.published_ms > 0
     assert decode(parcel.body, parcel.content_type)[0].message_type == "BIRTHDAY"

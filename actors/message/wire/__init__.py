@@ -1,7 +1,7 @@
 """Bytes <-> Job. Pure.
 
 What a reader promises, for any bytes: a Job, or `DecodeError`; never another exception, and never more memory than
-`WireLimits` allows. `decode` says which damage is found.
+`MessageLimits` allows. `decode` says which damage is found.
 
 encode       Job -> bytes: msgpack with one-letter keys, compact JSON, verbose JSON
 decode       bytes -> Jobs
@@ -14,7 +14,7 @@ limits       depth, elements, bytes
 
 from rabbitray.actors.message.wire.decode import decode, parse_line, split
 from rabbitray.actors.message.wire.encode import Form, encode
-from rabbitray.actors.message.wire.limits import WireLimits
+from rabbitray.actors.message.wire.limits import MessageLimits
 from rabbitray.actors.message.wire.packed import MOST_RECORDS, count_records, is_packed_type, join_records, pack
 from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
 
@@ -22,8 +22,8 @@ __all__ = [
     "MOST_RECORDS",
     "REPORT_CODES",
     "Form",
+    "MessageLimits",
     "TypeCodes",
-    "WireLimits",
     "count_records",
     "decode",
     "encode",

@@ -6,7 +6,7 @@ import zlib
 from typing import Final
 
 from rabbitray.actors.errors import DecodeError
-from rabbitray.actors.message.wire.limits import WireLimits
+from rabbitray.actors.message.wire.limits import MessageLimits
 
 _NONE: Final = frozenset(("", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary"))
 """kombu writes the charset into the content encoding."""
@@ -17,7 +17,7 @@ _LOOKED_AT: Final = 4 * 1024
 _SHOWN: Final = 16
 
 
-def plain_body(body: bytes, content_encoding: str | None, limits: WireLimits) -> bytes:
+def plain_body(body: bytes, content_encoding: str | None, limits: MessageLimits) -> bytes:
     """Return the body without its compression; DecodeError when it is too large, before it or after."""
     if len(body) > limits.max_message_bytes:
         raise DecodeError("too_large", f"{len(body)} bytes, at most {limits.max_message_bytes}")
@@ -46,7 +46,7 @@ def _name(content_encoding: str | None) -> str:
     return content_encoding.strip().lower() if content_encoding else ""
 
 
-def _decompressed(body: bytes, encoding: str, limits: WireLimits) -> bytes:
+def _decompressed(body: bytes, encoding: str, limits: MessageLimits) -> bytes:
     """Return the plain body of a gzip one, never building more than the limit."""
     if encoding not in _GZIP:
         raise DecodeError("unsupported_encoding", encoding[:100])

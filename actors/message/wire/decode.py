@@ -25,7 +25,7 @@ from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire.compression import plain_body
 from rabbitray.actors.message.wire.encode import CHECKSUM_MARK
-from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, WireLimits, require_within, unpack
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits, require_within, unpack
 from rabbitray.actors.message.wire.packed import split_records, unpack_records
 from rabbitray.actors.message.wire.shapes import (
     CHECKSUM,
@@ -52,7 +52,7 @@ def decode(
     body: bytes,
     content_type: str | None,
     content_encoding: str | None = None,
-    limits: WireLimits = DEFAULT_LIMITS,
+    limits: MessageLimits = DEFAULT_LIMITS,
     *,
     codes: TypeCodes = REPORT_CODES,
 ) -> list[Job]:
@@ -72,7 +72,7 @@ def decode(
         raise DecodeError("unreadable", f"{type(error).__name__}: {error}"[:200]) from error
 
 
-def split(body: bytes, content_encoding: str | None = None, limits: WireLimits = DEFAULT_LIMITS) -> list[bytes]:
+def split(body: bytes, content_encoding: str | None = None, limits: MessageLimits = DEFAULT_LIMITS) -> list[bytes]:
     """Return each record of a packed message as the body of a message of its own, of the content type `MSGPACK`.
 
     The record's bytes are taken as they are: whatever was read from the packed message is read from its piece too,
@@ -98,7 +98,9 @@ def parse_line(line: str | bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
     return Job(**fields)
 
 
-def _decode(body: bytes, essence: str, content_encoding: str | None, limits: WireLimits, codes: TypeCodes) -> list[Job]:
+def _decode(
+    body: bytes, essence: str, content_encoding: str | None, limits: MessageLimits, codes: TypeCodes
+) -> list[Job]:
     body = plain_body(body, content_encoding, limits)
     if essence in _MSGPACK_TYPES:
         return [_read_msgpack(body, limits, codes)]
@@ -113,7 +115,7 @@ def _essence(content_type: str | None) -> str:
     return (content_type or "").partition(";")[0].strip().lower()
 
 
-def _read_other(body: bytes, essence: str, limits: WireLimits, codes: TypeCodes) -> Job:
+def _read_other(body: bytes, essence: str, limits: MessageLimits, codes: TypeCodes) -> Job:
     if essence in _BYTES_TYPES:
         return Job(id=None, payload=bytes(body))
     if essence.startswith("text/"):
@@ -125,7 +127,7 @@ def _read_other(body: bytes, essence: str, limits: WireLimits, codes: TypeCodes)
 
 
 def _sniffed(
-    read: Callable[[bytes, WireLimits, TypeCodes], Job], body: bytes, limits: WireLimits, codes: TypeCodes
+    read: Callable[[bytes, MessageLimits, TypeCodes], Job], body: bytes, limits: MessageLimits, codes: TypeCodes
 ) -> Job:
     try:
         return read(body, limits, codes)
@@ -142,7 +144,7 @@ def _text(body: bytes) -> str:
         raise DecodeError("bad_text", str(error)[:200]) from None
 
 
-def _read_msgpack(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
+def _read_msgpack(body: bytes, limits: MessageLimits, codes: TypeCodes) -> Job:
     marked = body[_MARK_START:-4] == CHECKSUM_MARK
     if marked and zlib.crc32(memoryview(body)[:_MARK_START]) != int.from_bytes(body[-4:], "big"):
         raise DecodeError("bad_checksum", "the body was changed on its way")
@@ -154,7 +156,7 @@ def _read_msgpack(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
     return _read_document(document, codes)
 
 
-def _read_json(body: bytes, limits: WireLimits, codes: TypeCodes) -> Job:
+def _read_json(body: bytes, limits: MessageLimits, codes: TypeCodes) -> Job:
     body = body.removeprefix(_BOM)
     if len(body) > _SMALL_JSON:
         _require_few_elements(body, limits)
@@ -179,7 +181,7 @@ def _read_document(document: Any, codes: TypeCodes) -> Job:  # Any: whatever a p
     return Job(id=None, payload=document)
 
 
-def _require_few_elements(body: bytes, limits: WireLimits) -> None:
+def _require_few_elements(body: bytes, limits: MessageLimits) -> None:
     """Refuse a large JSON text with too many entries before anything is built from it."""
     count = body.count(b",") + body.count(b"[") + body.count(b"{")
     if count <= limits.max_elements:

@@ -1,4 +1,4 @@
-"""WireLimits, and reading within them: depth, elements, bytes, for JSON and msgpack alike. Pure."""
+"""MessageLimits, and reading within them: depth, elements, bytes, for JSON and msgpack alike. Pure."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ _SMALL: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WireLimits:
+class MessageLimits:
     """Bounds of one message; beyond any of them it is refused with a reason.
 
-    `max_message_bytes`: body as received, and again after decompression. `max_records`: jobs in a packed
-    message. `max_depth`: nesting of the document. `max_collection`: entries of one map or list.
-    `max_elements`: entries of all maps and lists of a document together, which bounds its memory to about 64
-    bytes each.
+    `max_message_bytes`: body as received, and again after decompression. `max_header_bytes`: its header table.
+    `max_records`: jobs in a packed message. `max_depth`: nesting of the document. `max_collection`: entries of one
+    map or list. `max_elements`: entries of all maps and lists of a document together, which bounds its memory to
+    about 64 bytes each.
     """
 
     max_message_bytes: int = 16 * 1024 * 1024
+    max_header_bytes: int = 64 * 1024
     max_records: int = 1_000
     max_depth: int = 32
     max_collection: int = 100_000
     max_elements: int = 500_000
 
 
-DEFAULT_LIMITS = WireLimits()
+DEFAULT_LIMITS = MessageLimits()
 
 
 def require_writable(payload: Any, *, json: bool, depth: int) -> None:  # Any: the user's data
@@ -63,7 +64,7 @@ def _require_level(depth: int) -> None:
         raise EncodeError("payload: nested too deeply")
 
 
-def require_within(document: Any, limits: WireLimits) -> None:  # Any: whatever a producer wrote
+def require_within(document: Any, limits: MessageLimits) -> None:  # Any: whatever a producer wrote
     """Raise DecodeError where a document that was read is nested too deeply or holds too many entries."""
     if isinstance(document, (dict, list)):
         total = _count(document, limits, limits.max_depth)
@@ -71,7 +72,7 @@ def require_within(document: Any, limits: WireLimits) -> None:  # Any: whatever 
             raise DecodeError("too_many_elements", f"{total} entries, at most {limits.max_elements}")
 
 
-def _count(collection: dict[Any, Any] | list[Any], limits: WireLimits, depth: int) -> int:  # Any: as above
+def _count(collection: dict[Any, Any] | list[Any], limits: MessageLimits, depth: int) -> int:  # Any: as above
     if depth <= 0:
         raise DecodeError("too_deep", f"more than {limits.max_depth} levels of nesting")
     total = len(collection)
@@ -83,7 +84,7 @@ def _count(collection: dict[Any, Any] | list[Any], limits: WireLimits, depth: in
     return total
 
 
-def unpack(body: bytes, limits: WireLimits) -> Any:  # Any: whatever a producer wrote
+def unpack(body: bytes, limits: MessageLimits) -> Any:  # Any: whatever a producer wrote
     """Return the one document in `body`; DecodeError when it is damaged, has a tail, or is over the limits."""
     hooks = {} if len(body) <= _SMALL else _counting_hooks(limits)
     try:
@@ -104,7 +105,7 @@ def unpack(body: bytes, limits: WireLimits) -> Any:  # Any: whatever a producer 
     return document
 
 
-def _counting_hooks(limits: WireLimits) -> dict[str, Any]:  # Any: hooks as msgpack takes them
+def _counting_hooks(limits: MessageLimits) -> dict[str, Any]:  # Any: hooks as msgpack takes them
     """Return hooks that stop the reading of a large body as soon as it holds too many entries."""
     left = limits.max_elements
 

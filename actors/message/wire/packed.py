@@ -14,7 +14,7 @@ from rabbitray.actors.message.headers import PACKED
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire.compression import first_bytes
 from rabbitray.actors.message.wire.encode import checked, encode_record
-from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, WireLimits, unpack
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits, unpack
 from rabbitray.actors.message.wire.shapes import COMPACT, is_shape, read_compact
 from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
 
@@ -39,7 +39,7 @@ def is_packed_type(content_type: str | None) -> bool:
 def pack(jobs: Iterable[Job], *, codes: TypeCodes = REPORT_CODES) -> tuple[bytes, str]:
     """Return one body for many jobs and its content type; each job keeps its own id.
 
-    Raises EncodeError for no job at all, and as `encode` does. Readers take at most `WireLimits.max_records`.
+    Raises EncodeError for no job at all, and as `encode` does. Readers take at most `MessageLimits.max_records`.
     """
     return join_records([encode_record(job, codes) for job in jobs]), PACKED
 
@@ -77,7 +77,7 @@ def count_records(
     return max(1, min(claimed, max_records, len(body) if first is body else claimed))
 
 
-def unpack_records(body: bytes, limits: WireLimits, codes: TypeCodes) -> list[Job]:
+def unpack_records(body: bytes, limits: MessageLimits, codes: TypeCodes) -> list[Job]:
     """Return the jobs of a packed body; DecodeError where any of its bytes is not as it must be."""
     claimed, start = _array_head(body)
     has_checksum = start < len(body) and body[start] == _UINT32

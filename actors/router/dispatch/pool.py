@@ -1,6 +1,6 @@
-"""Pool: the processing actors: pick, add, retire, replace.
+"""Pool: the processing actors: pick, run, retire, replace.
 
-Ray does not restart these actors: a worker that ends is replaced here, with back-off when starting keeps failing.
+Ray does not restart these actors: for a worker that ends, another is started here (worker_starts.py).
 """
 
 from __future__ import annotations
@@ -10,97 +10,20 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from dataclasses import dataclass, field, replace
-from typing import Generic, Literal, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from rabbitray.actors.backoff import Backoff
-from rabbitray.actors.errors import RabbitrayError
-from rabbitray.actors.message.parcel import Shipment, pack_parcels
-from rabbitray.actors.message.reply import Part, Usage, WorkerInfo
+from rabbitray.actors.message.parcel import pack_parcels
+from rabbitray.actors.message.reply import Part
 from rabbitray.actors.router.delivery import Batch
+from rabbitray.actors.router.dispatch.member import Factory, Member, State, WorkerLostError
+from rabbitray.actors.router.dispatch.worker_starts import WorkerStarts
 
 log = logging.getLogger(__name__)
 
-START_AGAIN = Backoff(first_s=0.5, most_s=30.0)
 REPLY_GRACE_S = 5.0
 
-State = Literal["starting", "ready", "retiring"]
-P = TypeVar("P")  # the payload: a reference to the rows, or the rows themselves in a unit test
-P_co = TypeVar("P_co", covariant=True)
-
-
-class WorkerLostError(RabbitrayError):
-    """A worker ended with a batch. `may_be_poison`: a job of the batch may have killed it, see design.md, Outcomes."""
-
-    def __init__(self, reason: str, detail: str, *, may_be_poison: bool) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason  # worker_crashed, handler_timeout, node_lost, killed, unavailable
-        self.may_be_poison = may_be_poison
-
-
-class WorkerHandle(Protocol[P_co]):
-    """One worker, wherever it runs. Calls raise WorkerLostError when it is gone."""
-
-    async def ready(self) -> WorkerInfo: ...
-    async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, P_co]: ...
-    async def more(self, batch_id: str) -> tuple[Part, P_co]: ...
-    async def stop(self) -> None: ...
-    def kill(self) -> None: ...
-
-
-class Factory(Protocol[P_co]):
-    """Starts workers."""
-
-    def spawn(self, name: str) -> WorkerHandle[P_co]: ...
-
-
-@dataclass(slots=True, eq=False)
-class Member(Generic[P]):
-    """A worker in the pool and what it has in hand."""
-
-    name: str
-    handle: WorkerHandle[P]
-    asked_at: float
-    state: State = "starting"
-    info: WorkerInfo | None = None
-    batches: dict[str, Batch] = field(default_factory=dict)  # in the order of dispatch
-    slow: dict[str, int] = field(default_factory=dict)  # batch -> jobs still open after its first part
-    suspects: frozenset[str] | None = None  # at its death: the batches that may have killed it
-    jobs: int = 0
-    busy_s: float = 0.0
-    usage: Usage | None = None  # the last that it told
-    used_at: float = 0.0
-
-    @property
-    def slots(self) -> int:
-        """Jobs that run at once."""
-        return self.info.slots if self.info else 1
-
-    @property
-    def load(self) -> int:
-        """Batches in flight that have not shown to be slow."""
-        return len(self.batches) - len(self.slow)
-
-    @property
-    def open_jobs(self) -> int:
-        """Jobs in hand whose outcome is not known here."""
-        return sum(self.slow.get(batch.id, batch.records) for batch in self.batches.values())
-
-    def can_take(self, most_in_flight: int) -> bool:
-        """Whether one more batch may go there: slots are free, or there is a place in the line.
-
-        Slow jobs occupy slots, not places in the line.
-        """
-        if self.state != "ready":
-            return False
-        in_line = self.load < most_in_flight and sum(self.slow.values()) < self.slots
-        return in_line or self.open_jobs < self.slots
-
-    def may_have_died_of(self, batch: Batch) -> bool:
-        """Whether a job of this batch may have killed the worker: all of an async worker's, else the oldest's."""
-        if self.suspects is None:
-            self.suspects = frozenset(self.batches if self.slots > 1 else [*self.batches][:1])
-        return batch.id in self.suspects
+P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,35 +42,44 @@ class Pool(Generic[P]):
 
     def __init__(self, config: PoolConfig, factory: Factory[P], *, on_change: Callable[[], None]) -> None:
         self._config = config
-        self._factory = factory
         self._on_change = on_change
-        self._numbers = itertools.count(config.first_number)
-        self._members: dict[str, Member[P]] = {}
+        self._members: dict[str, Member[P]] = {}  # ready or retiring
+        self._starts = WorkerStarts(
+            factory,
+            names=(f"{config.name}-{number:04d}" for number in itertools.count(config.first_number)),
+            timeout_s=config.start_timeout_s,
+            missing=self._missing,
+            on_ready=self._join,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._failures = 0  # starts that failed in a row; workers that were asked for together count once
-        self._failed_at = 0.0
-        self._not_before = 0.0
-        self._refill: asyncio.TimerHandle | None = None
         self._stopped = False
         self.target = 0
-        self.start_s: float | None = None  # from the asking until ready, smoothed
-        self.start_error: str | None = None
         self.replaced = 0
         self.busy_s = 0.0  # seconds in which workers were busy, over all workers, past ones too
 
     @property
     def members(self) -> list[Member[P]]:
         """All workers, in any state."""
-        return list(self._members.values())
+        return [*self._members.values(), *self._starts.pending]
 
     def count(self, state: State) -> int:
         """How many workers are in this state."""
-        return sum(member.state == state for member in self._members.values())
+        return sum(member.state == state for member in self.members)
+
+    @property
+    def start_s(self) -> float | None:
+        """Seconds from the asking for a worker until it is ready, smoothed; None before the first."""
+        return self._starts.took_s
+
+    @property
+    def start_error(self) -> str | None:
+        """Why the last start failed; None once one has succeeded."""
+        return self._starts.error
 
     @property
     def start_again_in_s(self) -> float:
         """Seconds until the next start is allowed after failures; 0 when it is now."""
-        return max(0.0, self._not_before - time.monotonic())
+        return self._starts.again_in_s
 
     def pick(self) -> Member[P] | None:
         """The worker with the fewest jobs in hand of those that can take one more batch, or None."""
@@ -158,10 +90,10 @@ class Pool(Generic[P]):
     def resize(self, target: int) -> None:
         """Sets how many workers there shall be; starts or retires the difference."""
         self.target = target
-        staying = [member for member in self._members.values() if member.state != "retiring"]
+        staying = [member for member in self.members if member.state != "retiring"]
         for member in sorted(staying, key=_retire_order)[: max(0, len(staying) - target)]:
             self._retire(member)
-        self._fill()
+        self._starts.fill()
 
     def leave(self, nodes: Collection[str]) -> None:
         """These nodes are going away: their workers get no new batch, finish, and are replaced elsewhere."""
@@ -170,7 +102,7 @@ class Pool(Generic[P]):
             log.warning("Worker %s leaves: its node is draining", member.name)
             self._retire(member)
         if leaving:
-            self._fill()
+            self._starts.fill()
 
     async def run(self, member: Member[P], batch: Batch) -> AsyncIterator[tuple[Part, P]]:
         """Runs a batch on a worker and yields its parts; raises WorkerLostError when the worker ends with it."""
@@ -203,25 +135,28 @@ class Pool(Generic[P]):
             log.warning("Worker %s ended (%s) and is replaced", member.name, why)
             self.replaced += 1
             member.handle.kill()
-            self._fill()
+            self._starts.fill()
 
     async def stop(self, within_s: float) -> None:
         """Ends all workers, gracefully within the time. May be called twice."""
         self._stopped = True
         self.target = 0
-        members, self._members = self.members, {}
-        if self._refill is not None:
-            self._refill.cancel()
+        members, self._members = list(self._members.values()), {}
         ending = list(self._tasks)
         for task in ending:
             task.cancel()
         for member in members:
             member.suspects = frozenset()
-            if member.state == "starting":
-                member.handle.kill()
-        stopping = [_stop(member, within_s) for member in members if member.state != "starting"]
-        await asyncio.gather(*stopping)
+        await asyncio.gather(self._starts.stop(), *(_stop(member, within_s) for member in members))
         await asyncio.gather(*ending, return_exceptions=True)
+
+    def _missing(self) -> int:
+        """How many workers are wanted beyond those that are there or pending; negative for too many."""
+        return 0 if self._stopped else self.target - sum(member.state != "retiring" for member in self.members)
+
+    def _join(self, member: Member[P]) -> None:
+        self._members[member.name] = member
+        self._on_change()
 
     def _account(self, member: Member[P], batch: Batch, part: Part) -> None:
         member.jobs += part.jobs
@@ -263,72 +198,9 @@ class Pool(Generic[P]):
         self.remove(member, why=detail)
         return WorkerLostError("handler_timeout", detail, may_be_poison=may_be_poison)
 
-    def _fill(self) -> None:
-        missing = self.target - sum(member.state != "retiring" for member in self._members.values())
-        if self._stopped or missing <= 0 or (self._failures and self.count("starting")):
-            return  # after a failure one start at a time
-        if self.start_again_in_s:
-            if self._refill is None:
-                self._refill = asyncio.get_running_loop().call_later(self.start_again_in_s + 0.01, self._fill_later)
-            return
-        for _ in range(1 if self._failures else missing):
-            if not self.start_again_in_s:  # a start that fails at once ends this round
-                self._add(f"{self._config.name}-{next(self._numbers):04d}")
-
-    def _fill_later(self) -> None:
-        self._refill = None
-        self._fill()
-
-    def _add(self, name: str) -> None:
-        """Asks for one worker."""
-        try:
-            handle = self._factory.spawn(name)
-        except Exception as error:
-            log.exception("Worker %s could not be asked for", name)
-            self._back_off(name, time.monotonic(), error)
-            return
-        member = Member(name=name, handle=handle, asked_at=time.monotonic())
-        self._members[name] = member
-        self._spawn(self._start(member))
-
-    async def _start(self, member: Member[P]) -> None:
-        try:
-            async with asyncio.timeout(self._config.start_timeout_s):
-                member.info = await member.handle.ready()
-        except Exception as error:  # noqa: BLE001 # whatever it is, this worker does not start; logged below
-            self._start_failed(member, error)
-            return
-        if member.name not in self._members:
-            return  # withdrawn meanwhile
-        member.usage, member.used_at = member.info.usage, time.monotonic()
-        took = time.monotonic() - member.asked_at
-        self.start_s = took if self.start_s is None else 0.7 * self.start_s + 0.3 * took
-        self._failures, self._not_before, self.start_error = 0, 0.0, None
-        member.state = "ready"
-        log.info("Worker %s is ready after %.1f s (pid %d)", member.name, took, member.info.pid)
-        self._fill()
-        self._on_change()
-
-    def _start_failed(self, member: Member[P], error: Exception) -> None:
-        if self._members.pop(member.name, None) is None:
-            return  # withdrawn meanwhile
-        member.handle.kill()
-        self._back_off(member.name, member.asked_at, error)
-
-    def _back_off(self, name: str, asked_at: float, error: Exception) -> None:
-        if asked_at >= self._failed_at:
-            self._failures += 1
-            self._failed_at = time.monotonic()
-        delay_s = replace(START_AGAIN, failures=self._failures - 1).delay_s()
-        self._not_before = time.monotonic() + delay_s
-        self.start_error = str(error) or f"not ready within {self._config.start_timeout_s:g} s"
-        log.error("Worker %s could not start: %s; next try in %.1f s", name, self.start_error, delay_s)
-        self._fill()
-
     def _retire(self, member: Member[P]) -> None:
         if member.state == "starting":
-            self._members.pop(member.name, None)
-            member.handle.kill()
+            self._starts.withdraw(member)
             return
         member.state = "retiring"
         if not member.batches:
@@ -337,12 +209,9 @@ class Pool(Generic[P]):
     def _end(self, member: Member[P]) -> None:
         if self._members.pop(member.name, None) is not None:
             log.info("Worker %s retired", member.name)
-            self._spawn(_stop(member, 10.0))
-
-    def _spawn(self, coroutine: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            task = asyncio.create_task(_stop(member, 10.0))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
 
 def _retire_order(member: Member[P]) -> tuple[int, int]:

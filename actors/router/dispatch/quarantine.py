@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from rabbitray.actors.backoff import retry_while_unavailable
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure
-from rabbitray.actors.router.dispatch.pool import Member, Pool, WorkerLostError
+from rabbitray.actors.router.dispatch.isolation import ParkSuspect, Requeue, Split, Step, next_step
+from rabbitray.actors.router.dispatch.member import Member, WorkerLostError
+from rabbitray.actors.router.dispatch.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +57,7 @@ class Quarantine(Generic[P]):
 
     def add(self, group: list[Delivery]) -> None:
         """Puts a group in the line; a worker is started for it if there is none."""
-        self._last_death = ""
-        if group:
-            self._groups.append(group)
-            self._pool.resize(1)
+        self._put(group)
 
     def next(self) -> Iterator[tuple[Pool[P], Member[P], Batch]]:
         """The group that can run now on the quarantine's worker: one at a time, or a neighbour would be suspected."""
@@ -76,7 +75,7 @@ class Quarantine(Generic[P]):
             await self._keep(name, self._counts.get(name, 0) + 1)
 
     async def clear(self, batch: Batch) -> None:
-        """The batch ended without a crash: whatever was counted against its message is forgotten."""
+        """The batch ended without a crash: the crashes that were counted for its message are forgotten."""
         if batch.id in self._running:
             self._running.discard(batch.id)
             self._rest()
@@ -85,36 +84,34 @@ class Quarantine(Generic[P]):
     async def isolate(
         self, batch: Batch, left: list[Delivery], loss: WorkerLostError, *, of: str = ""
     ) -> Failure | None:
-        """The worker `of` died with `left`: isolate further. Returns the failure to park a lone killer with.
-
-        An innocent loss (node gone, killed by us) of a suspect batch only runs it again, and does not count. What
-        several batches of one worker leave is one group: an async worker may have had thirty batches of one job.
-        """
-        alone_before = batch.id in self._running and len(batch.deliveries) == 1
+        """The worker `of` was lost with `left` of a batch: see `next_step`. Returns the failure to park one with."""
+        alone = batch.id in self._running and len(batch.deliveries) == 1
         self._running.discard(batch.id)
-        if loss.may_be_poison and of and of == self._last_death and self._groups:
-            self._groups[-1] += left
-            return None
-        if not loss.may_be_poison:
-            self.add(left)
-            if alone_before:
-                await self._uncount(batch)
-        elif len(left) > 1:
-            self.add(left[: len(left) // 2])
-            self.add(left[len(left) // 2 :])
-            self._last_death = of
-        elif left and alone_before and self._counts.get(identity(left[0]), 0) >= self._max_crashes:
-            log.error(
-                "Message %s ended its worker alone %d times and is parked",
-                identity(left[0]),
-                self._max_crashes,
-            )
-            self._rest()
-            await self._forget(batch)
-            return message_failure(left[0], loss.reason, str(loss), "WorkerLost")
-        else:
-            self.add(left)
-            self._last_death = of
+        step = next_step(
+            left,
+            loss,
+            alone=alone,
+            crashes=self._counts.get(identity(batch.deliveries[0]), 0) if alone else 0,
+            max_crashes=self._max_crashes,
+            last_is_of_same_worker=bool(of and of == self._last_death and self._groups),
+        )
+        return await self._carry_out(step, batch, loss, of if loss.may_be_poison else "")
+
+    async def _carry_out(self, step: Step, batch: Batch, loss: WorkerLostError, of: str) -> Failure | None:
+        match step:
+            case Requeue(group=group, with_last=True):
+                self._groups[-1] += group
+            case Requeue(group=group, uncount=uncount):
+                self._put(group, of=of)
+                if uncount:
+                    await self._uncount(batch)
+            case Split(first=first, second=second):
+                self._put(first, second, of=of)
+            case ParkSuspect(delivery=delivery, crashes=crashes):
+                log.error("Message %s ended its worker alone %d times and is parked", identity(delivery), crashes)
+                self._rest()
+                await self._forget(batch)
+                return message_failure(delivery, loss.reason, str(loss), "WorkerLost")
         self._rest()
         return None
 
@@ -135,6 +132,14 @@ class Quarantine(Generic[P]):
         self._groups = deque(group for group in self._groups if group not in late)
         self._rest()
         return [delivery for group in late for delivery in group]
+
+    def _put(self, *groups: Sequence[Delivery], of: str = "") -> None:
+        """Puts groups in the line; `of`: the worker that one of their messages may have ended, if there was one."""
+        for group in groups:
+            if group:
+                self._groups.append(list(group))
+                self._last_death = of
+                self._pool.resize(1)
 
     async def _forget(self, batch: Batch) -> None:
         if len(batch.deliveries) == 1 and identity(batch.deliveries[0]) in self._counts:

@@ -21,7 +21,7 @@ from rabbitray.actors.message.parcel import Shipment
 from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line, start_failure
-from rabbitray.actors.router.dispatch.pool import WorkerLostError
+from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
 
 CALLS_MOST = 1_000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.topology import Topology
-from rabbitray.actors.router.intake.reading import BodyLimits
 from rabbitray.actors.secret import Secret
 
 
@@ -18,7 +18,7 @@ class IntakeConfig:
 
     url: Secret
     topology: Topology
-    limits: BodyLimits
+    limits: MessageLimits
     heartbeat_s: int = 10
     connect_timeout_s: float = 15.0
     frame_max: int = 0

@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import MAX_TEXT, table_bytes
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Parcel
-from rabbitray.actors.message.wire import count_records
+from rabbitray.actors.message.wire import MessageLimits, count_records
 from rabbitray.actors.router.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -30,15 +29,6 @@ Table = Mapping[str, object]
 _EMPTY: Table = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BodyLimits:
-    """Bounds on one message, in bytes and records; beyond them it goes to the dead letters undecoded."""
-
-    max_message_bytes: int = 16 * 1024 * 1024
-    max_header_bytes: int = 64 * 1024
-    max_records: int = 1_000
-
-
 class PropertiesLike(Protocol):
     """The basic properties that are read, as pamqp or the scanner has them."""
 
@@ -49,7 +39,7 @@ class PropertiesLike(Protocol):
     timestamp: Any  # Any: datetime, or Unix seconds
 
 
-def read_delivery(message: DeliveredMessage, *, generation: int, consumer: int, limits: BodyLimits) -> Delivery:
+def read_delivery(message: DeliveredMessage, *, generation: int, consumer: int, limits: MessageLimits) -> Delivery:
     """The Delivery of a message as aiormq has it, see `read_message`."""
     deliver = cast("Basic.Deliver", message.delivery)
     return read_message(
@@ -71,7 +61,7 @@ def read_message(
     redelivered: bool,
     generation: int,
     consumer: int,
-    limits: BodyLimits,
+    limits: MessageLimits,
 ) -> Delivery:
     """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input."""
     table: Table = properties.headers or _EMPTY
@@ -105,7 +95,7 @@ def read_message(
     )
 
 
-def _refused(body: bytes, properties: PropertiesLike, limits: BodyLimits) -> str | None:
+def _refused(body: bytes, properties: PropertiesLike, limits: MessageLimits) -> str | None:
     if len(body) > limits.max_message_bytes:
         return f"too_large: body of {len(body):,} bytes, at most {limits.max_message_bytes:,}"
     if properties.headers and not _headers_fit(properties, limits.max_header_bytes):

@@ -19,19 +19,20 @@ from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import MAX_TEXT, Headers, clean_headers, table_bytes
 from rabbitray.actors.message.job import uuid7
+from rabbitray.actors.message.parcel import Record
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.intake.reading import BodyLimits
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.retries import Rung
 
 log = logging.getLogger(__name__)
 
 HEADER_TEXT_MOST = 1_000
-FOREIGN_MOST_BYTES = BodyLimits().max_header_bytes
+FOREIGN_MOST_BYTES = DEFAULT_LIMITS.max_header_bytes
 """All headers of a message must fit one frame, ours included: RabbitMQ closes the connection otherwise."""
 
 
@@ -49,10 +50,10 @@ class CopyOutbox:
         self._failpoints = failpoints or Failpoints("")
         self._topology = topology
 
-    async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None:
+    async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None:
         """A copy into the rung of `rung.delay_ms`; its TTL brings it back to the main queue."""
         own: Headers = {h.ATTEMPT: rung.attempt} | ({h.DUE: rung.due_ms} if rung.due_ms else {})
-        await self._send(delivery, failure, own, self._topology.rung(rung.delay_ms))
+        await self._send(delivery, record, own, self._topology.rung(rung.delay_ms))
 
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None:
         """A copy into the dead-letter queue, with what went wrong."""
@@ -66,30 +67,30 @@ class CopyOutbox:
         }
         await self._send(delivery, failure, own, self._topology.dead_queue)
 
-    async def again(self, delivery: Delivery, piece: Failure) -> None:
+    async def again(self, delivery: Delivery, record: Record) -> None:
         """One record of a packed message into the main queue, at no charge."""
-        await self._send(delivery, piece, {h.ATTEMPT: piece.attempt}, self._topology.queue)
+        await self._send(delivery, record, {h.ATTEMPT: record.attempt}, self._topology.queue)
 
-    async def _send(self, delivery: Delivery, failure: Failure, own: Headers, queue: str) -> None:
+    async def _send(self, delivery: Delivery, record: Record, own: Headers, queue: str) -> None:
         exchange = self._topology.exchange
         try:
-            await self._sender.publish_message(copy_of(delivery, failure, own, exchange, queue))
+            await self._sender.publish_message(copy_of(delivery, record, own, exchange, queue))
         except EncodeError as error:  # only what the producer wrote can be at fault, and the next try would be alike
             log.warning("A copy of message %s leaves its headers behind: %s", delivery.parcel.message_id, error)
-            await self._sender.publish_message(copy_of(delivery, failure, own, exchange, queue, foreign=False))
+            await self._sender.publish_message(copy_of(delivery, record, own, exchange, queue, foreign=False))
         self._failpoints.reach("after_publish")
 
 
 def copy_of(
-    delivery: Delivery, failure: Failure, own: Headers, exchange: str, routing_key: str, *, foreign: bool = True
+    delivery: Delivery, record: Record, own: Headers, exchange: str, routing_key: str, *, foreign: bool = True
 ) -> EncodedMessage:
-    """A copy of the message, or of the one record that failed, less RabbitMQ's death headers, plus our own.
+    """A copy of the message, or of one record of it alone, less RabbitMQ's death headers, plus our own.
 
     `foreign`: with the producer's headers; they are also left behind where they are too large for a copy.
     """
     parcel = delivery.parcel
-    alone = failure.body is not None
-    key = failure.key if alone else failure.key or parcel.key
+    alone = record.body is not None
+    key = record.key if alone else record.key or parcel.key
     table = _kept(delivery, foreign=foreign)
     table |= {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms} | own
     table |= {h.KEY: key} if key else {}
@@ -97,11 +98,11 @@ def copy_of(
     if alone:
         table.pop(h.RECORDS, None)
     return EncodedMessage(
-        body=parcel.body if failure.body is None else failure.body,
+        body=parcel.body if record.body is None else record.body,
         message_id=(None if alone or key else _short(parcel.message_id)) or uuid7(),
         exchange=exchange,
         routing_key=routing_key,
-        content_type=_short(failure.content_type or parcel.content_type),
+        content_type=_short(record.content_type or parcel.content_type),
         content_encoding=None if alone else _short(parcel.content_encoding),
         headers=table,
         timestamp_s=parcel.published_ms // 1_000,

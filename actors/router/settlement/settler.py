@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from rabbitray.actors.backoff import Backoff, retry_while_unavailable
 from rabbitray.actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
-from rabbitray.actors.message.parcel import records_of
+from rabbitray.actors.message.parcel import Record, records_of, whole_message
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, WireLimits
-from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, not_due, rejection
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
+from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
 from rabbitray.actors.router.settlement.copies import dead_letter_rows
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement, wait_until
 from rabbitray.actors.store.answers import Answer
@@ -44,9 +44,9 @@ class Acks(Protocol):
 class Outbox(Protocol):
     """Publishes a copy; returns once the broker has confirmed it, else raises, PublishFailedError as a rule."""
 
-    async def retry(self, delivery: Delivery, failure: Failure, rung: Rung) -> None: ...
+    async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None: ...
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None: ...
-    async def again(self, delivery: Delivery, piece: Failure) -> None: ...
+    async def again(self, delivery: Delivery, record: Record) -> None: ...
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Settler:
         outbox: Outbox,
         record_dead_letters: Callable[[pa.Table], Awaitable[None]],
         tracing: Tracing | None = None,
-        wire: WireLimits | None = None,
+        wire: MessageLimits | None = None,
         codes: TypeCodes = REPORT_CODES,
     ) -> None:
         self._limits = limits
@@ -83,7 +83,7 @@ class Settler:
         self._outbox = outbox
         self._record_dead_letters = record_dead_letters
         self._tracing = tracing or Tracing(queue=queue)
-        self._wire = wire or WireLimits()
+        self._wire = wire or MessageLimits()
         self._codes = codes
         self._backoff = GIVE_BACK
         self.tally = Tally()
@@ -141,7 +141,7 @@ class Settler:
             return
         rung = wait_until(delivery.due_ms, self._limits.rungs_ms, now_ms, attempt)
         try:
-            await self._outbox.retry(delivery, not_due(delivery), rung)
+            await self._outbox.retry(delivery, whole_message(delivery.parcel), rung)
         except Exception:  # whatever it was: nobody else has this message
             log.exception("A message that is not due yet could not be put into its rung, and stays")
             self._give_back_later([delivery])
@@ -150,7 +150,7 @@ class Settler:
 
     def _rejections(self, batch: Batch, part: Part, answer: Answer) -> list[Failure]:
         """Rows that the store isolated as bad: permanent failures of those jobs."""
-        read: dict[int, list[Failure]] = {}
+        read: dict[int, list[Record]] = {}
         found = []
         for row, reason in answer.rejected:
             position, record = part.row_positions[row], part.row_records[row] if part.row_records else 0
@@ -158,7 +158,8 @@ class Settler:
             if position not in read:
                 read[position] = self._records(delivery)
             known = next((piece for piece in read[position] if piece.record == record), None)
-            found.append(rejection(known or message_failure(delivery, "", "", ""), position, record, reason))
+            whole = msgspec.structs.replace(whole_message(delivery.parcel), record=record)
+            found.append(rejection(known or whole, position, reason))
             self._trace(delivery, found[-1], part.span)
         return found
 
@@ -173,7 +174,7 @@ class Settler:
             batch=batch,
         )
 
-    def _records(self, delivery: Delivery) -> list[Failure]:
+    def _records(self, delivery: Delivery) -> list[Record]:
         """The records of a message; none where it cannot be read."""
         try:
             return records_of(delivery.parcel, self._wire, self._codes)

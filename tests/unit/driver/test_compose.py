@@ -54,6 +54,13 @@ def test_the_size_of_a_frame_is_checked_by_the_router() -> None:
     assert compose.router(loaded, "a:b", 1).intake.frame_max == 65536
 
 
+def test_router_and_workers_hold_a_message_to_the_same_bounds() -> None:
+    setup = compose.router(load({"max_message_bytes": 70_000, "max_records": 7, "max_depth": 9}, {}, None), "a:b", 1)
+    bounds = setup.intake.limits
+    assert (bounds.max_message_bytes, bounds.max_records, bounds.max_depth) == (70_000, 7, 9)
+    assert setup.worker.config.wire == bounds
+
+
 @pytest.mark.parametrize(
     ("url", "skip", "verified"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.errors import ConfigurationError
@@ -47,7 +47,6 @@ def test_a_range_that_is_none_is_refused(least: int, most: int) -> None:
         WindowLimits(per_worker_min=least, per_worker_max=most)
 
 
-@settings(deadline=None)
 @given(
     st.integers(0, 100_000),
     st.integers(0, 64),
@@ -70,7 +69,6 @@ def test_bounds_always_hold(
         assert found.batch_size * workers * 3 <= found.messages
 
 
-@settings(deadline=None)
 @given(st.integers(0, 100_000), st.integers(1, 64), st.floats(0.001, 100_000))
 def test_a_window_fills_a_batch_for_each_worker(ready: int, workers: int, speed: float) -> None:
     found = window(seen(ready=ready, workers=workers, window=0), Memory(speed=speed), LIMITS)

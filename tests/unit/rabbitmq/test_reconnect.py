@@ -12,6 +12,7 @@ from aiormq.abc import TaskWrapper
 
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, TopologyError
+from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.rabbitmq.errors import is_loss
 from rabbitray.actors.rabbitmq.reconnect import persist, within
@@ -20,7 +21,6 @@ from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.connection import frame_warnings
 from rabbitray.actors.router.intake.consumer import Intake
-from rabbitray.actors.router.intake.reading import BodyLimits
 from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.secret import Secret
 from tests.kit.deliveries import delivery
@@ -95,7 +95,7 @@ async def test_a_real_cancellation_ends_it() -> None:
 
 async def test_it_ends_when_told_to() -> None:
     stopping = asyncio.Event()
-    step = Attempts(*(OSError("no") for _ in range(1_000_000)))
+    step = Attempts(*(OSError("no") for _ in range(10_000)))
     task = asyncio.create_task(persist(step, stopping, backoff=Backoff(first_s=0.0001, most_s=10.0)))
     await eventually(lambda: step.made > 2)
     stopping.set()
@@ -113,7 +113,7 @@ async def test_the_first_connection_is_tried_for_a_while_only() -> None:
 
 
 def _config() -> IntakeConfig:
-    return IntakeConfig(url=Secret("amqp://127.0.0.1:1/"), topology=Topology(queue="jobs"), limits=BodyLimits())
+    return IntakeConfig(url=Secret("amqp://127.0.0.1:1/"), topology=Topology(queue="jobs"), limits=MessageLimits())
 
 
 class _GivenUp:

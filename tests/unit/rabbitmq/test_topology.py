@@ -65,11 +65,9 @@ def test_the_brokers_words_are_understood(text: str, found: tuple[str, object] |
 
 
 def test_what_is_checked_without_a_broker() -> None:
-    warnings: list[str] = []
-    check("jobs", {}, JOBS.main_arguments(), JOBS, warnings)
-    assert warnings == []
+    assert check("jobs", {}, JOBS.main_arguments(), JOBS) == ()
     with pytest.raises(TopologyError, match="retry rung"):
-        check("jobs", {"x-dead-letter-routing-key": "jobs.retry.2000"}, JOBS.main_arguments(), JOBS, warnings)
+        check("jobs", {"x-dead-letter-routing-key": "jobs.retry.2000"}, JOBS.main_arguments(), JOBS)
 
 
 # delivery limits, by the server's version
@@ -121,9 +119,7 @@ NO_DLX = {"x-dead-letter-exchange": None, "x-dead-letter-routing-key": None}
 def looked_at(name: str, found: dict[str, object], version: Version, **changes: Any) -> list[str]:
     """What is said about an existing queue."""
     topology = Topology(queue="jobs", rung_delays_ms=(1_000,), **changes).on(version)
-    warnings: list[str] = []
-    check(name, found, topology.queues()[name], topology, warnings)
-    return warnings
+    return [*check(name, found, topology.queues()[name], topology)]
 
 
 @pytest.mark.parametrize(

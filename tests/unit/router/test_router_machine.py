@@ -379,7 +379,7 @@ class RouterMachine(RuleBasedStateMachine):
 
 
 RouterMachine.TestCase.settings = settings(
-    max_examples=75 * int(os.environ.get("ROUNDS", "2")),
+    max_examples=75 * int(os.environ.get("ROUNDS", "1")),
     stateful_step_count=50,
     deadline=None,
     derandomize="ROUNDS" not in os.environ,  # `make test` is the same each time, `make faults` explores

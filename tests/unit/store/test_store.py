@@ -77,15 +77,15 @@ async def test_a_bad_row_hurts_no_neighbour_in_its_group(store: Store) -> None:
 
 
 async def test_rows_beyond_the_memory_of_the_file_are_committed_in_several_transactions(config: StoreConfig) -> None:
-    store = Store(replace(config, memory=256 * 2**20))
+    store = Store(replace(config, memory=128 * 2**20))
     await store.open()
     epoch = await store.register("a")
     large = [f'"{seed * 100_000}"' for seed in "abcdefghij"]
-    calls = [rows_of([f"{n}-{row}" for row in range(200)], results=large * 20) for n in range(9)]  # 180 MB together
-    one = rows_of([f"one-{row}" for row in range(1_500)] + ["0-0"], results=[*large * 150, "null"])  # 150 MB alone
+    calls = [rows_of([f"{n}-{row}" for row in range(100)], results=large * 10) for n in range(9)]  # 90 MB together
+    one = rows_of([f"one-{row}" for row in range(800)] + ["0-0"], results=[*large * 80, "null"])  # 80 MB alone
     answers = await asyncio.gather(*[store.write(epoch, rows) for rows in [*calls, one]])
-    assert [answer.committed for answer in answers] == [200] * 9 + [1_500]
-    assert answers[-1].duplicates == (1_500,)
+    assert [answer.committed for answer in answers] == [100] * 9 + [800]
+    assert answers[-1].duplicates == (800,)
     await store.close()
 
 

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from rabbitray import Job, Reject
 from rabbitray.actors.errors import Retry
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.wire import REPORT_CODES, WireLimits, decode, encode, pack
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, encode, pack
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.decoding import IdentityRules
 from rabbitray.actors.worker.handlers import Handler, Style, load
@@ -358,7 +358,7 @@ async def test_a_record_that_we_could_not_write_is_retried_all_the_same() -> Non
             raise ConnectionError("down")
         return job.payload
 
-    limits = WireLimits(max_depth=500)
+    limits = MessageLimits(max_depth=500)
     item = parcel(body, content_type=h.PACKED, content_encoding="gzip")
     async with worker_of(handler(call), wire=limits) as worker:
         (part,), rows = await whole(worker, parcels(item))

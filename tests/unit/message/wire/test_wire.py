@@ -22,7 +22,7 @@ from rabbitray.actors.errors import ConfigurationError, DecodeError, EncodeError
 from rabbitray.actors.message import wire
 from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
 from rabbitray.actors.message.job import Job, uuid7
-from rabbitray.actors.message.wire import Form, TypeCodes, WireLimits, decode, encode, pack
+from rabbitray.actors.message.wire import Form, MessageLimits, TypeCodes, decode, encode, pack
 
 FORMS: tuple[Form, ...] = ("msgpack", "compact_json", "verbose_json")
 NOON = datetime(2025, 1, 2, 12, tzinfo=UTC)  # 1735819200, as in the report
@@ -139,19 +139,16 @@ def test_msgpack_keys_are_the_report_s_letters() -> None:
 # -- round trips
 
 
-@settings(deadline=None)
 @given(any_jobs)
 def test_msgpack_round_trip_loses_nothing(job: Job) -> None:
     assert decode(*encode(job)) == [job]
 
 
-@settings(deadline=None)
 @given(json_jobs, st.sampled_from(["compact_json", "verbose_json"]))
 def test_json_round_trip_loses_nothing(job: Job, form: Form) -> None:
     assert decode(*encode(job, form=form)) == [job]
 
 
-@settings(deadline=None)
 @given(st.lists(any_jobs, min_size=1, max_size=8))
 def test_packed_round_trip_loses_nothing(many: list[Job]) -> None:
     body, content_type = pack(many)
@@ -159,7 +156,6 @@ def test_packed_round_trip_loses_nothing(many: list[Job]) -> None:
     assert wire.count_records(body, content_type) == len(many)
 
 
-@settings(deadline=None)
 @given(any_jobs)
 def test_offset_of_a_time_comes_back(job: Job) -> None:
     [back] = decode(*encode(job))
@@ -189,7 +185,7 @@ def test_msgpack_carries_its_own_types() -> None:
 # -- damage
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(any_jobs, st.data())
 def test_one_changed_byte_is_never_another_job(job: Job, data: st.DataObject) -> None:
     body, content_type = encode(job)
@@ -208,7 +204,7 @@ def test_every_changed_byte_of_the_reference_is_seen() -> None:
                 assert isinstance(decoded(changed, content_type), DecodeError), (at, other)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(any_jobs, st.data())
 def test_changed_bytes_are_refused_or_the_same_job(job: Job, data: st.DataObject) -> None:
     body, content_type = data.draw(st.sampled_from([encode(job), pack([job, job])]))
@@ -219,7 +215,6 @@ def test_changed_bytes_are_refused_or_the_same_job(job: Job, data: st.DataObject
     assert isinstance(seen, DecodeError) or (bytes(changed) == body)
 
 
-@settings(deadline=None)
 @given(json_jobs, st.sampled_from([*FORMS, "packed"]), st.data())
 def test_truncated_bytes_are_always_refused(job: Job, form: Any, data: st.DataObject) -> None:
     body, content_type = pack([job, job]) if form == "packed" else encode(job, form=form)
@@ -227,7 +222,6 @@ def test_truncated_bytes_are_always_refused(job: Job, form: Any, data: st.DataOb
     assert isinstance(decoded(body[:end], content_type), DecodeError)
 
 
-@settings(deadline=None)
 @given(json_jobs, st.sampled_from(["compact_json", "verbose_json"]), st.data())
 def test_changed_json_never_crashes_a_reader(job: Job, form: Form, data: st.DataObject) -> None:
     body, content_type = encode(job, form=form)
@@ -236,7 +230,7 @@ def test_changed_json_never_crashes_a_reader(job: Job, form: Form, data: st.Data
     decoded(bytes(changed), content_type)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.binary(max_size=60),
     st.sampled_from([None, MSGPACK, JSON, PACKED, "text/plain", "application/octet-stream", "x/y"]),
@@ -286,14 +280,14 @@ def test_retry_counts_are_clamped_on_reading_only() -> None:
 # -- bounds
 
 
-def refused(body: bytes, content_type: str | None, limits: WireLimits, encoding: str | None = None) -> str:
+def refused(body: bytes, content_type: str | None, limits: MessageLimits, encoding: str | None = None) -> str:
     with pytest.raises(DecodeError) as caught:
         decode(body, content_type, encoding, limits)
     return caught.value.reason
 
 
 def test_bounds_of_size_depth_and_number() -> None:
-    small = WireLimits(max_message_bytes=1000, max_records=3, max_depth=4, max_collection=10, max_elements=20)
+    small = MessageLimits(max_message_bytes=1000, max_records=3, max_depth=4, max_collection=10, max_elements=20)
     assert refused(b" " * 1001, JSON, small) == "too_large"
     assert refused(b"[" * 5 + b"]" * 5, JSON, small) == "too_deep"
     assert refused(b"\x91" * 5 + b"\xc0", MSGPACK, small) == "too_deep"
@@ -311,8 +305,8 @@ def test_endless_nesting_is_refused(content_type: str | None) -> None:
 
 def test_large_documents_of_little_things_are_refused_before_they_are_built() -> None:
     flat = b"\xdd" + (200).to_bytes(4, "big") + (b"\xdc\xea\x60" + b"\x90" * 60_000) * 200
-    assert refused(flat, MSGPACK, WireLimits()) == "too_many_elements"
-    assert refused(b"[" + b"[]," * 600_000 + b"0]", JSON, WireLimits()) == "too_many_elements"
+    assert refused(flat, MSGPACK, MessageLimits()) == "too_many_elements"
+    assert refused(b"[" + b"[]," * 600_000 + b"0]", JSON, MessageLimits()) == "too_many_elements"
 
 
 def test_many_commas_inside_a_text_are_no_elements() -> None:
@@ -331,12 +325,12 @@ def test_gzip_is_read_within_bounds() -> None:
     body, content_type = encode(REFERENCE)
     packed = gzip.compress(body)
     assert decode(packed, content_type, "gzip") == [REFERENCE]
-    assert refused(packed[:-1], content_type, WireLimits(), "gzip") == "bad_gzip"
-    assert refused(packed + b"x", content_type, WireLimits(), "gzip") == "bad_gzip"
-    assert refused(b"no gzip", content_type, WireLimits(), "gzip") == "bad_gzip"
+    assert refused(packed[:-1], content_type, MessageLimits(), "gzip") == "bad_gzip"
+    assert refused(packed + b"x", content_type, MessageLimits(), "gzip") == "bad_gzip"
+    assert refused(b"no gzip", content_type, MessageLimits(), "gzip") == "bad_gzip"
     bomb = gzip.compress(b"\x00" * 50_000_000)
-    assert refused(bomb, MSGPACK, WireLimits(), "gzip") == "too_large"
-    assert refused(body, content_type, WireLimits(), "zstd") == "unsupported_encoding"
+    assert refused(bomb, MSGPACK, MessageLimits(), "gzip") == "too_large"
+    assert refused(body, content_type, MessageLimits(), "zstd") == "unsupported_encoding"
 
 
 # -- packed
@@ -362,7 +356,6 @@ def test_a_compressed_packed_message_shows_it_too() -> None:
     assert wire.count_records(named.getvalue(), content_type, "gzip", max_records=500) == 500, "hidden: the most"
 
 
-@settings(deadline=None)
 @given(st.lists(any_jobs, min_size=1, max_size=8))
 def test_the_pieces_of_a_packed_message_are_its_records(many: list[Job]) -> None:
     body, _ = pack(many)

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from rabbitray.actors.message.reply import Part
-from rabbitray.actors.router.dispatch.pool import REPLY_GRACE_S, WorkerLostError
+from rabbitray.actors.router.dispatch.member import WorkerLostError
+from rabbitray.actors.router.dispatch.pool import REPLY_GRACE_S
 from rabbitray.autoscale.policy.signals import Memory
 from rabbitray.autoscale.policy.sizing import decide
 from rabbitray.cluster.driver import compose

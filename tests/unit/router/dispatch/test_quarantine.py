@@ -10,7 +10,8 @@ import pytest
 from rabbitray.actors.errors import StoreUnavailableError
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Batch, Delivery
-from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig, WorkerLostError
+from rabbitray.actors.router.dispatch.member import WorkerLostError
+from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine, identity
 from tests.kit.deliveries import delivery
 from tests.kit.eventually import eventually
@@ -139,7 +140,7 @@ async def test_a_count_outlives_the_router() -> None:
     await held.pool.stop(0.1)
 
 
-async def test_an_innocent_loss_counts_for_nothing_and_forgets_nothing() -> None:
+async def test_a_loss_that_no_job_may_have_caused_counts_for_nothing_and_forgets_nothing() -> None:
     held = Harness()
     await held.suspect(messages(1))
     await held.end(await held.next(), CRASH)
@@ -152,7 +153,7 @@ async def test_an_innocent_loss_counts_for_nothing_and_forgets_nothing() -> None
     await held.pool.stop(0.1)
 
 
-async def test_an_innocent_loss_of_a_group_runs_it_again_as_it_was() -> None:
+async def test_a_group_runs_again_as_it_was_where_no_job_may_have_caused_the_loss() -> None:
     held = Harness()
     await held.suspect(messages(4))
     await held.end(await held.next(), NODE)

@@ -15,20 +15,19 @@ from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import table_bytes
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, is_packed, pack_parcels, unpack_parcels
-from rabbitray.actors.message.wire import pack
+from rabbitray.actors.message.wire import MessageLimits, pack
 from rabbitray.actors.publisher.amqp import frames
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.reading import (
     _COUNTED_AT_MOST,
     FAR_FUTURE_MS,
-    BodyLimits,
     read_delivery,
     read_message,
 )
 from rabbitray.actors.router.intake.scanner import Properties
 from tests.kit.deliveries import received
 
-LIMITS = BodyLimits(max_message_bytes=1_000, max_header_bytes=4_096, max_records=100)
+LIMITS = MessageLimits(max_message_bytes=1_000, max_header_bytes=4_096, max_records=100)
 MEBIBYTES = "x" * (2 * 1024 * 1024)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -218,7 +217,9 @@ def test_the_timestamp_property_counts_whoever_read_it() -> None:
 
     def published(stamp: object) -> int:
         properties = Properties(timestamp=stamp)  # type: ignore[arg-type] # noise is tried too
-        found = read_message(properties, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=BodyLimits())
+        found = read_message(
+            properties, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=MessageLimits()
+        )
         return found.parcel.published_ms
 
     assert published(1_764_000_000) == 1_764_000_000_000

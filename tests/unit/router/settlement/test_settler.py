@@ -24,7 +24,7 @@ from rabbitray.actors.errors import (
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, WireLimits, decode, pack
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, pack
 from rabbitray.actors.router.delivery import Batch, message_failure, refusal
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
 from rabbitray.actors.router.settlement.settler import GIVE_BACK, Settler
@@ -267,7 +267,7 @@ def nested(levels: int) -> Any:
 
 async def test_a_packed_message_is_taken_apart_whatever_is_in_it() -> None:
     """Bytes as keys and 200 levels are read, but our own writer refuses them: it used to come back for ever."""
-    held = Harness(wire=WireLimits(max_depth=500))
+    held = Harness(wire=MessageLimits(max_depth=500))
     body = msgpack.packb([{"i": "a", "p": {b"key": 1}}, {"i": "b", "p": nested(200)}, {"i": "c", "r": 2}])
     await held.settler.part(delivery(1, body, content_type=h.PACKED))
     assert held.log == ["again 1.0 confirmed", "again 1.1 confirmed", "again 1.2 confirmed", "ack 1"]

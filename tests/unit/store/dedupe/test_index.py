@@ -76,7 +76,7 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, size=st.integers(1, 4))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_any_history_of_writes_restarts_and_lost_side_files(
     steps: list[tuple[str, list[str | None]]], size: int
 ) -> None:

@@ -1,0 +1,89 @@
+"""Member: one worker of the pool with what it has in hand; WorkerHandle and Factory: how its process is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, Literal, Protocol, TypeVar
+
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.message.parcel import Shipment
+from rabbitray.actors.message.reply import Part, Usage, WorkerInfo
+from rabbitray.actors.router.delivery import Batch
+
+State = Literal["starting", "ready", "retiring"]
+P = TypeVar("P")  # the payload: a reference to the rows, or the rows themselves in a unit test
+P_co = TypeVar("P_co", covariant=True)
+
+
+class WorkerLostError(RabbitrayError):
+    """A worker ended with a batch. `may_be_poison`: a job of the batch may have killed it, see design.md, Outcomes."""
+
+    def __init__(self, reason: str, detail: str, *, may_be_poison: bool) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason  # worker_crashed, handler_timeout, node_lost, killed, unavailable
+        self.may_be_poison = may_be_poison
+
+
+class WorkerHandle(Protocol[P_co]):
+    """One worker, wherever it runs. Calls raise WorkerLostError when it is gone."""
+
+    async def ready(self) -> WorkerInfo: ...
+    async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, P_co]: ...
+    async def more(self, batch_id: str) -> tuple[Part, P_co]: ...
+    async def stop(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Factory(Protocol[P_co]):
+    """Starts workers."""
+
+    def spawn(self, name: str) -> WorkerHandle[P_co]: ...
+
+
+@dataclass(slots=True, eq=False)
+class Member(Generic[P]):
+    """A worker in the pool and what it has in hand."""
+
+    name: str
+    handle: WorkerHandle[P]
+    asked_at: float
+    state: State = "starting"
+    info: WorkerInfo | None = None
+    batches: dict[str, Batch] = field(default_factory=dict)  # in the order of dispatch
+    slow: dict[str, int] = field(default_factory=dict)  # batch -> jobs still open after its first part
+    suspects: frozenset[str] | None = None  # at its death: the batches that may have killed it
+    jobs: int = 0
+    busy_s: float = 0.0
+    usage: Usage | None = None  # the last that it told
+    used_at: float = 0.0
+
+    @property
+    def slots(self) -> int:
+        """Jobs that run at once."""
+        return self.info.slots if self.info else 1
+
+    @property
+    def load(self) -> int:
+        """Batches in flight that have not shown to be slow."""
+        return len(self.batches) - len(self.slow)
+
+    @property
+    def open_jobs(self) -> int:
+        """Jobs in hand whose outcome is not known here."""
+        return sum(self.slow.get(batch.id, batch.records) for batch in self.batches.values())
+
+    def can_take(self, most_in_flight: int) -> bool:
+        """Whether one more batch may go there: slots are free, or there is a place in the line.
+
+        Slow jobs occupy slots, not places in the line.
+        """
+        if self.state != "ready":
+            return False
+        in_line = self.load < most_in_flight and sum(self.slow.values()) < self.slots
+        return in_line or self.open_jobs < self.slots
+
+    def may_have_died_of(self, batch: Batch) -> bool:
+        """Whether a job of this batch may have killed the worker: all of an async worker's, else the oldest's."""
+        if self.suspects is None:
+            self.suspects = frozenset(self.batches if self.slots > 1 else [*self.batches][:1])
+        return batch.id in self.suspects

@@ -1,0 +1,146 @@
+"""WorkerStarts: asks for the workers that a pool lacks, and hands each over once it is ready.
+
+A start that fails is tried again with growing pauses, one worker at a time, until one succeeds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from rabbitray.actors.backoff import Backoff
+from rabbitray.actors.message.reply import WorkerInfo
+from rabbitray.actors.router.dispatch.member import Factory, Member
+
+log = logging.getLogger(__name__)
+
+START_AGAIN = Backoff(first_s=0.5, most_s=30.0)
+
+P = TypeVar("P")
+
+
+class WorkerStarts(Generic[P]):
+    """The workers that were asked for and are not ready yet.
+
+    `names`: one for each worker. `timeout_s`: from the asking until it must be ready. `missing`: how many more
+    workers the pool wants, the pending ones counted as there. `on_ready` takes a worker over.
+    """
+
+    def __init__(
+        self,
+        factory: Factory[P],
+        *,
+        names: Iterator[str],
+        timeout_s: float,
+        missing: Callable[[], int],
+        on_ready: Callable[[Member[P]], None],
+    ) -> None:
+        self._factory = factory
+        self._names = names
+        self._timeout_s = timeout_s
+        self._missing = missing
+        self._on_ready = on_ready
+        self._pending: dict[str, Member[P]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failures = 0  # in a row; workers that were asked for together count once
+        self._failed_at = 0.0
+        self._not_before = 0.0
+        self._refill: asyncio.TimerHandle | None = None
+        self.took_s: float | None = None  # from the asking until ready, smoothed
+        self.error: str | None = None  # why the last start failed, until one succeeds
+
+    @property
+    def pending(self) -> list[Member[P]]:
+        """The workers that start now, oldest first."""
+        return list(self._pending.values())
+
+    @property
+    def again_in_s(self) -> float:
+        """Seconds until the next start is allowed after failures; 0 when it is now."""
+        return max(0.0, self._not_before - time.monotonic())
+
+    def fill(self) -> None:
+        """Asks for what is missing; after a failure for one worker, when the pause is over and none is pending."""
+        missing = self._missing()
+        if missing <= 0 or (self._failures and self._pending):
+            return
+        if self.again_in_s:
+            self._fill_later()
+            return
+        for _ in range(1 if self._failures else missing):
+            if not self.again_in_s:  # a start that fails at once ends this round
+                self._ask(next(self._names))
+
+    def withdraw(self, member: Member[P]) -> None:
+        """This pending worker is not wanted any more; that is no failed start."""
+        if self._pending.pop(member.name, None) is not None:
+            member.handle.kill()
+
+    async def stop(self) -> None:
+        """Withdraws all that are pending. `missing` is to be 0 from now on. May be called twice."""
+        if self._refill is not None:
+            self._refill.cancel()
+        starting = list(self._tasks)
+        for task in starting:
+            task.cancel()
+        for member in self.pending:
+            self.withdraw(member)
+        await asyncio.gather(*starting, return_exceptions=True)
+
+    def _fill_later(self) -> None:
+        if self._refill is None:
+            self._refill = asyncio.get_running_loop().call_later(self.again_in_s + 0.01, self._fill_after_pause)
+
+    def _fill_after_pause(self) -> None:
+        self._refill = None
+        self.fill()
+
+    def _ask(self, name: str) -> None:
+        """Asks for one worker."""
+        try:
+            handle = self._factory.spawn(name)
+        except Exception as error:
+            log.exception("Worker %s could not be asked for", name)
+            self._back_off(name, time.monotonic(), error)
+            return
+        self._pending[name] = member = Member(name=name, handle=handle, asked_at=time.monotonic())
+        task = asyncio.create_task(self._start(member))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start(self, member: Member[P]) -> None:
+        """Waits until the worker is ready; what happens to one that was withdrawn meanwhile does not matter."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                info = await member.handle.ready()
+        except Exception as error:  # noqa: BLE001 # whatever it is, this worker does not start; logged below
+            if self._pending.pop(member.name, None) is not None:
+                member.handle.kill()
+                self._back_off(member.name, member.asked_at, error)
+        else:
+            if self._pending.pop(member.name, None) is not None:
+                self._hand_over(member, info)
+
+    def _hand_over(self, member: Member[P], info: WorkerInfo) -> None:
+        now = time.monotonic()
+        took_s = now - member.asked_at
+        self.took_s = took_s if self.took_s is None else 0.7 * self.took_s + 0.3 * took_s
+        self._failures, self._not_before, self.error = 0, 0.0, None
+        member.info, member.usage, member.used_at, member.state = info, info.usage, now, "ready"
+        log.info("Worker %s is ready after %.1f s (pid %d)", member.name, took_s, info.pid)
+        self._on_ready(member)
+        self.fill()
+
+    def _back_off(self, name: str, asked_at: float, error: Exception) -> None:
+        if asked_at >= self._failed_at:
+            self._failures += 1
+            self._failed_at = time.monotonic()
+        delay_s = replace(START_AGAIN, failures=self._failures - 1).delay_s()
+        self._not_before = time.monotonic() + delay_s
+        self.error = str(error) or f"not ready within {self._timeout_s:g} s"
+        log.error("Worker %s could not start: %s; next try in %.1f s", name, self.error, delay_s)
+        self.fill()

@@ -1,0 +1,162 @@
+"""What was found, as a value, as Markdown and as JSON. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from bench.ab.measure import Measured, counted_us
+from bench.ab.plans import Figure
+from bench.ab.rules import Estimate, Verdict, estimate, ratio, verdict
+
+Pair = tuple[Measured, Measured]
+"""One round: BASE, HEAD."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One figure of both sides; medians of the rounds. `verdict` is None for one that is too coarse to judge."""
+
+    figure: str
+    base: float
+    head: float
+    ratio: Estimate
+    cpu_ratio: Estimate | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What stands around the figures. `cpu_per`: what CPU is told for. `load`: load average before and after."""
+
+    bench: str
+    base: str
+    head: str
+    cpu_per: Literal["message", "run"]
+    limit: float
+    rounds: int
+    seconds: float
+    stopped: str
+    load: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cpu:
+    """µs of CPU per message in one role, medians of the rounds."""
+
+    role: str
+    base: float
+    head: float
+
+
+def comparable(figures: Sequence[Figure], pairs: Sequence[Pair]) -> list[Figure]:
+    """Those that both sides gave in every round, above 0."""
+    measured = [side.result for pair in pairs for side in pair]
+    return [one for one in figures if all(_positive(result.get(one.name)) for result in measured)]
+
+
+def ratios(figure: Figure, pairs: Sequence[Pair]) -> list[float]:
+    """Round by round."""
+    name, higher = figure.name, figure.higher_is_better
+    return [ratio(base.result[name], head.result[name], higher_is_better=higher) for base, head in pairs]
+
+
+def row(figure: Figure, pairs: Sequence[Pair], limit: float) -> Row:
+    """One figure with what is said of it."""
+    known, cpu = estimate(ratios(figure, pairs)), _cpu_estimate(figure.window, pairs)
+    base, head = (statistics.median(pair[side].result[figure.name] for pair in pairs) for side in (0, 1))
+    judged = verdict(known, cpu, limit) if figure.judged else None
+    return Row(figure=figure.name, base=base, head=head, ratio=known, cpu_ratio=cpu, verdict=judged)
+
+
+def cpu_rows(window: str, pairs: Sequence[Pair]) -> list[Cpu]:
+    """Each role and the sum that the rule is about."""
+    roles = sorted({role for pair in pairs for side in pair for role in side.cpu_us[window]})
+    rows = [Cpu(role=role, **_medians(window, role, pairs)) for role in roles]
+    sums = [statistics.median(counted_us(pair[side].cpu_us[window]) for pair in pairs) for side in (0, 1)]
+    return [*rows, Cpu(role="sum without ray and broker", base=sums[0], head=sums[1])]
+
+
+def _medians(window: str, role: str, pairs: Sequence[Pair]) -> dict[str, float]:
+    sides = (("base", 0), ("head", 1))
+    return {name: statistics.median(pair[side].cpu_us[window].get(role, 0.0) for pair in pairs) for name, side in sides}
+
+
+def _cpu_estimate(window: str, pairs: Sequence[Pair]) -> Estimate | None:
+    sums = [(counted_us(base.cpu_us[window]), counted_us(head.cpu_us[window])) for base, head in pairs]
+    if not all(base > 0 and head > 0 for base, head in sums):
+        return None
+    return estimate([ratio(base, head, higher_is_better=False) for base, head in sums])
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def markdown(facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu]) -> str:
+    """For people. Ratios are above 1 where HEAD is better."""
+    lines = [
+        f"## bench-ab {facts.bench}: {facts.base[:12]} (base), {facts.head[:12]} (head)",
+        "",
+        "| figure | base, median | head, median | ratio, median | 95 % interval | verdict |",
+        "|---|---:|---:|---:|---:|---|",
+        *(_line(one) for one in rows),
+        "",
+        f"| CPU, µs per {facts.cpu_per} | base | head | ratio | 95 % interval |",
+        "|---|---:|---:|---:|---:|",
+        *(f"| {one.role} | {_short(one.base)} | {_short(one.head)} | | |" for one in cpu[:-1]),
+        _sum_line(cpu[-1], rows[0].cpu_ratio),
+        "",
+        f"{facts.rounds} rounds in turn, {facts.seconds:.0f} s; {facts.stopped}. Load average before and after: "
+        f"{facts.load[0]}, {facts.load[1]}. Ratios are above 1 where head is better; the interval of the median is "
+        "that of its order statistics.",
+    ]
+    return "\n".join(lines)
+
+
+def _line(one: Row) -> str:
+    said = one.verdict.text if one.verdict else "too coarse to judge: steps of 5 %"
+    figures = f"{_short(one.base)} | {_short(one.head)} | {one.ratio.median:.3f} | {_ends(one.ratio)}"
+    return f"| {one.figure} | {figures} | {said} |"
+
+
+def _sum_line(total: Cpu, ratio_: Estimate | None) -> str:
+    told = f"{ratio_.median:.3f} | {_ends(ratio_)}" if ratio_ else "| "
+    return f"| {total.role} | {_short(total.base)} | {_short(total.head)} | {told} |"
+
+
+def _ends(one: Estimate) -> str:
+    return "too few rounds" if math.isinf(one.high) else f"{one.low:.3f} to {one.high:.3f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
+
+
+def as_json(facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """For machines, with every round; an end of an interval that is not known is None."""
+    return {
+        **asdict(facts),
+        "figures": {one.figure: _row_json(one) for one in rows},
+        "cpu_us": {one.role: {"base": one.base, "head": one.head} for one in cpu},
+        "each_round": [{"base": asdict(base), "head": asdict(head)} for base, head in pairs],
+    }
+
+
+def _row_json(one: Row) -> dict[str, Any]:  # Any: JSON values
+    return {
+        "base": one.base,
+        "head": one.head,
+        "ratio": _estimate_json(one.ratio),
+        "cpu_ratio": _estimate_json(one.cpu_ratio) if one.cpu_ratio else None,
+        "outcome": one.verdict.outcome if one.verdict else None,
+        "verdict": one.verdict.text if one.verdict else None,
+    }
+
+
+def _estimate_json(one: Estimate) -> dict[str, float | None]:
+    known = math.isfinite(one.high)
+    return {"median": one.median, "low": one.low if known else None, "high": one.high if known else None}
