@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from bench.by_hand import ByHand, by_hand
 from bench.node import private_node
 from bench.paced import publish_at
 from bench.pool import BenchPool, fixed, folder, local_ray, pool_of, settings
-from rabbitray.actors.telemetry.metrics import Latency
+from rabbitray.actors.telemetry.metrics import Latency, Percentiles
 from rabbitray.cluster.driver.session import Session
 from rabbitray.cluster.settings import Loaded
 
@@ -84,11 +84,11 @@ async def _by_hand(pair: Pair, rate: int, seconds: float, *, before: int) -> tup
 
 async def _of_pool(pool: BenchPool) -> dict[str, Any]:  # Any: JSON values
     report = await pool.report()
-    return _in_ms(report["latency_ms"]) | {"messages": report["acked"]}
+    return _in_ms(report.latency_ms) | {"messages": report.counts.acked}
 
 
-def _in_ms(summary: dict[str, Any]) -> dict[str, Any]:  # Any: JSON values
-    return {f"{name}_ms": value for name, value in summary.items()}
+def _in_ms(summary: Percentiles) -> dict[str, Any]:  # Any: JSON values
+    return {f"{name}_ms": value for name, value in asdict(summary).items()}
 
 
 def _ratio(ours: dict[str, Any], theirs: dict[str, Any]) -> float:  # Any: JSON values

@@ -7,6 +7,7 @@ in the run: the figures are to be compared with the report's targets, which stan
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ async def _measured(url: str, place: Path, session: Session, seconds: float) -> 
         cpu = meter.percent()
         await pool.acked(sent.sent - sent.failed)
         report = await pool.report()
-    lost = sent.sent - report["acked"]
+    lost = sent.sent - report.counts.acked
     return {
         "rate": round(sent.sent / sent.took_s, 1),
         "messages": sent.sent,
         "error_rate": round(lost / sent.sent, 5),
-        "retried": report["retried"],
-        "dead": report["dead"],
-        **{f"{name}_ms": value for name, value in report["latency_ms"].items()},
+        "retried": report.counts.retried,
+        "dead": report.counts.dead,
+        **{f"{name}_ms": value for name, value in asdict(report.latency_ms).items()},
         "depth_at_end": depth,
         "held_at_end": held,
         "cpu_percent": {name: round(value, 1) for name, value in cpu.items()},

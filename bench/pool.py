@@ -26,6 +26,7 @@ import ray
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.store.query import read_only_query
 from rabbitray.actors.telemetry.tracing import Tracing
@@ -93,9 +94,11 @@ class BenchPool:
         found: PoolStatus = await self._router.status.remote()
         return found
 
-    async def report(self) -> dict[str, Any]:  # Any: JSON values
+    async def report(self) -> RouterReport:
         """The router's report."""
-        return dict(await self._service.report())
+        report = await self._service.report()
+        assert report is not None
+        return report
 
     async def fix(self, size: int | None) -> None:
         """As `rabbitray scale`."""
@@ -155,13 +158,13 @@ class BenchPool:
     async def in_each_process(self, call: Callable[[Any], T]) -> list[T]:  # Any: the actor's own object
         """What `call` returns in the router, the store, the autoscaler and each worker, in this order."""
         stations = [one.actor for one in (self._service.router, self._service.store, self._service.autoscaler)]
-        names = [worker["name"] for worker in (await self.report())["workers"] if worker["pid"]]
+        names = [worker.name for worker in (await self.report()).workers if worker.pid]
         workers = [ray.get_actor(name, self.loaded.settings.ray_namespace) for name in names]
         actors: list[Any] = [*stations, *workers]
         return list(await asyncio.gather(*(actor.__ray_call__.remote(call) for actor in actors)))
 
-    async def stop(self) -> dict[str, Any]:  # Any: JSON values
-        """Drains and ends the pool; the last report. May be called twice."""
+    async def stop(self) -> Drained:
+        """Drains and ends the pool; how the router ended. May be called twice."""
         await self._depths.close()
         return await self._service.stop()
 

@@ -108,13 +108,14 @@ async def _measured(url: str, place: Path, session: Session, size: Size) -> dict
         await _shrunk(pool)
         idle = await _idle(pool, size.idle_s)
         decisions = decision_lines(await pool.decisions(), began)  # by now it has seen its last one in effect
-        report = await pool.stop()
+        drained = await pool.stop()
+    assert drained.report is not None
     wave = _wave_figures(cycles)
     rounds = {"spinup_s": spins, "actors_start_s": starts, "back_to_min_s": [one.back_s for one in cycles]}
     return {
         "spinup_s": round(median(spins), 2),
         "actors_start_s": round(median(starts), 2),
-        "square_wave": wave | audit(_stored(pool), report, size.burst * size.bursts + wave["messages"]),
+        "square_wave": wave | audit(_stored(pool), drained.report, size.burst * size.bursts + wave["messages"]),
         "idle_cpu_percent": round(idle, 2),
         "spread": spreads(rounds, 2),
         "decisions": decisions,

@@ -19,9 +19,11 @@ from pamqp.header import ContentHeader
 from rabbitray.actors.message import headers
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire import MessageLimits, decode, encode
-from rabbitray.actors.router.intake.ack_ledger import AckLedger
+from rabbitray.actors.router.intake.ack_sender import AckSender
+from rabbitray.actors.router.intake.frame_writer import Frame
 from rabbitray.actors.router.intake.reading import read_delivery
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, Totals
+from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
 
 BATCH = 100
@@ -65,18 +67,20 @@ def delivered(job: Job) -> DeliveredMessage:
 
 
 def _acking() -> Callable[[], object]:
-    ledger, tags = AckLedger(single_after_s=0.2), itertools.count(1)
+    acks, tags = AckSender(_marshal, single_after_s=0.2, tracing=Tracing(queue="bench")), itertools.count(1)
 
-    def step() -> Sequence[object]:
+    def step() -> None:
         batch = list(itertools.islice(tags, BATCH))
         for tag in batch:
-            ledger.delivered(tag)
-        ledger.finish(batch, 0.0)
-        frames = ledger.due(0.1)
-        ledger.next_due()
-        return [spec.Basic.Ack(delivery_tag=ack.tag, multiple=ack.multiple).marshal() for ack in frames]
+            acks.delivered(tag)
+        acks.finish(batch)
 
     return step
+
+
+def _marshal(frames: Sequence[Frame]) -> None:
+    for frame in frames:
+        frame.marshal()
 
 
 def _us(work: Callable[[], object], number: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rabbitray.actors.router.report import RouterReport
 from rabbitray.autoscale.loop import DecisionRecord
 
 
@@ -37,7 +38,7 @@ def _in_effect_at(wanted: int, later: Sequence[DecisionRecord]) -> float | None:
     return None
 
 
-def audit(stored: Mapping[str, Any], report: Mapping[str, Any], sent: int) -> dict[str, int]:  # Any: JSON values
+def audit(stored: Mapping[str, Any], report: RouterReport, sent: int) -> dict[str, int]:  # Any: SQL values
     """What went wrong with `sent` jobs, all 0 if nothing did.
 
     `stored`: `n` rows, `jobs` distinct keys and `charged` attempts beyond the first (None without rows), of the
@@ -46,7 +47,7 @@ def audit(stored: Mapping[str, Any], report: Mapping[str, Any], sent: int) -> di
     """
     return {
         "lost": sent - stored["jobs"],
-        "duplicated": stored["n"] - stored["jobs"] + report["duplicates"],
-        "attempts_charged": int(stored["charged"] or 0) + report["retried"] + report["dead"],
-        "busy_killed": report["replaced"],
+        "duplicated": stored["n"] - stored["jobs"] + report.counts.duplicates,
+        "attempts_charged": int(stored["charged"] or 0) + report.counts.retried + report.counts.dead,
+        "busy_killed": report.replaced,
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 from time import monotonic
 from typing import Final
@@ -29,7 +29,8 @@ class DepthProbe:
 
     `ready()` never raises for the broker's sake: None means unknown (unreachable, refused, silent, or no such
     queue). After a failure the broker is asked again after a jittered, growing delay. Every wait is bounded by
-    `timeout_s`. `url` is a secret: it is in no log and no error of this class.
+    `timeout_s`. `url` is a secret: it is in no log and no error of this class. `connect` makes one attempt to connect
+    (default: to `url`).
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class DepthProbe:
         timeout_s: float = 5.0,
         clock: Callable[[], float] = monotonic,
         random: Random | None = None,
+        connect: Callable[[], Awaitable[AbstractConnection]] | None = None,
     ) -> None:
         self._url = url
         self._queue = queue
         self._timeout_s = timeout_s
         self._clock = clock
         self._random = random or Random()
+        self._connect = connect or self._connect_to_url
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._backoff = ASK_AGAIN
@@ -100,11 +103,14 @@ class DepthProbe:
         if self._channel is not None and not self._channel.is_closed:
             return self._channel
         if self._connection is None or self._connection.is_closed:
-            self._connection = await aio_pika.connect(
-                self._url, timeout=self._timeout_s, client_properties={"connection_name": "rabbitray-depth"}
-            )
+            self._connection = await self._connect()
         self._channel = await self._connection.channel(publisher_confirms=False)
         return self._channel
+
+    async def _connect_to_url(self) -> AbstractConnection:
+        return await aio_pika.connect(
+            self._url, timeout=self._timeout_s, client_properties={"connection_name": "rabbitray-depth"}
+        )
 
     async def _back_off(self) -> None:
         await self.close()

@@ -9,59 +9,85 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.secret import redact
 
 log = logging.getLogger(__name__)
 LULL_S = 1.0
+Find = Callable[[str, str], Actor]
+
+
+class ActorMissingError(RabbitrayError):
+    """No actor of that name is there now."""
 
 
 class NamedActor:
-    """Calls an actor that is found by its name each time: after a restart it is another one."""
+    """Calls an actor that is found by its name: after a restart it is another one.
 
-    def __init__(self, name: str, namespace: str) -> None:
-        self._name = name
+    `keep`: it is looked up once, and again after it has ended; else each time, for a handle keeps the name of a dead
+    actor taken. `find(name, namespace)` blocks, and raises ValueError where there is no such actor.
+    """
+
+    def __init__(self, name: str, namespace: str, *, keep: bool = False, find: Find = ray.get_actor) -> None:
+        self.name = name
         self._namespace = namespace
+        self._keep = keep
+        self._look_up = find
+        self._kept: Actor | None = None
+
+    def find(self) -> Actor:
+        """Its handle; ActorMissingError where there is none. Blocks."""
+        if self._kept is not None:
+            return self._kept
+        try:
+            found = self._look_up(self.name, self._namespace)
+        except ValueError as missing:
+            raise ActorMissingError(f"actor {self.name} does not run; it is being restarted") from missing
+        if self._keep:
+            self._kept = found
+        return found
 
     async def call(self, method: str, *arguments: object) -> Any:  # Any: what the method returns
-        """What the living actor of that name answers; RabbitrayError when there is none now."""
+        """What it answers; raises ActorMissingError, or whatever Ray raises."""
+        actor = self._kept or await asyncio.get_running_loop().run_in_executor(None, self.find)
         try:
-            find = asyncio.get_running_loop().run_in_executor
-            actor = await find(None, ray.get_actor, self._name, self._namespace)
             return await getattr(actor, method).remote(*arguments)
-        except (ValueError, RayActorError) as missing:
-            raise RabbitrayError(f"actor {self._name} does not run; it is being restarted") from missing
+        except RayActorError as gone:
+            if not isinstance(gone, RayTaskError):  # that would be the end of another actor, which it had called
+                self._kept = None
+            raise
+
+    async def call_running(self, method: str, *arguments: object) -> Any:  # Any: as `call`
+        """As `call`, with one RabbitrayError where it is not there or has ended: it is being restarted."""
+        try:
+            return await self.call(method, *arguments)
+        except (ActorMissingError, ValueError, RayActorError) as gone:
+            raise RabbitrayError(f"actor {self.name} does not run; it is being restarted") from gone
 
 
 class WakeAutoscaler:
-    """Wakes the actor of that name; costs a comparison for each delivery, and a call for each lull.
+    """Wakes the actor of that name; costs a comparison for each delivery, and a call for each lull."""
 
-    `find(name, namespace)` blocks, and raises ValueError where there is no such actor.
-    """
-
-    def __init__(self, autoscaler: str, namespace: str, find: Callable[[str, str], Actor] = ray.get_actor) -> None:
-        self._autoscaler = autoscaler
-        self._namespace = namespace
-        self._find = find
+    def __init__(self, autoscaler: str, namespace: str, find: Find = ray.get_actor) -> None:
+        self._autoscaler = NamedActor(autoscaler, namespace, find=find)
         self._last = -math.inf
-        self._ringing: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks(log, "Waking the autoscaler failed")
 
     def delivered(self, at: float) -> None:
         """Notes a delivery at `at` (monotonic s)."""
         lull, self._last = at - self._last > LULL_S, at
-        if lull and (self._ringing is None or self._ringing.done()):
-            self._ringing = asyncio.create_task(self._ring(), name="wake-autoscaler")
+        if lull and not self._tasks.running:
+            self._tasks.spawn(self._ring(), name="wake-autoscaler")
 
     async def _ring(self) -> None:
         """An autoscaler that is not there, or is being restarted, looks by itself when it comes."""
         try:
-            in_thread = asyncio.get_running_loop().run_in_executor
-            actor = await in_thread(None, self._find, self._autoscaler, self._namespace)
-            await actor.wake.remote()
-        except (ValueError, RayError) as error:
+            await self._autoscaler.call("wake")
+        except (ActorMissingError, RayError) as error:
             log.debug("The autoscaler was not woken: %s", error)
 
 

@@ -1,13 +1,18 @@
 """PROCESS ConsumerRouter: one for each queue. Ray's shell is `actor`; importing this package does not load it.
 
-intake      1. deliveries in, acks out
-delivery    2. a delivery, a batch, the buffer between
-router      the spine: receive -> dispatch -> conclude -> settle
-dispatch    3. which worker gets a batch; starting, replacing, isolating workers
-settlement  4. after the commit: ack, a copy into a rung or the dead letters, or give back
-outage      when one transient error dominates: hold, and probe
-status      what the autoscaler and people see
-report      what `rabbitray status` shows
-meter       measurements of this process
-actor       puts it all together as a Ray actor
+intake       1. deliveries in, acks out
+delivery     2. a delivery, a batch, the buffer between
+router       the spine: receive -> dispatch -> run -> conclude
+dispatch     3. which worker gets a batch; starting, replacing, isolating workers
+settlement   4. after the commit: ack, a copy into a rung or the dead letters, or give back
+consumption  whether the queue is consumed: window, holds, the end
+arrivals     counts of what was delivered
+config       the router's settings
+outage       when one transient error dominates: hold, and probe
+status       what the autoscaler decides on
+report       what the router says of itself: one value
+meter        measurements of this process
+upkeep       once a second: what must not wait for ever
+assemble     puts the parts together
+actor        a Ray actor of them
 """

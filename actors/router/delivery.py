@@ -5,7 +5,6 @@ A delivery never leaves the router's process. Here are also the failures that th
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -47,10 +46,8 @@ class Batch:
     deliveries: list[Delivery]
     id: str = field(default_factory=lambda: f"{next(_numbers):x}")
     pending: set[int] = field(init=False)  # positions that are still the worker's
-    unsafe: set[int] = field(default_factory=set)  # not to be acked: a record's outcome could not be made safe
     worker: str = ""  # whose it is
     probe: bool = False  # sent out during an outage hold, to find out whether it is over
-    in_order: asyncio.Lock = field(default_factory=asyncio.Lock)  # parts are recorded one after another
     records: int = field(init=False)  # jobs in it
 
     def __post_init__(self) -> None:

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from rabbitray.actors.publisher import PublishBatch
-from rabbitray.actors.router.status import PoolStatus
+from rabbitray.actors.router.status import Counts, PoolStatus
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import Latency, Recorder, sample
 
 RATE_SPAN_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """What the router has counted since its start. `at`: monotonic seconds."""
-
-    at: float
-    done: int = 0
-    duplicates: int = 0
-    retried: int = 0
-    dead: int = 0
-    acked: int = 0
-
-    @property
-    def runs(self) -> int:
-        """Runs of jobs that came to an end."""
-        return self.done + self.duplicates + self.retried + self.dead
 
 
 class PoolMeter:
@@ -36,16 +18,16 @@ class PoolMeter:
     def __init__(self, metrics: Recorder, span_s: float = RATE_SPAN_S) -> None:
         self._metrics = metrics
         self._span_s = span_s
-        self._looks: deque[Counts] = deque([Counts(at=0.0)])
+        self._looks: deque[tuple[float, Counts]] = deque([(0.0, Counts())])
 
     def look(self, status: PoolStatus, counts: Counts, *, connected: bool, lag_s: float) -> None:
         """One look; counts only grow."""
         self._gauges(status, connected=connected, lag_s=lag_s)
-        self._counters(self._looks[-1], counts)
-        self._looks.append(counts)
-        while len(self._looks) > 2 and self._looks[1].at <= counts.at - self._span_s:
+        self._counters(counts.since(self._looks[-1][1]))
+        self._looks.append((status.at, counts))
+        while len(self._looks) > 2 and self._looks[1][0] <= status.at - self._span_s:
             self._looks.popleft()
-        self._rates(self._looks[0], counts)
+        self._rates(counts.since(self._looks[0][1]))
 
     def _gauges(self, status: PoolStatus, *, connected: bool, lag_s: float) -> None:
         record = self._metrics.record
@@ -59,17 +41,16 @@ class PoolMeter:
         record(kpi.CONNECTED.name, float(connected))
         record(kpi.LOOP_LAG.name, lag_s * 1000)
 
-    def _counters(self, before: Counts, now: Counts) -> None:
+    def _counters(self, added: Counts) -> None:
         record = self._metrics.record
-        record(kpi.DONE.name, now.done - before.done)
-        record(kpi.DUPLICATES.name, now.duplicates - before.duplicates)
-        record(kpi.RETRIED.name, now.retried - before.retried)
-        record(kpi.DEAD.name, now.dead - before.dead)
-        record(kpi.CONSUMED.name, now.acked - before.acked)
+        record(kpi.DONE.name, added.done)
+        record(kpi.DUPLICATES.name, added.duplicates)
+        record(kpi.RETRIED.name, added.retried)
+        record(kpi.DEAD.name, added.dead)
+        record(kpi.CONSUMED.name, added.acked)
 
-    def _rates(self, before: Counts, now: Counts) -> None:
-        runs = now.runs - before.runs
-        retried, dead = now.retried - before.retried, now.dead - before.dead
+    def _rates(self, added: Counts) -> None:
+        runs, retried, dead = added.runs, added.retried, added.dead
         for one, failed in ((kpi.ERROR_RATE, retried + dead), (kpi.RETRY_RATE, retried), (kpi.DLQ_RATE, dead)):
             self._metrics.record(one.name, 100 * failed / runs if runs else 0.0)
 

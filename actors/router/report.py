@@ -1,24 +1,167 @@
-"""What `rabbitray status` shows of each worker."""
+"""RouterReport: what the router says of itself, and how it is collected from its parts.
+
+Everything that `rabbitray status`, `top` and the driver show of a router is in this one value, with the PoolStatus
+that the autoscaler decides on as a field; it becomes JSON at the command line only.
+"""
 
 from __future__ import annotations
 
-from rabbitray.actors.remote.boot import Rows
-from rabbitray.actors.router.dispatch.member import Member
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
+from rabbitray.actors.telemetry.metrics import Percentiles
+
+if TYPE_CHECKING:  # whoever only reads a report needs neither AMQP nor Arrow for it
+    from rabbitray.actors.remote.boot import Rows
+    from rabbitray.actors.router.assemble import Parts
+    from rabbitray.actors.router.dispatch.member import Member, State
 
 USAGE_FRESH_S = 20.0
 """Longer than a worker with a slow job is silent (`SIGN_OF_LIFE_MOST_S`): an idle one tells nothing."""
 
 
-def worker_row(member: Member[Rows], now: float) -> dict[str, object]:
-    """One worker for people. CPU and memory are what it told last; an old CPU figure says nothing of now: None."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRow:
+    """One worker for people. `cpu_percent` (of one core) and `rss_bytes` are what it told last.
+
+    An old CPU figure says nothing of now: it is None after USAGE_FRESH_S.
+    """
+
+    name: str
+    state: State
+    pid: int | None  # None until it is ready
+    batches: int  # in hand
+    jobs: int  # done since its start
+    busy_s: float
+    cpu_percent: float | None = None
+    rss_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterReport:
+    """A router at one moment. All that is counted is counted since its start."""
+
+    pool: PoolStatus
+    counts: Counts
+    given_back: int  # messages
+    latency_ms: Percentiles  # publish to ack
+    write_ms: Percentiles  # publish to confirm, of retry copies and dead letters
+    holds: Mapping[str, str]  # why nothing is consumed: name -> reason in words
+    errors: tuple[ErrorCount, ...]  # the most frequent ones lately, the first the most
+    workers: tuple[WorkerRow, ...]  # the quarantine's too
+    quarantined: int  # messages
+    replaced: int  # workers that ended and were replaced
+    start_error: str | None  # why the last start of a worker failed
+    connected: bool
+    generation: int  # of the channel
+    reconnects: int
+    stale: int  # settlements of lost channels: their messages are delivered again
+    fenced: bool  # another router has taken over
+    loop_lag_s: float
+    spans_lost: int
+
+    @property
+    def received(self) -> int:
+        """Deliveries, those of messages that came back included."""
+        return self.pool.received + self.pool.returned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained:
+    """How a router ended. `clean`: all that was in flight finished in time; `report`: its last, if it gave one."""
+
+    clean: bool
+    report: RouterReport | None = None
+
+
+def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterReport:
+    """The router at `now` (monotonic seconds)."""
+    intake, router, pool = parts.intake, parts.router, parts.pool
+    return RouterReport(
+        pool=pool_status(parts, now),
+        counts=counts_of(parts),
+        given_back=parts.settler.tally.given_back,
+        latency_ms=parts.settler.tally.latency.summary(),
+        write_ms=parts.written.latency.summary(),
+        holds=dict(router.holds),
+        errors=router.recent.errors(now),
+        workers=tuple(worker_row(member, now) for member in [*pool.members, *parts.isolated.members]),
+        quarantined=len(parts.quarantine),
+        replaced=pool.replaced,
+        start_error=pool.start_error,
+        connected=intake.connected,
+        generation=intake.generation,
+        reconnects=intake.reconnects,
+        stale=intake.stale,
+        fenced=router.fenced.is_set(),
+        loop_lag_s=round(loop_lag_s, 3),
+        spans_lost=parts.tracing.spans_lost,
+    )
+
+
+def pool_status(parts: Parts, now: float) -> PoolStatus:
+    """What the autoscaler decides on: cheaper than a whole report, for it is asked for every second and more."""
+    pool, router, tally = parts.pool, parts.router, parts.settler.tally
+    arrivals = router.arrivals
+    starting = [now - member.asked_at for member in pool.members if member.state == "starting"]
+    oldest = router.buffer.oldest_at
+    in_flight = sum(len(batch.pending) for member in pool.members for batch in member.batches.values())
+    return PoolStatus(
+        at=now,
+        workers=pool.count("ready"),
+        starting=len(starting),
+        retiring=pool.count("retiring"),
+        busy=sum(bool(member.batches) for member in pool.members),
+        target=pool.target,
+        held=parts.intake.unacked,
+        buffered=len(router.buffer),
+        in_flight=in_flight,
+        done=tally.acked,
+        failed=tally.retried + tally.dead,
+        received=arrivals.received - arrivals.returned,
+        returned=arrivals.returned,
+        busy_s=pool.busy_s,
+        oldest_held_s=None if oldest is None else now - oldest,
+        start_s=pool.start_s,
+        placeable=None,
+        can_grow_nodes=False,
+        paused="paused" in router.holds,
+        hold=next((reason for name, reason in router.holds.items() if name != "paused"), None),
+        window=router.window,
+        old_window_held=parts.intake.held_by_old,
+        batch_size=router.batch_size,
+        mean_message_bytes=arrivals.mean_message_bytes,
+        slots=max((member.slots for member in pool.members), default=1),
+        pending_s=max(starting, default=None),
+        epoch=parts.store.epoch,
+        records_per_message=arrivals.records_per_message,
+    )
+
+
+def counts_of(parts: Parts) -> Counts:
+    """What has been counted; what the broker itself dropped counts among the dead."""
+    tally = parts.settler.tally
+    return Counts(
+        done=tally.done,
+        duplicates=tally.duplicates,
+        retried=tally.retried,
+        dead=tally.dead + parts.collector.collected,
+        acked=tally.acked,
+    )
+
+
+def worker_row(member: Member[Rows], now: float) -> WorkerRow:
+    """One worker at `now`."""
     usage, fresh = member.usage, now - member.used_at < USAGE_FRESH_S
-    return {
-        "name": member.name,
-        "state": member.state,
-        "pid": member.info.pid if member.info else None,
-        "batches": len(member.batches),
-        "jobs": member.jobs,
-        "busy_s": round(member.busy_s, 3),
-        "cpu_percent": usage.cpu_percent if usage and fresh else None,
-        "rss_bytes": usage.rss_bytes if usage else None,
-    }
+    return WorkerRow(
+        name=member.name,
+        state=member.state,
+        pid=member.info.pid if member.info else None,
+        batches=len(member.batches),
+        jobs=member.jobs,
+        busy_s=round(member.busy_s, 3),
+        cpu_percent=usage.cpu_percent if usage and fresh else None,
+        rss_bytes=usage.rss_bytes if usage else None,
+    )

@@ -50,6 +50,41 @@ class PoolStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What the router has counted since its start: jobs by their outcome, and messages that were acked."""
+
+    done: int = 0
+    duplicates: int = 0
+    retried: int = 0
+    dead: int = 0
+    acked: int = 0
+
+    @property
+    def runs(self) -> int:
+        """Runs of jobs that came to an end."""
+        return self.done + self.duplicates + self.retried + self.dead
+
+    def since(self, before: Counts) -> Counts:
+        """What was added after `before`."""
+        return Counts(
+            done=self.done - before.done,
+            duplicates=self.duplicates - before.duplicates,
+            retried=self.retried - before.retried,
+            dead=self.dead - before.dead,
+            acked=self.acked - before.acked,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorCount:
+    """How often one class of error was an outcome lately, and the newest text of it."""
+
+    error_class: str
+    count: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecentOutcome:
     """One failed job, or `count` done ones of one part. `at`: monotonic seconds."""
 
@@ -79,14 +114,14 @@ class RecentOutcomes:
             self._ring.popleft()
         return list(self._ring)
 
-    def errors(self, now: float, most: int = 10) -> list[dict[str, object]]:
+    def errors(self, now: float, most: int = 10) -> tuple[ErrorCount, ...]:
         """The most frequent error classes with an example text: what `status` shows."""
         failed = [outcome for outcome in self.recent(now) if outcome.status != "DONE"]
         texts = {outcome.error_class: outcome.error for outcome in failed}
         counts = Counter(outcome.error_class for outcome in failed)
-        return [
-            {"error_class": name, "count": count, "example": texts[name]} for name, count in counts.most_common(most)
-        ]
+        return tuple(
+            ErrorCount(error_class=name, count=count, example=texts[name]) for name, count in counts.most_common(most)
+        )
 
 
 def outcomes_of(part: Part, now: float) -> list[RecentOutcome]:

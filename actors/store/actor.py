@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeVar
 
 import pyarrow as pa
 import ray
@@ -16,8 +15,6 @@ from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.store import Store
 from rabbitray.actors.telemetry.ray_metrics import Metering
 from rabbitray.actors.telemetry.tracing import Tracing
-
-T = TypeVar("T")
 
 
 class ResultStore:

@@ -27,6 +27,15 @@ DURATION_BUCKETS_S: Final = (
 """Histogram bounds in seconds, from the OpenTelemetry messaging conventions."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    """The 50th, 95th and 99th percentile of durations in ms; None where nothing was counted."""
+
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+
+
 class Latency:
     """Counts durations in milliseconds in buckets that grow by 5 %; memory is bounded by the range, not the count."""
 
@@ -40,9 +49,9 @@ class Latency:
         self._buckets[round(math.log(bounded) / _STEP)] += 1
         self.count += 1
 
-    def summary(self) -> dict[str, float | None]:
-        """The 50th, 95th and 99th percentile in ms, ready for JSON; None where nothing was counted."""
-        return {"p50": self.percentile(0.5), "p95": self.percentile(0.95), "p99": self.percentile(0.99)}
+    def summary(self) -> Percentiles:
+        """The percentiles of all that was counted."""
+        return Percentiles(p50=self.percentile(0.5), p95=self.percentile(0.95), p99=self.percentile(0.99))
 
     def percentile(self, share: float) -> float | None:
         """The duration in ms below which `share` (0..1) of the counted ones lie; None when nothing was counted."""

@@ -8,5 +8,6 @@ batch_run  one batch while it runs
 verdict    4. an exception -> transient or permanent -> retry or dead
 results    5. what was returned -> JSON -> one Arrow table
 meter      measurements of this process
+usage      CPU and memory of this process
 actor      the Worker as a Ray actor
 """

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import DecodeError, RabbitrayError
 from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
@@ -74,7 +75,7 @@ class Worker:
         self._meter = meter
         self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s)
         self._runs: dict[str, BatchRun] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
 
     @property
     def slots(self) -> int:
@@ -95,9 +96,7 @@ class Worker:
         for failure in failures:
             self._trace_unreadable(parcels[failure.position], failure, run)
         self._runs[batch_id] = run
-        task = asyncio.create_task(self._execute(run))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._execute(run))
         await run.news(self._config.early_s)
         return self._part(run)
 
@@ -111,8 +110,7 @@ class Worker:
 
     async def close(self) -> None:
         """Ends the handler. Batches still running are abandoned: they are delivered again."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         await self._executor.close()
 
     async def _execute(self, run: BatchRun) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.broker import PrivateBroker
 from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.demo.waves import Waves
@@ -68,17 +69,17 @@ async def _work(loaded: Loaded, messages: int, *, quiet: bool) -> dict[str, Any]
     options = RunOptions(quiet=quiet, log_to_driver=False)
     driver = Driver(loaded, HANDLER, options)
     found = await driver.run(waves)
-    results = loaded.settings.results.absolute()
+    results, latency = loaded.settings.results.absolute(), found.latency_ms or Percentiles()
     counted = read_only_query(results, "SELECT count(*) AS rows FROM results").to_pylist()[0]["rows"]
     decided = read_only_query(results, "SELECT count(*) AS n FROM decisions").to_pylist()[0]["n"]
     return {
         "published": waves.published,
-        "done": found["done"],
-        "dead": found["dead"],
+        "done": found.done,
+        "dead": found.dead,
         "rows": counted,
-        "duration_s": found["duration_s"],
+        "duration_s": found.duration_s,
         "throughput_msg_s": waves.throughput(),
-        "latency_ms": {"p50": found["latency_ms"].get("p50"), "p99": found["latency_ms"].get("p99")},
+        "latency_ms": {"p50": latency.p50, "p99": latency.p99},
         "pool": {"min": driver.least_workers or 0, "max": driver.peak_workers},
         "decisions": decided,
         "results": str(results),

@@ -45,7 +45,7 @@ def _ended(pool: RunningPool, within_s: float) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
-            pool.ask("router", "report", within_s=LOOK_WITHIN_S)
+            pool.report(within_s=LOOK_WITHIN_S)
         except NotRunningError:
             return True
         except RabbitrayError:  # busy with ending; or its Ray is gone, which the next look finds out

@@ -18,9 +18,9 @@ def command(loaded: Loaded, as_json: bool) -> None:
     """End a pause: the pool consumes again. Other holds (store, outage) end by themselves."""
     with running(loaded.settings) as pool:
         pool.ask("router", "resume")
-        holds: dict[str, str] = pool.ask("router", "report")["holds"]
+        holds = pool.report().holds
     if as_json:
-        click.echo(json.dumps({"pool": loaded.settings.pool, "holds": holds}))
+        click.echo(json.dumps({"pool": loaded.settings.pool, "holds": dict(holds)}))
         return
     still = "; ".join(f"{name}: {reason}" for name, reason in holds.items())
     click.echo(

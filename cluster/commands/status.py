@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
-from rabbitray.actors.router.status import PoolStatus
+from rabbitray.actors.router.report import RouterReport
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.operate.running_pool import RunningPool, running
 from rabbitray.cluster.operate.status import Look, lines, picture
@@ -45,35 +44,34 @@ def command(loaded: Loaded, as_json: bool, over_s: float, only_ready: bool) -> i
         if only_ready:
             return _print_ready(pool, as_json=as_json)
         seen = picture(look(pool, loaded, over_s))
-    click.echo(json.dumps(seen) if as_json else "\n".join(lines(seen)))
-    return 1 if seen["state"] == "degraded" else 0
+    click.echo(json.dumps(seen.as_json()) if as_json else "\n".join(lines(seen)))
+    return 1 if seen.state == "degraded" else 0
 
 
 def _print_ready(pool: RunningPool, *, as_json: bool) -> int:
-    report, status = (pool.ask("router", method, within_s=QUICK_S) for method in ("report", "status"))
-    reasons = unready(report, status)
+    reasons = unready(pool.report(within_s=QUICK_S))
     text = f"not ready: {'; '.join(reasons)}" if reasons else "ready"
     click.echo(json.dumps({"ready": not reasons, "reasons": reasons}) if as_json else text)
     return 1 if reasons else 0
 
 
-def unready(report: Mapping[str, Any], status: PoolStatus) -> list[str]:  # Any: JSON values
+def unready(report: RouterReport) -> list[str]:
     """Why the pool cannot take work yet, a line each: it is not connected, or none of the wanted workers is ready."""
-    found = [] if report.get("connected") else ["not connected to RabbitMQ"]
-    if report.get("fenced"):
+    found, status = [] if report.connected else ["not connected to RabbitMQ"], report.pool
+    if report.fenced:
         found.append("another router has taken over")
     if status.target and not status.workers:
-        why = f" ({report['start_error']})" if report.get("start_error") else ""
+        why = f" ({report.start_error})" if report.start_error else ""
         found.append(f"no worker of {status.target} wanted is ready, {status.starting} starting{why}")
     return found
 
 
 def look(pool: RunningPool, loaded: Loaded, over_s: float) -> Look:
     """Asks the actors twice, `over_s` apart; whoever does not answer is a problem that the picture shows."""
-    earlier, began = pool.ask("router", "report"), time.monotonic()
+    earlier, began = pool.report(), time.monotonic()
     ready = asyncio.run(_ready(loaded))
     time.sleep(max(0.0, began + over_s - time.monotonic()))
-    report = pool.ask("router", "report")
+    report = pool.report()
     apart_s = time.monotonic() - began
     return Look(
         pool=pool.name,
@@ -81,7 +79,7 @@ def look(pool: RunningPool, loaded: Loaded, over_s: float) -> Look:
         report=report,
         earlier=earlier,
         apart_s=apart_s,
-        status=_if_it_answers(pool, "autoscaler", "status") or pool.ask("router", "status"),
+        status=_if_it_answers(pool, "autoscaler", "status") or report.pool,
         decisions=_if_it_answers(pool, "autoscaler", "decisions"),
         store=_if_it_answers(pool, "store", "stats"),
         control=_if_it_answers(pool, "store", "control"),

@@ -7,7 +7,9 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import click
@@ -16,13 +18,14 @@ from rich.live import Live
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.cluster.cli.keyboard import Keys, typed
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.commands.status import look
-from rabbitray.cluster.operate.dashboard import KEYS, Picture, View, frame, render
+from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
 from rabbitray.cluster.operate.running_pool import NotRunningError, RunningPool, running
-from rabbitray.cluster.operate.status import Look, picture
+from rabbitray.cluster.operate.status import Look, Picture, picture
 from rabbitray.cluster.settings import Loaded
 
 ANSWER_WITHIN_S = 5.0
@@ -54,10 +57,10 @@ def command(loaded: Loaded, once: bool, as_json: bool, every_s: float) -> int:
         )
     with running(loaded.settings) as pool:
         if as_json:
-            click.echo(json.dumps(picture(look(pool, loaded, every_s))))
+            click.echo(json.dumps(picture(look(pool, loaded, every_s)).as_json()))
         elif once:
             usage = LocalUsage()
-            usage.read(_pids(pool.ask("router", "report")))  # from here on CPU is measured
+            usage.read(_pids(pool.report().workers))  # from here on CPU is measured
             _print_once(look(pool, loaded, every_s), usage)
         else:
             click.echo(asyncio.run(Screen(pool, loaded, every_s).run()))
@@ -73,7 +76,7 @@ def _print_once(seen: Look, usage: LocalUsage) -> None:
         before=picture(replace(seen, report=seen.earlier)),
         apart_s=seen.apart_s,
         depths=[(seen.ready or 0) + seen.status.held],
-        usage=usage.read(_pids(now)),
+        usage=usage.read(_pids(now.workers)),
         keys="",
     )
     console = Console()
@@ -84,8 +87,8 @@ def _print_once(seen: Look, usage: LocalUsage) -> None:
         click.echo(frame(view, width=width, height=None), nl=False)
 
 
-def _pids(seen: Picture) -> list[int]:
-    return [worker["pid"] for worker in seen["workers"] if worker["pid"]]
+def _pids(workers: Iterable[WorkerRow]) -> list[int]:
+    return [worker.pid for worker in workers if worker.pid]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,7 @@ class Screen:
         self._every_s = every_s
         self._probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), loaded.settings.queue, timeout_s=2.0)
         self._usage = LocalUsage()
-        self._report: dict[str, Any] = {}  # Any: JSON values
+        self._report: RouterReport | None = None
         self._reported_at = 0.0
         self._history: deque[Seen] = deque(maxlen=BEFORE_LOOKS + 1)
         self._depths: deque[int] = deque(maxlen=DEPTHS_KEPT)
@@ -166,10 +169,9 @@ class Screen:
 
     async def _look(self) -> None:
         earlier, earlier_at = self._report, self._reported_at
-        report, ready = await asyncio.gather(self._ask("router", "report"), self._probe.ready())
+        report, ready = await asyncio.gather(self._ask_report(), self._probe.ready())
         self._report, self._reported_at = report, time.monotonic()
-        status, decisions, store, control = await asyncio.gather(
-            self._ask("router", "status"),
+        decisions, store, control = await asyncio.gather(
             self._if_it_answers("autoscaler", "decisions"),
             self._if_it_answers("store", "stats"),
             self._if_it_answers("store", "control"),
@@ -181,7 +183,7 @@ class Screen:
                 report=report,
                 earlier=earlier or report,
                 apart_s=self._reported_at - earlier_at,
-                status=status,
+                status=report.pool,
                 decisions=decisions,
                 store=store,
                 control=control,
@@ -193,15 +195,15 @@ class Screen:
     def _keep(self, seen: Picture) -> None:
         """The frame compares with the oldest picture kept, some seconds ago."""
         self._history.append(Seen(picture=seen, at=self._reported_at))
-        messages, oldest = seen["messages"], self._history[0]
-        self._depths.append((messages["ready"] or 0) + messages["held"])
+        messages, oldest = seen.messages, self._history[0]
+        self._depths.append((messages.ready or 0) + messages.held)
         self._view = View(
             seen=seen,
             at=time.time(),
             before=oldest.picture if len(self._history) > 1 else None,
             apart_s=max(self._reported_at - oldest.at, 0.001),
             depths=list(self._depths),
-            usage=self._usage.read(_pids(seen)),
+            usage=self._usage.read(_pids(seen.workers)),
             keys=KEYS,
         )
 
@@ -228,11 +230,11 @@ class Screen:
 
     async def _scale(self, more: int) -> str:
         assert self._view is not None
-        size = self._view.seen["size"]
-        wanted = max(0, (size["wanted"] if size["fixed"] is None else size["fixed"]) + more)
+        size = self._view.seen.size
+        wanted = max(0, (size.wanted if size.fixed is None else size.fixed) + more)
         if said := await self._order("autoscaler", "fix", wanted, says=""):
             return said
-        held = self._view.seen["size"]["fixed"]  # the nearest to it that the bounds allow
+        held = self._view.seen.size.fixed  # the nearest to it that the bounds allow
         return f"held at {held} workers; a gives them back"
 
     async def _order(self, actor: str, method: str, *arguments: object, says: str) -> str:
@@ -243,6 +245,10 @@ class Screen:
         except RabbitrayError as error:
             return str(error)
         return says
+
+    async def _ask_report(self) -> RouterReport:
+        ask = partial(self._pool.report, within_s=ANSWER_WITHIN_S)
+        return await asyncio.get_running_loop().run_in_executor(None, ask)
 
     async def _ask(self, actor: str, method: str, *arguments: object) -> Any:  # Any: as RunningPool.ask
         def ask() -> Any:  # Any: as above

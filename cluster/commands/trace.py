@@ -93,10 +93,9 @@ def _held(reader: Reader) -> int | None:
     if not isinstance(reader, PoolReader):
         return 0
     try:
-        held: int = reader.pool.ask("router", "report", within_s=LOOK_WITHIN_S)["unacked"]
+        return reader.pool.report(within_s=LOOK_WITHIN_S).pool.held
     except RabbitrayError:
         return None
-    return held
 
 
 def _draw(found: list[Story]) -> None:

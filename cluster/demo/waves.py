@@ -50,7 +50,7 @@ class Waves:
             raise failed.error
         while True:
             report, ready = await driver.look()
-            if ready == 0 and report.get("acked", 0) >= self.published and not report.get("unacked", 1):
+            if ready == 0 and report and report.counts.acked >= self.published and not report.pool.held:
                 self._busy_s += time.monotonic() - began
                 return
             await asyncio.sleep(LOOK_S)
@@ -60,6 +60,6 @@ class Waves:
         deadline = time.monotonic() + SHRINKS_WITHIN_S
         while time.monotonic() < deadline:
             report, _ = await driver.look()
-            if report.get("target", 0) <= driver.loaded.settings.min_size:
+            if report is None or report.pool.target <= driver.loaded.settings.min_size:
                 return
             await asyncio.sleep(LOOK_S)

@@ -9,10 +9,10 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.publisher import PublisherConfig
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.remote.boot import Boot, Flush
-from rabbitray.actors.router.actor import RouterSetup
+from rabbitray.actors.router.assemble import RouterSetup
+from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.outage import OutageLimits
-from rabbitray.actors.router.router import RouterConfig
 from rabbitray.actors.router.settlement.retries import RetryLimits, ladder
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.store.config import StoreConfig

@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
@@ -15,6 +15,9 @@ import ray
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.router.actor import DRAIN_ASKED
+from rabbitray.actors.router.report import Drained, RouterReport
+from rabbitray.actors.router.status import Counts
+from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.actors.worker.handlers import awaits, find
 from rabbitray.cluster import telemetry
 from rabbitray.cluster.driver import checks, compose
@@ -43,6 +46,25 @@ Beside = Callable[["Driver"], Awaitable[None]]
 """What is done beside the running pool, e.g. publishing; the run ends with it."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a run came to, in numbers of jobs; `given_back` in messages. `latency_ms`: None without a last report."""
+
+    ended: str
+    done: int
+    duplicates: int
+    retried: int
+    dead: int
+    given_back: int
+    clean: bool
+    duration_s: float
+    latency_ms: Percentiles | None
+
+    def as_json(self) -> dict[str, Any]:  # Any: JSON values
+        """As `rabbitray run --json` prints it."""
+        return asdict(self) | {"latency_ms": asdict(self.latency_ms) if self.latency_ms else {}}
+
+
 class Driver:
     """The driver process of one pool: settings, telemetry, signals, progress, summary."""
 
@@ -55,7 +77,6 @@ class Driver:
         self._stop = asyncio.Event()
         self._service: Service | None = None
         self._depths = Depths(loaded)
-        self._looked: tuple[dict[str, Any], int | None] = ({}, None)  # Any: JSON values
         self.peak_workers = 0
         self.least_workers: int | None = None
 
@@ -65,7 +86,7 @@ class Driver:
         assert self._service is not None
         return self._service
 
-    async def run(self, beside: Beside | None = None) -> dict[str, Any]:  # Any: JSON values
+    async def run(self, beside: Beside | None = None) -> Summary:
         """Starts the pool, waits for its end (signal, empty queue, `beside`), stops it; the summary."""
         check(self.loaded, self._handler)
         began = time.monotonic()
@@ -78,21 +99,20 @@ class Driver:
             await self._service.start()
             reason = await self._until_end(beside)
             log.info("Stopping: %s", reason)
-            report = await self._service.stop()
+            drained = await self._service.stop()
         finally:
             await self._depths.close()
             self.progress.end()
             await asyncio.get_running_loop().run_in_executor(None, ray.shutdown)
-        return summary(report, time.monotonic() - began, reason)
+        return summary(drained, time.monotonic() - began, reason)
 
-    async def look(self) -> tuple[dict[str, Any], int | None]:  # Any: JSON values
-        """The router's report and what waits in the queue."""
+    async def look(self) -> tuple[RouterReport | None, int | None]:
+        """The router's report and what waits in the queue; None for what is not known now."""
         report, ready = await asyncio.gather(self.service.report(), self._depths.main())
-        ready_workers = sum(worker["state"] == "ready" for worker in report.get("workers", ()))
+        ready_workers = sum(worker.state == "ready" for worker in report.workers) if report else 0
         self.peak_workers = max(self.peak_workers, ready_workers)
         if ready_workers:
             self.least_workers = min(self.least_workers or ready_workers, ready_workers)
-        self._looked = (report, ready)
         return report, ready
 
     def stop(self) -> None:
@@ -136,7 +156,7 @@ class Driver:
         while True:
             report, ready = await self.look()
             self.progress.show(report, ready)
-            idle = ready == 0 and not report.get("unacked", 1) and report.get("connected", False)
+            idle = ready == 0 and report is not None and not report.pool.held and report.connected
             empty = empty + 1 if idle and await self._depths.rungs() == 0 else 0
             if self.options.until_empty and empty >= 2:
                 return
@@ -180,16 +200,18 @@ def check(loaded: Loaded, handler: str) -> None:
         raise ConfigurationError("\n".join(refusals))
 
 
-def summary(report: dict[str, Any], duration_s: float, reason: str) -> dict[str, Any]:  # Any: JSON values
+def summary(drained: Drained, duration_s: float, reason: str) -> Summary:
     """What a run came to."""
-    return {
-        "ended": reason,
-        "done": report.get("done", 0),
-        "duplicates": report.get("duplicates", 0),
-        "retried": report.get("retried", 0),
-        "dead": report.get("dead", 0),
-        "given_back": report.get("given_back", 0),
-        "clean": report.get("clean", False),
-        "duration_s": round(duration_s, 2),
-        "latency_ms": report.get("latency_ms", {}),
-    }
+    report = drained.report
+    counts = report.counts if report else Counts()
+    return Summary(
+        ended=reason,
+        done=counts.done,
+        duplicates=counts.duplicates,
+        retried=counts.retried,
+        dead=counts.dead,
+        given_back=report.given_back if report else 0,
+        clean=drained.clean,
+        duration_s=round(duration_s, 2),
+        latency_ms=report.latency_ms if report else None,
+    )

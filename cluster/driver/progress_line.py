@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+
+from rabbitray.actors.router.report import RouterReport
+from rabbitray.actors.router.status import Counts
 
 LINE_EVERY_S = 5.0
 
@@ -30,13 +31,14 @@ class Progress:
         self._shown_at = 0.0
         self._rate = 0.0
 
-    def show(self, report: Mapping[str, Any], ready: int | None) -> None:  # Any: JSON values
-        """One look at the pool; `ready` messages wait in the queue (None: not known)."""
+    def show(self, report: RouterReport | None, ready: int | None) -> None:
+        """One look at the pool; `ready` messages wait in the queue. None: not known."""
         now = time.monotonic()
         before, acked = self._last
         if now - before >= 0.5:
-            self._rate = max(0.0, (report.get("acked", 0) - acked) / (now - before))
-            self._last = (now, report.get("acked", 0))
+            acked_now = report.counts.acked if report else 0
+            self._rate = max(0.0, (acked_now - acked) / (now - before))
+            self._last = (now, acked_now)
         if self._quiet or (not self._terminal and now - self._shown_at < LINE_EVERY_S):
             return
         self._shown_at = now
@@ -52,20 +54,24 @@ class Progress:
         self._live.stop()
 
 
-def line(report: Mapping[str, Any], ready: int | None, rate: float, elapsed_s: float) -> str:  # Any: JSON values
+def line(report: RouterReport | None, ready: int | None, rate: float, elapsed_s: float) -> str:
     """The line itself: time, what waits, what is done, workers, speed, and why nothing moves."""
-    workers = [worker["state"] for worker in report.get("workers", [])]
-    states = f"{workers.count('ready')} workers"
-    states += f" (+{workers.count('starting')} starting)" if "starting" in workers else ""
-    states += f" (-{workers.count('retiring')} retiring)" if "retiring" in workers else ""
+    counts = report.counts if report else Counts()
+    held = report.pool.held if report else 0
     waiting = "?" if ready is None else f"{ready:,}"
     text = (
-        f"{elapsed_s:5.0f} s  waiting {waiting}  held {report.get('unacked', 0):,}  done {report.get('done', 0):,}  "
-        f"retried {report.get('retried', 0):,}  dead {report.get('dead', 0):,}  {states}  {rate:,.0f} msg/s"
+        f"{elapsed_s:5.0f} s  waiting {waiting}  held {held:,}  done {counts.done:,}  "
+        f"retried {counts.retried:,}  dead {counts.dead:,}  {_workers(report)}  {rate:,.0f} msg/s"
     )
-    holds = "; ".join(f"{name}: {reason}" for name, reason in report.get("holds", {}).items())
-    if holds:
-        text += f"  HELD {holds}"
-    if report.get("start_error"):
-        text += f"  workers cannot start: {report['start_error']}"
+    if report and report.holds:
+        text += f"  HELD {'; '.join(f'{name}: {reason}' for name, reason in report.holds.items())}"
+    if report and report.start_error:
+        text += f"  workers cannot start: {report.start_error}"
     return text
+
+
+def _workers(report: RouterReport | None) -> str:
+    states = [worker.state for worker in report.workers] if report else []
+    text = f"{states.count('ready')} workers"
+    text += f" (+{states.count('starting')} starting)" if "starting" in states else ""
+    return text + (f" (-{states.count('retiring')} retiring)" if "retiring" in states else "")

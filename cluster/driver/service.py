@@ -21,6 +21,7 @@ from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.router.actor import ConsumerRouter
+from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.store.actor import ResultStore
 from rabbitray.autoscale.actor import Autoscaler
 from rabbitray.cluster.driver import compose
@@ -48,7 +49,7 @@ class Service:
         self.router = Supervised(f"{name}-router", self._start_router)
         self.autoscaler = Supervised(f"{name}-autoscaler", self._start_autoscaler)
         self._running = False
-        self._report: dict[str, Any] | None = None  # Any: the router's report, JSON values
+        self._drained: Drained | None = None
 
     async def start(self) -> None:
         """Starts the actors in order; raises the first one's RabbitrayError after ending what had started."""
@@ -64,25 +65,27 @@ class Service:
         """Returns when the pool cannot go on: another router took over."""
         return await self.router.ended
 
-    async def report(self) -> dict[str, Any]:  # Any: JSON values
-        """The router's report now; the last one while it is being restarted."""
+    async def report(self) -> RouterReport | None:
+        """The router's report now, or its last; None while it is being restarted."""
         actor = self.router.actor
-        if actor is not None and self._report is None:
+        if actor is not None and self._drained is None:
             try:
-                return dict(await actor.report.remote())
+                report: RouterReport = await actor.report.remote()
             except RayActorError as error:
                 log.info("The router gives no report now: %s", last_line(error))
-        return self._report or {}
+            else:
+                return report
+        return self._drained.report if self._drained else None
 
-    async def stop(self) -> dict[str, Any]:  # Any: JSON values
-        """Drains and ends everything; the router's last report. May be called twice."""
-        if self._report is not None:
-            return self._report
+    async def stop(self) -> Drained:
+        """Drains and ends everything; how the router ended. May be called twice."""
+        if self._drained is not None:
+            return self._drained
         await self._stop_autoscaler()
-        self._report = await self._drain()
+        self._drained = await self._drain()
         await self._close_store()
         await self._end_actors()
-        return self._report
+        return self._drained
 
     async def _stop_autoscaler(self) -> None:
         """Lets it end its look and send its last traces and metrics; the pool does not wait for it for long."""
@@ -95,16 +98,17 @@ class Service:
             log.warning("The autoscaler did not stop by itself (%s); its last traces may be missing", last_line(error))
         await self.autoscaler.stop()
 
-    async def _drain(self) -> dict[str, Any]:  # Any: JSON values
+    async def _drain(self) -> Drained:
         actor, deadline = self.router.actor, self._loaded.settings.drain_deadline_s
         if actor is None:
-            return {"clean": False}
+            return Drained(clean=False)
         try:
             async with asyncio.timeout(deadline + 20.0):
-                return dict(await actor.drain.remote(deadline))
+                drained: Drained = await actor.drain.remote(deadline)
         except (RayActorError, TimeoutError) as error:
             log.error("The router did not drain (%s); its messages will be delivered again", last_line(error))
-            return {"clean": False}
+            return Drained(clean=False)
+        return drained
 
     async def _close_store(self) -> None:
         if self.store.actor is None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import ray
 from ray.exceptions import RayActorError, RayError
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.remote.boot import Actor
@@ -28,7 +29,7 @@ class Supervised:
         self.name = name
         self._start = start
         self._stopping = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks(log, f"Actor {name} is no longer supervised")
         self.actor: Actor | None = None
         self.restarts = 0
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -36,7 +37,7 @@ class Supervised:
     async def start(self) -> Actor:
         """The first start; whatever it raises is the caller's. Watching begins when it worked."""
         self.actor = await self._start()
-        self._task = asyncio.create_task(self._run(), name=f"supervise-{self.name}")
+        self._tasks.spawn(self._run(), name=f"supervise-{self.name}")
         return self.actor
 
     async def _run(self) -> None:
@@ -87,9 +88,7 @@ class Supervised:
     async def stop(self) -> None:
         """No more restarts, and the actor ends now. May be called twice and before `start`."""
         self._stopping.set()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._tasks.close()
         if self.actor is not None:
             ray.kill(self.actor, no_restart=True)
             self.actor = None

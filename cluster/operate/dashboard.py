@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Console
 from rich.text import Text
 
 from rabbitray.actors.message.reply import Usage
+from rabbitray.actors.router.report import WorkerRow
+from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry import kpi
-from rabbitray.cluster.operate.status import error_line, known
+from rabbitray.actors.telemetry.metrics import Percentiles
+from rabbitray.cluster.operate.status import Picture, error_line, known
 
-Picture = Mapping[str, Any]  # Any: JSON values, as `rabbitray.cluster.operate.status.picture` makes them
 LEAST_WIDTH: Final = 66  # narrower terminals see the left part
 NUMBERS_WIDTH: Final = 54  # of a worker's line: all but its name
 SPARKS: Final = "▁▂▃▄▅▆▇█"
@@ -60,7 +62,7 @@ def render(view: View, *, width: int, height: int | None) -> Text:
     head = [*_head(view, wide), *_figures(view), _sizes(view.seen), _titles(wide)]
     foot = [Text("Decisions", style="bold"), *_reasons(view.seen), Text(view.notice, style="bold")]
     foot.append(Text(view.keys, style="dim"))
-    room = len(view.seen["workers"]) if height is None else max(1, height - len(head) - len(foot))
+    room = len(view.seen.workers) if height is None else max(1, height - len(head) - len(foot))
     lines = [*head, *_workers(view, wide, room)]
     if height is not None:
         lines += [Text("")] * (height - len(lines) - len(foot))
@@ -73,9 +75,9 @@ def render(view: View, *, width: int, height: int | None) -> Text:
 
 def _head(view: View, width: int) -> list[Text]:
     seen = view.seen
-    left = Text.assemble(("rabbitray ", "bold"), f"{seen['pool']}  ")
-    left.append(f"● {seen['state']}", style=STATE_STYLES.get(seen["state"], ""))
-    right = f"queue {seen['queue']}  {datetime.fromtimestamp(view.at, UTC):%H:%M:%S} UTC"
+    left = Text.assemble(("rabbitray ", "bold"), f"{seen.pool}  ")
+    left.append(f"● {seen.state}", style=STATE_STYLES.get(seen.state, ""))
+    right = f"queue {seen.queue}  {datetime.fromtimestamp(view.at, UTC):%H:%M:%S} UTC"
     left.truncate(max(10, width - len(right) - 1), overflow="ellipsis")
     left.append(" " * max(1, width - left.cell_len - len(right)) + right, style="dim")
     return [left, *_troubles(seen), Text("─" * width, style="dim")]
@@ -83,36 +85,34 @@ def _head(view: View, width: int) -> list[Text]:
 
 def _troubles(seen: Picture) -> list[Text]:
     """Why nothing moves, first; at most three lines, so that the rest keeps its place."""
-    found = [f"! {problem}" for problem in seen["problems"]]
-    if "paused" in seen["holds"]:
-        found.append(f"! paused: {seen['holds']['paused']}")
+    found = [f"! {problem}" for problem in seen.problems]
+    if "paused" in seen.holds:
+        found.append(f"! paused: {seen.holds['paused']}")
     return [Text(line, style="bold yellow") for line in found[:3]]
 
 
 def _figures(view: View) -> list[Text]:
     seen = view.seen
-    messages, rates, latency = seen["messages"], seen["rates"], seen["latency_ms"]
-    counts = "  ".join(f"{count:,} {name}" for name, count in seen["counts"].items() if name != "acked")
-    queue = (
-        f"{known(messages['ready'])} ready  {known(messages['held'])} held  {known(messages['in_flight'])} in flight"
-    )
-    speed = f"in {_rate(rates['received_s'])}  done {_rate(rates['acked_s'])} "
-    slow = "  ".join(f"{name} {_ms(latency.get(name))}" for name in ("p50", "p95", "p99"))
+    messages, rates, latency = seen.messages, seen.rates, seen.latency_ms
+    counts = "  ".join(f"{count:,} {name}" for name, count in asdict(seen.counts).items() if name != "acked")
+    queue = f"{known(messages.ready)} ready  {known(messages.held)} held  {known(messages.in_flight)} in flight"
+    speed = f"in {_rate(rates.received_s)}  done {_rate(rates.acked_s)} "
+    slow = "  ".join(f"{name} {_ms(value)}" for name, value in asdict(latency).items())
     return [
-        _line("Queue", f"{queue}  window {known(seen['window'])}  batch {seen['batch_size']}"),
-        _line("", f"{sparkline(view.depths, 24):<24}", _depth_mark(messages["ready"])),
+        _line("Queue", f"{queue}  window {known(seen.window)}  batch {seen.batch_size}"),
+        _line("", f"{sparkline(view.depths, 24):<24}", _depth_mark(messages.ready)),
         _line("Throughput", f"{speed:<26}", _speed_mark(view)),
         _line("Latency", f"{slow}  publish to ack"),
-        _line("Write", *_writes(seen.get("write_ms", {}))),
+        _line("Write", *_writes(seen.write_ms)),
         _line("Errors", *_shares(view)),
-        *(_line("", error_line(one)) for one in seen.get("errors", ())[:1]),
+        *(_line("", error_line(one)) for one in seen.errors[:1]),
         _line("Counts", counts),
     ]
 
 
-def _writes(write_ms: Mapping[str, float | None]) -> list[str | Text]:
+def _writes(write_ms: Percentiles) -> list[str | Text]:
     """From publish to confirm, of what the pool itself publishes: retry copies and dead letters."""
-    p50, p95 = write_ms.get("p50"), write_ms.get("p95")
+    p50, p95 = write_ms.p50, write_ms.p95
     shown = f"p50 {_ms(p50)}  p95 {_ms(p95)}  copies to confirm "
     if p50 is None or p95 is None:
         return [shown, Text(_target(kpi.WRITE_DURATION).text, style="dim"), Text(" none yet", style="dim")]
@@ -135,7 +135,7 @@ def _depth_mark(ready: int | None) -> Text:
 
 def _speed_mark(view: View) -> Text:
     """A pool with nothing to do misses no target."""
-    rate, target = view.seen["rates"]["acked_s"] or 0.0, _target(kpi.CONSUMED)
+    rate, target = view.seen.rates.acked_s, _target(kpi.CONSUMED)
     reached = Text(bar(rate / (target.least or 1.0), BAR_WIDTH) + " ")
     return reached + (
         _against(kpi.CONSUMED, rate) if _backlog(view) else Text("keeping up" if rate else "idle", style="dim")
@@ -143,14 +143,15 @@ def _speed_mark(view: View) -> Text:
 
 
 def _backlog(view: View) -> bool:
-    return (view.seen["messages"]["ready"] or 0) > 0
+    return (view.seen.messages.ready or 0) > 0
 
 
 def _shares(view: View) -> list[Text]:
     """Shares of the outcomes since `before`; of all where there were none since."""
-    counts = _since(view) if any(_since(view).values()) else view.seen["counts"]
-    retried, dead = counts["retried"], counts["dead"]
-    runs = max(1, counts["done"] + retried + dead)
+    counts = _since(view)
+    counts = counts if counts != Counts() else view.seen.counts
+    retried, dead = counts.retried, counts.dead
+    runs = max(1, counts.done + retried + dead)
     return [
         _share("failed", (retried + dead) / runs, kpi.ERROR_RATE),
         _share("  retried", retried / runs, kpi.RETRY_RATE),
@@ -176,17 +177,16 @@ def _target(measurement: kpi.Kpi) -> kpi.Target:
     return measurement.target
 
 
-def _since(view: View) -> Mapping[str, int]:
-    earlier = view.before["counts"] if view.before else {}
-    return {name: count - earlier.get(name, 0) for name, count in view.seen["counts"].items()}
+def _since(view: View) -> Counts:
+    return view.seen.counts.since(view.before.counts) if view.before else view.seen.counts
 
 
 def _sizes(seen: Picture) -> Text:
-    size = seen["size"]
-    parts = [f"{size['had']} of {size['wanted']} wanted", f"{size['busy']} busy"]
-    parts += [f"{size[name]} {name}" for name in ("starting", "retiring") if size[name]]
-    parts += [f"{size['possible']} possible"] if size["possible"] is not None else []
-    parts += [f"fixed at {size['fixed']}"] if size["fixed"] is not None else []
+    size = seen.size
+    parts = [f"{size.had} of {size.wanted} wanted", f"{size.busy} busy"]
+    parts += [f"{count} {name}" for name, count in (("starting", size.starting), ("retiring", size.retiring)) if count]
+    parts += [f"{size.possible} possible"] if size.possible is not None else []
+    parts += [f"fixed at {size.fixed}"] if size.fixed is not None else []
     return _line("Workers", ", ".join(parts))
 
 
@@ -196,52 +196,45 @@ def _titles(width: int) -> Text:
 
 
 def _workers(view: View, width: int, room: int) -> list[Text]:
-    workers = sorted(view.seen["workers"], key=lambda worker: (worker["state"] != "starting", worker["name"]))
-    earlier = {worker["name"]: worker for worker in (view.before or {}).get("workers", ())}
+    workers = sorted(view.seen.workers, key=lambda worker: (worker.state != "starting", worker.name))
+    earlier = {worker.name: worker for worker in view.before.workers} if view.before else {}
     fitting = workers if len(workers) <= room else workers[: max(0, room - 1)]
-    lines = [_worker(worker, earlier.get(worker["name"]), view, width) for worker in fitting]
+    lines = [_worker(worker, earlier.get(worker.name), view, width) for worker in fitting]
     if len(fitting) < len(workers):
         lines.append(Text(f"  ... {len(workers) - len(fitting)} more workers", style="dim"))
     return lines
 
 
-def _worker(
-    worker: Mapping[str, Any],  # Any: JSON values
-    earlier: Mapping[str, Any] | None,  # Any: JSON values
-    view: View,
-    width: int,
-) -> Text:
+def _worker(worker: WorkerRow, earlier: WorkerRow | None, view: View, width: int) -> Text:
     room = width - NUMBERS_WIDTH
-    name = worker["name"] if len(worker["name"]) <= room else "…" + worker["name"][1 - room :]
+    name = worker.name if len(worker.name) <= room else "…" + worker.name[1 - room :]
     used = _used(worker, view)
     rate_s, share = _pace(worker, earlier, view.apart_s)
     rate = "-" if rate_s is None else f"{rate_s:,.1f}"
     busy = "-" if share is None else f"{share:.0%}"
     cpu = "-" if used is None or used.cpu_percent is None else f"{used.cpu_percent:.0f}%"
     memory = "-" if used is None else f"{used.rss_bytes / kpi.MB:,.0f} MB"
-    style = {"starting": "cyan", "retiring": "dim"}.get(worker["state"], "")
-    text = f"  {name:<{room}} {worker['state']:<8} {rate:>8} {busy:>5} {cpu:>5} {memory:>8} {worker['jobs']:>10,} "
+    style = {"starting": "cyan", "retiring": "dim"}.get(worker.state, "")
+    text = f"  {name:<{room}} {worker.state:<8} {rate:>8} {busy:>5} {cpu:>5} {memory:>8} {worker.jobs:>10,} "
     worst = _worst(rate_s if _backlog(view) and (share or 0.0) > 0.5 else None, used)
     return Text(text, style=style) + (Text.assemble(MARKS[worst]) if worst else Text(""))
 
 
-def _used(worker: Mapping[str, Any], view: View) -> Usage | None:  # Any: JSON values
+def _used(worker: WorkerRow, view: View) -> Usage | None:
     """What a worker measured of itself, wherever it runs; where it is idle and silent, what is seen on this machine."""
-    cpu_percent, rss_bytes = worker.get("cpu_percent"), worker.get("rss_bytes")
-    here = view.usage.get(worker["pid"] or 0)
+    cpu_percent, rss_bytes = worker.cpu_percent, worker.rss_bytes
+    here = view.usage.get(worker.pid or 0)
     if here is not None and (cpu_percent is None or rss_bytes is None):
         return here
     return None if rss_bytes is None else Usage(cpu_percent=cpu_percent, rss_bytes=rss_bytes)
 
 
-def _pace(
-    worker: Mapping[str, Any], earlier: Mapping[str, Any] | None, apart_s: float
-) -> tuple[float | None, float | None]:  # Any: JSON values
+def _pace(worker: WorkerRow, earlier: WorkerRow | None, apart_s: float) -> tuple[float | None, float | None]:
     """Jobs per second and share of the time busy since the earlier look; None without one."""
     if earlier is None:
         return None, None
-    busy_s = worker["busy_s"] - earlier["busy_s"]
-    return (worker["jobs"] - earlier["jobs"]) / apart_s, min(max(busy_s, 0.0) / apart_s, 1.0)
+    busy_s = worker.busy_s - earlier.busy_s
+    return (worker.jobs - earlier.jobs) / apart_s, min(max(busy_s, 0.0) / apart_s, 1.0)
 
 
 def _worst(rate_s: float | None, used: Usage | None) -> str | None:
@@ -253,10 +246,7 @@ def _worst(rate_s: float | None, used: Usage | None) -> str | None:
 
 def _reasons(seen: Picture) -> list[Text]:
     """The newest first."""
-    found = [
-        f"  {one['at'][11:19]}  {one['event'].replace('_', ' ')} {one['wanted']}: {one['reason']}"
-        for one in seen["reasons"]
-    ]
+    found = [f"  {one.at[11:19]}  {one.event.replace('_', ' ')} {one.wanted}: {one.reason}" for one in seen.reasons]
     return [Text(line) for line in reversed(found)] or [Text("  none yet", style="dim")]
 
 

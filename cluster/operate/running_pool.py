@@ -13,7 +13,8 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
-from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.calls import ActorMissingError, NamedActor, last_line
+from rabbitray.actors.router.report import RouterReport
 from rabbitray.cluster.driver.session import join
 from rabbitray.cluster.settings import Settings
 
@@ -45,6 +46,11 @@ class RunningPool:
         except (RayError, TimeoutError) as error:
             raise translated(error, f"{self.name}-{actor}", within_s) from error
 
+    def report(self, *, within_s: float = ANSWER_WITHIN_S) -> RouterReport:
+        """What the router says of itself; raises as `ask`."""
+        found: RouterReport = self.ask("router", "report", within_s=within_s)
+        return found
+
     def stream(self, actor: str, method: str, *arguments: object, within_s: float = STREAM_WITHIN_S) -> Iterator[Any]:
         """What a streaming method of `<pool>-<actor>` yields. Any: whatever it yields."""
         items = getattr(self.find(actor), method).remote(*arguments)
@@ -57,8 +63,8 @@ class RunningPool:
     def find(self, actor: str) -> Actor:
         """The handle of `<pool>-<actor>`; NotRunningError where there is none."""
         try:
-            return ray.get_actor(f"{self.name}-{actor}", namespace=self.namespace)
-        except ValueError as missing:
+            return NamedActor(f"{self.name}-{actor}", self.namespace).find()
+        except ActorMissingError as missing:
             where = ray.get_runtime_context().gcs_address
             raise NotRunningError(
                 f"no pool {self.name!r} runs on the Ray at {where} (actor {self.name}-{actor} is missing); "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from rabbitray.actors.router.status import PoolStatus
+from rabbitray.actors.router.report import RouterReport, WorkerRow
+from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
 from rabbitray.actors.store.answers import StoreStats
+from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord
 
 State = Literal["healthy", "paused", "degraded"]
@@ -21,12 +23,15 @@ ERRORS_SHOWN: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What was seen. None: that actor is gone or silent. `earlier`: the router's report `apart_s` before."""
+    """What was seen. None: that actor is gone or silent. `earlier`: the router's report `apart_s` before.
+
+    `status`: the pool as the autoscaler sees it, with what the cluster can place, or as the router does.
+    """
 
     pool: str
     queue: str
-    report: Mapping[str, Any]  # Any: JSON values
-    earlier: Mapping[str, Any]
+    report: RouterReport
+    earlier: RouterReport
     apart_s: float
     status: PoolStatus
     decisions: Sequence[DecisionRecord] | None = None
@@ -35,37 +40,110 @@ class Look:
     ready: int | None = None
 
 
-def picture(look: Look) -> dict[str, Any]:  # Any: JSON values
-    """The whole status, ready for JSON."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Workers. `possible`: what the cluster has room for, those that are there included; `fixed`: by `scale N`."""
+
+    wanted: int
+    had: int
+    busy: int
+    starting: int
+    retiring: int
+    possible: int | None
+    fixed: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Messages:
+    """Where messages are now."""
+
+    ready: int | None
+    held: int
+    in_flight: int
+    quarantined: int
+    oldest_held_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Messages per second, between the two looks and as the autoscaler has measured them."""
+
+    received_s: float
+    acked_s: float
+    arrivals_s: float | None
+    speed_per_worker_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One decision of the autoscaler. `at`: ISO 8601, UTC."""
+
+    at: str
+    event: str
+    wanted: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """The whole status. Its fields, and theirs, are the keys of `rabbitray status --json`: a documented interface."""
+
+    pool: str
+    queue: str
+    state: State
+    problems: tuple[str, ...]
+    size: Sizes
+    messages: Messages
+    window: int
+    batch_size: int
+    holds: Mapping[str, str]
+    counts: Counts
+    rates: Rates
+    latency_ms: Percentiles
+    write_ms: Percentiles
+    errors: tuple[ErrorCount, ...]
+    reasons: tuple[Reason, ...]
+    rows: int | None
+    connected: bool
+    spans_lost: int
+    workers: tuple[WorkerRow, ...]
+
+    def as_json(self) -> dict[str, Any]:  # Any: JSON values
+        """As `status --json` and `top --json` print it."""
+        return asdict(self)
+
+
+def picture(look: Look) -> Picture:
+    """The whole status of one look."""
     wrong = problems(look)
     report, status = look.report, look.status
-    return {
-        "pool": look.pool,
-        "queue": look.queue,
-        "state": state(look, wrong),
-        "problems": wrong,
-        "size": _sizes(look),
-        "messages": {
-            "ready": look.ready,
-            "held": status.held,
-            "in_flight": status.in_flight,
-            "quarantined": report.get("quarantined", 0),
-            "oldest_held_s": _rounded(status.oldest_held_s),
-        },
-        "window": status.window,
-        "batch_size": status.batch_size,
-        "holds": dict(report.get("holds", {})),
-        "counts": {name: report.get(name, 0) for name in ("done", "duplicates", "retried", "dead", "acked")},
-        "rates": _rates(look),
-        "latency_ms": dict(report.get("latency_ms", {})),
-        "write_ms": dict(report.get("write_ms", {})),
-        "errors": list(report.get("errors", ()))[:ERRORS_SHOWN],
-        "reasons": [_reason(record) for record in (look.decisions or ())[-REASONS_SHOWN:]],
-        "rows": None if look.store is None else look.store.rows,
-        "connected": bool(report.get("connected")),
-        "spans_lost": report.get("spans_lost", 0),
-        "workers": list(report.get("workers", ())),
-    }
+    return Picture(
+        pool=look.pool,
+        queue=look.queue,
+        state=state(look, wrong),
+        problems=wrong,
+        size=_sizes(look),
+        messages=Messages(
+            ready=look.ready,
+            held=status.held,
+            in_flight=status.in_flight,
+            quarantined=report.quarantined,
+            oldest_held_s=_rounded(status.oldest_held_s),
+        ),
+        window=status.window,
+        batch_size=status.batch_size,
+        holds=dict(report.holds),
+        counts=report.counts,
+        rates=_rates(look),
+        latency_ms=report.latency_ms,
+        write_ms=report.write_ms,
+        errors=report.errors[:ERRORS_SHOWN],
+        reasons=tuple(_reason(record) for record in (look.decisions or ())[-REASONS_SHOWN:]),
+        rows=None if look.store is None else look.store.rows,
+        connected=report.connected,
+        spans_lost=report.spans_lost,
+        workers=report.workers,
+    )
 
 
 def state(look: Look, wrong: Sequence[str]) -> State:
@@ -75,107 +153,105 @@ def state(look: Look, wrong: Sequence[str]) -> State:
     return "paused" if look.status.paused else "healthy"
 
 
-def problems(look: Look) -> list[str]:
+def problems(look: Look) -> tuple[str, ...]:
     """What is wrong, a line each; empty when all is well."""
     report, status = look.report, look.status
-    found = [f"held ({name}): {reason}" for name, reason in report.get("holds", {}).items() if name != "paused"]
-    if not report.get("connected"):
+    found = [f"held ({name}): {reason}" for name, reason in report.holds.items() if name != "paused"]
+    if not report.connected:
         found.append("not connected to RabbitMQ")
-    if report.get("fenced"):
+    if report.fenced:
         found.append("another router has taken over")
-    if report.get("start_error"):
-        found.append(f"workers cannot start: {report['start_error']}")
+    if report.start_error:
+        found.append(f"workers cannot start: {report.start_error}")
     elif status.target and not status.workers and (status.pending_s or 0.0) > STARTING_TOO_LONG_S:
         found.append(f"no worker has started for {status.pending_s:.0f} s: is there room in the cluster?")
-    if report.get("loop_lag_s", 0.0) > LAG_TOO_LONG_S:
-        found.append(f"the router runs {report['loop_lag_s']:.1f} s late")
+    if report.loop_lag_s > LAG_TOO_LONG_S:
+        found.append(f"the router runs {report.loop_lag_s:.1f} s late")
     if look.store is None:
         found.append("the store does not answer")
     elif look.store.paused:
         found.append(f"the store cannot commit: {look.store.paused}")
     if look.decisions is None:
         found.append("the autoscaler does not answer")
-    return found
+    return tuple(found)
 
 
-def _sizes(look: Look) -> dict[str, int | None]:
+def _sizes(look: Look) -> Sizes:
     status = look.status
     fixed = (look.control or {}).get("fixed_size")
     there = status.workers + status.starting + status.retiring
-    return {
-        "wanted": status.target,
-        "had": status.workers,
-        "busy": status.busy,
-        "starting": status.starting,
-        "retiring": status.retiring,
-        "possible": None if status.placeable is None else there + status.placeable,
-        "fixed": fixed if isinstance(fixed, int) else None,
-    }
+    return Sizes(
+        wanted=status.target,
+        had=status.workers,
+        busy=status.busy,
+        starting=status.starting,
+        retiring=status.retiring,
+        possible=None if status.placeable is None else there + status.placeable,
+        fixed=fixed if isinstance(fixed, int) else None,
+    )
 
 
-def _rates(look: Look) -> dict[str, float | None]:
-    """Messages per second over the moment between the two looks, and what the autoscaler has measured."""
+def _rates(look: Look) -> Rates:
     last = look.decisions[-1].inputs if look.decisions else {}
-    return {
-        "received_s": _rate(look, "received"),
-        "acked_s": _rate(look, "acked"),
-        "arrivals_s": _rounded(last.get("arrival")),
-        "speed_per_worker_s": _rounded(last.get("speed")),
-    }
+    return Rates(
+        received_s=_rate(look, look.report.received - look.earlier.received),
+        acked_s=_rate(look, look.report.counts.acked - look.earlier.counts.acked),
+        arrivals_s=_rounded(last.get("arrival")),
+        speed_per_worker_s=_rounded(last.get("speed")),
+    )
 
 
-def _rate(look: Look, name: str) -> float:
-    more: int = max(0, look.report.get(name, 0) - look.earlier.get(name, 0))
-    return round(more / max(look.apart_s, 0.001), 1)
+def _rate(look: Look, more: int) -> float:
+    return round(max(0, more) / max(look.apart_s, 0.001), 1)
 
 
-def _reason(record: DecisionRecord) -> dict[str, object]:
+def _reason(record: DecisionRecord) -> Reason:
     at = datetime.fromtimestamp(record.at, UTC).isoformat(timespec="seconds")
-    return {"at": at, "event": record.event, "wanted": record.wanted, "reason": record.reason}
+    return Reason(at=at, event=record.event, wanted=record.wanted, reason=record.reason)
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
 
 
-def lines(seen: Mapping[str, Any]) -> list[str]:  # Any: JSON values
+def lines(seen: Picture) -> list[str]:
     """The picture for people."""
-    size, messages, rates, latency = seen["size"], seen["messages"], seen["rates"], seen["latency_ms"]
-    fixed = f", fixed at {size['fixed']}" if size["fixed"] is not None else ""
-    holds = "; ".join(f"{name}: {why}" for name, why in seen["holds"].items()) or "none"
+    size, messages, rates, latency = seen.size, seen.messages, seen.rates, seen.latency_ms
+    fixed = f", fixed at {size.fixed}" if size.fixed is not None else ""
+    holds = "; ".join(f"{name}: {why}" for name, why in seen.holds.items()) or "none"
     return [
-        f"pool {seen['pool']} on queue {seen['queue']}: {seen['state']}",
-        *(f"  ! {problem}" for problem in seen["problems"]),
-        f"workers   {size['had']} of {size['wanted']} wanted{fixed}; {size['busy']} busy, {size['starting']} starting, "
-        f"{size['retiring']} retiring, {known(size['possible'])} possible",
-        f"messages  {known(messages['ready'])} ready, {messages['held']:,} held, {messages['in_flight']:,} in flight, "
-        f"{messages['quarantined']} quarantined; window {seen['window']:,}, batch {seen['batch_size']:,}",
-        f"rates     {rates['received_s']:,.1f} in, {rates['acked_s']:,.1f} finished per second; "
-        f"per worker {known(rates['speed_per_worker_s'])}",
-        f"counts    {_counts(seen['counts'])}; {known(seen['rows'])} rows",
-        f"latency   p50 {known(latency.get('p50'))} ms, p99 {known(latency.get('p99'))} ms (publish to ack)",
-        *(f"error     {error_line(one)}" for one in seen["errors"]),
+        f"pool {seen.pool} on queue {seen.queue}: {seen.state}",
+        *(f"  ! {problem}" for problem in seen.problems),
+        f"workers   {size.had} of {size.wanted} wanted{fixed}; {size.busy} busy, {size.starting} starting, "
+        f"{size.retiring} retiring, {known(size.possible)} possible",
+        f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
+        f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",
+        f"rates     {rates.received_s:,.1f} in, {rates.acked_s:,.1f} finished per second; "
+        f"per worker {known(rates.speed_per_worker_s)}",
+        f"counts    {_counts(seen.counts)}; {known(seen.rows)} rows",
+        f"latency   p50 {known(latency.p50)} ms, p99 {known(latency.p99)} ms (publish to ack)",
+        *(f"error     {error_line(one)}" for one in seen.errors),
         f"holds     {holds}",
-        *([f"traces    {seen['spans_lost']:,} spans of the router are lost"] if seen["spans_lost"] else []),
-        *(f"reason    {one['at'][11:19]} {one['event']}: {one['reason']}" for one in seen["reasons"]),
-        *(_worker(worker) for worker in seen["workers"]),
+        *([f"traces    {seen.spans_lost:,} spans of the router are lost"] if seen.spans_lost else []),
+        *(f"reason    {one.at[11:19]} {one.event}: {one.reason}" for one in seen.reasons),
+        *(_worker(worker) for worker in seen.workers),
     ]
 
 
-def _worker(worker: Mapping[str, Any]) -> str:  # Any: JSON values
+def _worker(worker: WorkerRow) -> str:
     return (
-        f"  {worker['name']:<24} {worker['state']:<9} pid {worker['pid'] or '-':<8} {worker['batches']} batches, "
-        f"{worker['jobs']:,} jobs, busy {worker['busy_s']:,.1f} s"
+        f"  {worker.name:<24} {worker.state:<9} pid {worker.pid or '-':<8} {worker.batches} batches, "
+        f"{worker.jobs:,} jobs, busy {worker.busy_s:,.1f} s"
     )
 
 
-def error_line(one: Mapping[str, Any]) -> str:  # Any: JSON values
+def error_line(one: ErrorCount) -> str:
     """One of the most frequent errors among the last 1,000 outcomes, none older than an hour."""
-    return f"{one['count']:,} lately: {one['error_class']}: {' '.join(str(one['example']).split())}"
+    return f"{one.count:,} lately: {one.error_class}: {' '.join(one.example.split())}"
 
 
-def _counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+def _counts(counts: Counts) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in asdict(counts).items())
 
 
 def known(value: float | None) -> str:

@@ -1,21 +1,25 @@
-"""FakeIntake: the router's intake over a FakeBroker, with the real AckLedger."""
+"""FakeIntake: the router's intake over a FakeBroker, with the real AckSender."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+
+from pamqp import commands as spec
 
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.intake.ack_ledger import AckLedger
+from rabbitray.actors.router.intake.ack_sender import AckSender
+from rabbitray.actors.router.intake.frame_writer import Frame
 from rabbitray.actors.router.intake.reading import read_delivery
+from rabbitray.actors.telemetry.tracing import Tracing
 from tests.kit.deliveries import received
 from tests.kit.fake_broker import FakeBroker, FakeChannel, Stored
 
 
 class FakeIntake:
-    """Intake over a FakeBroker, with the same surface and the real AckLedger. Reconnects at once when it can."""
+    """Intake over a FakeBroker, with the same surface and the real AckSender. Reconnects at once when it can."""
 
     def __init__(
         self,
@@ -35,7 +39,6 @@ class FakeIntake:
         self._consumer: int | None = None
         self._wanted: int | None = None
         self._closed = False
-        self._flusher: asyncio.TimerHandle | None = None
         self.generation = 0
         self.connected = False
         self.reconnects = 0
@@ -47,11 +50,9 @@ class FakeIntake:
 
     async def close(self) -> None:
         self._closed = True
-        if self._flusher is not None:
-            self._flusher.cancel()
         if self.connected:
-            self._send(float("inf"))
-            self._broker.close(self._channel)
+            self._acks.settle_all()
+            self._broker.close(self.channel)
 
     async def consume(self, window: int) -> None:
         if window < 1:
@@ -59,29 +60,27 @@ class FakeIntake:
         self._wanted = window
         if self.connected:
             self._consumer = next(self._consumers)
-            self._broker.consume(self._channel, window)
+            self._broker.consume(self.channel, window)
 
     async def pause(self) -> None:
         self._wanted = None
         self._consumer = None
         if self.connected:
-            self._channel.consuming = False
+            self.channel.consuming = False
 
     def finish(self, deliveries: Iterable[Delivery]) -> None:
-        self._ledger.finish(self._current(deliveries), asyncio.get_running_loop().time())
-        self._flush()
+        self._acks.finish([one.tag for one in self._current(deliveries)])
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
-        for tag in self._ledger.give_back(self._current(deliveries)):
-            self._broker.nack(self._channel, tag)
-        self._flush()
+        ours = self._current(deliveries)
+        self._acks.give_back([one.tag for one in ours], [one.parcel for one in ours])
 
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         return [one for one in deliveries if one.generation == self.generation and self.connected]
 
     @property
     def unacked(self) -> int:
-        return self._ledger.unacked
+        return self._acks.unacked
 
     @property
     def consuming(self) -> bool:
@@ -89,7 +88,12 @@ class FakeIntake:
 
     def lose(self) -> None:
         """The connection breaks."""
-        self._broker.close(self._channel)
+        self._broker.close(self.channel)
+
+    def kill(self) -> None:
+        """The process that it runs in dies: the connection breaks and nobody is told."""
+        self._closed = True
+        self.lose()
 
     def reconnect(self) -> None:
         """What the watcher of the real one does by itself."""
@@ -99,25 +103,31 @@ class FakeIntake:
         self.reconnects += 1
         if self._wanted is not None:
             self._consumer = next(self._consumers)
-            self._broker.consume(self._channel, self._wanted)
+            self._broker.consume(self.channel, self._wanted)
 
     def _open_channel(self) -> None:
         self.generation += 1
-        self._ledger = AckLedger(single_after_s=self._single_after_s)
+        self._acks = AckSender(
+            self._write,
+            single_after_s=self._single_after_s,
+            tracing=Tracing(queue="jobs"),
+            clock=asyncio.get_running_loop().time,
+        )
         generation = self.generation
-        self._channel = FakeChannel(take=self._take, closed=lambda: self._on_closed(generation))
-        self._broker.open(self._channel)
+        self.channel = FakeChannel(take=self._take, closed=lambda: self._on_closed(generation))
+        self._broker.open(self.channel)
         self.connected = True
 
     def _on_closed(self, generation: int) -> None:
         self.connected = False
+        self._acks.stop()
         self._consumer = None
         if not self._closed:
             self._on_lost(generation)
             asyncio.get_running_loop().call_soon(self.reconnect)
 
     def _take(self, message: Stored, tag: int) -> None:
-        self._ledger.delivered(tag)
+        self._acks.delivered(tag)
         got = received(
             message.body,
             message.headers,
@@ -130,24 +140,15 @@ class FakeIntake:
             read_delivery(got, generation=self.generation, consumer=self._consumer or 0, limits=self._limits)
         )
 
-    def _current(self, deliveries: Iterable[Delivery]) -> list[int]:
+    def _current(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         found = list(deliveries)
         ours = self.still_ours(found)
         self.stale += len(found) - len(ours)
-        return [one.tag for one in ours]
+        return ours
 
-    def _flush(self) -> None:
-        now = asyncio.get_running_loop().time()
-        self._send(now)
-        due = self._ledger.next_due()
-        if due is not None and self._flusher is None:
-            self._flusher = asyncio.get_running_loop().call_later(max(0.0, due - now) + 0.01, self._flush_later)
-
-    def _flush_later(self) -> None:
-        self._flusher = None
-        if self.connected:
-            self._flush()
-
-    def _send(self, now: float) -> None:
-        for ack in self._ledger.due(now):
-            self._broker.ack(self._channel, ack.tag, multiple=ack.multiple)
+    def _write(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            if isinstance(frame, spec.Basic.Nack):
+                self._broker.nack(self.channel, frame.delivery_tag or 0)
+            else:
+                self._broker.ack(self.channel, frame.delivery_tag or 0, multiple=bool(frame.multiple))

@@ -22,6 +22,9 @@ class FakePool:
             raise answer
         return answer
 
+    def report(self, *, within_s: float = 1.0) -> Any:
+        return self.ask("router", "report", within_s=within_s)
+
     def stream(self, actor: str, method: str, *arguments: object) -> Iterator[Any]:
         self.asked.append((actor, method, arguments))
         yield from self._answers[f"{actor}_{method}"]

@@ -14,7 +14,10 @@ from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.intake.generation import Generation
+from rabbitray.actors.router.intake.opener import GenerationOpener
 from rabbitray.actors.secret import Secret
+from rabbitray.actors.telemetry.tracing import Tracing
 from tests.kit.eventually import eventually
 from tests.kit.fake_broker import FakeBroker
 from tests.kit.fake_intake import FakeIntake
@@ -61,7 +64,7 @@ class FakeWay:
         self.intake.lose()
 
     async def close_channel(self) -> None:
-        self.broker.ack(self.intake._channel, 1_000_000, multiple=False)
+        self.broker.ack(self.intake.channel, 1_000_000, multiple=False)
 
     async def close(self) -> None:
         await self.intake.close()
@@ -132,6 +135,22 @@ class Line:
         return self._dark
 
 
+class RecordingOpener:
+    """Opens generations on a real node and keeps them."""
+
+    def __init__(self, config: IntakeConfig) -> None:
+        self._opener = GenerationOpener(config, Tracing(queue=config.source))
+        self.opened: list[Generation] = []
+
+    async def first(self) -> Generation:
+        self.opened.append(await self._opener.first())
+        return self.opened[-1]
+
+    async def next(self, old: Generation) -> Generation:
+        self.opened.append(await self._opener.next(old))
+        return self.opened[-1]
+
+
 class RealWay:
     """Over a real node; publishes and looks through a connection of its own."""
 
@@ -150,7 +169,8 @@ class RealWay:
             connect_timeout_s=connect_timeout_s,
             name="test",
         )
-        self.intake = Intake(config, on_delivery=self.got.append, on_lost=self.lost.append)
+        self.opener = RecordingOpener(config)
+        self.intake = Intake(config, on_delivery=self.got.append, on_lost=self.lost.append, opener=self.opener)
         self._url = url
         self._sent = 0
 
@@ -174,7 +194,7 @@ class RealWay:
         self.wire.cut()
 
     async def close_channel(self) -> None:
-        await self.intake._channel.basic_ack(1_000_000)
+        await self.opener.opened[-1].channel.basic_ack(1_000_000)
 
     async def close(self) -> None:
         await self.intake.close()

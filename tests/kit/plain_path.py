@@ -11,11 +11,12 @@ import pyarrow as pa
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.outage import OutageLimits
-from rabbitray.actors.router.router import Router, RouterConfig
+from rabbitray.actors.router.router import Router
 from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.retries import RetryLimits
 from rabbitray.actors.router.settlement.settler import Settler
@@ -27,6 +28,7 @@ from tests.kit.fake_sender import FakeSender
 from tests.kit.fake_store import FakeStore
 from tests.kit.fake_workers import FakeFactory, FakeWorker
 from tests.kit.result_rows import key_of, rows_of
+from tests.kit.shifted_clock import ShiftedClock
 
 LIMITS = RetryLimits(rungs_ms=(100, 200), max_retries=2)
 
@@ -42,9 +44,11 @@ class PlainPath:
         auto: bool = True,
         outage: bool = False,
         before: PlainPath | None = None,
+        clock: ShiftedClock | None = None,
         **config: Any,
     ) -> None:
         """`before`: the path whose broker and store this one takes over."""
+        self.clock = clock or ShiftedClock()
         self.topology = Topology(queue="q", rung_delays_ms=LIMITS.rungs_ms)
         self.broker = before.broker if before else FakeBroker(self.topology)
         self.intake = FakeIntake(self.broker, on_delivery=self._receive, on_lost=self._lost)
@@ -71,6 +75,7 @@ class PlainPath:
             recorder=self.recorder,
             settler=self.settler,
             quarantine=self.quarantine,
+            clock=self.clock,
         )
 
     def _pool(self, name: str, most: int) -> Pool[pa.Table]:

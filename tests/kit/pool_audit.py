@@ -9,8 +9,8 @@ async def finished(pool: RunningPool, count: int) -> bool:
     """Whether all rows are there and nothing is on its way."""
     if not await pool.empty():
         return False
-    report = await pool.report()
-    if report.get("unacked", 1) or pool.service.store.actor is None:
+    report = await pool.service.report()
+    if report is None or report.pool.held or pool.service.store.actor is None:
         return False
     table = await pool.service.store.actor.query.remote("SELECT count(DISTINCT key) AS n FROM results", 1, 5.0)
     return bool(table.to_pylist()[0]["n"] >= count)

@@ -1,10 +1,12 @@
-"""A PoolStatus and a Snapshot with quiet defaults, for tests of the policy."""
+"""A PoolStatus, a RouterReport and a Snapshot with quiet defaults, for tests of the policy and of what is shown."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from rabbitray.actors.router.status import PoolStatus
+from rabbitray.actors.router.report import RouterReport
+from rabbitray.actors.router.status import Counts, PoolStatus
+from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.policy.signals import Snapshot
 
 QUIET = PoolStatus(
@@ -35,6 +37,27 @@ QUIET = PoolStatus(
     slots=1,
     pending_s=None,
     epoch=1,
+)
+
+QUIET_REPORT = RouterReport(
+    pool=QUIET,
+    counts=Counts(),
+    given_back=0,
+    latency_ms=Percentiles(),
+    write_ms=Percentiles(),
+    holds={},
+    errors=(),
+    workers=(),
+    quarantined=0,
+    replaced=0,
+    start_error=None,
+    connected=True,
+    generation=1,
+    reconnects=0,
+    stale=0,
+    fenced=False,
+    loop_lag_s=0.0,
+    spans_lost=0,
 )
 
 

@@ -10,6 +10,7 @@ import ray
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.store.query import read_only_query
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.cluster.driver import compose
@@ -35,17 +36,23 @@ class RunningPool:
             report = await publisher.publish_many(jobs, packed=packed)
         assert report.ok, [str(failed.error) for failed in report.failed[:3]]
 
-    async def report(self) -> dict[str, Any]:
-        """The router's report."""
-        return await self.service.report()
+    async def report(self) -> RouterReport:
+        """The router's report; it must be there."""
+        report = await self.service.report()
+        assert report is not None, "the router gives no report"
+        return report
 
-    async def acked(self, count: int, *, within_s: float = 60.0) -> dict[str, Any]:
+    async def acked_so_far(self) -> int:
+        """Messages that the router has acked; 0 while it is being restarted."""
+        report = await self.service.report()
+        return report.counts.acked if report else 0
+
+    async def acked(self, count: int, *, within_s: float = 60.0) -> RouterReport:
         """Waits until so many messages are acked and nothing is held; the report then."""
 
-        async def settled() -> dict[str, Any] | None:
+        async def settled() -> RouterReport | None:
             report = await self.service.report()
-            done = report.get("acked", 0) >= count and not report.get("unacked", 1)
-            return report if done else None
+            return report if report and report.counts.acked >= count and not report.pool.held else None
 
         found = await eventually(settled, within_s=within_s, message=f"not {count} acked")
         assert found is not None
@@ -55,11 +62,11 @@ class RunningPool:
         """Whether queue and rungs are empty."""
         return await self._depths.main() == 0 and await self._depths.rungs() == 0
 
-    def worker_pids(self, report: dict[str, Any]) -> list[int]:
+    def worker_pids(self, report: RouterReport) -> list[int]:
         """Process ids of the workers that are ready."""
-        return [worker["pid"] for worker in report["workers"] if worker["pid"]]
+        return [worker.pid for worker in report.workers if worker.pid]
 
-    async def stop(self) -> dict[str, Any]:
+    async def stop(self) -> Drained:
         """Drains and ends the pool."""
         await self._depths.close()
         return await self.service.stop()

@@ -17,6 +17,7 @@ import pytest
 import ray
 
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.router.report import WorkerRow
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.eventually import eventually
 from tests.kit.opened_by import opened_by
@@ -94,7 +95,7 @@ async def test_the_store_is_killed_again_and_again(amqp_url: str, tmp_path: Path
             chance, killed = random.Random(f"stores-{number}"), set[int]()
             for turn in range(3):
                 await pool.publish(jobs[turn::3])
-                acked = (await pool.report())["acked"] + chance.randint(1, COUNT // 3)
+                acked = (await pool.report()).counts.acked + chance.randint(1, COUNT // 3)
                 await eventually(lambda acked=acked: _some_acked(pool, acked), within_s=60)
                 killed.add(pid := opened_by(loaded.settings.results))
                 os.kill(pid, signal.SIGKILL)
@@ -106,7 +107,7 @@ async def test_the_store_is_killed_again_and_again(amqp_url: str, tmp_path: Path
 
 
 async def _some_acked(pool: RunningPool, count: int) -> bool:
-    return bool((await pool.report()).get("acked", 0) >= count)
+    return await pool.acked_so_far() >= count
 
 
 async def test_the_broker_is_killed_while_rungs_are_full(
@@ -124,12 +125,12 @@ async def test_the_broker_is_killed_while_rungs_are_full(
             await asyncio.to_thread(own_broker.kill)
             await asyncio.to_thread(own_broker.start)
             await is_true(lambda pool=pool: finished(pool, COUNT))
-            assert (await pool.report())["reconnects"] >= 1
+            assert (await pool.report()).reconnects >= 1
             assert await lost_and_duplicated(pool, COUNT) == (0, 0)
 
 
 async def _retried(pool: RunningPool, count: int) -> bool:
-    return bool((await pool.report())["retried"] >= count)
+    return bool((await pool.report()).counts.retried >= count)
 
 
 async def test_connections_closed_by_the_broker(own_broker: PrivateBroker, tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ async def test_connections_closed_by_the_broker(own_broker: PrivateBroker, tmp_p
     async with pool_of(loaded) as pool:
         await pool.publish(mixed_jobs(COUNT))
         for _ in range(3):
-            acked = (await pool.report()).get("acked", 0)
+            acked = await pool.acked_so_far()
             await eventually(lambda acked=acked: _some_acked(pool, min(acked + 20, COUNT)), within_s=90)
             await asyncio.to_thread(own_broker.ctl, "close_all_connections", "test")
         await is_true(lambda: finished(pool, COUNT))
@@ -152,14 +153,14 @@ async def test_a_stopped_worker_is_replaced(amqp_url: str, tmp_path: Path) -> No
         await is_true(lambda: finished(pool, 40))
         workers = await eventually(lambda: _ready_workers(pool, 2), within_s=90)
         victim = workers[0]
-        stop(victim["pid"])
+        stop(victim.pid)
         await pool.publish([Job(id=f"more-{n}", payload={}) for n in range(40)])
         await is_true(lambda: finished(pool, 80))
-        assert victim["name"] not in {worker["name"] for worker in (await pool.report())["workers"]}
+        assert victim.name not in {worker.name for worker in (await pool.report()).workers}
 
 
-async def _ready_workers(pool: RunningPool, count: int) -> list[dict[str, Any]]:
-    workers = [worker for worker in (await pool.report())["workers"] if worker["state"] == "ready"]
+async def _ready_workers(pool: RunningPool, count: int) -> list[WorkerRow]:
+    workers = [worker for worker in (await pool.report()).workers if worker.state == "ready"]
     return workers if len(workers) == count else []
 
 
@@ -176,25 +177,29 @@ async def test_an_outage_holds_the_queue_and_charges_no_further_attempts(amqp_ur
         await eventually(lambda: _held(pool), within_s=90, message="no hold")
         await eventually(lambda: _in_hand(pool, 0), within_s=30, message="what was in flight did not end")
         before = await pool.report()
-        await eventually(lambda: _received(pool, before["received"] + 3), within_s=30, message="no probes")
+        await eventually(lambda: _received(pool, before.received + 3), within_s=30, message="no probes")
         await eventually(lambda: _in_hand(pool, 0), within_s=30)
         during = await pool.report()
-        assert (during["retried"], during["dead"], during["acked"]) == (before["retried"], 0, before["acked"])
+        assert (during.counts.retried, during.counts.dead, during.counts.acked) == (
+            before.counts.retried,
+            0,
+            before.counts.acked,
+        )
         switch.unlink()
         await is_true(lambda: finished(pool, 300))
-        assert not (await pool.report())["holds"]
+        assert not (await pool.report()).holds
         assert await lost_and_duplicated(pool, 300) == (0, 0)
         charged = pool.rows("SELECT sum(attempts - 1) AS charged FROM results")
-        assert charged == [{"charged": before["retried"]}], "only what failed before the hold was charged"
+        assert charged == [{"charged": before.counts.retried}], "only what failed before the hold was charged"
 
 
 async def _held(pool: RunningPool) -> bool:
-    return "outage" in (await pool.report())["holds"]
+    return "outage" in (await pool.report()).holds
 
 
 async def _in_hand(pool: RunningPool, count: int) -> bool:
-    return bool((await pool.report())["unacked"] == count)
+    return bool((await pool.report()).pool.held == count)
 
 
 async def _received(pool: RunningPool, count: int) -> bool:
-    return bool((await pool.report())["received"] >= count)
+    return bool((await pool.report()).received >= count)

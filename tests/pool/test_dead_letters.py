@@ -26,7 +26,7 @@ REFUSED = 20
 
 async def at_rest(pool: RunningPool, *, done: int, dead: int) -> bool:
     report = await pool.report()
-    return (report["done"], report["dead"], report["unacked"]) == (done, dead, 0) and await pool.empty()
+    return (report.counts.done, report.counts.dead, report.pool.held) == (done, dead, 0) and await pool.empty()
 
 
 async def dlq(pool: RunningPool, *arguments: str) -> Any:

@@ -30,7 +30,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 async def on_hold(pool: RunningPool) -> str:
     """Why the store makes the pool wait; empty when it does not."""
-    return str((await pool.report())["holds"].get("store", ""))
+    return str((await pool.report()).holds.get("store", ""))
 
 
 async def acked_while(pool: RunningPool, seconds: float) -> set[int]:
@@ -39,8 +39,8 @@ async def acked_while(pool: RunningPool, seconds: float) -> set[int]:
     ends = loop.time() + seconds
     while loop.time() < ends:
         report = await pool.report()
-        assert "store" in report["holds"], "the hold ended although the disk is full"
-        seen.add(report["acked"])
+        assert "store" in report.holds, "the hold ended although the disk is full"
+        seen.add(report.counts.acked)
         await asyncio.sleep(0.05)
     return seen
 
@@ -55,8 +55,8 @@ async def test_a_full_disk_pauses_the_pool_which_goes_on_when_there_is_room(amqp
         resize(disk, "120m")
         await eventually(lambda: finished(pool, COUNT), within_s=60, message="the pool did not go on")
         report = await pool.report()
-        assert not report["holds"]
-        assert (report["done"], report["dead"], report["retried"]) == (COUNT, 0, 0)
+        assert not report.holds
+        assert (report.counts.done, report.counts.dead, report.counts.retried) == (COUNT, 0, 0)
         assert await lost_and_duplicated(pool, COUNT) == (0, 0)
         sizes = pool.rows("SELECT min(octet_length(encode(result->>'bulk'))) AS least FROM results")
         assert sizes == [{"least": BULK}], "no result is torn"

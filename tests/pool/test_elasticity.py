@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.router.report import RouterReport
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import HANDLE_ASYNC, settings_for
 from tests.kit.running_pool import RunningPool, pool_of
@@ -30,7 +31,7 @@ def slow_jobs(first: int, count: int, s: float = 0.05) -> list[Job]:
 
 
 async def ready_workers(pool: RunningPool) -> int:
-    return sum(worker["state"] == "ready" for worker in (await pool.report())["workers"])
+    return sum(worker.state == "ready" for worker in (await pool.report()).workers)
 
 
 async def test_a_square_wave_loses_nothing_and_kills_no_busy_worker(amqp_url: str, tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ async def test_a_square_wave_loses_nothing_and_kills_no_busy_worker(amqp_url: st
             await pool.acked(published)
             await eventually(lambda: _size_is(pool, 1), within_s=30, message="did not shrink")
         report = await pool.report()
-        assert (report["retried"], report["dead"], report["duplicates"], report["replaced"]) == (0, 0, 0, 0)
+        assert (report.counts.retried, report.counts.dead, report.counts.duplicates, report.replaced) == (0, 0, 0, 0)
         await pool.stop()
         assert pool.rows(COUNTS) == [{"rows": published, "keys": published, "runs": 1}]
         decided = pool.rows("SELECT wanted, reason FROM decisions")
@@ -55,7 +56,7 @@ async def _burst_until_grown(pool: RunningPool, published: int) -> int:
 
     async def grown() -> bool:
         nonlocal published
-        if published - (await pool.report())["acked"] < 600:
+        if published - (await pool.report()).counts.acked < 600:
             await pool.publish(slow_jobs(published, 600))
             published += 600
         return await _size_is(pool, 3)
@@ -104,14 +105,14 @@ async def test_where_nodes_may_come_a_few_workers_wait_for_them(amqp_url: str, t
         status = await autoscaler.status.remote()
         assert (status.can_grow_nodes, status.placeable, status.workers) == (True, 0, 1)
         report = await pool.acked(1_500, within_s=90)
-        assert (report["replaced"], report["start_error"]) == (0, None)
+        assert (report.replaced, report.start_error) == (0, None)
         await pool.stop()
         assert pool.rows(COUNTS) == [{"rows": 1_500, "keys": 1_500, "runs": 1}]
         assert pool.rows("SELECT max(wanted) AS most FROM decisions") == [{"most": 5}]
 
 
 async def _pending_is(pool: RunningPool, size: int) -> bool:
-    return sum(worker["state"] == "starting" for worker in (await pool.report())["workers"]) == size
+    return sum(worker.state == "starting" for worker in (await pool.report()).workers) == size
 
 
 async def test_pause_and_fixed_size_are_there_again_before_anything_is_consumed(amqp_url: str, tmp_path: Path) -> None:
@@ -125,15 +126,15 @@ async def test_pause_and_fixed_size_are_there_again_before_anything_is_consumed(
         await pool.publish([Job(id=f"job-{n}") for n in range(50)])
     async with pool_of(loaded) as pool:
         report = await pool.report()
-        assert (report["holds"], report["target"]) == ({"paused": "maintenance"}, 3)
+        assert (report.holds, report.pool.target) == ({"paused": "maintenance"}, 3)
         await eventually(lambda: _size_is(pool, 3), within_s=90, message="not at its fixed size")
         report = await pool.report()
-        assert (report["received"], report["unacked"], report["target"]) == (0, 0, 3)
+        assert (report.received, report.pool.held, report.pool.target) == (0, 0, 3)
         assert await _ready(pool) == 50, "a paused pool takes nothing"
         assert pool.service.router.actor is not None
         await pool.service.router.actor.resume.remote()
         await pool.acked(50)
-        assert (await pool.report())["target"] == 3
+        assert (await pool.report()).pool.target == 3
 
 
 async def test_workers_that_cannot_start_are_tried_with_back_off(amqp_url: str, tmp_path: Path) -> None:
@@ -141,15 +142,15 @@ async def test_workers_that_cannot_start_are_tried_with_back_off(amqp_url: str, 
     async with pool_of(loaded, "tests.kit.steered_handler:NeverReady") as pool:
         await pool.publish([Job(id=f"job-{n}") for n in range(10)])
         report = await eventually(lambda: _start_error(pool), within_s=30)
-        assert "the model is missing" in report["start_error"]
-        assert len(report["workers"]) <= 1
-        assert report["done"] == 0
+        assert "the model is missing" in report.start_error
+        assert len(report.workers) <= 1
+        assert report.counts.done == 0
     assert await _ready(pool) == 10, "the queue is intact"
 
 
-async def _start_error(pool: RunningPool) -> dict[str, object] | None:
+async def _start_error(pool: RunningPool) -> RouterReport | None:
     report = await pool.report()
-    return report if report["start_error"] else None
+    return report if report.start_error else None
 
 
 async def _ready(pool: RunningPool) -> int | None:
@@ -178,7 +179,7 @@ async def test_the_window_changes_every_second_without_loss_or_duplicate(
         router = pool.service.router.actor
         assert router is not None
         await pool.publish(slow_jobs(0, count, 0.02))
-        before = (await pool.report())["window"]
+        before = (await pool.report()).pool.window
         for window in (5, 500) * 3:
             await eventually(lambda most=before: _holds_at_most(pool, most), message="the last but one holds messages")
             waiting = await _ready(pool)
@@ -188,20 +189,20 @@ async def test_the_window_changes_every_second_without_loss_or_duplicate(
             assert 0 < max(held) <= before + window
             before = window
         report = await pool.acked(count)
-        assert (report["received"], report["given_back"], report["duplicates"]) == (count, 0, 0), "none came twice"
+        assert (report.received, report.given_back, report.counts.duplicates) == (count, 0, 0), "none came twice"
         await pool.stop()
         assert pool.rows(COUNTS) == [{"rows": count, "keys": count, "runs": 1}]
 
 
 async def _holds_at_most(pool: RunningPool, most: int) -> bool:
-    return bool((await pool.report())["unacked"] <= most)
+    return bool((await pool.report()).pool.held <= most)
 
 
 async def _held_for(pool: RunningPool, seconds: float) -> list[int]:
     """The unacknowledged messages, looked at some times in so many seconds."""
     held = []
     for _ in range(5):
-        held.append((await pool.report())["unacked"])
+        held.append((await pool.report()).pool.held)
         await asyncio.wait({asyncio.create_task(asyncio.Event().wait())}, timeout=seconds / 5)
     return held
 
@@ -214,8 +215,8 @@ async def test_slow_handlers_hold_no_more_than_the_old_and_the_new_window(amqp_u
         windows, held = [1], []
         for _ in range(20):
             report = await pool.report()
-            windows.append(report["window"])
-            held.append(report["unacked"])
+            windows.append(report.pool.window)
+            held.append(report.pool.held)
             await asyncio.wait({asyncio.create_task(asyncio.Event().wait())}, timeout=0.5)
         assert max(held) > 0
         assert max(held) <= sum(sorted(set(windows))[-2:])

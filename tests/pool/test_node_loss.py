@@ -74,7 +74,7 @@ def occupied(node: str, cpus: float) -> Iterator[Any]:
 async def worked(pool: RunningPool) -> list[int]:
     """The processes of the workers, once they have finished enough jobs."""
     report = await pool.report()
-    enough = sum(worker["jobs"] for worker in report["workers"]) >= WORKED
+    enough = sum(worker.jobs for worker in report.workers) >= WORKED
     return pool.worker_pids(report) if enough else []
 
 
@@ -99,15 +99,15 @@ async def test_a_node_that_dies_with_unfetched_rows(amqp_url: str, ray_cluster: 
                 await pool.publish(jobs)
                 pids = await eventually(lambda: worked(pool), within_s=90, message="the workers did not work")
                 assert all(runs_on(node, pid) for pid in pids)
-                assert (await pool.report())["acked"] == 0
+                assert (await pool.report()).counts.acked == 0
                 node.kill()
             finally:
                 os.kill(store, signal.SIGCONT)
             ray.kill(place)
             await eventually(lambda: finished(pool, COUNT), within_s=120, message="the pool did not come to rest")
             report = await pool.report()
-            assert (report["dead"], report["retried"]) == (0, 0)
-            assert report["given_back"] >= WORKED, "messages whose rows were lost run again"
+            assert (report.counts.dead, report.counts.retried) == (0, 0)
+            assert report.given_back >= WORKED, "messages whose rows were lost run again"
             await the_client_says_so(pool, rows)
             assert await lost_and_duplicated(pool, COUNT) == (0, 0)
             assert pool.rows("SELECT max(attempts) AS runs FROM results") == [{"runs": 1}]

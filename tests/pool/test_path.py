@@ -9,12 +9,12 @@ import signal
 import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 import aio_pika
 import pytest
 
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.router.report import WorkerRow
 from rabbitray.cluster.driver import compose
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import HANDLE, HANDLE_ASYNC, settings_for
@@ -33,7 +33,7 @@ async def test_every_message_becomes_one_row(amqp_url: str, tmp_path: Path) -> N
     async with pool_of(settings_for(amqp_url, tmp_path)) as pool:
         await pool.publish(jobs(5_000))
         report = await pool.acked(5_000)
-        assert report["done"] == 5_000
+        assert report.counts.done == 5_000
         assert await pool.empty()
         await pool.stop()
         assert pool.rows(COUNTS) == [{"rows": 5_000, "keys": 5_000}]
@@ -48,10 +48,10 @@ async def test_a_killed_worker_loses_nothing(amqp_url: str, tmp_path: Path, hand
     async with pool_of(settings_for(amqp_url, tmp_path), handler) as pool:
         await pool.publish(jobs(400, do="slow", s=job_s))
         victim = await eventually(lambda: _busy_worker(pool), within_s=90, message="no worker got work")
-        os.kill(victim["pid"], signal.SIGKILL)
+        os.kill(victim.pid, signal.SIGKILL)
         report = await pool.acked(400)
-        assert victim["name"] not in [worker["name"] for worker in report["workers"]]
-        assert report["dead"] == 0
+        assert victim.name not in [worker.name for worker in report.workers]
+        assert report.counts.dead == 0
         await pool.stop()
         assert pool.rows(COUNTS) == [{"rows": 400, "keys": 400}]
 
@@ -63,16 +63,15 @@ async def test_large_bodies_arrive_whole_also_after_a_kill(amqp_url: str, tmp_pa
     async with pool_of(settings_for(amqp_url, tmp_path, batch_size=10)) as pool:
         await pool.publish(work[::7] + [job for n, job in enumerate(work) if n % 7])
         victim = await eventually(lambda: _busy_worker(pool), within_s=90, message="no worker got work")
-        os.kill(victim["pid"], signal.SIGKILL)
+        os.kill(victim.pid, signal.SIGKILL)
         await pool.acked(len(work))
         await pool.stop()
         found = pool.rows("SELECT key, CAST(result->>'sum' AS BIGINT) AS sum FROM results ORDER BY CAST(key AS INT)")
     assert found == [{"key": str(n), "sum": zlib.crc32(text.encode())} for n, text in enumerate(texts)]
 
 
-async def _busy_worker(pool: RunningPool) -> dict[str, Any]:
-    """Empty while there is none."""
-    return next((worker for worker in (await pool.report())["workers"] if worker["batches"]), {})
+async def _busy_worker(pool: RunningPool) -> WorkerRow | None:
+    return next((worker for worker in (await pool.report()).workers if worker.batches), None)
 
 
 async def test_a_slow_job_does_not_slow_the_rest(amqp_url: str, tmp_path: Path) -> None:
@@ -91,7 +90,7 @@ async def _seconds_for(pool: RunningPool, work: list[Job], *, acked: int, left: 
 
     async def settled() -> bool:
         report = await pool.report()
-        return (report["acked"], report["unacked"]) == (acked, left)
+        return (report.counts.acked, report.pool.held) == (acked, left)
 
     began = time.monotonic()
     await pool.publish(work)
@@ -112,7 +111,7 @@ async def test_broken_bodies_go_to_the_dead_letters_with_their_reason(amqp_url: 
                 await channel.default_exchange.publish(message, loaded.settings.queue)
             await pool.publish(jobs(50))
             report = await pool.acked(53)
-            assert (report["done"], report["dead"]) == (50, 3)
+            assert (report.counts.done, report.counts.dead) == (50, 3)
             dead = await channel.get_queue(compose.topology(loaded.settings).dead_queue)
             found = {}
             for _ in range(3):
@@ -153,7 +152,7 @@ async def test_failures_are_retried_then_parked(amqp_url: str, tmp_path: Path) -
 
 async def _at_rest(pool: object, *, done: int, dead: int) -> bool:
     report = await pool.report()  # type: ignore[attr-defined] # a RunningPool
-    return (report["done"], report["dead"], report["unacked"]) == (done, dead, 0)
+    return (report.counts.done, report.counts.dead, report.pool.held) == (done, dead, 0)
 
 
 async def test_only_the_poison_is_parked(amqp_url: str, tmp_path: Path) -> None:
@@ -198,7 +197,7 @@ async def test_only_the_failing_records_of_a_packed_message_are_retried(amqp_url
         await pool.publish([*jobs(94), *failing, *rejected], packed=100)
         await eventually(lambda: _at_rest(pool, done=99, dead=1), within_s=60)
         report = await pool.report()
-        assert report["received"] == 1 + 5, "one packed message, and five single copies"
+        assert report.received == 1 + 5, "one packed message, and five single copies"
         await pool.stop()
         runs = pool.rows("SELECT attempts, count(*) AS n FROM results GROUP BY 1 ORDER BY 1")
         assert runs == [{"attempts": 1, "n": 94}, {"attempts": 2, "n": 5}]

@@ -38,7 +38,7 @@ def among_innocents(folder: Path, kinds: list[str]) -> list[Job]:
 async def worked_off(pool: RunningPool, *, dead: int) -> bool:
     """Whether all innocents are done and so many are parked."""
     report = await pool.report()
-    return (report["done"], report["dead"], report["unacked"]) == (INNOCENTS, dead, 0)
+    return (report.counts.done, report.counts.dead, report.pool.held) == (INNOCENTS, dead, 0)
 
 
 def ran_in(folder: Path, kind: str) -> list[int]:
@@ -50,7 +50,7 @@ async def only_the_killers_are_parked(pool: RunningPool, folder: Path, kinds: li
     """Each innocent has one row of its first run, each poison one grave; the blocked processes are gone."""
     await eventually(lambda: worked_off(pool, dead=len(kinds)), within_s=200, message="not worked off")
     assert await pool.empty()
-    assert (await pool.report())["retried"] == 0, "nobody went into a rung"
+    assert (await pool.report()).counts.retried == 0, "nobody went into a rung"
     await pool.stop()
     rows = pool.rows("SELECT key, attempts, result->>'attempt' AS attempt FROM results")
     assert sorted(row["key"] for row in rows) == sorted(f"job-{n}" for n in range(INNOCENTS))

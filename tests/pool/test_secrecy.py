@@ -156,7 +156,7 @@ async def test_a_password_in_the_error_of_a_handler_that_cannot_start_is_not_tol
     async with pool_of(settings_for(amqp_url, tmp_path), "tests.kit.steered_handler:Careless") as pool:
 
         async def start_error() -> object:
-            return (await pool.report())["start_error"]
+            return (await pool.report()).start_error
 
         told = str(await eventually(start_error, within_s=30))
         assert "ConnectionError: cannot reach amqp://***@host" in told

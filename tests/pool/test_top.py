@@ -9,12 +9,12 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.cells import cell_len
 
 from rabbitray import Job
+from rabbitray.actors.router.report import RouterReport
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import settings_for
 from tests.kit.running_pool import RunningPool, pool_of
@@ -38,19 +38,19 @@ class TestLive:
                 await eventually(lambda: f"{name}-worker-0001" in screen.text, within_s=30, message="no frame")
                 await eventually(lambda: "● healthy" in screen.text and "50 done" in screen.text, message="not well")
                 screen.press("p")
-                await self._report(pool, lambda report: "paused" in report["holds"])
+                await self._report(pool, lambda report: "paused" in report.holds)
                 await eventually(
                     lambda: "! paused: rabbitray top" in screen.text, within_s=30, message="the pause is not shown"
                 )
                 screen.press("r")
-                await self._report(pool, lambda report: not report["holds"])
+                await self._report(pool, lambda report: not report.holds)
                 screen.press("+")
-                await self._report(pool, lambda report: report["target"] == 2)
+                await self._report(pool, lambda report: report.pool.target == 2)
                 await eventually(
                     lambda: "fixed at 2" in screen.text, within_s=30, message="the fixed size is not shown"
                 )
                 screen.press("-")
-                await self._report(pool, lambda report: report["target"] == 1)
+                await self._report(pool, lambda report: report.pool.target == 1)
                 screen.press("a")
                 await eventually(lambda: "the autoscaler decides" in screen.text, within_s=30, message="not given back")
                 screen.press("dn")
@@ -59,9 +59,9 @@ class TestLive:
                 await eventually(lambda: screen.process.returncode is not None, message="q does not quit")
                 assert screen.process.returncode == 0
                 assert "goes on" in screen.text
-            assert (await pool.report())["connected"]
+            assert (await pool.report()).connected
 
-    async def _report(self, pool: RunningPool, fits: Callable[[dict[str, Any]], bool]) -> None:
+    async def _report(self, pool: RunningPool, fits: Callable[[RouterReport], bool]) -> None:
         async def seen() -> bool:
             return fits(await pool.report())
 
@@ -93,10 +93,10 @@ class TestLive:
     async def _told(self, pool: RunningPool) -> bool:
         """Whether a part carried a reading; a job each time, since only parts carry one."""
         await pool.publish([Job(payload={"n": 1})])
-        return any(worker["cpu_percent"] is not None for worker in (await pool.report())["workers"])
+        return any(worker.cpu_percent is not None for worker in (await pool.report()).workers)
 
     async def _ready(self, pool: RunningPool) -> bool:
-        return any(worker["state"] == "ready" for worker in (await pool.report())["workers"])
+        return any(worker.state == "ready" for worker in (await pool.report()).workers)
 
     async def _printed(self, *arguments: str, environ: dict[str, str]) -> str:
         process = await asyncio.create_subprocess_exec(

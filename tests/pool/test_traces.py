@@ -71,7 +71,7 @@ async def test_the_autoscalers_last_spans_arrive_and_say_from_where_to_where(amq
 
 
 async def _target_is(pool: RunningPool, size: int) -> bool:
-    return bool((await pool.report())["target"] == size)
+    return bool((await pool.report()).pool.target == size)
 
 
 async def test_a_dead_collector_costs_no_message(amqp_url: str, tmp_path: Path) -> None:
@@ -79,5 +79,5 @@ async def test_a_dead_collector_costs_no_message(amqp_url: str, tmp_path: Path) 
     async with pool_of(loaded) as pool:
         await pool.publish([Job(id=f"job-{n}") for n in range(300)])
         await pool.acked(300)
-        report = await eventually(pool.stop, within_s=40)
-        assert report["clean"]
+        drained = await eventually(pool.stop, within_s=40)
+        assert drained.clean

@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from bench.switch import METERS, switch
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire import MessageLimits, decode
 from rabbitray.actors.router.intake.reading import read_delivery
+from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, MetricsConfig, Totals
 from rabbitray.actors.telemetry.span import NO_SPAN
@@ -29,6 +31,7 @@ from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.autoscale.simulation.compare import ComparisonRow
+from tests.kit.pool_status import QUIET_REPORT
 from tests.kit.root import ROOT
 
 
@@ -223,12 +226,13 @@ def test_a_decision_is_told_with_its_time_its_sizes_and_its_effect() -> None:
 
 
 def test_a_job_worked_twice_is_seen_though_the_store_keeps_one_row() -> None:
-    clean = {"duplicates": 0, "retried": 0, "dead": 0, "replaced": 0}
+    clean = QUIET_REPORT
     stored = {"n": 10, "jobs": 10, "charged": 0}
     assert set(wave.audit(stored, clean, 10).values()) == {0}
     assert set(wave.audit({"n": 0, "jobs": 0, "charged": None}, clean, 0).values()) == {0}
-    assert wave.audit(stored, clean | {"duplicates": 3}, 10)["duplicated"] == 3
-    found = wave.audit({"n": 9, "jobs": 8, "charged": 1}, {"duplicates": 0, "retried": 1, "dead": 1, "replaced": 2}, 10)
+    assert wave.audit(stored, replace(clean, counts=Counts(duplicates=3)), 10)["duplicated"] == 3
+    worse = replace(clean, counts=Counts(retried=1, dead=1), replaced=2)
+    found = wave.audit({"n": 9, "jobs": 8, "charged": 1}, worse, 10)
     assert found == {"lost": 2, "duplicated": 1, "attempts_charged": 3, "busy_killed": 2}
 
 

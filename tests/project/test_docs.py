@@ -24,7 +24,7 @@ from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from rabbitray.actors.rabbitmq.inspect import contact, declare
-from rabbitray.actors.router.dispatch.arrival_forecast import RUSH_MS
+from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.store.query import read_only_query
 from rabbitray.cluster.broker import PrivateBroker
@@ -234,7 +234,7 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
 
 
 def test_how_long_an_idle_worker_waits_is_what_the_router_does() -> None:
-    assert f"waits up to {RUSH_MS:g} ms" in (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+    assert f"waits up to {RouterConfig().burst_wait_ms:g} ms" in (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
 
 
 # the rights of the broker's user
@@ -265,14 +265,14 @@ async def test_the_rights_in_the_docs_are_enough_for_a_pool(
         assert sent.ok
         report = await pool.acked(4)
         await eventually(lambda: dead(pool, 2), message="what was dropped is not collected")
-    assert report["done"] == 2
+    assert report.counts.done == 2
     reasons = pool.rows("SELECT reason FROM dead_letters ORDER BY reason")
     assert [row["reason"] for row in reasons] == ["broker_unknown", "rejected"]
     broker.api("DELETE", f"/api/users/{user}")
 
 
 async def dead(pool: RunningPool, count: int) -> bool:
-    return bool((await pool.report())["dead"] == count)
+    return bool((await pool.report()).counts.dead == count)
 
 
 def security() -> str:

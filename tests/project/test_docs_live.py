@@ -25,6 +25,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from tests.kit.doc_blocks import DOCUMENTS, ROOT, Block, blocks, commands
 from tests.kit.eventually import eventually_sync
+from tests.kit.pool_status import QUIET_REPORT
 
 README, STARTED, OPERATIONS = ROOT / "README.md", ROOT / "docs/getting-started.md", ROOT / "docs/operations.md"
 BASH = [block for document in DOCUMENTS for block in blocks(document) if block.language == "bash"]
@@ -123,16 +124,14 @@ def ask(actor: str, method: str, *arguments: object) -> Any:  # Any: whatever th
 
 def when_ready(pool: str) -> None:
     eventually_sync(
-        lambda: any(
-            worker["state"] == "ready" for worker in (ask(f"{pool}-router", "report") or {"workers": []})["workers"]
-        ),
+        lambda: any(worker.state == "ready" for worker in (ask(f"{pool}-router", "report") or QUIET_REPORT).workers),
         within_s=90,
         message=f"pool {pool} has no worker",
     )
 
 
 def when_dead(pool: str, count: int) -> None:
-    eventually_sync(lambda: (ask(f"{pool}-router", "report") or {"dead": 0})["dead"] >= count, within_s=30)
+    eventually_sync(lambda: (ask(f"{pool}-router", "report") or QUIET_REPORT).counts.dead >= count, within_s=30)
 
 
 async def publish(amqp_url: str, queue: str, job: Job) -> None:

@@ -1,10 +1,12 @@
 """Which worker gets a batch.
 
-arrival_forecast  how long a free worker waits for more
+dispatcher        forms batches and hands them out; its timers
+batching          when the front of the buffer goes out (pure)
+arrival_forecast  how many records a free worker's batch waits for (pure)
 member            one worker with what it has in hand
-isolation         what happens to the messages that a lost worker leaves: the rule
 pool              the members: pick, run, retire, replace
 worker_starts     those that are missing are asked for, until they are ready
+isolation         what happens to the messages that a lost worker leaves (pure)
 quarantine        suspects of a crash run one after another, beside the pool
 workers           the handles on the Ray actors
 """

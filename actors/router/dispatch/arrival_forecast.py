@@ -1,39 +1,44 @@
-"""ArrivalForecast: how many messages a free worker's batch is worth waiting for. Pure."""
+"""ArrivalForecast: how many records a free worker's batch should wait for. Pure."""
 
 from __future__ import annotations
 
 from typing import Final
 
-RUSH_MS: Final = 15.0
-"""The longest that a free worker waits for company."""
+LEAST_FOR_IDLE: Final = 15
+"""Deliveries within `wait_ms` below which an idle worker does not wait for more: at 15 ms, 1,000 a second."""
 
-RUSH_LEAST: Final = 15  # deliveries within RUSH_MS below which an idle worker is sent to at once: 1,000 a second
-FREE_LEAST: Final = 2  # the same for a worker that is busy and has slots free: 133 a second
+LEAST_FOR_BUSY: Final = 2
+"""The same for a worker that is busy and has slots free: at 15 ms, 133 a second."""
+
 _LOOK_BACK_S: Final = 0.1
 
 
 class ArrivalForecast:
-    """What is about to arrive, by the rate over the last tenth of a second or more, and by the beginning of a burst."""
+    """What arrives within `wait_ms`, by the rate over the last tenth of a second or more, and by the start of a burst.
 
-    def __init__(self, now: float) -> None:
-        self._rate = 0.0
+    `received` is everywhere the number of deliveries since the start, and `now` monotonic seconds.
+    """
+
+    def __init__(self, wait_ms: float, now: float) -> None:
+        self._wait_s = wait_ms / 1000
+        self._rate = 0.0  # deliveries a second
         self._since = now
-        self._from = 0
+        self._from = 0  # `received` at `_since`
         self._looked_at = 0  # `received` at the last look
         self._burst_until = 0.0
 
     def look(self, received: int, now: float) -> None:
-        """RUSH_LEAST deliveries since the last look are the beginning of a flood, which no rate shows yet."""
-        if received - self._looked_at >= RUSH_LEAST:
-            self.expect(now)
+        """LEAST_FOR_IDLE deliveries since the last look are the start of a burst, which no rate shows yet."""
+        if received - self._looked_at >= LEAST_FOR_IDLE:
+            self.expect_burst(now)
         self._looked_at = received
 
-    def expect(self, now: float) -> None:
-        """A burst may begin: consuming begins."""
-        self._burst_until = now + RUSH_MS / 1000
+    def expect_burst(self, now: float) -> None:
+        """A burst may start now: for `wait_ms` a free worker waits for a full batch."""
+        self._burst_until = now + self._wait_s
 
     def wanted(self, full: int, received: int, now: float, *, idle: bool) -> float:
-        """How many deliveries are waited for: what comes within RUSH_MS, at most a `full` batch, 1 where little comes.
+        """How many records are waited for: what arrives within `wait_ms`, at most a `full` batch; 1 where it is little.
 
         `idle`: the worker has nothing to do; else it is busy and has slots free.
         """
@@ -43,5 +48,5 @@ class ArrivalForecast:
         if passed_s > _LOOK_BACK_S:
             self._rate = (received - self._from) / passed_s
             self._since, self._from = now, received
-        coming = self._rate * RUSH_MS / 1000
-        return min(full, coming) if coming >= (RUSH_LEAST if idle else FREE_LEAST) else 1
+        coming = self._rate * self._wait_s
+        return min(full, coming) if coming >= (LEAST_FOR_IDLE if idle else LEAST_FOR_BUSY) else 1

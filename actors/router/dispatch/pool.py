@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.message.parcel import pack_parcels
 from rabbitray.actors.message.reply import Part
 from rabbitray.actors.router.delivery import Batch
@@ -51,7 +52,7 @@ class Pool(Generic[P]):
             missing=self._missing,
             on_ready=self._join,
         )
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(log, "An end of a worker failed")
         self._stopped = False
         self.target = 0
         self.replaced = 0
@@ -142,9 +143,7 @@ class Pool(Generic[P]):
         self._stopped = True
         self.target = 0
         members, self._members = list(self._members.values()), {}
-        ending = list(self._tasks)
-        for task in ending:
-            task.cancel()
+        ending = self._tasks.cancel()
         for member in members:
             member.suspects = frozenset()
         await asyncio.gather(self._starts.stop(), *(_stop(member, within_s) for member in members))
@@ -209,9 +208,7 @@ class Pool(Generic[P]):
     def _end(self, member: Member[P]) -> None:
         if self._members.pop(member.name, None) is not None:
             log.info("Worker %s retired", member.name)
-            task = asyncio.create_task(_stop(member, 10.0))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.spawn(_stop(member, 10.0))
 
 
 def _retire_order(member: Member[P]) -> tuple[int, int]:

@@ -67,8 +67,8 @@ class Quarantine(Generic[P]):
             yield self._pool, member, batch
 
     async def count(self, batch: Batch) -> None:
-        """Before a lone run: its crash is counted first, so that one that takes the router along counts too."""
-        if len(batch.deliveries) == 1:
+        """Before a suspect's lone run: its crash is counted first, so one that takes the router along counts too."""
+        if batch.id in self._running and len(batch.deliveries) == 1:
             name = identity(batch.deliveries[0])
             if name not in self._counts and len(self._counts) >= KNOWN_MOST:
                 await self._keep(next(iter(self._counts)), 0)

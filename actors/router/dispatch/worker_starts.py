@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.reply import WorkerInfo
 from rabbitray.actors.router.dispatch.member import Factory, Member
@@ -45,7 +46,7 @@ class WorkerStarts(Generic[P]):
         self._missing = missing
         self._on_ready = on_ready
         self._pending: dict[str, Member[P]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(log, "A start of a worker failed")
         self._failures = 0  # in a row; workers that were asked for together count once
         self._failed_at = 0.0
         self._not_before = 0.0
@@ -84,9 +85,7 @@ class WorkerStarts(Generic[P]):
         """Withdraws all that are pending. `missing` is to be 0 from now on. May be called twice."""
         if self._refill is not None:
             self._refill.cancel()
-        starting = list(self._tasks)
-        for task in starting:
-            task.cancel()
+        starting = self._tasks.cancel()
         for member in self.pending:
             self.withdraw(member)
         await asyncio.gather(*starting, return_exceptions=True)
@@ -108,9 +107,7 @@ class WorkerStarts(Generic[P]):
             self._back_off(name, time.monotonic(), error)
             return
         self._pending[name] = member = Member(name=name, handle=handle, asked_at=time.monotonic())
-        task = asyncio.create_task(self._start(member))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._start(member))
 
     async def _start(self, member: Member[P]) -> None:
         """Waits until the worker is ready; what happens to one that was withdrawn meanwhile does not matter."""

@@ -1,9 +1,14 @@
 """RabbitMQ in: consume, window hand-over, acks.
 
-config      which queue, which bounds
-connection  makes the connection
-scanner     takes deliveries out of the connection's bytes
-reading     a delivery's identity and headers, clamped
-consumer    Intake: consumes, changes the window, opens again after a loss
-ack_ledger  which tags are finished, and which ack says so
+config             which queue, which bounds
+connection         makes the connection
+scanner            takes deliveries out of the connection's bytes
+reading            a delivery's identity and headers, clamped
+channel_consumers  who consumes on a channel, and what each one holds
+frame_writer       puts acks on a channel, in order and without waiting
+ack_ledger         which tags are finished, and which ack says so
+ack_sender         acks what is finished, gives back what is not
+generation         one connection with one channel and all of the above, ended once
+opener             opens generations
+consumer           Intake: consumes, changes the window, opens the next generation after a loss
 """

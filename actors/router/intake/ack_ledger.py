@@ -30,7 +30,7 @@ class AckLedger:
         self._finished: set[int] = set()  # finished, not acked
         self._settled: set[int] = set()  # acked singly or nacked, beyond `_low`
         self._passed = 0  # highest finished tag below `_low` that no frame has acked yet, or 0
-        self._waiting: deque[tuple[float, tuple[int, ...]]] = deque()
+        self._waiting: deque[tuple[float, list[int]]] = deque()
 
     @property
     def unacked(self) -> int:
@@ -48,14 +48,14 @@ class AckLedger:
 
     def finish(self, tags: Iterable[int], now: float) -> None:
         """The outcome of these tags is safe; a tag that is not open any more is left out."""
-        finished = tuple(tag for tag in tags if self._is_open(tag))
+        finished = self._still_open(tags)
         if finished:
             self._finished.update(finished)
             self._waiting.append((now, finished))
 
     def give_back(self, tags: Iterable[int]) -> list[int]:
         """Returns the tags to nack: those that are still open. They will never be acked."""
-        back = [tag for tag in dict.fromkeys(tags) if self._is_open(tag)]
+        back = self._still_open(dict.fromkeys(tags))
         self._settled.update(back)
         self._advance()
         return back
@@ -81,14 +81,16 @@ class AckLedger:
             self._waiting.popleft()
         return self._waiting[0][0] + self._single_after_s if self._waiting else None
 
-    def _singles(self, tags: tuple[int, ...]) -> list[Ack]:
+    def _singles(self, tags: list[int]) -> list[Ack]:
         single = [tag for tag in tags if tag in self._finished]
         self._finished.difference_update(single)
         self._settled.update(single)
         return [Ack(tag=tag, multiple=False) for tag in single]
 
-    def _is_open(self, tag: int) -> bool:
-        return self._low <= tag <= self._last and tag not in self._finished and tag not in self._settled
+    def _still_open(self, tags: Iterable[int]) -> list[int]:
+        """Those that are neither finished nor settled."""
+        low, last, finished, settled = self._low, self._last, self._finished, self._settled
+        return [tag for tag in tags if low <= tag <= last and tag not in finished and tag not in settled]
 
     def _advance(self) -> None:
         """Moves the low mark over settled and finished tags and notes the highest finished one it passed."""

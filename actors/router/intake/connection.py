@@ -9,10 +9,12 @@ import aio_pika
 from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from yarl import URL
 
+from rabbitray.actors.rabbitmq.errors import is_loss
 from rabbitray.actors.router.intake.scanner import ScanningReader
 from rabbitray.actors.secret import Secret
 
 STREAM_BYTES = 1024 * 1024
+CLOSE_WITHIN_S = 5.0
 
 
 class ScanningConnection(aio_pika.Connection):
@@ -53,6 +55,15 @@ async def connect(url: Secret, *, timeout_s: float, heartbeat_s: int, name: str)
     )
     assert isinstance(connection, ScanningConnection)
     return connection
+
+
+async def drop_connection(connection: aio_pika.abc.AbstractConnection) -> None:
+    """Closes a connection in whatever state it is; may be called twice."""
+    try:
+        await asyncio.wait_for(connection.close(), CLOSE_WITHIN_S)
+    except BaseException as error:
+        if not is_loss(error):
+            raise
 
 
 def frame_warnings(connection: aio_pika.abc.AbstractConnection, wanted: int) -> list[str]:

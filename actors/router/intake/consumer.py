@@ -1,50 +1,30 @@
-"""RabbitMQ in: consume, window hand-over, acks.
+"""Intake: consumes one queue, one generation at a time, and opens the next one after a loss.
 
-One connection and one channel at a time; each channel is a generation. A delivery belongs to its generation: when
-the channel dies, RabbitMQ delivers the message again, so what is buffered of a dead generation is dropped and
-what is in flight is never acked. Consumers are never robust: recovery is here, with a fresh tag each time.
+Consumers are never robust: recovery is here, with a new connection, a new channel and a fresh tag each time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import math
-import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
-import aio_pika
-import aiormq
-from aiormq.abc import ChannelFrame
-from aiormq.exceptions import ChannelNotFoundEntity
-from pamqp import commands as spec
-
-from rabbitray.actors.errors import TopologyError
-from rabbitray.actors.rabbitmq.declare import TopologyBuilder
-from rabbitray.actors.rabbitmq.errors import address, describe, is_loss
-from rabbitray.actors.rabbitmq.reconnect import persist, within
+from rabbitray.actors.rabbitmq.reconnect import persist
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.intake.ack_ledger import Ack, AckLedger
 from rabbitray.actors.router.intake.config import IntakeConfig
-from rabbitray.actors.router.intake.connection import ScanningConnection, connect, frame_warnings
-from rabbitray.actors.router.intake.reading import PropertiesLike, read_message
-from rabbitray.actors.router.intake.scanner import Scanned, Taker, take_in_reader, taken_in_reader
-from rabbitray.actors.telemetry.span import NO_SPAN
+from rabbitray.actors.router.intake.generation import Generation
+from rabbitray.actors.router.intake.opener import GenerationOpener, Opener
 from rabbitray.actors.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
-
-CLOSE_WITHIN_S = 5.0
 
 
 class Intake:
     """Consumes one queue into a callback, and settles deliveries.
 
-    `on_delivery` runs inside the channel's reader, once for each message, and must only buffer. `on_lost` is told
-    the generation that died. All methods belong to one event loop.
+    `on_delivery` runs inside the channel's reader, once for each message, and must only buffer. `on_lost` is called
+    once for each generation that ends before `close`, with its number. `opener` opens the generations (default: on
+    the broker of `config`). All methods belong to one event loop.
     """
 
     def __init__(
@@ -54,49 +34,27 @@ class Intake:
         on_delivery: Callable[[Delivery], None],
         on_lost: Callable[[int], None],
         tracing: Tracing | None = None,
+        opener: Opener | None = None,
     ) -> None:
-        self._config = config
-        self._tracing = tracing or Tracing(queue=config.source)
+        self._opener = opener or GenerationOpener(config, tracing or Tracing(queue=config.source))
         self._on_delivery = on_delivery
         self._on_lost = on_lost
-        self._connection: ScanningConnection | None = None
-        self._channel: aiormq.abc.AbstractChannel | None = None
-        self._holder: aio_pika.abc.AbstractChannel | None = None  # aio-pika keeps channels in a WeakSet
-        self._ledger = AckLedger(single_after_s=config.single_after_s)
-        self._consumers = itertools.count(1)
-        self._consumer: tuple[int, str] | None = None
-        self._takers: dict[str, Taker] = {}
-        self._held_by: Counter[int] = Counter()
+        self._current: Generation | None = None  # the one that is open, or the last one until the next is open
         self._wanted: int | None = None  # the window that a reconnect consumes with; None: do not consume
         self._lock = asyncio.Lock()
-        self._unsent: deque[ChannelFrame] = deque()  # while aiormq's queue is full: order matters to acks
-        self._sender: asyncio.Task[None] | None = None
-        self._undeclared = False  # the queue was gone: declare it again before consuming
-        self._flusher: asyncio.TimerHandle | None = None
-        self._lost = asyncio.Event()
         self._stopping = asyncio.Event()
         self._watcher: asyncio.Task[None] | None = None
-        self.generation = 0
-        self.connected = False
         self.reconnects = 0
-        self.stale = 0  # settlements of dead generations: they are redelivered
+        self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
 
     async def open(self) -> list[str]:
         """Connects, declares the topology and watches the connection from then on; returns warnings.
 
         Raises BrokerUnreachableError (host, time tried) or TopologyError. Nothing is consumed yet.
         """
-        await within(self._config.connect_timeout_s, self._connect, where=address(self._config.url))
-        assert self._connection is not None
-        try:
-            warnings = frame_warnings(self._connection, self._config.frame_max)
-            warnings += await TopologyBuilder(self._connection, self._config.topology).build()
-            await self._open_channel()
-        except TopologyError:
-            await self.close()
-            raise
+        self._current = await self._opener.first()
         self._watcher = asyncio.create_task(self._watch(), name="intake-watch")
-        return warnings
+        return self._current.warnings
 
     async def consume(self, window: int) -> None:
         """Consumes with prefetch `window` (>= 1); when consuming already, hands over to a new consumer.
@@ -107,278 +65,101 @@ class Intake:
             raise ValueError(f"window {window} is not allowed: 0 means unlimited to RabbitMQ")
         self._wanted = window
         async with self._lock:
-            if self._channel is not None and self.connected:
-                await self._guarded(self._hand_over(self._channel, window))
+            if (current := self._current) is not None and current.alive:
+                with current.noting_loss():
+                    await current.consume(window, self._on_delivery)
 
     async def pause(self) -> None:
         """Stops the flow of new deliveries; what was delivered stays and can be settled."""
         self._wanted = None
         async with self._lock:
-            if self._channel is not None and self._consumer is not None:
-                await self._guarded(self._cancel(self._channel))
+            if (current := self._current) is not None and current.alive:
+                with current.noting_loss():
+                    await current.consumers.cancel()
 
     def finish(self, deliveries: Iterable[Delivery]) -> None:
         """The outcome of these deliveries is safe (committed or confirmed): ack them as soon as may be."""
-        tags = self._current(deliveries)
-        if tags:
-            self._ledger.finish(tags, time.monotonic())
-            self._flush()
+        if self._current is not None:
+            self.stale += self._current.finish(deliveries)
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Returns deliveries to the queue (nack with requeue), in one write."""
-        ours = self.still_ours(found := list(deliveries))
-        tags = self._ledger.give_back(self._current(found))
-        if tags:
-            with self._tracing.settle_span("nack", len(tags), messages=(one.parcel for one in ours)):
-                self._send([spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in tags])
-            self._flush()
+        if self._current is not None:
+            self.stale += self._current.give_back(deliveries)
 
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Those that can still be settled; the others' channel died and RabbitMQ delivers them again."""
-        return [delivery for delivery in deliveries if delivery.generation == self.generation and self.connected]
+        return self._current.own(deliveries) if self._current is not None else []
+
+    @property
+    def generation(self) -> int:
+        """Number of the channel that is open, or of the last one; 0 before `open`."""
+        return self._current.number if self._current is not None else 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether deliveries can be settled now."""
+        return self._current is not None and self._current.alive
 
     @property
     def unacked(self) -> int:
         """Messages that RabbitMQ counts as unacknowledged on our channel."""
-        return self._ledger.unacked
+        return self._current.acks.unacked if self._current is not None else 0
 
     @property
     def held_by_old(self) -> int:
         """Messages that older consumers than the current one still hold."""
-        current = self._consumer[0] if self._consumer else None
-        return sum(count for number, count in self._held_by.items() if number != current)
+        return self._current.consumers.held_by_old if self._current is not None else 0
 
     @property
     def consuming(self) -> bool:
         """Whether a consumer is registered now."""
-        return self._consumer is not None
+        return self._current is not None and self._current.consumers.consuming
 
     async def close(self) -> None:
         """Sends every ack that is safe, closes channel and connection. May be called twice and before `open`."""
         self._stopping.set()
-        if self._flusher is not None:
-            self._flusher.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
-        if self._channel is not None and self.connected:
-            await self._guarded(self._close_channel(self._channel))
-        await self._drop_connection()
-
-    async def _close_channel(self, channel: aiormq.abc.AbstractChannel) -> None:
-        """Once the broker confirms the end of the channel it has read every ack before it.
-
-        What is open is given back first, so that one frame acks the rest: beyond 32 frames a quorum queue's channel
-        keeps them back, and drops them when it closes (tried on 3.10.8).
-        """
-        tags = self._ledger.give_back_open()
-        returned: list[Any] = [spec.Basic.Nack(delivery_tag=tag, requeue=True) for tag in tags]
-        with self._tracing.settle_span("nack", len(tags)) if tags else NO_SPAN:
-            self._send(returned + [_frame(ack) for ack in self._ledger.due(math.inf)])
-        if self._sender is not None:
-            await asyncio.wait({self._sender}, timeout=CLOSE_WITHIN_S)
-        await asyncio.wait_for(channel.close(), CLOSE_WITHIN_S)
-
-    async def _connect(self) -> None:
-        config = self._config
-        self._connection = await connect(
-            config.url, timeout_s=config.connect_timeout_s, heartbeat_s=config.heartbeat_s, name=config.name
-        )
-        self._connection.close_callbacks.add(lambda *_: self._lost.set())
-        self._lost.clear()
-
-    async def _open_channel(self) -> None:
-        """A new generation: its tags start at 1 and nothing of an older one may be acked on it."""
-        assert self._connection is not None
-        self._holder = await self._connection.channel(publisher_confirms=False)
-        channel = await self._holder.get_underlay_channel()
-        channel.closing.add_done_callback(lambda _: self._lost.set())
-        channel.on_consumer_cancel_callbacks.add(self._on_broker_cancel)
-        self._takers = {}
-        take_in_reader(channel, self._takers)
-        if (scanner := self._connection.scanner) is not None:
-            scanner.watch(channel.number, self._take_scanned)
-        self.generation += 1
-        self._ledger = AckLedger(single_after_s=self._config.single_after_s)
-        self._held_by.clear()
-        self._consumer = None
-        self._channel = channel
-        self.connected = True
+        if self._current is not None:
+            await self._current.close()
 
     async def _watch(self) -> None:
-        """Waits for the loss of channel or connection and recovers, until closed."""
-        while True:
-            await self._lost.wait()
+        """Waits for the loss of channel or connection and opens the next generation, until closed."""
+        while (current := self._current) is not None:
+            await current.lost.wait()
             if self._stopping.is_set():
                 return
-            self._report_loss()
+            self._end_current()
             await self._recover()
 
-    def _report_loss(self) -> None:
-        self.connected = False
-        self._consumer = None
-        self._channel = None
-        self._unsent.clear()
-        if self._sender is not None:
-            self._sender.cancel()
-        log.warning("Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", self.unacked)
+    def _end_current(self) -> None:
+        """Ends the generation and tells of its loss, unless that was done before."""
+        current = self._current
+        if current is None or not current.end():
+            return
+        unacked = current.acks.unacked
+        log.warning("Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", unacked)
         try:
-            self._on_lost(self.generation)
+            self._on_lost(current.number)
         except Exception:  # the connection must come back whatever its user makes of the loss
             log.exception("The loss of a connection could not be told")
 
     async def _recover(self) -> None:
         """Reconnects with jittered back-off for as long as it takes, then consumes again."""
-        if await persist(self._reconnect, self._stopping, failed=self._note_missing):
+        if await persist(self._reconnect, self._stopping, failed=self._end_attempt):
             self.reconnects += 1
             log.info("Connected to RabbitMQ again (generation %d)", self.generation)
 
     async def _reconnect(self) -> None:
         """One attempt, from a new connection to a new consumer."""
-        await self._drop_connection()
-        await self._connect()
-        await self._declare_again()
-        await self._open_channel()
-        await self._consume_again()
-
-    def _note_missing(self, error: BaseException) -> None:
-        self._undeclared = self._undeclared or isinstance(error, ChannelNotFoundEntity)
-
-    async def _declare_again(self) -> None:
-        """A queue that was deleted under us is made again, as at the start."""
-        if self._undeclared:
-            assert self._connection is not None
-            await TopologyBuilder(self._connection, self._config.topology).build()
-            self._undeclared = False
-
-    async def _consume_again(self) -> None:
-        """As `consume`, but a failure is this attempt's."""
+        assert self._current is not None
+        self._current = new = await self._opener.next(self._current)
         async with self._lock:
-            if self._wanted is not None and self._channel is not None and self._consumer is None:
-                await self._hand_over(self._channel, self._wanted)
+            if self._wanted is not None and not new.consumers.consuming:
+                await new.consume(self._wanted, self._on_delivery)
 
-    async def _hand_over(self, channel: aiormq.abc.AbstractChannel, window: int) -> None:
-        old = self._consumer
-        number = next(self._consumers)
-        tag = f"{self._config.name}-{self.generation}-{number}"
-        await channel.basic_qos(prefetch_count=window)
-        self._takers[tag] = self._take(number)
-        await channel.basic_consume(self._config.source, taken_in_reader, consumer_tag=tag)
-        self._consumer = (number, tag)
-        if old is not None:
-            await channel.basic_cancel(old[1])
-            self._takers.pop(old[1], None)
-
-    async def _cancel(self, channel: aiormq.abc.AbstractChannel) -> None:
-        assert self._consumer is not None
-        _, tag = self._consumer
-        self._consumer = None
-        await channel.basic_cancel(tag)
-        self._takers.pop(tag, None)
-
-    def _take(self, consumer: int) -> Taker:
-        """What a consumer does with a message: reads its properties and buffers; nothing else may happen here."""
-        generation, limits = self.generation, self._config.limits
-
-        def take(tag: int, redelivered: bool, properties: PropertiesLike, body: bytes) -> None:
-            delivery = read_message(
-                properties,
-                body,
-                tag=tag,
-                redelivered=redelivered,
-                generation=generation,
-                consumer=consumer,
-                limits=limits,
-            )
-            self._ledger.delivered(tag)
-            self._held_by[consumer] += 1
-            self._on_delivery(delivery)
-
-        return take
-
-    def _take_scanned(self, found: Scanned) -> bool:
-        take = self._takers.get(found.consumer_tag)
-        if take is None:
-            return False
-        take(found.delivery_tag, found.redelivered, found.properties, found.body)
-        return True
-
-    async def _on_broker_cancel(self, frame: spec.Basic.Cancel) -> None:
-        """The queue was deleted or its leader failed: declare what is missing, consume on a new channel."""
-        log.error(
-            "RabbitMQ cancelled the consumer of queue %s: was it deleted? Trying again",
-            self._config.source,
-        )
-        self._consumer = None
-        self._undeclared = True
-        self._lost.set()
-
-    def _current(self, deliveries: Iterable[Delivery]) -> list[int]:
-        """Tags of this generation; the others are redelivered by RabbitMQ and only counted."""
-        tags: list[int] = []
-        for delivery in deliveries:
-            if delivery.generation != self.generation or not self.connected:
-                self.stale += 1
-                continue
-            self._held_by[delivery.consumer] -= 1
-            tags.append(delivery.tag)
-        return tags
-
-    def _flush(self) -> None:
-        """Sends the acks that are due and comes back when the next single ack is."""
-        self._send([_frame(ack) for ack in self._ledger.due(time.monotonic())])
-        due = self._ledger.next_due()
-        if due is not None and self._flusher is None:
-            loop = asyncio.get_running_loop()
-            self._flusher = loop.call_later(max(0.0, due - time.monotonic()) + 0.01, self._flush_later)
-
-    def _flush_later(self) -> None:
-        self._flusher = None
-        if self.connected:
-            self._flush()
-
-    def _send(self, frames: list[Any]) -> None:  # Any: pamqp's frame classes share no typed base
-        """All frames in one write; acks are never confirmed, a dead channel is noticed by the watcher."""
-        channel = self._channel
-        if not frames:
-            return
-        if channel is None or channel.is_closed:
-            self.stale += len(frames)
-            return
-        marshalled = ChannelFrame.marshall(channel_number=channel.number, frames=frames)
-        queue: asyncio.Queue[ChannelFrame] = channel.connection.write_queue
-        if (self._sender is None or self._sender.done()) and not queue.full():
-            queue.put_nowait(marshalled)
-            return
-        self._unsent.append(marshalled)
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_late(queue), name="intake-late-acks")
-
-    async def _send_late(self, queue: asyncio.Queue[ChannelFrame]) -> None:
-        while self._unsent:
-            await queue.put(self._unsent.popleft())
-
-    async def _guarded(self, step: Awaitable[None]) -> None:
-        """A channel that dies during an RPC is the watcher's to recover."""
-        try:
-            await step
-        except BaseException as error:
-            if not is_loss(error):
-                raise
-            log.warning("RabbitMQ channel failed: %s", describe(error))
-            self._lost.set()
-
-    async def _drop_connection(self) -> None:
-        self.connected = False
-        connection, self._connection, self._channel, self._holder = self._connection, None, None, None
-        if connection is None:
-            return
-        try:
-            await asyncio.wait_for(connection.close(), CLOSE_WITHIN_S)
-        except BaseException as error:
-            if not is_loss(error):
-                raise
-
-
-def _frame(ack: Ack) -> spec.Basic.Ack:
-    return spec.Basic.Ack(delivery_tag=ack.tag, multiple=ack.multiple)
+    def _end_attempt(self, _: BaseException) -> None:
+        """An attempt that failed may have opened a generation, and had deliveries on it."""
+        self._end_current()

@@ -1,6 +1,6 @@
 """What becomes of a batch when its worker has answered.
 
-conclusion  the rows become safe in the store
+conclusion  one part of a batch on its way: written, published, then acked, given back or stopped
 retries     a failure's way: rung or dead letters (pure)
 copies      the copies for rungs and dead letters, their headers and rows
 settler     publishes copies, then acks

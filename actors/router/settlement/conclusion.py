@@ -1,18 +1,34 @@
-"""Recording: the rows of a part become safe in the store, however long that takes; nothing is acked before it."""
+"""Conclusion: what becomes of one part of a batch. Its rows are written, what failed is published, then it is acked.
+
+Nothing is acked before its outcome is safe: its row is committed, or the copy of its message is confirmed. Whatever
+goes wrong on the way is a state as well, so that the messages of a part are given back and never forgotten.
+
+    writing -> committed  ack
+            -> lost       give back
+            -> fenced     stop
+            -> given up   given back while the store was still being asked
+"""
 
 from __future__ import annotations
 
-import time
+import asyncio
+import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar, assert_never
 
 from rabbitray.actors.backoff import retry_while_unavailable
-from rabbitray.actors.errors import StoreUnavailableError
-from rabbitray.actors.message.reply import Part
-from rabbitray.actors.router.delivery import Batch
+from rabbitray.actors.errors import FencedError, PayloadLostError
+from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.router.consumption import Consumption
+from rabbitray.actors.router.delivery import Batch, Delivery
+from rabbitray.actors.router.outage import Outage
 from rabbitray.actors.router.settlement.failpoints import Failpoints
+from rabbitray.actors.router.settlement.settler import Settler
+from rabbitray.actors.router.status import RecentOutcomes, outcomes_of
 from rabbitray.actors.store.answers import Answer
+
+log = logging.getLogger(__name__)
 
 P = TypeVar("P")
 P_contra = TypeVar("P_contra", contravariant=True)
@@ -27,64 +43,196 @@ class ResultWriter(Protocol[P_contra]):
     async def write(self, payload: P_contra, failed_keys: tuple[str, ...], span: str | None) -> Answer: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """The part waits for the store, or for an earlier part of its batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """Its rows are committed and its copies published: what finished may be acked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """An outcome could not be made safe, or does not count because it was a failed probe: its messages run again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """Another router has taken over: nothing of it may be acked."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """The store took too long, and its messages were given back. Rows that are still committed are results of them."""
+
+
+End = Committed | Lost | Fenced | GivenUp
+State = Writing | End
+
+
 @dataclass(slots=True, eq=False)
-class PendingPart:
-    """A part on its way into the store. `given_up`: its messages were given back, none of them may be acked."""
+class BatchSafety:
+    """What the parts of one batch share on their way. Positions are indices in its deliveries."""
 
     batch: Batch
+    unsafe: set[int] = field(default_factory=set)  # an outcome could not be made safe: no part may ack these
+    in_order: asyncio.Lock = field(default_factory=asyncio.Lock)  # parts are concluded one after another
+
+
+@dataclass(slots=True, eq=False)
+class Conclusion:
+    """One part of a batch on its way."""
+
+    safety: BatchSafety
     part: Part
     since: float  # monotonic s
-    given_up: bool = False
+    state: State = field(default_factory=Writing)
 
 
-class Conclusion(Generic[P]):
-    """Writes parts. `away` is told of each try that found the store unavailable, `back` when that is over."""
+class Concluder(Generic[P]):
+    """Takes parts of batches to their end. Holds consumption while the store is unavailable, and in an outage."""
 
     def __init__(
         self,
-        recorder: ResultWriter[P],
+        writer: ResultWriter[P],
+        settler: Settler,
         failpoints: Failpoints,
-        *,
-        away: Callable[[StoreUnavailableError], Awaitable[None]],
-        back: Callable[[], Awaitable[None]],
+        consumption: Consumption,
+        outage: Outage,
+        clock: Callable[[], float],
     ) -> None:
-        self._recorder = recorder
+        self._writer = writer
+        self._settler = settler
         self._failpoints = failpoints
-        self._away = away
-        self._back = back
-        self._open: set[PendingPart] = set()
+        self._consumption = consumption
+        self._outage = outage
+        self._clock = clock
+        self._writing: set[Conclusion] = set()
+        self.recent = RecentOutcomes()
 
-    def enter(self, batch: Batch, part: Part) -> PendingPart:
-        """From now on this part waits for the store."""
-        entry = PendingPart(batch, part, time.monotonic())
-        self._open.add(entry)
-        return entry
+    async def conclude(self, safety: BatchSafety, part: Part, payload: P) -> None:
+        """Takes one part to its end. `payload`: its rows."""
+        conclusion = Conclusion(safety, part, since=self._clock())
+        self._writing.add(conclusion)
+        async with safety.in_order:
+            await self._finish(conclusion, await self._make_safe(conclusion, payload))
 
-    def older_than(self, moment: float) -> list[PendingPart]:
-        """What has waited since before `moment` (monotonic s) and was not given up."""
-        return [entry for entry in self._open if entry.since < moment and not entry.given_up]
+    async def park(self, delivery: Delivery, failure: Failure) -> None:
+        """A whole message goes to the dead letters."""
+        self._remember(Part(failures=[failure]))
+        try:
+            await self._settler.park(delivery, failure)
+        except FencedError as error:
+            await self._consumption.fence(str(error))
 
-    async def commit(self, entry: PendingPart, payload: P) -> Answer:
-        """The store's answer on a part: which rows are committed, duplicate or rejected.
+    def give_back_unanswered(self, safety: BatchSafety) -> None:
+        """The worker has ended the batch: the messages that it said nothing of run again."""
+        if pending := sorted(safety.batch.pending):
+            log.error("Batch %s ended without word on %d messages; they run again", safety.batch.id, len(pending))
+            self._give_back(safety, Part(finished=pending))
 
-        Goes on for a part that was given up meanwhile: its rows are results, and its messages, when they come
-        again, duplicates of them.
+    def give_up_older_than(self, moment: float) -> None:
+        """Gives back what has waited for the store since before `moment` (monotonic s).
+
+        Asking goes on: rows of such a part are results, and its messages, when they come again, duplicates of them.
         """
-        part = entry.part
+        for conclusion in self._writing:
+            if conclusion.since < moment and isinstance(conclusion.state, Writing):
+                batch = conclusion.safety.batch
+                log.warning("Batch %s waits for the store too long; its messages are given back", batch.id)
+                conclusion.state = GivenUp()
+                self._give_back(conclusion.safety, conclusion.part)
+
+    async def _make_safe(self, conclusion: Conclusion, payload: P) -> End:
+        """Writes, watches for an outage, publishes copies of what failed; the state in which that ended."""
+        safety, part = conclusion.safety, conclusion.part
+        try:
+            answer = await self._write(conclusion, payload)
+            if self._consumption.fenced.is_set():
+                return Fenced("another part was refused")
+            if isinstance(conclusion.state, GivenUp):
+                return conclusion.state
+            if not await self._outcomes_count(safety.batch, part):
+                return Lost()
+            safety.unsafe |= await self._settler.publish(safety.batch, part, answer)
+            return Committed()
+        except FencedError as error:
+            return Fenced(str(error))
+        except PayloadLostError as loss:
+            log.warning("Rows of batch %s are lost (%s): its messages run again", safety.batch.id, loss)
+        except Exception:
+            log.exception("Batch %s could not be settled; its messages are given back", safety.batch.id)
+        return conclusion.state if isinstance(conclusion.state, GivenUp) else Lost()
+
+    async def _finish(self, conclusion: Conclusion, end: End) -> None:
+        """Ack, give back or stop."""
+        conclusion.state = end
+        match end:
+            case Committed():
+                self._ack(conclusion.safety, conclusion.part)
+            case Lost():
+                self._give_back(conclusion.safety, conclusion.part)
+            case Fenced(why=why):
+                await self._consumption.fence(why)
+            case GivenUp():
+                pass  # its messages went back when it was given up
+            case _:
+                assert_never(end)
+
+    async def _write(self, conclusion: Conclusion, payload: P) -> Answer:
+        """The store's answer: which rows are committed, duplicate or rejected."""
+        part = conclusion.part
         keys = tuple(failure.key for failure in part.failures if failure.key is not None)
         try:
             if not part.rows and not keys:
                 return Answer()
             self._failpoints.reach("before_commit")
-            answer = await self._stored(lambda: self._recorder.write(payload, keys, part.span))
+            answer = await self._ask_store(lambda: self._writer.write(payload, keys, part.span))
             self._failpoints.reach("after_commit")
             return answer
         finally:
-            self._open.discard(entry)
+            self._writing.discard(conclusion)
 
-    async def _stored(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _ask_store(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         """Asks the store, however long it is unavailable; nothing new is consumed meanwhile."""
         try:
-            return await retry_while_unavailable(call, unavailable=self._away)
+            return await retry_while_unavailable(
+                call, unavailable=lambda error: self._consumption.hold("store", str(error))
+            )
         finally:  # also when it ends with another error: the hold must not outlive the question
-            await self._back()
+            await self._consumption.release("store")
+
+    async def _outcomes_count(self, batch: Batch, part: Part) -> bool:
+        """Watches for an outage; False when this part was a probe that failed: no attempt is charged for it."""
+        now = self._remember(part)
+        if batch.probe and self._outage.held:
+            if not self._outage.end_probe(part):
+                return False
+            await self._consumption.release("outage")
+        self._outage.note(part, now)
+        if (reason := self._outage.check(now)) is not None:
+            await self._consumption.hold("outage", reason)
+        return True
+
+    def _remember(self, part: Part) -> float:
+        """Adds to the recent outcomes; returns the time that they got."""
+        now = self._clock()
+        self.recent.add(outcomes_of(part, now))
+        return now
+
+    def _ack(self, safety: BatchSafety, part: Part) -> None:
+        try:
+            self._settler.close(safety.batch, part, safety.unsafe)
+        except Exception:
+            log.exception("Batch %s could not be acked; its messages are given back", safety.batch.id)
+            self._give_back(safety, part)
+
+    def _give_back(self, safety: BatchSafety, part: Part) -> None:
+        """No outcome of this part is safe: none of its messages may be acked, by a later part either."""
+        safety.unsafe.update(part.row_positions, part.finished)
+        safety.unsafe.update(failure.position for failure in part.failures)
+        self._settler.close(safety.batch, part, safety.unsafe)

@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import FencedError
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Delivery, message_failure
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.intake.opener import Opener
 from rabbitray.actors.router.settlement.settler import Settler
 
 log = logging.getLogger(__name__)
@@ -42,16 +44,21 @@ class Collector:
     """Consumes `<queue>.dropped`, beside the main queue and on a connection of its own.
 
     `settler_for` makes the settler that publishes, buries and acks on that connection. `again_s`: how long one stays
-    that could not be collected.
+    that could not be collected. `opener` is the intake's.
     """
 
     def __init__(
-        self, config: IntakeConfig, settler_for: Callable[[Intake], Settler], *, again_s: float = AGAIN_S
+        self,
+        config: IntakeConfig,
+        settler_for: Callable[[Intake], Settler],
+        *,
+        again_s: float = AGAIN_S,
+        opener: Opener | None = None,
     ) -> None:
         self._again_s = again_s
-        self._intake = Intake(config, on_delivery=self._take, on_lost=self._lost)
+        self._intake = Intake(config, on_delivery=self._take, on_lost=self._lost, opener=opener)
         self._settler = settler_for(self._intake)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(log, "A message that the broker dropped could not be collected")
 
     @property
     def collected(self) -> int:
@@ -65,15 +72,11 @@ class Collector:
 
     async def close(self) -> None:
         """Stops; what is not settled stays in its queue. May be called twice and before `start`."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         await self._intake.close()
 
     def _take(self, delivery: Delivery) -> None:
-        task = asyncio.create_task(self._collect(delivery))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._collect(delivery))
 
     async def _collect(self, delivery: Delivery) -> None:
         failure = dropped(delivery)

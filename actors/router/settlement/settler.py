@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -88,22 +88,25 @@ class Settler:
         self._backoff = GIVE_BACK
         self.tally = Tally()
 
-    async def settle(self, batch: Batch, part: Part, answer: Answer) -> None:
-        """Publishes what failed, then acks the finished messages of the part."""
+    async def settle(self, batch: Batch, part: Part, answer: Answer, unsafe: Set[int] = frozenset()) -> Set[int]:
+        """`publish`, then `close`; returns the positions of `batch` that a later part may not ack."""
+        unsafe = unsafe | await self.publish(batch, part, answer)
+        self.close(batch, part, unsafe)
+        return unsafe
+
+    async def publish(self, batch: Batch, part: Part, answer: Answer) -> Set[int]:
+        """Counts the outcomes and publishes copies of what failed; the positions whose copy is not confirmed."""
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
         self.tally.duplicates += len(answer.duplicates)
         failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
         failures += self._rejections(batch, part, answer)
-        if failures:
-            batch.unsafe.update(await self._publish(batch, failures))
-        self.close(batch, part)
+        return await self._publish_copies(batch, failures) if failures else frozenset()
 
-    def close(self, batch: Batch, part: Part) -> None:
-        """Acks the finished messages of a part; the unsafe ones are given back after a pause."""
-        self._ack(batch.at(position for position in part.finished if position not in batch.unsafe), part.span)
-        unsafe = batch.at(position for position in part.finished if position in batch.unsafe)
-        if unsafe:
-            self._give_back_later(unsafe)
+    def close(self, batch: Batch, part: Part, unsafe: Set[int]) -> None:
+        """Acks the finished messages of a part; those at `unsafe` positions are given back after a pause."""
+        self._ack(batch.at(position for position in part.finished if position not in unsafe), part.span)
+        if back := batch.at(position for position in part.finished if position in unsafe):
+            self._give_back_later(back)
 
     async def park(self, delivery: Delivery, failure: Failure) -> None:
         """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked.
@@ -181,7 +184,7 @@ class Settler:
         except DecodeError:
             return []
 
-    async def _publish(self, batch: Batch, failures: list[Failure]) -> set[int]:
+    async def _publish_copies(self, batch: Batch, failures: list[Failure]) -> set[int]:
         """Publishes the copies; the positions for which that failed."""
         now_ms = time.time_ns() // 1_000_000
         moves = [settlement(failure, self._limits, now_ms) for failure in failures]

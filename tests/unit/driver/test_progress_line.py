@@ -6,22 +6,26 @@ import io
 import logging
 import re
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from rabbitray.actors.router.dispatch.member import State
+from rabbitray.actors.router.report import WorkerRow
+from rabbitray.actors.router.status import Counts
 from rabbitray.cluster.driver.progress_line import Progress, line
 from rabbitray.cluster.telemetry import LogConfig, start_logging
+from tests.kit.pool_status import QUIET, QUIET_REPORT
 
-REPORT: dict[str, Any] = {  # Any: JSON values
-    "acked": 40,
-    "done": 38,
-    "retried": 2,
-    "dead": 1,
-    "unacked": 1_500,
-    "workers": [{"state": "ready"}, {"state": "ready"}, {"state": "starting"}, {"state": "retiring"}],
-}
+STATES: list[State] = ["ready", "ready", "starting", "retiring"]
+REPORT = replace(
+    QUIET_REPORT,
+    pool=replace(QUIET, held=1_500),
+    counts=Counts(acked=40, done=38, retried=2, dead=1),
+    workers=tuple(WorkerRow(name="w", state=state, pid=None, batches=0, jobs=0, busy_s=0.0) for state in STATES),
+)
 
 
 def on_a_terminal(width: int = 200, **more: Any) -> Console:  # Any: options of the console
@@ -39,11 +43,12 @@ def test_the_line_says_what_waits_what_is_done_and_who_works() -> None:
         "    7 s  waiting 12,345  held 1,500  done 38  retried 2  dead 1  "
         "2 workers (+1 starting) (-1 retiring)  1,234 msg/s"
     )
-    assert "waiting ?" in line({}, None, 0, 0)
+    assert "waiting ?" in line(None, None, 0, 0)
 
 
 def test_the_line_says_why_nothing_moves() -> None:
-    text = line({"holds": {"paused": "by ann", "store": "no room"}, "start_error": "ValueError: no"}, 1, 0, 0)
+    held = replace(QUIET_REPORT, holds={"paused": "by ann", "store": "no room"}, start_error="ValueError: no")
+    text = line(held, 1, 0, 0)
     assert text.endswith("HELD paused: by ann; store: no room  workers cannot start: ValueError: no")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,54 +12,57 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from rabbitray.actors.message.reply import Usage
+from rabbitray.actors.router.report import WorkerRow
+from rabbitray.actors.router.status import Counts, ErrorCount
+from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.app import group
 from rabbitray.cluster.operate.dashboard import KEYS, View, bar, frame, sparkline
+from rabbitray.cluster.operate.status import Messages, Picture, Rates, Reason, Sizes
 
 AT = 1_767_323_045.0  # 03:04:05 UTC
 
 
-def worker(number: int, **own: Any) -> dict[str, Any]:
+def worker(number: int, **own: Any) -> WorkerRow:
     base = {"name": f"orders-worker-{number:04d}", "state": "ready", "pid": 1_000 + number, "batches": 2}
-    return base | {"jobs": 10_000 * number, "busy_s": 100.0 * number} | own
+    return WorkerRow(**(base | {"jobs": 10_000 * number, "busy_s": 100.0 * number} | own))
 
 
-def seen(**own: Any) -> dict[str, Any]:
-    """A pool that works."""
-    base: dict[str, Any] = {
-        "pool": "orders",
-        "queue": "orders",
-        "state": "healthy",
-        "problems": [],
-        "size": {
-            "wanted": 4, "had": 3, "busy": 3, "starting": 1, "retiring": 0, "possible": 8, "fixed": None,
-        },
-        "messages": {"ready": 1_234, "held": 800, "in_flight": 640, "quarantined": 0, "oldest_held_s": 0.4},
-        "window": 800,
-        "batch_size": 50,
-        "holds": {},
-        "counts": {"done": 61_000, "duplicates": 12, "retried": 900, "dead": 31, "acked": 61_931},
-        "rates": {"received_s": 245.0, "acked_s": 238.0, "arrivals_s": 240.0, "speed_per_worker_s": 81.0},
-        "latency_ms": {"p50": 7.2, "p95": 115.0, "p99": 16_800.0},
-        "write_ms": {"p50": 3.1, "p95": 8.0, "p99": 40.0},
-        "reasons": [
-            {"at": "2026-01-02T03:03:50+00:00", "event": "decided", "wanted": 3, "reason": "want 3: 120 msg/s"},
-            {"at": "2026-01-02T03:04:01+00:00", "event": "in_effect", "wanted": 4, "reason": "want 4: 240 msg/s"},
-        ],
-        "rows": 61_000,
-        "connected": True,
-        "workers": [worker(1), worker(2), worker(3), worker(4, state="starting", pid=None, jobs=0, busy_s=0.0)],
-    }  # fmt: skip
-    return base | own
+PICTURE = Picture(
+    pool="orders",
+    queue="orders",
+    state="healthy",
+    problems=(),
+    size=Sizes(wanted=4, had=3, busy=3, starting=1, retiring=0, possible=8, fixed=None),
+    messages=Messages(ready=1_234, held=800, in_flight=640, quarantined=0, oldest_held_s=0.4),
+    window=800,
+    batch_size=50,
+    holds={},
+    counts=Counts(done=61_000, duplicates=12, retried=900, dead=31, acked=61_931),
+    rates=Rates(received_s=245.0, acked_s=238.0, arrivals_s=240.0, speed_per_worker_s=81.0),
+    latency_ms=Percentiles(p50=7.2, p95=115.0, p99=16_800.0),
+    write_ms=Percentiles(p50=3.1, p95=8.0, p99=40.0),
+    errors=(),
+    reasons=(
+        Reason(at="2026-01-02T03:03:50+00:00", event="decided", wanted=3, reason="want 3: 120 msg/s"),
+        Reason(at="2026-01-02T03:04:01+00:00", event="in_effect", wanted=4, reason="want 4: 240 msg/s"),
+    ),
+    rows=61_000,
+    connected=True,
+    spans_lost=0,
+    workers=(worker(1), worker(2), worker(3), worker(4, state="starting", pid=None, jobs=0, busy_s=0.0)),
+)
+"""A pool that works."""
 
 
-def earlier(now: dict[str, Any], jobs: int, busy_s: float) -> dict[str, Any]:
+def seen(**own: Any) -> Picture:
+    return replace(PICTURE, **own)
+
+
+def earlier(now: Picture, jobs: int, busy_s: float) -> Picture:
     """The same pool, some jobs and busy seconds of each worker ago."""
-    before = copy.deepcopy(now)
-    for one in before["workers"]:
-        one["jobs"] -= jobs
-        one["busy_s"] -= busy_s
-    before["counts"] |= {"done": now["counts"]["done"] - 990, "retried": now["counts"]["retried"] - 10}
-    return before
+    workers = tuple(replace(one, jobs=one.jobs - jobs, busy_s=one.busy_s - busy_s) for one in now.workers)
+    counts = replace(now.counts, done=now.counts.done - 990, retried=now.counts.retried - 10)
+    return replace(now, workers=workers, counts=counts)
 
 
 def line_with(text: str, word: str) -> str:
@@ -67,7 +70,10 @@ def line_with(text: str, word: str) -> str:
 
 
 def test_the_most_frequent_error_stands_below_the_shares() -> None:
-    errors = [{"error_class": "ConnectionError", "count": 31, "example": "no such host"}, {"error_class": "x"}]
+    errors = (
+        ErrorCount(error_class="ConnectionError", count=31, example="no such host"),
+        ErrorCount(error_class="x", count=1, example=""),
+    )
     shown = frame(View(seen=seen(errors=errors), at=AT), width=80, height=24).splitlines()
     below = next(number for number, line in enumerate(shown) if line.startswith("Errors")) + 1
     assert shown[below].strip() == "31 lately: ConnectionError: no such host"
@@ -100,7 +106,7 @@ def test_targets_are_marked_by_a_sign_and_not_by_colour_alone() -> None:
     text = frame(View(seen=now, at=AT, before=earlier(now, 820, 9.1), apart_s=10.0))
     assert line_with(text, "<1000, alert >5000").endswith("⚠")  # 1,234 ready: above the target, below the alarm
     assert "failed 1.00% <1% ✓  retried 1.00% <5% ✓  dead 0.00% <0.1% ✓" in text
-    deep = frame(View(seen=seen(messages=now["messages"] | {"ready": 9_000}), at=AT))
+    deep = frame(View(seen=seen(messages=replace(now.messages, ready=9_000)), at=AT))
     assert line_with(deep, "<1000, alert >5000").endswith("✗")
     assert "dead 0.05% <0.1% ✓" in deep  # nothing to compare with: of all since the start
 
@@ -120,7 +126,7 @@ def test_a_worker_on_another_node_shows_what_it_told_itself() -> None:
     far = worker(1, cpu_percent=72.4, rss_bytes=45_000_000)
     large = worker(2, cpu_percent=None, rss_bytes=600_000_000)  # its CPU was not measured lately
     usage = {1_001: Usage(cpu_percent=1.0, rss_bytes=1_000_000)}
-    text = frame(View(seen=seen(workers=[far, large]), at=AT, usage=usage))
+    text = frame(View(seen=seen(workers=(far, large)), at=AT, usage=usage))
     assert line_with(text, "worker-0001").split()[4:7] == ["72%", "45", "MB"]
     assert line_with(text, "worker-0002").split()[4:7] == ["-", "600", "MB"]
     assert line_with(text, "worker-0002").endswith("✗")
@@ -128,21 +134,21 @@ def test_a_worker_on_another_node_shows_what_it_told_itself() -> None:
 
 def test_an_idle_worker_on_this_machine_is_looked_at_here() -> None:
     idle = worker(1, cpu_percent=None, rss_bytes=45_000_000)
-    text = frame(View(seen=seen(workers=[idle]), at=AT, usage={1_001: Usage(cpu_percent=0.4, rss_bytes=46_000_000)}))
+    text = frame(View(seen=seen(workers=(idle,)), at=AT, usage={1_001: Usage(cpu_percent=0.4, rss_bytes=46_000_000)}))
     assert line_with(text, "worker-0001").split()[4:7] == ["0%", "46", "MB"]
 
 
 @pytest.mark.parametrize(
     ("written", "shown", "mark"),
     [
-        ({"p50": 3.1, "p95": 8.0}, "p50 3.1 ms  p95 8.0 ms", "✓"),
-        ({"p50": 3.1, "p95": 16.0}, "p50 3.1 ms  p95 16 ms", "⚠"),
-        ({"p50": 11.0, "p95": 14.0}, "p50 11 ms  p95 14 ms", "⚠"),
-        ({"p50": None, "p95": None}, "p50 -  p95 -", "yet"),
-        ({}, "p50 -  p95 -", "yet"),
+        (Percentiles(p50=3.1, p95=8.0), "p50 3.1 ms  p95 8.0 ms", "✓"),
+        (Percentiles(p50=3.1, p95=16.0), "p50 3.1 ms  p95 16 ms", "⚠"),
+        (Percentiles(p50=11.0, p95=14.0), "p50 11 ms  p95 14 ms", "⚠"),
+        (Percentiles(p50=None, p95=None), "p50 -  p95 -", "yet"),
+        (Percentiles(), "p50 -  p95 -", "yet"),
     ],
 )
-def test_write_latency_stands_against_its_target(written: dict[str, float | None], shown: str, mark: str) -> None:
+def test_write_latency_stands_against_its_target(written: Percentiles, shown: str, mark: str) -> None:
     line = line_with(frame(View(seen=seen(write_ms=written), at=AT)), "Write")
     assert shown in line
     assert "<10ms, p95 <15ms" in line
@@ -150,23 +156,23 @@ def test_write_latency_stands_against_its_target(written: dict[str, float | None
 
 
 def test_an_idle_pool_misses_no_target() -> None:
-    rates = {"received_s": 0.0, "acked_s": 0.0, "arrivals_s": None, "speed_per_worker_s": None}
-    quiet = seen(rates=rates, messages=seen()["messages"] | {"ready": 0, "held": 0})
+    rates = Rates(received_s=0.0, acked_s=0.0, arrivals_s=None, speed_per_worker_s=None)
+    quiet = seen(rates=rates, messages=replace(PICTURE.messages, ready=0, held=0))
     assert line_with(frame(View(seen=quiet, at=AT)), "Throughput").endswith("idle")
-    fast = quiet | {"rates": rates | {"acked_s": 30.0}}
+    fast = replace(quiet, rates=replace(rates, acked_s=30.0))
     assert line_with(frame(View(seen=fast, at=AT)), "Throughput").endswith("keeping up")
 
 
 def test_troubles_stand_at_the_top() -> None:
     text = frame(
-        View(seen=seen(state="degraded", problems=["held (store): disk full"], holds={"paused": "by ops"}), at=AT)
+        View(seen=seen(state="degraded", problems=("held (store): disk full",), holds={"paused": "by ops"}), at=AT)
     )
     assert text.splitlines()[1:3] == ["! held (store): disk full", "! paused: by ops"]
     assert len(text.splitlines()) == 24
 
 
 def test_many_workers_are_cut_to_the_height_and_counted() -> None:
-    many = seen(workers=[worker(number) for number in range(1, 33)])
+    many = seen(workers=tuple(worker(number) for number in range(1, 33)))
     text = frame(View(seen=many, at=AT))
     shown = sum("orders-worker-" in line for line in text.splitlines())
     assert f"... {32 - shown} more workers" in text
@@ -175,7 +181,7 @@ def test_many_workers_are_cut_to_the_height_and_counted() -> None:
 
 
 def test_what_is_not_known_is_a_question_mark() -> None:
-    blind = seen(messages=seen()["messages"] | {"ready": None}, latency_ms={}, reasons=[], workers=[])
+    blind = seen(messages=replace(PICTURE.messages, ready=None), latency_ms=Percentiles(), reasons=(), workers=())
     text = frame(View(seen=blind, at=AT))
     assert "? ready" in text
     assert "depth is not known" in text
@@ -186,7 +192,7 @@ def test_what_is_not_known_is_a_question_mark() -> None:
 def test_names_of_any_text_break_no_line() -> None:
     text = frame(
         View(
-            seen=seen(pool="x" * 200, queue="[red]q[/red]", workers=[worker(1, name="long-" * 30 + "0001")]),
+            seen=seen(pool="x" * 200, queue="[red]q[/red]", workers=(worker(1, name="long-" * 30 + "0001"),)),
             at=AT,
             notice="[bold]n[/bold]",
         )
@@ -201,7 +207,7 @@ def test_names_of_any_text_break_no_line() -> None:
 @given(width=st.integers(1, 240), height=st.integers(1, 80), workers=st.integers(0, 90))
 def test_a_frame_is_never_larger_than_its_terminal(width: int, height: int, workers: int) -> None:
     text = frame(
-        View(seen=seen(workers=[worker(n) for n in range(workers)], problems=["p" * 300] * 5), at=AT),
+        View(seen=seen(workers=tuple(worker(n) for n in range(workers)), problems=("p" * 300,) * 5), at=AT),
         width=width,
         height=height,
     )

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from rabbitray.actors.errors import QueryError, RabbitrayError
-from rabbitray.cluster.commands import drain, status
+from rabbitray.actors.router.status import Counts
+from rabbitray.cluster.commands import drain, status, trace
 from rabbitray.cluster.commands.export import Count
 from rabbitray.cluster.operate.running_pool import NotRunningError, require_reachable, token_hint
 from rabbitray.cluster.operate.status import picture
 from rabbitray.cluster.results.reader import PoolReader
 from rabbitray.cluster.settings import load
 from tests.kit.fake_pool import FakePool
-from tests.kit.pool_status import QUIET
+from tests.kit.pool_status import QUIET, QUIET_REPORT
 
-REPORT: dict[str, Any] = {"connected": True, "holds": {}, "acked": 1, "received": 1, "workers": []}
+REPORT = replace(QUIET_REPORT, pool=replace(QUIET, received=1), counts=Counts(acked=1))
 NOWHERE = {"RABBITMQ_URL": "amqp://127.0.0.1:1/"}
 
 
 def test_status_shows_which_actors_are_silent() -> None:
     silent = RabbitrayError("no answer")
     pool: Any = FakePool(
-        router_report=REPORT, router_status=QUIET, autoscaler_status=silent, autoscaler_decisions=silent,
+        router_report=REPORT, autoscaler_status=silent, autoscaler_decisions=silent,
         store_stats=silent, store_control=silent,
     )  # fmt: skip
     seen = picture(status.look(pool, load({}, NOWHERE, None), 0.0))
-    assert seen["state"] == "degraded"
-    assert seen["problems"] == ["the store does not answer", "the autoscaler does not answer"]
-    assert seen["messages"]["ready"] is None
+    assert seen.state == "degraded"
+    assert seen.problems == ("the store does not answer", "the autoscaler does not answer")
+    assert seen.messages.ready is None
 
 
 def test_status_without_a_router_is_no_status() -> None:
@@ -57,6 +59,12 @@ def test_the_results_of_a_running_pool_come_from_its_store() -> None:
     assert reader.query("SELECT 1", max_rows=5, timeout_s=2.0) is table
     assert [batch.num_rows for batch in reader.stream("SELECT 2")] == [2]
     assert pool.asked[0] == ("store", "query", ("SELECT 1", 5, 2.0))
+
+
+def test_a_trace_counts_what_the_router_holds() -> None:
+    pool: Any = FakePool(router_report=[replace(REPORT, pool=replace(QUIET, held=7)), RabbitrayError("no answer")])
+    reader = PoolReader(pool=pool)
+    assert [trace._held(reader), trace._held(reader)] == [7, None]
 
 
 def test_an_error_of_the_store_is_the_querys() -> None:

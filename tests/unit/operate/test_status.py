@@ -10,23 +10,26 @@ import pytest
 from ray.exceptions import GetTimeoutError
 
 from rabbitray.actors.errors import QueryError, RabbitrayError
+from rabbitray.actors.router.report import WorkerRow
+from rabbitray.actors.router.status import Counts, ErrorCount
 from rabbitray.actors.store.answers import StoreStats
+from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.cluster.commands import status
 from rabbitray.cluster.operate.running_pool import NotRunningError, translated
-from rabbitray.cluster.operate.status import Look, lines, picture
+from rabbitray.cluster.operate.status import Look, Rates, lines, picture
 from tests.kit.fake_pool import FakePool
-from tests.kit.pool_status import QUIET
+from tests.kit.pool_status import QUIET, QUIET_REPORT
 
-REPORT: dict[str, Any] = {
-    "connected": True,
-    "holds": {},
-    "acked": 150,
-    "received": 120,
-    "done": 140,
-    "latency_ms": {"p50": 8, "p99": 30},
-    "workers": [{"name": "jobs-worker-0001", "state": "ready", "pid": 4, "batches": 1, "jobs": 9, "busy_s": 1.5}],
-}
+WORKER = WorkerRow(name="jobs-worker-0001", state="ready", pid=4, batches=1, jobs=9, busy_s=1.5)
+REPORT = replace(
+    QUIET_REPORT,
+    pool=replace(QUIET, received=90, returned=30),
+    counts=Counts(acked=150, done=140),
+    latency_ms=Percentiles(p50=8.0, p99=30.0),
+    workers=(WORKER,),
+)
+EARLIER = replace(REPORT, pool=replace(QUIET, received=80, returned=20), counts=Counts(acked=100, done=140))
 DECISION = DecisionRecord(
     at=1_760_000_000.0, event="decided", kind="grow", wanted=3, had=1, starting=0, retiring=0, reason="want 3: load",
     window=50, batch_size=10, took_s=None, inputs={"arrival": 48.123, "speed": 20.0},
@@ -35,7 +38,7 @@ HEALTHY = Look(
     pool="jobs",
     queue="jobs",
     report=REPORT,
-    earlier=REPORT | {"acked": 100, "received": 100},
+    earlier=EARLIER,
     apart_s=2.0,
     status=replace(QUIET, workers=1, starting=2, target=3, placeable=4),
     decisions=[DECISION],
@@ -47,17 +50,17 @@ HEALTHY = Look(
 
 def test_a_healthy_pool() -> None:
     seen = picture(HEALTHY)
-    assert (seen["state"], seen["problems"]) == ("healthy", [])
-    assert (seen["size"]["wanted"], seen["size"]["had"], seen["size"]["starting"]) == (3, 1, 2)
-    assert (seen["size"]["possible"], seen["size"]["fixed"]) == (7, 3)
-    assert seen["rates"] == {"received_s": 10.0, "acked_s": 25.0, "arrivals_s": 48.12, "speed_per_worker_s": 20.0}
-    assert seen["reasons"][0]["reason"] == "want 3: load"
+    assert (seen.state, seen.problems) == ("healthy", ())
+    assert (seen.size.wanted, seen.size.had, seen.size.starting) == (3, 1, 2)
+    assert (seen.size.possible, seen.size.fixed) == (7, 3)
+    assert seen.rates == Rates(received_s=10.0, acked_s=25.0, arrivals_s=48.12, speed_per_worker_s=20.0)
+    assert seen.reasons[0].reason == "want 3: load"
 
 
 def test_what_fails_and_why_is_told() -> None:
-    errors = [{"error_class": f"E{n}", "count": 1_200 - n, "example": "no such\nhost"} for n in range(5)]
-    seen = picture(replace(HEALTHY, report=REPORT | {"errors": errors}))
-    assert [one["error_class"] for one in seen["errors"]] == ["E0", "E1", "E2"]
+    errors = tuple(ErrorCount(error_class=f"E{n}", count=1_200 - n, example="no such\nhost") for n in range(5))
+    seen = picture(replace(HEALTHY, report=replace(REPORT, errors=errors)))
+    assert [one.error_class for one in seen.errors] == ["E0", "E1", "E2"]
     assert "error     1,200 lately: E0: no such host" in lines(seen)
 
 
@@ -77,11 +80,14 @@ def test_the_text_holds_what_people_ask_for() -> None:
 @pytest.mark.parametrize(
     ("look", "says"),
     [
-        (replace(HEALTHY, report=REPORT | {"connected": False}), "not connected"),
-        (replace(HEALTHY, report=REPORT | {"holds": {"store": "disk full"}}), "held (store): disk full"),
-        (replace(HEALTHY, report=REPORT | {"start_error": "ImportError: x"}), "workers cannot start: ImportError: x"),
-        (replace(HEALTHY, report=REPORT | {"fenced": True}), "another router"),
-        (replace(HEALTHY, report=REPORT | {"loop_lag_s": 2.5}), "2.5 s late"),
+        (replace(HEALTHY, report=replace(REPORT, connected=False)), "not connected"),
+        (replace(HEALTHY, report=replace(REPORT, holds={"store": "disk full"})), "held (store): disk full"),
+        (
+            replace(HEALTHY, report=replace(REPORT, start_error="ImportError: x")),
+            "workers cannot start: ImportError: x",
+        ),
+        (replace(HEALTHY, report=replace(REPORT, fenced=True)), "another router"),
+        (replace(HEALTHY, report=replace(REPORT, loop_lag_s=2.5)), "2.5 s late"),
         (replace(HEALTHY, store=None), "the store does not answer"),
         (replace(HEALTHY, store=StoreStats(paused="no space left")), "cannot commit: no space left"),
         (replace(HEALTHY, decisions=None), "the autoscaler does not answer"),
@@ -93,20 +99,21 @@ def test_the_text_holds_what_people_ask_for() -> None:
 )
 def test_a_degraded_pool_says_why(look: Look, says: str) -> None:
     seen = picture(look)
-    assert seen["state"] == "degraded"
-    assert any(says in problem for problem in seen["problems"]), seen["problems"]
+    assert seen.state == "degraded"
+    assert any(says in problem for problem in seen.problems), seen.problems
     assert any(says in line for line in lines(seen))
 
 
 def test_a_pause_is_somebodys_will() -> None:
-    report = REPORT | {"holds": {"paused": "night"}}
+    report = replace(REPORT, holds={"paused": "night"})
     seen = picture(replace(HEALTHY, report=report, status=replace(QUIET, workers=1, target=1, paused=True)))
-    assert (seen["state"], seen["holds"]) == ("paused", {"paused": "night"})
+    assert (seen.state, seen.holds) == ("paused", {"paused": "night"})
 
 
 def test_the_latency_of_writes_is_in_the_picture() -> None:
-    written = {"p50": 3.1, "p95": 8.0, "p99": 20.0}
-    assert picture(replace(HEALTHY, report=REPORT | {"write_ms": written}))["write_ms"] == written
+    written = Percentiles(p50=3.1, p95=8.0, p99=20.0)
+    seen = picture(replace(HEALTHY, report=replace(REPORT, write_ms=written)))
+    assert seen.as_json()["write_ms"] == {"p50": 3.1, "p95": 8.0, "p99": 20.0}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +132,7 @@ def test_the_latency_of_writes_is_in_the_picture() -> None:
 def test_ready_is_connected_with_a_worker_or_none_wanted(
     report: dict[str, Any], pool: dict[str, Any], says: str | None, as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: Any = FakePool(router_report=REPORT | report, router_status=replace(QUIET, **pool))
+    asked: Any = FakePool(router_report=replace(REPORT, pool=replace(QUIET, **pool), **report))
     assert status._print_ready(asked, as_json=as_json) == (0 if says is None else 1)
     printed = capsys.readouterr().out
     assert (says or "ready") in printed
@@ -150,6 +157,6 @@ def test_what_ray_raises_becomes_one_line() -> None:
 
 def test_lost_spans_are_told_where_there_are_some() -> None:
     assert not [line for line in lines(picture(HEALTHY)) if line.startswith("traces")]
-    seen = picture(replace(HEALTHY, report=REPORT | {"spans_lost": 1_200}))
-    assert seen["spans_lost"] == 1_200
+    seen = picture(replace(HEALTHY, report=replace(REPORT, spans_lost=1_200)))
+    assert seen.spans_lost == 1_200
     assert "traces    1,200 spans of the router are lost" in lines(seen)

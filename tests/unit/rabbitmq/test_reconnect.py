@@ -8,32 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from aiormq.abc import TaskWrapper
 
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, TopologyError
-from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.rabbitmq.errors import is_loss
 from rabbitray.actors.rabbitmq.reconnect import persist, within
-from rabbitray.actors.rabbitmq.topology import Topology
-from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.intake.config import IntakeConfig
-from rabbitray.actors.router.intake.connection import frame_warnings
-from rabbitray.actors.router.intake.consumer import Intake
-from rabbitray.actors.router.settlement.dropped import Collector
-from rabbitray.actors.secret import Secret
-from tests.kit.deliveries import delivery
 from tests.kit.eventually import eventually
+from tests.kit.given_up import gives_up
 
 Step = Callable[[], Any]
-
-
-async def gives_up() -> None:
-    """What an RPC does whose connection aiormq gives up: CancelledError, and nobody cancelled us."""
-    stuck = TaskWrapper(asyncio.get_running_loop().create_task(asyncio.sleep(60)))
-    asyncio.get_running_loop().call_soon(stuck.throw, asyncio.CancelledError())
-    await stuck
 
 
 class Attempts:
@@ -112,91 +96,7 @@ async def test_the_first_connection_is_tried_for_a_while_only() -> None:
     assert refused.made == 1
 
 
-def _config() -> IntakeConfig:
-    return IntakeConfig(url=Secret("amqp://127.0.0.1:1/"), topology=Topology(queue="jobs"), limits=MessageLimits())
-
-
-class _GivenUp:
-    """A channel on a connection that aiormq gives up."""
-
-    async def basic_qos(self, **_: Any) -> None:
-        await gives_up()
-
-
-async def test_a_hand_over_on_a_connection_that_is_given_up_is_the_watchers_to_mend() -> None:
-    intake = Intake(_config(), on_delivery=lambda _: None, on_lost=lambda _: None)
-    channel: Any = _GivenUp()
-    await intake._guarded(intake._hand_over(channel, 5))
-    assert intake._lost.is_set()
-
-
-async def test_the_watcher_outlives_whoever_is_told_of_a_loss() -> None:
-    def on_lost(_: int) -> None:
-        raise KeyError("a mistake of ours")
-
-    intake = Intake(_config(), on_delivery=lambda _: None, on_lost=on_lost)
-    tried = Attempts()
-
-    async def reconnect() -> None:
-        intake._lost.clear()
-        await tried()
-
-    intake._reconnect = reconnect  # type: ignore[method-assign] # no broker here
-    watcher = asyncio.create_task(intake._watch())
-    intake._lost.set()
-    await eventually(lambda: tried.made > 0)
-    assert not watcher.done()
-    watcher.cancel()
-    await asyncio.gather(watcher, return_exceptions=True)
-    await intake.close()
-
-
 async def test_a_probe_whose_connection_is_given_up_answers_unknown() -> None:
-    probe = DepthProbe("amqp://127.0.0.1:1/", "jobs")
-    probe._ask = gives_up  # type: ignore[assignment, method-assign] # no broker here
+    probe = DepthProbe("amqp://127.0.0.1:1/", "jobs", connect=gives_up)
     assert await probe.ready() is None
     assert probe.retry_in_s > 0
-
-
-class _Failing:
-    """A settler that fails once, in a way that nobody foresaw."""
-
-    def __init__(self) -> None:
-        self.parked: list[Delivery] = []
-
-    async def park(self, delivery: Delivery, failure: object) -> None:
-        self.parked.append(delivery)
-        if len(self.parked) == 1:
-            raise KeyError("unforeseen")
-
-
-async def test_what_could_not_be_collected_is_given_back_and_said(caplog: pytest.LogCaptureFixture) -> None:
-    settler = _Failing()
-    as_settler: Any = settler
-    collector = Collector(_config(), lambda _: as_settler, again_s=0.01)
-    returned: list[Delivery] = []
-    collector._intake.give_back = returned.extend  # type: ignore[method-assign] # no broker here
-    collector._take(delivery(1))
-    collector._take(delivery(2))
-    await eventually(lambda: len(returned) == 1)
-    assert [one.tag for one in settler.parked] == [1, 2]
-    assert "was not collected" in caplog.text
-    await collector.close()
-
-
-class _Agreed:
-    """A connection whose broker agreed on frames of so many bytes."""
-
-    def __init__(self, frame_max: int) -> None:
-        self.transport = self
-        self.connection = self
-        self.connection_tune = self
-        self.frame_max = frame_max
-
-
-@pytest.mark.parametrize(("agreed", "wanted", "lines"), [(131072, 131072, 0), (4096, 0, 0), (65536, 131072, 1)])
-def test_frames_of_another_size_than_set_are_said(agreed: int, wanted: int, lines: int) -> None:
-    connection: Any = _Agreed(agreed)
-    found = frame_warnings(connection, wanted)
-    assert len(found) == lines
-    assert all(str(agreed) in line and str(wanted) in line for line in found)

@@ -15,6 +15,7 @@ from rabbitray.actors.message.reply import Part
 from tests.kit.eventually import eventually
 from tests.kit.plain_path import PlainPath, fails, mixed
 from tests.kit.result_rows import rows_of
+from tests.kit.shifted_clock import ShiftedClock
 
 HOUR_MS = 3_600_000.0
 
@@ -74,11 +75,12 @@ async def test_a_worker_with_free_slots_gets_what_comes_now_and_then_at_once() -
         assert len(path.running) == 4, "its slots are full, and a batch for the line is not"
 
 
-async def test_an_idle_worker_waits_for_the_company_of_a_burst(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("rabbitray.actors.router.dispatch.arrival_forecast", "rabbitray.actors.router.router"):
-        monkeypatch.setattr(f"{module}.RUSH_MS", 1_000.0)
-    async with path_of(workers=2, batch_timeout_ms=HOUR_MS, batch_size=20, window=100) as path:
-        path.router._company._burst_until = 0.0  # what the start itself expects is over
+async def test_an_idle_worker_waits_for_the_company_of_a_burst() -> None:
+    clock = ShiftedClock(-10.0)
+    async with path_of(
+        workers=2, batch_timeout_ms=HOUR_MS, burst_wait_ms=1_000.0, batch_size=20, window=100, clock=clock
+    ) as path:
+        clock.ahead_s = 0.0  # what the start itself expects is over
         path.publish(*names(30))
         await eventually(lambda: len(path.running) == 1)
         await asyncio.sleep(0.05)
@@ -410,6 +412,13 @@ async def test_the_innocent_run_again_and_the_killer_is_parked() -> None:
         assert path.broker.refused == 0
 
 
+async def test_a_lone_message_that_is_no_suspect_is_not_counted() -> None:
+    async with path_of() as path:
+        path.publish("k0")
+        await path.work()
+        assert path.crashes == {}
+
+
 async def test_a_new_channel_drops_what_waits_and_counts_late_settlements() -> None:
     async with path_of(window=8, batch_size=2, max_in_flight=1) as path:
         path.publish(*names(8))
@@ -508,16 +517,15 @@ async def test_in_an_outage_one_probe_is_out_at_a_time_and_nothing_else() -> Non
         await eventually(lambda: "outage" in path.router.holds)
         for other, name in others:  # these were not started when it began
             other.answer(name, Part(returned=list(range(len(path.keys(name))))))
-        await asyncio.sleep(0)
+        await eventually(lambda: path.broker.unacked == 0, message="what a worker returns waits in the queue")
         assert path.running == []
-        assert path.broker.unacked == 0, "what a worker returns waits in the queue"
 
         def probing() -> bool:
             path.router.tick()
             return bool(path.running)
 
         await eventually(probing)
-        path.router._outage._probe_at = 0.0  # the next one is due, but the first has not ended
+        path.clock.ahead_s = 60.0  # the next one is due, but the first has not ended
         path.router.tick()
         await asyncio.sleep(0.05)
         assert [len(path.keys(name)) for _, name in path.running] == [1]
@@ -525,3 +533,24 @@ async def test_in_an_outage_one_probe_is_out_at_a_time_and_nothing_else() -> Non
         worker.done(batch)
         await eventually(lambda: path.router.holds == {})
         await path.work()
+
+
+async def test_what_arrives_beside_a_probe_goes_back_to_the_queue() -> None:
+    async with path_of(outage=True, window=20, batch_size=20, workers=2) as path:
+        path.publish(*names(20))
+        worker, batch = await path.batch()
+        keys = path.keys(batch)
+        worker.answer(batch, *mixed(keys, dict.fromkeys(range(len(keys)), "retry"), [0] * len(keys)))
+        await eventually(lambda: "outage" in path.router.holds and path.broker.unacked == 0)
+        path.publish("k20", "k21", "k22")
+        await path.intake.consume(3)
+        await eventually(lambda: path.broker.unacked == 1)
+        assert [path.keys(name) for _, name in path.running] == [["k20"]]
+        await path.intake.consume(3)
+        await eventually(lambda: path.broker.unacked == 1)
+        assert [path.keys(name) for _, name in path.running] == [["k20"]], "one probe at a time"
+        worker, batch = path.running[0]
+        worker.done(batch)
+        await eventually(lambda: path.router.holds == {})
+        await path.work()
+        assert path.rows() == dict.fromkeys(["k20", "k21", "k22"], 1)

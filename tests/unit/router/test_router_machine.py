@@ -289,8 +289,7 @@ class RouterMachine(RuleBasedStateMachine):
     def it_is_killed_and_another_takes_over(self) -> None:
         old = self.path
         if old.intake.connected:
-            old.intake._closed = True
-            self._do(lambda: old.broker.close(old.intake._channel))
+            self._do(old.intake.kill)
         self._run(old.router.drain(0.0))
         self._run(self._end(old))
         self.path = self._run(self._make(old))
@@ -371,7 +370,7 @@ class RouterMachine(RuleBasedStateMachine):
         assert len(path.router.buffer) == len(path.quarantine) == 0
         assert all(not member.batches for member in [*path.pool.members, *path.isolated.members])
         assert path.router.holds == {}
-        assert path.router._steps() == []
+        assert path.router.tasks.running == []
         self.every_key_is_somewhere()
         self.no_ack_was_refused()
         self.no_step_failed()

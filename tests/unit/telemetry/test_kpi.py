@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from rabbitray.actors.publisher import PublishBatch
-from rabbitray.actors.router.meter import Counts, PoolMeter, PublishMeter
+from rabbitray.actors.router.meter import PoolMeter, PublishMeter
+from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import SAMPLED_MOST, MetricsBuffer, Totals, sample
 from rabbitray.actors.worker.meter import WorkerMeter
@@ -72,12 +74,12 @@ def test_a_figure_is_judged_against_its_target(one: kpi.Kpi, value: float, verdi
 def test_the_rates_are_those_of_the_last_minute() -> None:
     buffer, totals = recording()
     meter = PoolMeter(buffer)
-    meter.look(QUIET, Counts(at=0.0, done=900, dead=100, acked=1_000), connected=True, lag_s=0.002)
+    meter.look(QUIET, Counts(done=900, dead=100, acked=1_000), connected=True, lag_s=0.002)
     buffer.flush()
     assert totals.last(kpi.DLQ_RATE.name) == 10.0
     for second in range(1, 62):
-        meter.look(QUIET, Counts(at=float(second), done=900 + second * 99, retried=second, dead=100), connected=False,
-                   lag_s=0.0)  # fmt: skip
+        counts = Counts(done=900 + second * 99, retried=second, dead=100)
+        meter.look(replace(QUIET, at=float(second)), counts, connected=False, lag_s=0.0)
     buffer.flush()
     assert totals.last(kpi.DLQ_RATE.name) == 0.0
     assert totals.last(kpi.RETRY_RATE.name) == pytest.approx(1.0)
@@ -88,8 +90,8 @@ def test_the_rates_are_those_of_the_last_minute() -> None:
 
 def test_holds_and_sizes_are_gauges() -> None:
     buffer, totals = recording()
-    busy = seen(paused=True, workers=2, target=5, window=77).pool
-    PoolMeter(buffer).look(busy, Counts(at=1.0), connected=True, lag_s=1)
+    busy = seen(1.0, paused=True, workers=2, target=5, window=77).pool
+    PoolMeter(buffer).look(busy, Counts(), connected=True, lag_s=1)
     buffer.flush()
     gauges = (kpi.HOLD, kpi.WORKERS_READY, kpi.WORKERS_WANTED, kpi.WINDOW)
     assert [totals.last(one.name) for one in gauges] == [1.0, 2.0, 5.0, 77.0]

@@ -338,9 +338,9 @@ async def test_a_packed_message_with_an_unsafe_record_is_given_back_at_its_end()
     held, batch = Harness(), batch_of(1)
     held.outbox.failures.extend([RefusedError("full"), RefusedError("full")])
     first = Part(failures=[failure(0, record=0), failure(0, record=1)], open=1, jobs=2)
-    await held.settler.settle(batch, first, Answer())
+    unsafe = await held.settler.settle(batch, first, Answer())
     last = Part(rows=1, row_positions=[0], row_records=[2], finished=[0], jobs=1)
-    await held.settler.settle(batch, last, Answer(committed=1))
+    await held.settler.settle(batch, last, Answer(committed=1), unsafe)
     assert held.settler.tally.retried == 0
     await eventually(lambda: held.acks.returned == [1])
     assert held.acks.acked == []

@@ -1,0 +1,180 @@
+"""Puts the router's parts together. Nothing is connected, started or registered here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from rabbitray.actors.publisher import Publisher, PublisherConfig
+from rabbitray.actors.remote.boot import Boot, Rows
+from rabbitray.actors.remote.calls import WakeAutoscaler
+from rabbitray.actors.router.config import RouterConfig
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
+from rabbitray.actors.router.dispatch.quarantine import Quarantine
+from rabbitray.actors.router.dispatch.workers import RayFactory
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.meter import PoolMeter, PublishMeter
+from rabbitray.actors.router.router import Router
+from rabbitray.actors.router.settlement.copies import CopyOutbox
+from rabbitray.actors.router.settlement.dropped import Collector
+from rabbitray.actors.router.settlement.failpoints import Failpoints
+from rabbitray.actors.router.settlement.retries import RetryLimits
+from rabbitray.actors.router.settlement.settler import Settler
+from rabbitray.actors.store.client import StoreClient
+from rabbitray.actors.telemetry.kpi import READ_DURATION
+from rabbitray.actors.telemetry.metrics import NO_METRICS, Recorder
+from rabbitray.actors.telemetry.ray_metrics import Metering
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.worker.actor import WorkerSetup
+
+CRASH_PREFIX = "crashes:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSetup:
+    """Everything that the router process needs."""
+
+    pool: str
+    namespace: str
+    intake: IntakeConfig
+    publisher: PublisherConfig
+    worker: WorkerSetup
+    boot: Boot
+    metering: Metering = field(default_factory=Metering)
+    router: RouterConfig = field(default_factory=RouterConfig)
+    limits: RetryLimits = field(default_factory=RetryLimits)
+    max_tasks_in_flight_per_actor: int = 2
+    max_crashes: int = 2
+    start_timeout_s: float = 300.0
+    min_size: int = 0
+    initial_size: int = 1
+    max_size: int = 32
+    window: int = 100
+    batch_size: int = 10
+
+    def first_size(self, control: Mapping[str, object]) -> int:
+        """Workers to start with: the fixed size of the control table, if there is one, within the bounds."""
+        fixed = control.get("fixed_size")
+        size = fixed if isinstance(fixed, int) else self.initial_size
+        return min(max(size, self.min_size), self.max_size)
+
+    def pool_config(self, kind: str, most_in_flight: int) -> PoolConfig:
+        """The pool of that kind of worker."""
+        return PoolConfig(
+            name=f"{self.pool}-{kind}",
+            max_tasks_in_flight_per_actor=most_in_flight,
+            handler_timeout_s=self.worker.config.handler_timeout_s,
+            start_timeout_s=self.start_timeout_s,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of one router, wired to each other. `meter`: None where metrics are switched off."""
+
+    store: StoreClient
+    intake: Intake
+    publisher: Publisher
+    written: PublishMeter  # durations of what `publisher` publishes
+    pool: Pool[Rows]
+    isolated: Pool[Rows]  # the quarantine's
+    quarantine: Quarantine[Rows]
+    settler: Settler
+    collector: Collector
+    router: Router[Rows]
+    tracing: Tracing
+    metrics: Recorder
+    meter: PoolMeter | None
+
+
+def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClient) -> Parts:
+    """The parts of a router, of which none has begun; `control`: what the store's control table says."""
+    tracing = Tracing(queue=setup.intake.topology.queue, server=setup.worker.server)
+    metrics = setup.metering.recorder()
+    written = PublishMeter(metrics)
+    publisher = Publisher(setup.publisher, sink=written)
+    autoscaler = WakeAutoscaler(f"{setup.pool}-autoscaler", setup.namespace)
+
+    def on_delivery(delivery: Delivery) -> None:
+        router.receive(delivery)
+        autoscaler.delivered(delivery.arrived_at)
+
+    def on_lost(generation: int) -> None:
+        router.drop(generation)
+
+    def on_change() -> None:
+        router.wake()
+
+    def settler_for(acks: Intake) -> Settler:
+        return _settler(setup, store, publisher, tracing, acks)
+
+    intake = Intake(setup.intake, on_delivery=on_delivery, on_lost=on_lost, tracing=tracing)
+    workers = RayFactory(setup.worker, setup.namespace)
+    pool = Pool(setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change)
+    isolated = Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change)
+    settler, quarantine = settler_for(intake), _quarantine(setup, control, store, isolated)
+    router = Router(
+        setup.router,
+        source=intake,
+        pool=pool,
+        recorder=store,
+        settler=settler,
+        quarantine=quarantine,
+        waited=None if metrics is NO_METRICS else lambda s: metrics.record(READ_DURATION.name, s * 1000),
+    )
+    return Parts(
+        store=store,
+        intake=intake,
+        publisher=publisher,
+        written=written,
+        pool=pool,
+        isolated=isolated,
+        quarantine=quarantine,
+        settler=settler,
+        collector=Collector(_dropped(setup), settler_for),
+        router=router,
+        tracing=tracing,
+        metrics=metrics,
+        meter=None if metrics is NO_METRICS else PoolMeter(metrics),
+    )
+
+
+def crash_counts(control: Mapping[str, object]) -> dict[str, int]:
+    """The lone crashes that the control table keeps, by identity of the message."""
+    return {
+        name.removeprefix(CRASH_PREFIX): count
+        for name, count in control.items()
+        if name.startswith(CRASH_PREFIX) and isinstance(count, int)
+    }
+
+
+def _settler(setup: RouterSetup, store: StoreClient, publisher: Publisher, tracing: Tracing, acks: Intake) -> Settler:
+    topology = setup.intake.topology
+    return Settler(
+        setup.limits,
+        topology.queue,
+        acks=acks,
+        outbox=CopyOutbox(publisher, topology, Failpoints(setup.router.failpoint)),
+        record_dead_letters=store.record_dead_letters,
+        tracing=tracing,
+        wire=setup.worker.config.wire,
+        codes=setup.worker.config.codes,
+    )
+
+
+def _quarantine(
+    setup: RouterSetup, control: Mapping[str, object], store: StoreClient, isolated: Pool[Rows]
+) -> Quarantine[Rows]:
+    return Quarantine(
+        isolated,
+        max_crashes=setup.max_crashes,
+        counts=crash_counts(control),
+        note=lambda name, count: store.set_control(CRASH_PREFIX + name, count or None),
+    )
+
+
+def _dropped(setup: RouterSetup) -> IntakeConfig:
+    """Where the broker puts what it dead-letters by itself."""
+    return replace(setup.intake, queue=setup.intake.topology.dropped_queue, name=f"{setup.pool}-collector")

@@ -1,0 +1,24 @@
+"""RouterConfig: the bounds of batching, waiting and outages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rabbitray.actors.router.outage import OutageLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterConfig:
+    """Milliseconds, bytes, seconds.
+
+    `batch_timeout_ms`: the longest that a message waits for a full batch while its worker is busy. `burst_wait_ms`:
+    the longest that it waits so for a worker that is free. `max_hold_s`: what waits longer, for a worker or for the
+    store, is given back.
+    """
+
+    batch_timeout_ms: float = 50.0
+    burst_wait_ms: float = 15.0
+    batch_bytes: int = 8 * 1024 * 1024
+    max_hold_s: float = 300.0
+    outage: OutageLimits = field(default_factory=OutageLimits)
+    failpoint: str = ""

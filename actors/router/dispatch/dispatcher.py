@@ -1,0 +1,136 @@
+"""Dispatcher: forms batches of what waits in the buffer and hands each to a worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from rabbitray.actors.router.arrivals import Arrivals
+from rabbitray.actors.router.config import RouterConfig
+from rabbitray.actors.router.consumption import Consumption
+from rabbitray.actors.router.delivery import Batch, Buffer, Delivery
+from rabbitray.actors.router.dispatch.arrival_forecast import ArrivalForecast
+from rabbitray.actors.router.dispatch.batching import BufferFront, due_in_s
+from rabbitray.actors.router.dispatch.member import Member
+from rabbitray.actors.router.dispatch.pool import Pool
+from rabbitray.actors.router.dispatch.quarantine import Quarantine
+from rabbitray.actors.router.outage import Outage
+
+P = TypeVar("P")
+
+_TIMER_GRACE_S = 0.001  # a timer that fires a little early would find nothing due
+
+
+class Dispatcher(Generic[P]):
+    """Looks when woken and when a wait ends. `run` starts the work on a batch and returns at once.
+
+    `give_back` returns deliveries to the queue; `waited` is told at each dispatch how many seconds the median message
+    of the batch waited.
+    """
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        *,
+        buffer: Buffer,
+        pool: Pool[P],
+        quarantine: Quarantine[P],
+        arrivals: Arrivals,
+        outage: Outage,
+        consumption: Consumption,
+        run: Callable[[Pool[P], Member[P], Batch], None],
+        give_back: Callable[[Iterable[Delivery]], None],
+        waited: Callable[[float], None] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._config, self._clock = config, clock
+        self._buffer, self._arrivals = buffer, arrivals
+        self._pool, self._quarantine = pool, quarantine
+        self._outage, self._consumption = outage, consumption
+        self._run, self._give_back, self._waited = run, give_back, waited
+        self._forecast = ArrivalForecast(config.burst_wait_ms, clock())
+        self._timer: asyncio.TimerHandle | None = None
+        self._woken = False
+        self.batch_size = 1  # records
+
+    @property
+    def probing(self) -> bool:
+        """Whether a probe is on its way: one at a time finds out whether an outage is over."""
+        return any(batch.probe for member in self._pool.members for batch in member.batches.values())
+
+    def expect_burst(self) -> None:
+        """Consuming begins: much may arrive at once."""
+        self._forecast.expect_burst(self._clock())
+        self.wake()
+
+    def wake(self) -> None:
+        """Lets the dispatcher look once, after all deliveries that are being read now."""
+        if not self._woken:
+            self._woken = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def _look(self) -> None:
+        """Sends out what is due: a probe during an outage, batches, and suspects to the quarantine's worker."""
+        self._woken = False
+        self._forecast.look(self._arrivals.received, self._clock())
+        if self._outage.held:
+            self._send_probe()
+        while not self._consumption.closing and (member := self._worker_for_next()) is not None:
+            self._send(self._pool, member, Batch(self._buffer.take(self.batch_size, self._config.batch_bytes)))
+        if not self._consumption.closing:
+            for pool, member, batch in self._quarantine.next():
+                self._send(pool, member, batch)
+
+    def _worker_for_next(self) -> Member[P] | None:
+        """The worker that gets a batch now; None when nothing waits or is due, or no worker can take one."""
+        oldest_at = self._buffer.oldest_at
+        if oldest_at is None or (member := self._pool.pick()) is None:
+            return None
+        left_s = due_in_s(self._front(member, oldest_at), self._config)
+        if left_s > 0:
+            self._look_again(left_s + _TIMER_GRACE_S)
+            return None
+        return member
+
+    def _front(self, member: Member[P], oldest_at: float) -> BufferFront:
+        now, wanted = self._clock(), float(self.batch_size)
+        idle = not member.batches
+        free = idle or member.open_jobs < member.slots
+        if free:
+            wanted = self._forecast.wanted(self.batch_size, self._arrivals.received, now, idle=idle)
+        return BufferFront(
+            now=now,
+            oldest_at=oldest_at,
+            records=self._buffer.records,
+            size=self._buffer.size,
+            wanted=wanted,
+            free=free,
+        )
+
+    def _look_again(self, in_s: float) -> None:
+        """Lets the dispatcher look then, if it does not do so earlier."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + in_s:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(in_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._look()
+
+    def _send_probe(self) -> None:
+        """During an outage one message goes out, when none is out there yet; what else arrived waits in the queue."""
+        member = self._pool.pick()
+        if member is not None and not self.probing and (probe := self._buffer.take(1, self._config.batch_bytes)):
+            self._send(self._pool, member, Batch(probe))
+        self._give_back(self._buffer.remove(lambda _: True))
+
+    def _send(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
+        batch.worker, batch.probe = member.name, self._outage.held
+        if self._waited is not None:
+            self._waited(self._clock() - batch.deliveries[len(batch.deliveries) // 2].arrived_at)
+        member.batches[batch.id] = batch  # counts at once, before the task runs
+        self._run(pool, member, batch)

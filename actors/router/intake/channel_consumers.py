@@ -1,0 +1,120 @@
+"""ChannelConsumers: who consumes on one channel, with how wide a window, and what each of them still holds."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiormq.abc import AbstractChannel
+
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.reading import PropertiesLike, read_message
+from rabbitray.actors.router.intake.scanner import Scanned, Taker, taken_in_reader
+
+OnDelivery = Callable[[Delivery], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """One consumer of a channel; numbers count from 1 on each channel."""
+
+    number: int
+    tag: str
+
+
+class ChannelConsumers:
+    """The consumers of one channel: at most one is registered, but messages of older ones may still be unsettled.
+
+    `generation` is written into each delivery; `delivered` notes the tag of each. `takers` (by consumer tag) is what
+    the connection's reader looks a delivery up in.
+    """
+
+    def __init__(
+        self, channel: AbstractChannel, config: IntakeConfig, *, generation: int, delivered: Callable[[int], None]
+    ) -> None:
+        self.takers: dict[str, Taker] = {}
+        self._channel = channel
+        self._config = config
+        self._generation = generation
+        self._delivered = delivered
+        self._numbers = itertools.count(1)
+        self._current: Consumer | None = None
+        self.held_by: Counter[int] = Counter()
+        self._stopped = False
+
+    @property
+    def consuming(self) -> bool:
+        """Whether a consumer is registered now."""
+        return self._current is not None
+
+    @property
+    def held_by_old(self) -> int:
+        """Messages that older consumers than the current one still hold."""
+        current = self._current.number if self._current else None
+        return sum(count for number, count in self.held_by.items() if number != current)
+
+    async def hand_over(self, window: int, on_delivery: OnDelivery) -> None:
+        """Registers a new consumer with prefetch `window` and cancels the one before.
+
+        `on_delivery` runs inside the channel's reader.
+        """
+        await self._channel.basic_qos(prefetch_count=window)
+        if self._stopped:
+            return
+        old, number = self._current, next(self._numbers)
+        new = Consumer(number=number, tag=f"{self._config.name}-{self._generation}-{number}")
+        self.takers[new.tag] = self._taker(number, on_delivery)
+        await self._channel.basic_consume(self._config.source, taken_in_reader, consumer_tag=new.tag)
+        self._current = new
+        if old is not None:
+            await self._channel.basic_cancel(old.tag)
+            self.takers.pop(old.tag, None)
+
+    async def cancel(self) -> None:
+        """Cancels the current consumer, if there is one; what it was sent stays and can be settled."""
+        old, self._current = self._current, None
+        if old is not None:
+            await self._channel.basic_cancel(old.tag)
+            self.takers.pop(old.tag, None)
+
+    def forget(self) -> None:
+        """Notes that the broker has cancelled the current consumer."""
+        self._current = None
+
+    def stop(self) -> None:
+        """Takes no delivery any more, whatever still stands in the connection's bytes."""
+        self._stopped = True
+        self._current = None
+        self.takers.clear()
+
+    def take_scanned(self, found: Scanned) -> bool:
+        """Takes a delivery that the scanner found; False when its consumer is not known."""
+        take = self.takers.get(found.consumer_tag)
+        if take is None:
+            return False
+        take(found.delivery_tag, found.redelivered, found.properties, found.body)
+        return True
+
+    def _taker(self, consumer: int, on_delivery: OnDelivery) -> Taker:
+        """What a consumer does with a message: reads its properties and buffers; nothing else may happen here."""
+        generation, limits = self._generation, self._config.limits
+        delivered, held_by = self._delivered, self.held_by
+
+        def take(tag: int, redelivered: bool, properties: PropertiesLike, body: bytes) -> None:
+            delivery = read_message(
+                properties,
+                body,
+                tag=tag,
+                redelivered=redelivered,
+                generation=generation,
+                consumer=consumer,
+                limits=limits,
+            )
+            delivered(tag)
+            held_by[consumer] += 1
+            on_delivery(delivery)
+
+        return take

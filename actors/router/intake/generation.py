@@ -1,0 +1,157 @@
+"""Generation: one connection with one channel, and all that lives exactly as long as they do.
+
+A delivery belongs to its generation: when the channel dies, RabbitMQ delivers the message again, so what is buffered
+of an ended generation is dropped and what is in flight is never acked. Nothing of a generation is reset or used
+again; the next one replaces it as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import aio_pika
+import aiormq
+from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp import commands as spec
+
+from rabbitray.actors.rabbitmq.errors import describe, is_loss
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.ack_sender import AckSender
+from rabbitray.actors.router.intake.channel_consumers import ChannelConsumers, OnDelivery
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.connection import CLOSE_WITHIN_S, drop_connection
+from rabbitray.actors.router.intake.frame_writer import FrameWriter
+from rabbitray.actors.telemetry.tracing import Tracing
+
+log = logging.getLogger(__name__)
+
+
+class Generation:
+    """An open channel: consumes, settles its own deliveries, and is ended exactly once.
+
+    `number` counts the channels of one intake from 1. `lost` is set when channel or connection are gone, or the broker
+    has cancelled the consumer; whoever waits for it ends the generation. `queue_missing`: the queue was gone and must
+    be declared before the next one consumes.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        config: IntakeConfig,
+        *,
+        connection: aio_pika.abc.AbstractConnection,
+        holder: aio_pika.abc.AbstractChannel,
+        channel: aiormq.abc.AbstractChannel,
+        tracing: Tracing,
+        lost: asyncio.Event,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        self.number = number
+        self.channel = channel
+        self.lost = lost
+        self.queue_missing = False
+        self.warnings = list(warnings)
+        self._writer = FrameWriter(channel)
+        self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing)
+        self.consumers = ChannelConsumers(channel, config, generation=number, delivered=self.acks.delivered)
+        self._queue = config.source
+        self._connection = connection
+        self._holder = holder  # aio-pika itself keeps its channels in a WeakSet
+        self._ended = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether deliveries of this generation can still be settled."""
+        return not self._ended and not self.channel.is_closed
+
+    async def consume(self, window: int, on_delivery: OnDelivery) -> None:
+        """Consumes with prefetch `window`, as `ChannelConsumers.hand_over`; raises what the channel raises."""
+        try:
+            await self.consumers.hand_over(window, on_delivery)
+        except ChannelNotFoundEntity:
+            self.queue_missing = True
+            raise
+
+    def own(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Those of this generation, and none once it is not alive any more."""
+        if not self.alive:
+            return []
+        number = self.number
+        return [delivery for delivery in deliveries if delivery.generation == number]
+
+    def finish(self, deliveries: Iterable[Delivery]) -> int:
+        """Acks its own; returns how many were not."""
+        tags, stale = self._settle(deliveries)
+        if tags:
+            self.acks.finish(tags)
+        return stale
+
+    def give_back(self, deliveries: Iterable[Delivery]) -> int:
+        """Returns its own to the queue; returns how many were not."""
+        ours = self.own(found := list(deliveries))
+        tags, stale = self._settle(found)
+        if tags:
+            self.acks.give_back(tags, (delivery.parcel for delivery in ours))
+        return stale
+
+    @contextmanager
+    def noting_loss(self) -> Iterator[None]:
+        """A channel that dies inside the block is lost, and no error of the block."""
+        try:
+            yield
+        except BaseException as error:
+            if not is_loss(error):
+                raise
+            log.warning("RabbitMQ channel failed: %s", describe(error))
+            self.lost.set()
+
+    def end(self) -> bool:
+        """Takes no delivery and sends no ack from now on; True the first time, for whoever must tell of it."""
+        if self._ended:
+            return False
+        self._ended = True
+        self.consumers.stop()
+        self.acks.stop()
+        self._writer.stop()
+        return True
+
+    async def close(self) -> None:
+        """Sends every ack that is safe, gives the rest back, ends, and closes channel and connection."""
+        if self.alive:
+            with self.noting_loss():
+                await self._close_channel()
+        self.end()
+        await self.drop()
+
+    async def drop(self) -> None:
+        """Closes the connection as it is; may be called twice."""
+        await drop_connection(self._connection)
+
+    async def on_broker_cancel(self, frame: spec.Basic.Cancel) -> None:
+        """The queue was deleted or its leader failed: declare what is missing, consume on a new channel."""
+        log.error("RabbitMQ cancelled the consumer of queue %s: was it deleted? Trying again", self._queue)
+        self.consumers.forget()
+        self.queue_missing = True
+        self.lost.set()
+
+    def _settle(self, deliveries: Iterable[Delivery]) -> tuple[list[int], int]:
+        """The tags of its own, which their consumers hold no more, and how many are not its own. One pass: it is on
+        the way of every message."""
+        number = self.number if self.alive else -1
+        held_by, tags, stale = self.consumers.held_by, [], 0
+        for delivery in deliveries:
+            if delivery.generation != number:
+                stale += 1
+                continue
+            held_by[delivery.consumer] -= 1
+            tags.append(delivery.tag)
+        return tags, stale
+
+    async def _close_channel(self) -> None:
+        """Once the broker confirms the end of the channel it has read every ack before it."""
+        self.acks.settle_all()
+        await self._writer.written(CLOSE_WITHIN_S)
+        await asyncio.wait_for(self.channel.close(), CLOSE_WITHIN_S)

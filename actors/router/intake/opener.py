@@ -1,0 +1,85 @@
+"""Opens generations: connects, declares the topology where it must, opens the channel that is consumed on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from rabbitray.actors.rabbitmq.declare import TopologyBuilder
+from rabbitray.actors.rabbitmq.errors import address
+from rabbitray.actors.rabbitmq.reconnect import within
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.connection import ScanningConnection, connect, drop_connection, frame_warnings
+from rabbitray.actors.router.intake.generation import Generation
+from rabbitray.actors.router.intake.scanner import take_in_reader
+from rabbitray.actors.telemetry.tracing import Tracing
+
+
+class Opener(Protocol):
+    """Opens one generation at a time; nothing is consumed on it yet."""
+
+    async def first(self) -> Generation:
+        """Generation 1, over a declared topology; raises BrokerUnreachableError or TopologyError."""
+
+    async def next(self, old: Generation) -> Generation:
+        """One attempt to replace `old`, which has ended; declares again what it found missing."""
+
+
+class GenerationOpener:
+    """Opens generations on the broker of `config`."""
+
+    def __init__(self, config: IntakeConfig, tracing: Tracing) -> None:
+        self._config = config
+        self._tracing = tracing
+
+    async def first(self) -> Generation:
+        """Tries to connect for `connect_timeout_s`; the generation has the warnings."""
+        config = self._config
+        connection = await within(config.connect_timeout_s, self._connect, where=address(config.url))
+        return await self._open(connection, 1, declare=True)
+
+    async def next(self, old: Generation) -> Generation:
+        """From a new connection to a new channel."""
+        await old.drop()
+        return await self._open(await self._connect(), old.number + 1, declare=old.queue_missing)
+
+    async def _connect(self) -> ScanningConnection:
+        config = self._config
+        return await connect(
+            config.url, timeout_s=config.connect_timeout_s, heartbeat_s=config.heartbeat_s, name=config.name
+        )
+
+    async def _open(self, connection: ScanningConnection, number: int, *, declare: bool) -> Generation:
+        """The connection belongs to the generation; where there will be none, it is closed."""
+        lost = asyncio.Event()
+        connection.close_callbacks.add(lambda *_: lost.set())
+        try:
+            warnings = frame_warnings(connection, self._config.frame_max)
+            if declare:
+                warnings += await TopologyBuilder(connection, self._config.topology).build()
+            return await self._open_channel(connection, number, lost, warnings)
+        except BaseException:
+            await drop_connection(connection)
+            raise
+
+    async def _open_channel(
+        self, connection: ScanningConnection, number: int, lost: asyncio.Event, warnings: list[str]
+    ) -> Generation:
+        holder = await connection.channel(publisher_confirms=False)
+        channel = await holder.get_underlay_channel()
+        generation = Generation(
+            number,
+            self._config,
+            connection=connection,
+            holder=holder,
+            channel=channel,
+            tracing=self._tracing,
+            lost=lost,
+            warnings=warnings,
+        )
+        channel.closing.add_done_callback(lambda _: lost.set())
+        channel.on_consumer_cancel_callbacks.add(generation.on_broker_cancel)
+        take_in_reader(channel, generation.consumers.takers)
+        if (scanner := connection.scanner) is not None:
+            scanner.watch(channel.number, generation.consumers.take_scanned)
+        return generation

@@ -1,0 +1,53 @@
+"""Upkeep: what the router looks at once a second, so that nothing waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+
+from rabbitray.actors.remote.nodes import draining_nodes
+from rabbitray.actors.router.assemble import Parts
+from rabbitray.actors.router.report import counts_of, pool_status
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 1.0
+DRAINING_EVERY_LOOKS = 5
+
+
+class Upkeep:
+    """Gives back what waits too long, leaves nodes that go away, measures. Belongs to the router's event loop."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.loop_lag_s = 0.0  # how late the event loop ran at the last look
+        self._looks = itertools.count()
+
+    async def run(self) -> None:
+        """Looks once a second until cancelled; a look that fails is logged and changes nothing."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(EVERY_S)
+            self.loop_lag_s = time.monotonic() - before - EVERY_S
+            try:
+                await self.run_once()
+            except Exception:
+                log.exception("The router's housekeeping failed; it tries again in a second")
+
+    async def run_once(self) -> None:
+        """One look."""
+        self.parts.router.tick()
+        self.measure()
+        if next(self._looks) % DRAINING_EVERY_LOOKS == 0:
+            draining = await asyncio.get_running_loop().run_in_executor(None, draining_nodes)
+            if draining:
+                self.parts.pool.leave(draining)
+
+    def measure(self) -> None:
+        """One look for the metrics; nothing where they are switched off."""
+        parts = self.parts
+        if parts.meter is not None:
+            status = pool_status(parts, time.monotonic())
+            parts.meter.look(status, counts_of(parts), connected=parts.intake.connected, lag_s=self.loop_lag_s)

@@ -1,0 +1,60 @@
+"""ProcessUsage: CPU and memory of a worker's process, as it measures them itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import Protocol
+
+from rabbitray.actors.message.reply import Part, Usage, encode_part
+from rabbitray.actors.worker.meter import WorkerMeter
+
+READ_EVERY_S = 2.0
+
+
+class Memory(Protocol):
+    """What `psutil.Process.memory_info` returns, as far as it is read here."""
+
+    @property
+    def rss(self) -> int: ...
+
+
+class Process(Protocol):
+    """A process, as `psutil.Process` shows it. CPU is that since the call before, in percent of one core."""
+
+    def cpu_percent(self, interval: float | None = None) -> float: ...
+    def memory_info(self) -> Memory: ...
+
+
+class ProcessUsage:
+    """Reads the usage of one process every few seconds; each reading goes to the router with one part."""
+
+    def __init__(self, process: Process, meter: WorkerMeter | None = None) -> None:
+        self._process = process
+        self._meter = meter
+        self._untold: Usage | None = None
+
+    def begin(self) -> Usage:
+        """From here on CPU is measured; memory now."""
+        self._process.cpu_percent(None)  # this reading says nothing
+        return Usage(cpu_percent=None, rss_bytes=self._process.memory_info().rss)
+
+    def read(self) -> None:
+        """One reading: for the next part, and for the metrics."""
+        cpu_percent, rss_bytes = self._process.cpu_percent(None), self._process.memory_info().rss
+        self._untold = Usage(cpu_percent=cpu_percent, rss_bytes=rss_bytes)
+        if self._meter is not None:
+            self._meter.look(time.monotonic(), cpu_percent=cpu_percent, rss_bytes=rss_bytes)
+
+    def encoded(self, part: Part) -> bytes:
+        """The part for the router, with the last reading where there was one since the part before."""
+        part.usage, self._untold = self._untold, None
+        return encode_part(part)
+
+    async def run(self, ended: asyncio.Event) -> None:
+        """Reads every few seconds until `ended`, and once more then."""
+        while not ended.is_set():
+            with contextlib.suppress(TimeoutError):  # the ordinary case: it goes on
+                await asyncio.wait_for(ended.wait(), READ_EVERY_S)
+            self.read()

@@ -1,0 +1,108 @@
+"""FakeOpener: generations of the intake over channels in memory, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiormq.abc import ChannelFrame
+from pamqp import commands as spec
+from pamqp.frame import unmarshal
+
+from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.intake.config import IntakeConfig
+from rabbitray.actors.router.intake.generation import Generation
+from rabbitray.actors.router.intake.scanner import Properties, Scanned
+from rabbitray.actors.secret import Secret
+from rabbitray.actors.telemetry.tracing import Tracing
+
+Step = Callable[[], Awaitable[object]]
+
+
+async def nothing() -> None:
+    """A step that succeeds."""
+
+
+def intake_config() -> IntakeConfig:
+    """Of a broker that is not there."""
+    return IntakeConfig(url=Secret("amqp://127.0.0.1:1/"), topology=Topology(queue="jobs"), limits=MessageLimits())
+
+
+class FakeAmqpChannel:
+    """What an intake needs of an aiormq channel. `on_qos` and `on_consume`: what the broker does in these calls."""
+
+    def __init__(self, *, on_qos: Step = nothing, on_consume: Step = nothing) -> None:
+        self.number = 1
+        self.is_closed = False
+        self.connection = self
+        self.write_queue = self
+        self.sent = b""
+        self.consumer_tags: list[str] = []
+        self._on_qos, self._on_consume = on_qos, on_consume
+
+    def full(self) -> bool:
+        """Of the write queue: there is always room."""
+        return False
+
+    def put_nowait(self, frames: ChannelFrame) -> None:
+        """Of the write queue."""
+        self.sent += frames.payload
+
+    def returned(self) -> list[int]:
+        """Tags that were given back, in order."""
+        tags, rest = [], self.sent
+        while rest:
+            used, _, found = unmarshal(rest)
+            rest = rest[used:]
+            tags += [found.delivery_tag] if isinstance(found, spec.Basic.Nack) else []
+        return tags
+
+    async def basic_qos(self, **_: Any) -> None:
+        await self._on_qos()
+
+    async def basic_consume(self, *_: Any, consumer_tag: str) -> None:
+        self.consumer_tags.append(consumer_tag)
+        await self._on_consume()
+
+    async def basic_cancel(self, consumer_tag: str) -> spec.Basic.CancelOk:
+        return spec.Basic.CancelOk(consumer_tag)
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class FakeOpener:
+    """Opens a generation over each of `channels` in turn, then over plain ones."""
+
+    def __init__(self, *channels: FakeAmqpChannel) -> None:
+        self._channels = list(channels)
+        self.opened: list[Generation] = []
+
+    async def first(self) -> Generation:
+        return self._open(1)
+
+    async def next(self, old: Generation) -> Generation:
+        return self._open(old.number + 1)
+
+    def _open(self, number: int) -> Generation:
+        channel: Any = self._channels.pop(0) if self._channels else FakeAmqpChannel()
+        generation = Generation(
+            number,
+            intake_config(),
+            connection=channel,
+            holder=channel,
+            channel=channel,
+            tracing=Tracing(queue="jobs"),
+            lost=asyncio.Event(),
+        )
+        self.opened.append(generation)
+        return generation
+
+
+def deliver(generation: Generation, tag: int) -> bool:
+    """A message stands in the bytes of this generation's connection; False when nobody took it."""
+    channel: Any = generation.channel
+    found = Scanned(channel.consumer_tags[-1], tag, False, Properties(message_id=f"m{tag}"), b"{}", 0)
+    return generation.consumers.take_scanned(found)

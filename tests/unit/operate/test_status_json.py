@@ -1,0 +1,80 @@
+"""What `status --json` and `top --json` print, to the byte: keys, their order and values are a documented interface."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+
+from rabbitray.actors.router.report import RouterReport, WorkerRow
+from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
+from rabbitray.actors.store.answers import StoreStats
+from rabbitray.actors.telemetry.metrics import Percentiles
+from rabbitray.autoscale.loop import DecisionRecord
+from rabbitray.cluster.operate.status import Look, picture
+from tests.kit.pool_status import QUIET, QUIET_REPORT
+
+STATUS: PoolStatus = replace(
+    QUIET, workers=1, busy=1, starting=2, retiring=1, target=3, held=40, in_flight=12, oldest_held_s=0.4567, placeable=4
+)
+REPORT: RouterReport = replace(
+    QUIET_REPORT,
+    pool=replace(STATUS, received=90, returned=30),
+    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150),
+    given_back=9,
+    latency_ms=Percentiles(p50=8.2, p95=20.0, p99=30.5),
+    write_ms=Percentiles(p50=3.1, p95=8.0),
+    holds={"store": "disk full"},
+    errors=tuple(ErrorCount(error_class=f"E{n}", count=9 - n, example="no such host") for n in range(4)),
+    workers=(
+        WorkerRow(name="jobs-worker-0002", state="starting", pid=None, batches=0, jobs=0, busy_s=0.0),
+        WorkerRow(
+            name="jobs-worker-0003", state="ready", pid=6, batches=2, jobs=12, busy_s=2.25, cpu_percent=71.5,
+            rss_bytes=45_000_000,
+        ),
+    ),
+    quarantined=3,
+    spans_lost=5,
+)  # fmt: skip
+DECISION = DecisionRecord(
+    at=1_760_000_000.0, event="decided", kind="grow", wanted=3, had=1, starting=0, retiring=0, reason="want 3: load",
+    window=50, batch_size=10, took_s=None, inputs={"arrival": 48.123, "speed": None},
+)  # fmt: skip
+PRINTED = (
+    '{"pool": "jobs", "queue": "orders", "state": "degraded", "problems": ["held (store): disk full"], '
+    '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
+    '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46}, '
+    '"window": 200, "batch_size": 10, "holds": {"store": "disk full"}, '
+    '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150}, '
+    '"rates": {"received_s": 10.0, "acked_s": 25.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '
+    '"latency_ms": {"p50": 8.2, "p95": 20.0, "p99": 30.5}, "write_ms": {"p50": 3.1, "p95": 8.0, "p99": null}, '
+    '"errors": [{"error_class": "E0", "count": 9, "example": "no such host"}, '
+    '{"error_class": "E1", "count": 8, "example": "no such host"}, '
+    '{"error_class": "E2", "count": 7, "example": "no such host"}], '
+    '"reasons": [{"at": "2025-10-09T08:53:20+00:00", "event": "decided", "wanted": 3, "reason": "want 3: load"}], '
+    '"rows": 140, "connected": true, "spans_lost": 5, "workers": ['
+    '{"name": "jobs-worker-0002", "state": "starting", "pid": null, "batches": 0, "jobs": 0, "busy_s": 0.0, '
+    '"cpu_percent": null, "rss_bytes": null}, '
+    '{"name": "jobs-worker-0003", "state": "ready", "pid": 6, "batches": 2, "jobs": 12, "busy_s": 2.25, '
+    '"cpu_percent": 71.5, "rss_bytes": 45000000}]}'
+)
+
+
+def test_the_json_of_a_status() -> None:
+    look = Look(
+        pool="jobs",
+        queue="orders",
+        report=REPORT,
+        earlier=replace(REPORT, pool=replace(REPORT.pool, received=80, returned=20), counts=Counts(acked=100)),
+        apart_s=2.0,
+        status=STATUS,
+        decisions=[DECISION],
+        store=StoreStats(rows=140),
+        control={"fixed_size": 3},
+        ready=12,
+    )
+    assert json.dumps(picture(look).as_json()) == PRINTED
+
+
+def test_a_report_travels_between_processes() -> None:
+    assert pickle.loads(pickle.dumps(REPORT)) == REPORT
