@@ -1,4 +1,4 @@
-"""Puts the router's stations together. Nothing is connected, started or registered here."""
+"""Puts the router's parts together. Nothing is connected, started or registered here."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RouterSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The stations of one router, wired to each other. `meter`: None where metrics are switched off."""
+    """The parts of one router, wired to each other. `meter`: None where metrics are switched off."""
 
     store: StoreClient
     intake: Intake
@@ -90,7 +90,7 @@ class Parts:
 
 
 def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClient) -> Parts:
-    """The stations of a router, of which none has begun; `control`: what the store's control table says."""
+    """The parts of a router, of which none has begun; `control`: what the store's control table says."""
     tracing = Tracing(queue=setup.intake.topology.queue, server=setup.worker.server)
     metrics = setup.metering.recorder()
     written = PublishMeter(metrics)

@@ -7,6 +7,7 @@ schema      the tables of the file
 migrations  a file of an earlier version becomes one of this version
 file        opens it: lock, settings, hardening
 query       read-only statements, beside the commits
+config      StoreConfig: file, memory, limits
 answers     what a write is answered with
 client      the store as the router's process sees it (Ray)
 actor       Ray's shell; importing this package loads neither
