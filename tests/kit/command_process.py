@@ -1,4 +1,4 @@
-"""`python -m cluster ...` as a process of its own, and what a test asks of its queue."""
+"""`python -m rabbitray ...` as a process of its own, and what a test asks of its queue."""
 
 from __future__ import annotations
 

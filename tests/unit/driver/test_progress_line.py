@@ -84,7 +84,7 @@ def test_on_a_terminal_the_log_stands_above_the_line() -> None:
     progress = Progress(console=console)
     try:
         progress.show(REPORT, 300)
-        logging.getLogger("cluster.test").warning("Something to know")
+        logging.getLogger("rabbitray.cluster.test").warning("Something to know")
         print("a worker's print", file=sys.stderr)  # noqa: T201 # as Ray shows what workers print
         progress.show(REPORT, 200)
     finally:

@@ -31,7 +31,7 @@ VERDICTS = st.sampled_from(["done", "retry", "dead"])
 STORE_FAILURES = [StoreUnavailableError("full"), PayloadLostError("its node died"), ValueError("bug")]
 PUBLISH_FAILURES = [RefusedError("full"), PublishTimeoutError("no confirm"), OSError("reset")]
 
-log = logging.getLogger("actors")
+log = logging.getLogger("rabbitray.actors")
 
 
 def paused(machine: RouterMachine) -> bool:
