@@ -8,7 +8,7 @@ BROKER := $(if $(RABBITMQ_URL),,broker)
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit lint bench bench-compare bench-ab faults
+.PHONY: help demo test test-unit lint docs bench bench-compare bench-ab faults
 
 help: ## list the doors
 	@echo "rabbitray: an elastic pool of Ray actors that works a RabbitMQ queue"
@@ -36,6 +36,11 @@ lint: ## ruff format, ruff, import-linter, mypy
 	$(PY) -m ruff check .
 	.venv/bin/lint-imports
 	$(PY) -m mypy
+
+docs: ## docs/api.md and docs/configuration.md, made from the code
+	@$(PREPARE) python
+	@$(PY) -m docs.api_page > docs/api.md
+	@$(PY) -m rabbitray.cluster.settings > docs/configuration.md
 
 bench: ## every bench; writes bench/results/ with a table (ARGS="--quick" for a short run)
 	@$(PREPARE) python $(BROKER)

@@ -1,15 +1,18 @@
 """What touches a message. A folder is a process, or what processes share.
 
-publisher  PROCESS producer, also inside the router: confirmed, pipelined, packed
-router     PROCESS ConsumerRouter: the queue in, batches out, outcomes settled
-worker     PROCESS PoolWorker: the handler over a batch
-store      PROCESS ResultStore: rows into DuckDB, before the ack
-message    what crosses a process boundary (pure)
-rabbitmq   what every AMQP client here shares
-telemetry  metrics and spans
-remote     what every actor here shares
-testing    a handler without a broker
-errors, secret, backoff, background
+publisher   PROCESS producer, also inside the router: confirmed, pipelined, packed
+router      PROCESS ConsumerRouter: the queue in, batches out, outcomes settled
+worker      PROCESS PoolWorker: the handler over a batch
+store       PROCESS ResultStore: rows into DuckDB, before the ack
+message     what crosses a process boundary (pure)
+rabbitmq    what every AMQP client here shares
+telemetry   metrics and spans
+remote      what every actor here shares
+testing     a handler without a broker
+backoff     how long to wait before the next try
+background  tasks that nobody awaits, with an owner that logs what failed
+errors      the exceptions, one line each
+secret      a text that is never shown, such as a URL with its password
 
 Floors, from the top: testing; router; publisher, store and worker side by side; rabbitmq and telemetry; message,
 remote and backoff; errors, secret and background. `make lint` holds them. In each process's folder `actor.py` is

@@ -50,7 +50,7 @@ async def retry_while_unavailable(
     *,
     unavailable: Callable[[StoreUnavailableError], Awaitable[None]] | None = None,
 ) -> T:
-    """The answer of the store, with back-off between tries; `unavailable` is told of each try that failed.
+    """The answer of the store, with back-off between tries; `unavailable` is called with each failure.
 
     Raises whatever else the call raises, FencedError for one; it ends early only by being cancelled.
     """

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 
 class RabbitrayError(Exception):
-    """Base of all errors of rabbitray. `exit_code` is what a command ends with when it meets one."""
+    """Base of all errors of rabbitray but Retry and Reject. `exit_code`: what a command that meets one ends with."""
 
     exit_code = 1
 
 
 class ConfigurationError(RabbitrayError):
-    """Something that the user set cannot work; raised before anything is consumed."""
+    """A setting cannot work. Raised before anything is consumed or sent. Exit code 2."""
 
     exit_code = 2
 
@@ -24,19 +24,21 @@ class HandlerLoadError(ConfigurationError):
 
 
 class BrokerUnreachableError(ConfigurationError):
-    """No AMQP connection could be made at start: host, port and time tried are in the message."""
+    """No AMQP connection could be made at the start. The text says host, port and how long it was tried."""
 
 
 class TopologyError(ConfigurationError):
-    """An existing queue or exchange breaks a rule of the start-up checks."""
+    """A queue or exchange exists with arguments that would lose messages; nothing was changed."""
 
 
 class StoreOpenError(ConfigurationError):
-    """The results file cannot be used: locked (with the holder's pid), no DuckDB file, or another schema."""
+    """The results file cannot be used: another process holds it (the text says its pid), it is no DuckDB file, or it
+    has another schema."""
 
 
 class DecodeError(RabbitrayError):
-    """A body cannot be read as a job. `reason` is a short stable code, e.g. `bad_msgpack`, `too_deep`."""
+    """A body cannot be read as a job. `reason`: a short code that stays the same, e.g. `bad_msgpack`, `too_deep`;
+    `detail`: what is wrong, for people."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -48,39 +50,39 @@ class DecodeError(RabbitrayError):
 
 
 class EncodeError(RabbitrayError):
-    """A job cannot be written in the wanted form, e.g. bytes in JSON; nothing was sent."""
+    """A job cannot be written in the wanted form, e.g. bytes in JSON, or is too large. Nothing was sent."""
 
 
 class PublisherClosedError(RabbitrayError):
-    """The publisher is closed, closing, or was never opened; nothing was sent."""
+    """The publisher is closed, closing, or was never opened. Nothing was sent."""
 
 
 class PublisherFullError(RabbitrayError):
-    """`submit` met the bound on unconfirmed messages or bytes; nothing was sent. Await `publish`, which waits."""
+    """`submit` met the bound on unconfirmed messages or bytes. Nothing was sent; `publish` waits instead."""
 
 
 class PublishFailedError(RabbitrayError):
-    """A publish that the broker did not confirm; subclasses say how certain that is."""
+    """The broker did not confirm a message. Its subclasses say whether it may be in a queue all the same."""
 
 
 class UnroutableError(PublishFailedError):
-    """The broker returned the message: no queue is bound for its routing key. Certain: it is in no queue."""
+    """The broker returned the message: no queue is bound for its routing key. It is in no queue."""
 
 
 class RefusedError(PublishFailedError):
-    """The broker nacked the message, e.g. a full queue with `reject-publish`. Certain: not accepted."""
+    """The broker refused the message with a nack, e.g. a full queue with `reject-publish`. It is in no queue."""
 
 
 class PublishTimeoutError(PublishFailedError):
-    """No confirm within the time-out, e.g. a broker alarm. Ambiguous: it may still arrive."""
+    """No confirm within `confirm_timeout_s`, e.g. while a broker alarm blocks publishers. It may still arrive."""
 
 
 class UncertainError(PublishFailedError):
-    """The connection was lost before the confirm and did not come back in time. Ambiguous."""
+    """The connection was lost before the confirm and did not come back in time. The message may be in a queue."""
 
 
 class StoreUnavailableError(RabbitrayError):
-    """The store cannot commit now (disk full, restarting). Nothing was acknowledged; try again later."""
+    """The store cannot commit now (disk full, restarting). Nothing was stored or acked; try again later."""
 
 
 class PayloadLostError(RabbitrayError):
@@ -92,7 +94,11 @@ class FencedError(RabbitrayError):
 
 
 class Retry(Exception):
-    """Raised by a handler: run this job again, after at least `after_s` seconds (None: the ladder decides)."""
+    """A handler raises it to have this job run again, at most `max_retries` times in all.
+
+    `reason`: what the dead letter will say when no retry is left. `after_s`: seconds to wait at least; None takes the
+    delay of the next retry queue.
+    """
 
     def __init__(self, reason: str = "retry requested", *, after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -100,8 +106,8 @@ class Retry(Exception):
 
 
 class Reject(Exception):
-    """Raised by a handler: this job can never succeed; it goes to the dead letters with `reason`."""
+    """A handler raises it when this job can never succeed: a dead letter at once, with its text as the error."""
 
 
 class QueryError(RabbitrayError):
-    """A query was refused, failed or ran out of its time; the text is DuckDB's first line or our reason."""
+    """A query was refused, failed or took too long. The text is the first line of DuckDB's error, or our reason."""

@@ -1,4 +1,4 @@
-"""The loop: observe -> decide -> act. Plain asyncio; Ray makes an actor of it in `remote.py`."""
+"""The loop: observe -> decide -> act. Plain asyncio; `autoscale/actor.py` makes a Ray actor of it."""
 
 from __future__ import annotations
 

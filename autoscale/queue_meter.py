@@ -1,4 +1,4 @@
-"""What the autoscaler's looks tell about the queue: its depth, and how many messages entered it. Pure."""
+"""What the autoscaler sees of the queue: its depth, and how many messages entered it. Pure."""
 
 from __future__ import annotations
 

@@ -1,12 +1,15 @@
 """An elastic pool of Ray actors that works a RabbitMQ queue, and loses no message.
 
 What producers and handlers need is here by name, loaded at its first use: none of it pulls in ray or duckdb.
-`rabbitray.testing` runs a handler without a broker; `rabbitray.errors` holds what is raised. The code lies on three
-floors, each of which uses only those below it:
+
+Three floors, each of which uses only those below it, and what is offered by name:
 
 cluster    the command line, the driver, what people look at
 autoscale  how many workers, how wide a window
 actors     what touches a message: publisher, router, workers, store
+testing    runs a handler without a broker and without Ray
+errors     what is raised
+__main__   `python -m rabbitray`
 """
 
 from __future__ import annotations

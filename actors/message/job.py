@@ -18,7 +18,7 @@ _SURELY_FITS: Final = MAX_TEXT_BYTES // 4  # characters: UTF-8 needs at most 4 b
 
 
 def uuid7() -> str:
-    """Return a new UUIDv7 in canonical text form, unique across threads, processes and forks.
+    """Return a new UUIDv7 as text of 36 characters, unique across threads, processes and forks.
 
     Sorts by creation time to about 250 ns within one machine: the 12 bits after the millisecond hold its
     fraction (RFC 9562, section 6.2, method 3), the last 62 bits are random and read from the system for each
@@ -33,14 +33,19 @@ def uuid7() -> str:
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One unit of work, checked once: when it is made. Raises ValueError naming the field that cannot be.
+    """One unit of work, as producers send it and handlers get it. Frozen.
 
-    `id`: 1 to 255 UTF-8 bytes, kept as it is; a new UUIDv7 unless given; None only on a received message that
-    carries no id. `user_id` and `message_type` (e.g. `BIRTHDAY`): at most 255 UTF-8 bytes, the type
-    printable. `scheduled_at`: aware datetime or None. `timestamp_ms`: when the producer made it, Unix
-    milliseconds. `retry_count`: 0 to 1,000,000. `payload`: any value that msgpack can carry; it is checked
-    when it is encoded. `key` and `attempt` are filled in on receipt: the idempotency key (unique for each
-    queue) and how many charged runs came before this one (0 on the first run).
+    - `id`: 1 to 255 UTF-8 bytes, kept as it is; a new UUIDv7 unless given; None only on a received message that
+      carries no id.
+    - `user_id`, `message_type` (e.g. `BIRTHDAY`): at most 255 UTF-8 bytes each, the type printable.
+    - `scheduled_at`: a datetime with a time zone, or None.
+    - `timestamp_ms`: when the producer made it, Unix milliseconds.
+    - `retry_count`: 0 to 1,000,000.
+    - `payload`: any value that msgpack can carry; checked when the job is encoded, not here.
+    - `key`: the idempotency key, unique for each queue; filled in on receipt.
+    - `attempt`: how many charged runs came before this one, 0 on the first; filled in on receipt.
+
+    Raises ValueError that names the field, once, when the job is made.
     """
 
     id: str | None = msgspec.field(default_factory=uuid7)

@@ -1,4 +1,4 @@
-"""What a worker tells the router: a part of a batch with its failures, its use of the machine, itself. Pure."""
+"""What a worker answers the router: a part of a batch with its failures, its CPU and memory, its address. Pure."""
 
 from __future__ import annotations
 

@@ -1,8 +1,14 @@
-"""The queue writer: confirmed, pipelined, packed; pulls in neither ray nor duckdb.
+"""PROCESS producer, also inside the router: sends jobs, and knows what became of each. Pulls in neither ray nor duckdb.
 
-The path of a message here: `Publisher` makes it (`message`), `Pipeline` bounds it (`budget`), batches it,
-watches its deadline and sends it again after a loss, `Link` holds the connection and its channels,
-`ConfirmChannel` writes it (`frames`) and hears the broker's answer.
+publisher      1. Publisher, for asynchronous code
+sync           1. SyncPublisher, for synchronous code: a thread with a Publisher in it
+message_maker  2. job -> message: encoded, stamped, with its trace
+message        a message to send, and on its way
+backpressure   3. bounds what is unconfirmed
+pipeline       4. batches, deadlines, sends again after a loss
+amqp           5. connection, channels, frames; hears the broker's confirms
+report         6. what became of each job
+config         PublisherConfig
 """
 
 from rabbitray.actors.publisher.config import PublisherConfig

@@ -1,4 +1,4 @@
-"""Budget: the bound on unconfirmed messages and bytes, with callers waiting in line."""
+"""Budget: the bound on unconfirmed messages and bytes; callers wait for room, first come, first served."""
 
 from __future__ import annotations
 

@@ -23,17 +23,26 @@ _COUNTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherConfig:
-    """Settings of one publisher; raises ConfigurationError for values that cannot work.
+    """Settings of one publisher. Raises ConfigurationError for values that cannot work.
 
-    `url`: AMQP URL; a plain text is taken into a `Secret`. `queue`: where jobs go, through `exchange` with
-    `routing_key` (default: the queue's name, through the default exchange). `form`: how jobs are written.
-    `channels`: opened ahead (`PUBLISHER_POOL_SIZE`). `confirm_timeout_s`: from the call to the confirm,
-    waiting for room and sending again included. `max_batch`: messages in one write, and records in a packed
-    message. `max_records`: most records in a packed message, as its readers take it. `max_outstanding`,
-    `max_outstanding_bytes`: unconfirmed messages and their bodies, of which `window` are on the wire at once
-    (beyond about 1,000 the broker gets slower: measured). `connect_timeout_s`: each attempt. `backoff_base_s`,
-    `backoff_max_s`: reconnecting, with full jitter. `close_timeout_s`: what `close` waits for confirms.
-    `metrics_batch`, `metrics_interval_s`: when recorded events go to the sink.
+    - `url`: AMQP URL; a plain text is kept as a `Secret`, which is never shown.
+    - `queue`, `exchange`, `routing_key`: where jobs go; by default to the queue through the default exchange.
+    - `form`: `msgpack` (one-letter keys, a CRC-32), `compact_json` or `verbose_json` (the report's documents, 3.1).
+    - `codes`: one-letter codes of message types; by default the report's.
+    - `channels`: opened when it connects (`PUBLISHER_POOL_SIZE`).
+    - `confirm_timeout_s`: seconds from the call to the confirm, waiting for room and sending again included.
+    - `max_batch`: messages in one write, and jobs in a packed message.
+    - `max_records`: most jobs in a packed message; 1,000 by default, as many as its readers take.
+    - `max_outstanding`, `max_outstanding_bytes`: unconfirmed messages and their bodies; beyond, `publish` waits.
+    - `window`: how many of them are on the wire at once (beyond about 1,000 the broker gets slower: measured).
+    - `max_message_bytes`: the largest body; a larger one raises EncodeError.
+    - `heartbeat_s`: AMQP heartbeat, 1 to 65,534 seconds.
+    - `connect_timeout_s`: seconds for each attempt to connect.
+    - `backoff_base_s`, `backoff_max_s`: waits before reconnecting, doubled each time, with full jitter.
+    - `close_timeout_s`: seconds that `close` waits for confirms.
+    - `connection_name`: as RabbitMQ's management shows it.
+    - `metrics_enabled`, `metrics_batch`, `metrics_interval_s`: events go to the sink so many together, or so many
+      seconds after the first (report, 1.2).
     """
 
     url: Secret | str
@@ -89,9 +98,9 @@ class PublisherConfig:
         return Backoff(first_s=self.backoff_base_s, most_s=self.backoff_max_s, jitter=(0.0, 1.0))
 
     def packed_size(self, packed: bool | int) -> int:
-        """How many jobs go into one message, 0: each goes alone; `packed` as `publish_many` takes it.
+        """How many jobs go into one message for `packed` as `publish_many` takes it; 0: each in one of its own.
 
-        Raises ConfigurationError for a number that no message of this publisher may hold.
+        Raises ConfigurationError for a number above `max_records`.
         """
         most = min(self.max_records, MOST_RECORDS)
         if packed is True:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 
 class Tracer(Protocol):
-    """What the publisher needs of tracing; `rabbitray.actors.telemetry.tracing` has one."""
+    """What a publisher needs for traces; `rabbitray.actors.telemetry.tracing.Tracing` is one."""
 
     def publish_span(self, destination: str, message_id: str, *, routing_key: str) -> AbstractContextManager[object]:
         """Return the span of one publish, to be entered around it."""
@@ -20,11 +20,15 @@ class Tracer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedMessage:
-    """One AMQP message, sent persistent and mandatory.
+    """One AMQP message as `Publisher.publish_message` sends it: persistent and mandatory.
 
-    `message_id`: 1 to 255 UTF-8 bytes; sent again under the same id after a loss, so it must differ from that
-    of any other message (a retry copy gets its own and keeps the key in a header). `headers`: any AMQP field
-    values. `content_type`: at most 255 bytes. `timestamp_s`: Unix seconds.
+    - `body`: as it goes onto the wire.
+    - `message_id`: 1 to 255 UTF-8 bytes. After a loss it is sent again under the same id, so it must differ from that
+      of any other message; a retry copy gets one of its own and keeps the key in a header.
+    - `exchange`, `routing_key`: where it goes.
+    - `headers`: any AMQP field values.
+    - `content_type`, `content_encoding`: at most 255 bytes.
+    - `timestamp_s`: Unix seconds.
     """
 
     body: bytes
@@ -38,22 +42,22 @@ class EncodedMessage:
 
 
 class Promise(Protocol):
-    """Whom to tell how a message ended: an asyncio future, or a concurrent one."""
+    """How the caller learns what became of a message: an asyncio future, or a concurrent one."""
 
     def done(self) -> bool:
-        """Return True when it was told, or nobody waits any more."""
+        """Whether it has a result, or nobody waits for one any more."""
 
     def set_result(self, result: None, /) -> None:
-        """Tell that the message was confirmed."""
+        """The message was confirmed."""
 
     def set_exception(self, exception: Exception, /) -> None:
-        """Tell why it was not."""
+        """The message was not confirmed, and why."""
 
 
 class Outgoing:
-    """A message on its way: its frames, its deadline, and whom to tell. Owned by one Pipeline.
+    """A message on its way: its frames, its deadline, and the caller's future. Owned by one Pipeline.
 
-    *Settled* (`promise` is None): the caller was told how it ended. *On the wire*: some channel waits for the
+    *Settled* (`promise` is None): the caller knows how it ended. *On the wire*: some channel waits for the
     broker's answer to it; it counts as outstanding until then, also when it timed out meanwhile, since its
     bytes may wait in the socket for as long.
     """

@@ -1,4 +1,4 @@
-"""Pipeline: takes messages, batches them onto channels, tells their callers how they ended.
+"""Pipeline: takes messages, batches them onto channels, and ends the future of each when the broker has answered.
 
 Each message that was admitted ends exactly once: confirmed, unroutable, refused, timed out, or uncertain.
 """
@@ -256,7 +256,7 @@ class Pipeline:
             self._work.set()
 
     def _blame(self, out: Outgoing, *, alone: bool, loss: Loss) -> PublishFailedError | None:
-        """Return how a message ends whose channel the broker closed; None: maybe innocent, try again."""
+        """Return how a message ends whose channel the broker closed; None: it may not be the cause, try again."""
         out.losses += 1
         if alone:
             return RefusedError(f"message {out.message_id}: the broker closed the channel: {loss.reason}")

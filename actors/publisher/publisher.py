@@ -26,13 +26,15 @@ Group = tuple[list[Job], Outgoing | EncodeError]
 
 
 class Publisher:
-    """Sends jobs to one queue and knows what became of each.
+    """Sends jobs to one queue, and says of each whether the broker has it.
 
-    An async context manager: entering connects (BrokerUnreachableError), leaving waits for confirms. Every
-    message is persistent, mandatory and confirmed. After a lost connection it reconnects by itself and sends
-    what was not confirmed again under the same `message_id`, until that message's deadline,
-    `confirm_timeout_s` after the call. For one event loop; nothing here blocks it or waits longer than the
-    time-outs.
+    An async context manager: entering connects (raises BrokerUnreachableError), leaving waits for confirms. Every
+    message is persistent, mandatory and confirmed. After a lost connection it reconnects by itself and sends what was
+    not confirmed again under the same `message_id`, until that message's deadline, `confirm_timeout_s` after the call.
+    A job that was confirmed is in a queue; one that was not may be there all the same, see PublishReport.
+
+    For one event loop, which nothing here blocks. `tracer` makes a span for each publish, `sink` gets what became of
+    them (default: `totals`, which adds up).
     """
 
     def __init__(self, config: PublisherConfig, *, tracer: Tracer | None = None, sink: MeterSink | None = None) -> None:
@@ -57,24 +59,28 @@ class Publisher:
 
     @property
     def outstanding(self) -> int:
-        """Messages sent or waiting to be, not yet confirmed."""
+        """How many messages were sent, or wait to be, and are not confirmed."""
         return self._pipeline.outstanding
 
     @property
     def connected(self) -> bool:
-        """True while messages go out; after a loss they wait here for the next connection."""
+        """Whether there is a connection; while there is none, messages wait for the next one."""
         return self._pipeline.connected
 
     async def open(self) -> None:
-        """Connect and open the channels; may be called twice. Raises BrokerUnreachableError."""
+        """Connect and open the channels; may be called twice.
+
+        Raises BrokerUnreachableError after one attempt of `connect_timeout_s`.
+        """
         await self._pipeline.open()
         if self._meter is not None:
             self._meter.start()
 
     async def close(self, timeout_s: float | None = None) -> CloseReport:
-        """Wait for confirms up to `timeout_s` (default: the config's) and disconnect; may be called twice.
+        """Wait for confirms, at most `timeout_s` seconds, and disconnect; may be called twice.
 
-        What is still unconfirmed then fails as uncertain for its callers and is named in the report.
+        `timeout_s`: the config's `close_timeout_s` unless given. Whoever awaits a message that is still unconfirmed
+        then gets UncertainError, and the report names it.
         """
         ended = await self._pipeline.close(self.config.close_timeout_s if timeout_s is None else timeout_s)
         if self._meter is not None:
@@ -82,11 +88,11 @@ class Publisher:
         return ended
 
     async def publish(self, job: Job) -> None:
-        """Send one job and return when the broker has confirmed it, waiting for room if need be.
+        """Send one job and return when the broker has confirmed it; waits for room where the bounds are met.
 
-        Raises UnroutableError, RefusedError (certain: in no queue), PublishTimeoutError, UncertainError
-        (ambiguous: publish again under the same id), EncodeError, PublisherClosedError. Cancelled: it may
-        still be sent.
+        Raises UnroutableError or RefusedError where it is certainly in no queue, PublishTimeoutError or UncertainError
+        where it may be in one (publish it again under the same id), EncodeError or PublisherClosedError where nothing
+        was sent. When the call is cancelled the job may still be sent.
         """
         if self._tracer is None:
             await self._deliver(self._maker.job(job))
@@ -95,9 +101,10 @@ class Publisher:
             await self._deliver(self._maker.job(job))
 
     def submit(self, job: Job) -> asyncio.Future[None]:
-        """Send one job and return at once a future that ends as `publish` would.
+        """Send one job and return a future at once, which ends as `publish` would.
 
-        Raises PublisherFullError when the bound on unconfirmed messages is met: nothing was sent then.
+        Raises EncodeError, PublisherClosedError, and PublisherFullError when a bound on what is unconfirmed is met;
+        nothing was sent then.
         """
         if self._tracer is None:
             return self._submit(self._maker.job(job))
@@ -105,19 +112,20 @@ class Publisher:
             return self._submit(self._maker.job(job))
 
     async def publish_message(self, message: EncodedMessage) -> None:
-        """Send a message made elsewhere, e.g. a retry copy, to its own destination; as `publish` otherwise."""
+        """Send a message that is encoded already to the destination that it names; raises as `publish`."""
         await self._deliver(self._maker.message(message))
 
     def submit_message(self, message: EncodedMessage) -> asyncio.Future[None]:
-        """Send a message made elsewhere and return at once; as `submit` otherwise."""
+        """Send a message that is encoded already and return a future at once; raises as `submit`."""
         return self._submit(self._maker.message(message))
 
     async def publish_many(self, jobs: Iterable[Job], packed: bool | int = False) -> PublishReport:
-        """Send many jobs, pipelined, and report how each ended; a failed one stops no other.
+        """Send many jobs, pipelined, and report how each ended; a failed one stops no other and raises nothing.
 
-        `packed`: True puts `max_batch` jobs into one message, a number that many; they are confirmed or fail
-        together, and are worked one by one. Keeps all jobs in memory for the report: feed it in parts. Raises
-        ConfigurationError, before anything is sent, for more than `max_records` jobs in one message.
+        `packed`: False, each job in a message of its own; True, `max_batch` jobs in one; a number, that many. Packed
+        jobs are confirmed or fail together, and are worked one by one. All jobs stay in memory for the report: feed a
+        large input in parts. Raises ConfigurationError for more than `max_records` jobs in one message, and
+        PublisherClosedError; nothing was sent then.
         """
         self._pipeline.require_open()
         size = self.config.packed_size(packed)
@@ -130,7 +138,7 @@ class Publisher:
         return report([(job, end) for members, way in sent for end in [await _end(way)] for job in members])
 
     def try_send(self, out: Outgoing, promise: Promise) -> bool:
-        """Take a made message if there is room, and tell `promise` how it ended; for `SyncPublisher`."""
+        """Take a made message if there is room; `promise` gets how it ended. For `SyncPublisher`."""
         return self._pipeline.try_admit(out, promise)
 
     def _submit(self, out: Outgoing) -> asyncio.Future[None]:

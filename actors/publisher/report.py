@@ -31,22 +31,30 @@ _KINDS = _OUTCOMES | {EncodeError: "unwritable", PublisherClosedError: "refused"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishBatch:
-    """Publishes that ended: `durations_s` from call to confirm of the confirmed, the others by kind."""
+    """Publishes that ended since the last batch.
+
+    `durations_s`: seconds from call to confirm, one for each that was confirmed. `failures`: how many were not, by
+    kind: `unroutable`, `refused`, `timed_out`, `uncertain`, `other`.
+    """
 
     durations_s: tuple[float, ...]
     failures: dict[str, int]
 
 
 class MeterSink(Protocol):
-    """Where recorded publishes go, e.g. into OpenTelemetry instruments."""
+    """Gets what became of publishes, e.g. to record it in OpenTelemetry; for `Publisher(sink=...)`."""
 
     def add(self, batch: PublishBatch) -> None:
-        """Take a batch; called on the publisher's loop, so it must be quick and must not raise."""
+        """Take a batch. Called on the publisher's event loop: it must not block and must not raise."""
 
 
 @dataclass(slots=True)
 class PublishTotals:
-    """A sink that adds up: how many were confirmed, how long they took together, and the others by kind."""
+    """Adds up what became of a publisher's messages; `Publisher.totals`.
+
+    `confirmed`: how many; `seconds`: from call to confirm, of all of them together; `slowest_s`: of the slowest;
+    `failures`: how many were not confirmed, by kind as in PublishBatch.
+    """
 
     confirmed: int = 0
     seconds: float = 0.0
@@ -102,7 +110,7 @@ class Meter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedJob:
-    """A job that was not confirmed, and why; the class of `error` says how certain that is."""
+    """A job that was not confirmed, and why; the class of `error` says whether it may be in a queue."""
 
     job: Job
     error: Exception
@@ -112,8 +120,11 @@ class FailedJob:
 class PublishReport:
     """How each of many jobs ended; every job is in exactly one of the six.
 
-    Certain: `confirmed` jobs are in a queue; `unroutable`, `refused` and `unwritable` ones are in none.
-    Ambiguous: `timed_out` and `uncertain` ones may still arrive; publish them again under the same id.
+    - `confirmed`: in a queue.
+    - `unroutable`, `refused`, `unwritable`: in no queue (UnroutableError; RefusedError or PublisherClosedError;
+      EncodeError).
+    - `timed_out`, `uncertain`: may be in a queue, or still arrive (PublishTimeoutError, UncertainError). Publish them
+      again under the same id; the pool recognises a duplicate by it.
     """
 
     confirmed: tuple[Job, ...] = ()
@@ -125,18 +136,18 @@ class PublishReport:
 
     @property
     def failed(self) -> tuple[FailedJob, ...]:
-        """All jobs that were not confirmed."""
+        """All jobs that were not confirmed, of every kind."""
         return self.unroutable + self.refused + self.timed_out + self.uncertain + self.unwritable
 
     @property
     def ok(self) -> bool:
-        """True when every job was confirmed."""
+        """Whether every job was confirmed."""
         return not self.failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloseReport:
-    """What stayed open when a publisher closed: ids of messages whose confirm had not come. Empty is good."""
+    """What was unconfirmed when a publisher closed. `open`: the `message_id` of each; empty when all is confirmed."""
 
     open: tuple[str, ...] = ()
 

@@ -77,12 +77,12 @@ class _Room:
 
 
 class SyncPublisher:
-    """`Publisher` for synchronous code; may be shared by threads, and used on in a forked child.
+    """`Publisher` for synchronous code, with the same guarantees. Threads may share it.
 
-    Connects at the first use or on entering (BrokerUnreachableError). A child starts with a thread and a
-    connection of its own; futures that the parent got before the fork end in the parent only. What was not
-    confirmed at interpreter exit is waited for as by `close`; children of `multiprocessing` end without that,
-    so close there.
+    A context manager. Connects on entering or at the first use (raises BrokerUnreachableError), in a thread of its own.
+    A forked child may use it on: it gets a thread and a connection of its own; futures that the parent got before the
+    fork end in the parent only. At the interpreter's exit it waits for confirms as `close` does; children of
+    `multiprocessing` exit without that, so close it there.
     """
 
     def __init__(self, config: PublisherConfig, *, tracer: Tracer | None = None, sink: MeterSink | None = None) -> None:
@@ -109,12 +109,15 @@ class SyncPublisher:
 
     @property
     def outstanding(self) -> int:
-        """Messages handed over and not yet confirmed."""
+        """How many messages were handed over and are not confirmed."""
         room = self._room
         return 0 if room is None else len(room.inbox) + room.publisher.outstanding
 
     def publish(self, job: Job) -> None:
-        """Send one job and return when the broker has confirmed it; raises as `Publisher.publish`."""
+        """Send one job and return when the broker has confirmed it; raises as `Publisher.publish`.
+
+        Blocks the calling thread for `confirm_timeout_s` and 5 s more at most; then PublishTimeoutError.
+        """
         room = self._open_room()
         try:
             room.call(room.publisher.publish(job), self.config.confirm_timeout_s + _GRACE_S)
@@ -122,9 +125,11 @@ class SyncPublisher:
             raise PublishTimeoutError(f"message {job.id}: the publisher's thread does not answer") from None
 
     def submit(self, job: Job) -> Reply:
-        """Send one job and return at once a concurrent future that ends as `publish` would.
+        """Send one job and return a `concurrent.futures.Future` at once, which ends as `publish` would.
 
-        Raises EncodeError, and PublisherFullError when the bound on unconfirmed messages is met.
+        Raises EncodeError, PublisherClosedError, and PublisherFullError when `max_outstanding` messages are
+        unconfirmed; nothing was sent then. The bound on bytes is met in the publisher's thread: that
+        PublisherFullError is in the future.
         """
         room = self._open_room()
         if self.outstanding >= self.config.max_outstanding:
@@ -137,14 +142,14 @@ class SyncPublisher:
     def publish_many(self, jobs: Iterable[Job], packed: bool | int = False) -> PublishReport:
         """Send many jobs and report how each ended; as `Publisher.publish_many`.
 
-        The jobs are taken from the iterable in the publisher's thread. Each message has its own time-out.
+        Blocks the calling thread until the last one has ended; each message has a time-out of its own.
         """
         room = self._open_room()
         result: PublishReport = room.call(room.publisher.publish_many(list(jobs), packed), threading.TIMEOUT_MAX)
         return result
 
     def close(self, timeout_s: float | None = None) -> CloseReport:
-        """Wait for confirms up to `timeout_s`, disconnect, end the thread; may be called twice."""
+        """Wait for confirms, at most `timeout_s` seconds, disconnect, end the thread; as `Publisher.close`."""
         with self._lock:
             self._closed = True
             room, self._room = self._room, None

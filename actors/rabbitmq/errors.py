@@ -1,4 +1,4 @@
-"""What AMQP errors mean: a loss that passes, a refusal that no retry mends, a cancellation that is not ours."""
+"""What AMQP errors mean: a loss that passes, a refusal that trying again cannot change, a cancellation not of ours."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def address(url: Secret) -> str:
 
 
 def refusal(error: BaseException) -> str | None:
-    """A plain sentence for errors that no retry mends: wrong credentials, missing vhost; else None."""
+    """One sentence for errors that trying again cannot change: wrong credentials, missing vhost; else None."""
     text = redact(str(error))
     if isinstance(error, aiormq.exceptions.ProbableAuthenticationError) or "ACCESS_REFUSED" in text:
         return "login refused; check user and password in RABBITMQ_URL"

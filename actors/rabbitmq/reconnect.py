@@ -25,8 +25,8 @@ T = TypeVar("T")
 async def within(limit_s: float, step: Callable[[], Awaitable[T]], *, where: str) -> T:
     """`step`, a connection attempt, until it succeeds.
 
-    Raises BrokerUnreachableError after `limit_s`, and at once for a refusal that no retry mends. `where`: host,
-    port and vhost, for people.
+    Raises BrokerUnreachableError after `limit_s`, and at once for a refusal that trying again cannot change. `where`:
+    host, port and vhost, for people.
     """
     start, backoff = time.monotonic(), FIRST_CONNECT
     while True:
@@ -54,9 +54,9 @@ async def persist(
     failed: Callable[[BaseException], None] = lambda _: None,
     backoff: Backoff = RECONNECT,
 ) -> bool:
-    """`step` with a jittered, growing delay until it succeeds, whatever it raises; False when told to stop first.
+    """`step` with a jittered, growing delay until it succeeds, whatever it raises; False when `stopping` was set first.
 
-    Only a real cancellation ends it. `failed` is told each error.
+    Only a real cancellation ends it. `failed` is called with each error.
     """
     while not stopping.is_set():
         try:

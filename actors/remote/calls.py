@@ -1,4 +1,4 @@
-"""Calls of actors by name, from an event loop that must not stand still, and what Ray's errors say."""
+"""Calls of actors by name, from an event loop that must not block, and what Ray's errors say."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 intake       1. deliveries in, acks out
 delivery     2. a delivery, a batch, the buffer between
-router       the spine: receive -> dispatch -> conclude -> settle
+router       the spine: receive -> dispatch -> run -> conclude
 dispatch     3. which worker gets a batch; starting, replacing, isolating workers
 settlement   4. after the commit: ack, a copy into a rung or the dead letters, or give back
 consumption  whether the queue is consumed: window, holds, the end
@@ -13,6 +13,6 @@ status       what the autoscaler decides on
 report       what the router says of itself: one value
 meter        measurements of this process
 upkeep       once a second: what must not wait for ever
-assemble     puts the stations together
+assemble     puts the parts together
 actor        a Ray actor of them
 """

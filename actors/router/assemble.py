@@ -1,4 +1,4 @@
-"""Puts the router's stations together. Nothing is connected, started or registered here."""
+"""Puts the router's parts together. Nothing is connected, started or registered here."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RouterSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The stations of one router, wired to each other. `meter`: None where metrics are switched off."""
+    """The parts of one router, wired to each other. `meter`: None where metrics are switched off."""
 
     store: StoreClient
     intake: Intake
@@ -90,7 +90,7 @@ class Parts:
 
 
 def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClient) -> Parts:
-    """The stations of a router, of which none has begun; `control`: what the store's control table says."""
+    """The parts of a router, of which none has begun; `control`: what the store's control table says."""
     tracing = Tracing(queue=setup.intake.topology.queue, server=setup.worker.server)
     metrics = setup.metering.recorder()
     written = PublishMeter(metrics)
@@ -115,15 +115,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     pool = Pool(setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change)
     isolated = Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change)
     settler, quarantine = settler_for(intake), _quarantine(setup, control, store, isolated)
-    router = Router(
-        setup.router,
-        source=intake,
-        pool=pool,
-        recorder=store,
-        settler=settler,
-        quarantine=quarantine,
-        waited=None if metrics is NO_METRICS else lambda s: metrics.record(READ_DURATION.name, s * 1000),
-    )
+    router = _router(setup, intake, pool, settler, quarantine, store, metrics)
     return Parts(
         store=store,
         intake=intake,
@@ -148,6 +140,26 @@ def crash_counts(control: Mapping[str, object]) -> dict[str, int]:
         for name, count in control.items()
         if name.startswith(CRASH_PREFIX) and isinstance(count, int)
     }
+
+
+def _router(
+    setup: RouterSetup,
+    intake: Intake,
+    pool: Pool[Rows],
+    settler: Settler,
+    quarantine: Quarantine[Rows],
+    store: StoreClient,
+    metrics: Recorder,
+) -> Router[Rows]:
+    return Router(
+        setup.router,
+        source=intake,
+        pool=pool,
+        recorder=store,
+        settler=settler,
+        quarantine=quarantine,
+        waited=None if metrics is NO_METRICS else lambda s: metrics.record(READ_DURATION.name, s * 1000),
+    )
 
 
 def _settler(setup: RouterSetup, store: StoreClient, publisher: Publisher, tracing: Tracing, acks: Intake) -> Settler:

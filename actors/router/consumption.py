@@ -10,7 +10,7 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 
-class Consumer(Protocol):
+class WindowedConsumer(Protocol):
     """Consumes one queue, as `Intake` does it. `window`: prefetch in messages."""
 
     async def consume(self, window: int) -> None: ...
@@ -23,7 +23,9 @@ class Consumption:
     `on_hold` is called when the first hold has stopped the consumer, `on_consume` when consuming begins or goes on.
     """
 
-    def __init__(self, consumer: Consumer, *, on_hold: Callable[[], None], on_consume: Callable[[], None]) -> None:
+    def __init__(
+        self, consumer: WindowedConsumer, *, on_hold: Callable[[], None], on_consume: Callable[[], None]
+    ) -> None:
         self._consumer = consumer
         self._on_hold = on_hold
         self._on_consume = on_consume

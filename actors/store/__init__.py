@@ -1,12 +1,14 @@
 """PROCESS ResultStore: one DuckDB file, one writer, group commit, exact dedupe, live queries. The only door to duckdb.
 
-store    1. the async front: calls in, answers out
-commit   2. many calls, one transaction
-dedupe   3. which keys have a result already
-schema   the tables of the file
-file     opens it: lock, settings, hardening
-query    read-only statements, beside the commits
-answers  what a write is answered with
-client   the store as the router's process sees it (Ray)
-actor    Ray's shell; importing this package loads neither
+store       1. the async front: calls in, answers out
+commit      2. many calls, one transaction
+dedupe      3. which keys have a result already
+schema      the tables of the file
+migrations  a file of an earlier version becomes one of this version
+file        opens it: lock, settings, hardening
+query       read-only statements, beside the commits
+config      StoreConfig: file, memory, limits
+answers     what a write is answered with
+client      the store as the router's process sees it (Ray)
+actor       Ray's shell; importing this package loads neither
 """

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The fate of each row of one write; only this makes an outcome final.
+    """What became of each row of one write; only this makes an outcome final.
 
     `committed`: rows now on disk. `duplicates`: indices of rows whose (queue, key) already had a result,
     also earlier in the same write. `rejected`: (index, reason) of rows that the table cannot hold.

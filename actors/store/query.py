@@ -20,6 +20,7 @@ import pyarrow as pa
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
 from rabbitray.actors.store.config import ANSWER_BYTES
 from rabbitray.actors.store.file import connect_read_only
+from rabbitray.actors.store.schema import version_note, version_of
 
 TRUNCATED = b"rabbitray.truncated"
 
@@ -216,7 +217,8 @@ def read_only_query(path: Path, sql: str, *, max_rows: int = 10_000, timeout_s: 
         timer = threading.Timer(timeout_s, reading.interrupt)
         timer.start()
         try:
-            return reading.table(max_rows)
+            with _with_version(con):
+                return reading.table(max_rows)
         finally:
             timer.cancel()
             timer.join()
@@ -234,10 +236,36 @@ def read_only_stream(path: Path, sql: str, *, batch_rows: int = 50_000) -> Itera
     readers = Readers()
     try:
         readers.attach(con)
-        yield from Reading(readers, sql).batches(batch_rows)
+        with _with_version(con):
+            yield from Reading(readers, sql).batches(batch_rows)
     finally:
         readers.detach()
         con.close()
+
+
+def results_version(path: Path) -> int | None:
+    """The schema version of a results file that nothing writes; None for a file of another program.
+
+    Raises like `read_only_query`.
+    """
+    con = connect_read_only(path)
+    try:
+        return version_of(con)
+    finally:
+        con.close()
+
+
+@contextmanager
+def _with_version(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """A table or column that is missing in a file of another schema version: the QueryError says so."""
+    try:
+        yield
+    except QueryError as error:
+        missing = isinstance(error.__cause__, duckdb.BinderException | duckdb.CatalogException)
+        note = version_note(con) if missing else ""
+        if not note:
+            raise
+        raise QueryError(f"{error} ({note})") from error
 
 
 def _one_line(error: duckdb.Error, ended: bool) -> str:

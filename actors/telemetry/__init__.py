@@ -4,7 +4,8 @@ kpi            what is measured, with names, units and targets
 metrics        the buffer of measurements, and where they go
 ray_metrics    to Ray's Prometheus endpoint
 otel_metrics   to OpenTelemetry
-tracing        spans of the stations; `span` is what a station holds
+tracing        the spans of a message's path
+span           the span that one step of the path holds
 trace_context  the trace in message headers
 rate_limit     bounds on log lines and spans
 """

@@ -1,6 +1,6 @@
 """Every measurement of rabbitray in one table: name, unit, what it means, and the report's target for it. Pure.
 
-The names are those of the report (7.1) and continue them. Stations record under `name`, in `unit`; Ray's
+The names are those of the report (7.1) and continue them. The code records under `name`, in `unit`; Ray's
 Prometheus endpoint shows `prometheus`, OTLP carries `otel`. Dashboards, alerts, `top` and the docs read this table.
 """
 
@@ -58,7 +58,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kpi:
-    """One measurement. `name` is what stations record under, `help` what people read."""
+    """One measurement. `name`: what the code records under; `help`: what people read."""
 
     name: str
     kind: Kind

@@ -111,7 +111,7 @@ class Sink(Protocol):
 
 
 class Recorder(Protocol):
-    """What a station needs to measure something."""
+    """What whoever measures something needs."""
 
     def record(self, name: str, value: float = 1.0, labels: Labels = NO_LABELS) -> None:
         """Notes one event; `labels` must not be changed afterwards."""

@@ -1,4 +1,4 @@
-"""Bounds on what is said or traced: LogThrottle for log lines, Allowance for spans."""
+"""Bounds: LogThrottle, at most one log line a minute; Allowance, so many spans a second."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ EVERY_S: Final = 60.0
 
 
 class LogThrottle:
-    """Says yes to the first who asks, and then at most once in EVERY_S seconds. Two threads at once may both get it."""
+    """At most one log line in `EVERY_S` seconds: `due()` is True for the first who asks, then once in that time.
+
+    Two threads that ask at the same moment may both get True.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,7 +29,7 @@ class LogThrottle:
 
 
 class Allowance:
-    """At most `per_s` takes in a second."""
+    """At most `per_s` in a second: `take()` is True while there is room; `refused` counts the others."""
 
     def __init__(self, per_s: int, clock: Callable[[], float]) -> None:
         self._per_s = per_s

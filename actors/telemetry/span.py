@@ -1,4 +1,4 @@
-"""OpenSpan: a span that a station holds, real or not."""
+"""OpenSpan: the span that a step of the path holds; one that does nothing where nothing is traced."""
 
 from __future__ import annotations
 

@@ -17,7 +17,9 @@ _TRACEPARENT = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]
 _TRACEPARENT_LENGTH = 55
 _TRACESTATE_LENGTH = 512
 _UNSAMPLED = tuple("02468ace")  # the last digit of the flags; its lowest bit says that the trace is sampled
-_STATE_ENTRY = re.compile(r"([a-z0-9][a-z0-9_\-*/@]{0,255})=([\x20-\x2b\x2d-\x3c\x3e-\x7e]{1,256})")
+_STATE_KEY = r"[a-z][a-z0-9_\-*/]{0,255}|[a-z0-9][a-z0-9_\-*/]{0,240}@[a-z][a-z0-9_\-*/]{0,13}"
+_STATE_VALUE = r"[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+_STATE_ENTRY = re.compile(f"({_STATE_KEY})=({_STATE_VALUE})")  # as W3C Trace Context has them, level 1
 
 
 def producer_destination(exchange: str, routing_key: str) -> str:

@@ -1,8 +1,8 @@
-"""Spans for the stations of a message's path, and the trace context in message headers.
+"""Spans for each step of a message's path, and the trace context in message headers.
 
 The only user of the OpenTelemetry API in our packages. Without a configured provider every method returns
 the same do-nothing span and injects nothing. Names and attributes follow the messaging, RabbitMQ and
-database conventions 1.44. `context` reads and writes the headers, `span` is what a station holds.
+database conventions 1.44. `trace_context` reads and writes the headers, `span` has what a step holds.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class Tracing:
         return self._start(SpanKind.INTERNAL, attributes, name=f"resize {self._queue}")
 
     def _log_flood(self) -> None:
-        """At most one line in Seldom's EVERY_S."""
+        """At most one log line in `EVERY_S` seconds."""
         if self._flood.due():
             log.warning(
                 "Failed jobs without a span of their own: %d so far, at most %d a second get one",

@@ -1,14 +1,9 @@
-"""The test kit: a handler over messages through the real decode -> run -> verdict path, with no broker and no Ray.
+"""The test kit: a handler over messages as a worker runs it (decode, run, judge), with no broker and no Ray.
 
-    from rabbitray.actors.testing import work
+work, work_async are here, and imported from `rabbitray.testing`, which shows an example.
 
-    def test_a_birthday_is_greeted():
-        [outcome] = work("mypackage.jobs:handle", [Job(message_type="BIRTHDAY", payload={"name": "Ada"})])
-        assert outcome.status == "DONE"
-        assert outcome.result == {"text": "Happy birthday, Ada!"}
-
-What a pool adds is not here: no dedupe (there is no results file), no killing of a worker that hangs or dies. A
-handler that ends its process ends the test's.
+messages  1. what `work` takes -> parcels
+bench     2. one worker; what a pool would do with its outcomes is computed, not done
 """
 
 from __future__ import annotations
@@ -32,14 +27,16 @@ def work(
     messages: Iterable[Job | Message | Mapping[str, Any] | bytes],  # Any: a JSON document
     **settings: Unpack[KitSettings],
 ) -> list[Outcome]:
-    """Runs a handler over messages; one outcome for each job, in the order of the messages.
+    """Runs a handler over messages and returns one outcome for each job, in the order of the messages.
 
-    `handler`: `module:attr`, a function, or a class, which is set up and closed as in a worker. A Job goes out as our
-    publisher sends it, a mapping as a JSON document of another producer, bytes as msgpack; a Message says it all.
+    - `handler`: `module:attr`, a function, or a class, which is set up before and closed after as in a worker.
+    - `messages`: a Job is encoded as our publisher does, a mapping is a JSON document of another producer, bytes are
+      msgpack; a Message says body, content type and headers itself.
+    - `settings`: see KitSettings.
 
-    Raises HandlerLoadError, ConfigurationError for a setting that does not exist, EncodeError for a job that cannot
-    be sent, TimeoutError when a synchronous handler finishes no job for `handler_timeout_s` (a pool would kill its
-    worker), and whatever the handler's set-up raises. Inside a running event loop, await `work_async` instead.
+    Raises HandlerLoadError; ConfigurationError for a setting that does not exist; EncodeError for a job that cannot be
+    sent; TimeoutError when a synchronous handler finishes no job for `handler_timeout_s` (a pool would kill its
+    worker); and whatever the handler's set-up raises. Inside a running event loop, await `work_async` instead.
     """
     return asyncio.run(work_async(handler, messages, **settings))
 
@@ -49,7 +46,7 @@ async def work_async(
     messages: Iterable[Job | Message | Mapping[str, Any] | bytes],  # Any: a JSON document
     **settings: Unpack[KitSettings],
 ) -> list[Outcome]:
-    """`work` for a test that is itself a coroutine."""
+    """As `work`, for a test that is itself a coroutine."""
     _require_known(settings)
     parcels = [parcel_of(message) for message in messages]
     bench = Bench(_handler(handler), settings)

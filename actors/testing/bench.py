@@ -1,4 +1,4 @@
-"""Bench: one worker and what stands around it in a pool, on paper."""
+"""Bench: one worker; what a pool would do with its outcomes is computed, not done."""
 
 from __future__ import annotations
 
@@ -28,12 +28,15 @@ BATCH_SIZE = 500
 
 
 class KitSettings(TypedDict, total=False):
-    """What `work` may be told; names, meaning and defaults are those of the settings of a pool.
+    """What `work` takes by name. Names, meaning and defaults are those of the settings of a pool, except for these:
 
-    Besides: `batch_size` (500) is the most messages that reach the handler together; `rungs_ms` are the delays of
-    the retry queues; `error_categories` maps exception classes or codes to `transient` or `permanent`; `type_codes`
-    maps letters to message types; `follow_retries` runs a job that is to be retried again at once, without its
-    delay, until it is DONE or DEAD.
+    - `queue`: `test`.
+    - `batch_size`: the most messages that reach the handler together, 500.
+    - `rungs_ms`: the delays of the retry queues in milliseconds, ascending; (2000, 4000, 8000, 16000, 32000, 60000).
+    - `error_categories`: exception class (`ValueError`, `mylib.QuotaError`) or code (`QUOTA`, `418`) to `transient`,
+      `permanent` or `unknown`.
+    - `type_codes`: one upper-case letter to message type.
+    - `follow_retries`: a job that is to be retried runs again at once, without its delay, until it is DONE or DEAD.
     """
 
     queue: str
@@ -53,11 +56,16 @@ class KitSettings(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one job, and where its message would go.
+    """What came of one job, and what a pool would do with it.
 
-    `status`: DONE (a row in `results`), RETRY (a copy in a retry queue) or DEAD (a dead letter). `message`: index
-    of its message; `record`: index inside a packed one. `job`: what the handler saw, None where the body cannot be
-    read. `result`: the value of the JSON in the result row. `attempts`: runs so far, this one included.
+    - `message`, `record`: the index of its message, and its index inside a packed one (else 0).
+    - `job`: what the handler got; None where the body cannot be read.
+    - `status`: DONE (a row in `results`), RETRY (a copy in a retry queue) or DEAD (a dead letter).
+    - `attempts`: runs so far, this one included.
+    - `result`: of DONE, the value of the JSON in the result row.
+    - `reason`: of the others, a short code that stays the same: `exception`, `rejected`, `max_retries`, ...
+    - `error`, `error_class`, `category`: the exception's text, its class, and `transient`, `permanent` or `unknown`.
+    - `delay_s`: of RETRY, seconds until it runs again.
     """
 
     message: int
@@ -74,7 +82,7 @@ class Outcome:
 
     @property
     def done(self) -> bool:
-        """Whether there is a result."""
+        """Whether `status` is DONE."""
         return self.status == "DONE"
 
 
@@ -88,7 +96,7 @@ class _Piece:
 
 
 class Bench:
-    """One worker and what stands around it in a pool: batches going in, outcomes settled on paper."""
+    """One worker: batches in, and for each outcome what a pool would do with it."""
 
     def __init__(self, handler: Handler, settings: KitSettings) -> None:
         self._batch_size = settings.get("batch_size", BATCH_SIZE)
@@ -199,7 +207,7 @@ def _done(batch: list[_Piece], jobs: dict[tuple[int, int], Job], part: Part, row
 
 
 def _again(piece: _Piece, failure: Failure, rung: Rung, record: int) -> _Piece:
-    """The copy that a rung would send back; of a packed message the failed record alone, as the outbox does it."""
+    """The copy that a rung would send back; of a packed message the failed record alone, as settlement does it."""
     parcel = msgspec.structs.replace(piece.parcel, attempt=rung.attempt, key=failure.key)
     if failure.body is not None:
         parcel = msgspec.structs.replace(parcel, body=failure.body, content_type=failure.content_type or MSGPACK)

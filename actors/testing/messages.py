@@ -17,9 +17,12 @@ from rabbitray.actors.message.wire import encode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A message as a producer of any kind may have sent it.
+    """A message as any producer may have sent it.
 
-    `attempt`: charged runs before this one (the attempt header); None leaves it to the body. `key`: the key header.
+    - `body`: the bytes on the wire; `content_type` and `content_encoding` say how to read them.
+    - `message_id`: the AMQP property.
+    - `key`: the header with the idempotency key.
+    - `attempt`: the header with the charged runs before this one; None: no header, the body says it.
     """
 
     body: bytes

@@ -49,7 +49,7 @@ class BatchRun:
         self.executing: set[Unit] = set()
         self.finished: deque[Unit] = deque()
         self.unreadable = list(failures)
-        self.partial = False  # a part has gone out: finished jobs are told one by one from now on
+        self.partial = False  # a part has gone out: finished jobs go out one by one from now on
         self.span: OpenSpan = NO_SPAN
         self._open = Counter(unit.position for unit in units)
         self._left = len(units)
@@ -59,7 +59,7 @@ class BatchRun:
 
     @property
     def open(self) -> int:
-        """Jobs without an outcome that a part has told."""
+        """Jobs whose outcome has not gone out in a part."""
         return self._left
 
     def next(self) -> Unit | None:
@@ -72,7 +72,7 @@ class BatchRun:
             return unit
 
     def now_executing(self) -> list[Unit]:
-        """The jobs that are in the handler at this moment."""
+        """The jobs that are in the handler now."""
         with self._taking:
             return list(self.executing)
 

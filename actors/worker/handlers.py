@@ -1,4 +1,4 @@
-"""The user's code: loads `module:attr` and tells its shape: sync, async, batch, or a class with set-up."""
+"""The user's code: loads `module:attr` and finds its style: sync, async, batch, or a class with set-up."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _BATCH_MARK = "__rabbitray_batch__"
 
 
 def batch(handler: F) -> F:
-    """Marks a function, or a class with `__call__`, that takes a list of jobs and returns a list of results.
+    """Marks a handler that takes a list of jobs and returns a list of results; returns it unchanged.
 
-    The returned list has one item for each job, in order: a result, or an exception instance (`Retry`, `Reject`,
-    any other) that is that job's outcome. When the call itself raises, its jobs are run again singly.
+    `handler`: a function, or a class with `__call__`, plain or async. The returned list has one item for each job, in
+    order: a result that JSON can hold, or an exception instance (`Retry`, `Reject`, any other) that is that job's
+    outcome. When the call itself raises, its jobs are run again one by one.
     """
     setattr(handler, _BATCH_MARK, True)
     return handler

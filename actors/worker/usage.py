@@ -13,24 +13,24 @@ from rabbitray.actors.worker.meter import WorkerMeter
 READ_EVERY_S = 2.0
 
 
-class Memory(Protocol):
+class MemoryReading(Protocol):
     """What `psutil.Process.memory_info` returns, as far as it is read here."""
 
     @property
     def rss(self) -> int: ...
 
 
-class Process(Protocol):
+class MeasuredProcess(Protocol):
     """A process, as `psutil.Process` shows it. CPU is that since the call before, in percent of one core."""
 
     def cpu_percent(self, interval: float | None = None) -> float: ...
-    def memory_info(self) -> Memory: ...
+    def memory_info(self) -> MemoryReading: ...
 
 
 class ProcessUsage:
     """Reads the usage of one process every few seconds; each reading goes to the router with one part."""
 
-    def __init__(self, process: Process, meter: WorkerMeter | None = None) -> None:
+    def __init__(self, process: MeasuredProcess, meter: WorkerMeter | None = None) -> None:
         self._process = process
         self._meter = meter
         self._untold: Usage | None = None

@@ -81,7 +81,7 @@ def _plateau(seen: Snapshot, growth: Growth, gain: float, rates: Rates) -> Ceili
 
 
 def _busy_s(seen: Snapshot, memory: Memory) -> float:
-    """How long all workers have been busy without a break, as far as samples tell, since the growth."""
+    """How long all workers have been busy without a break, as far as the samples reach, since the growth."""
     start = memory.grew_at if memory.grew_at is not None else seen.now
     first = seen.now
     for sample in reversed(memory.samples):

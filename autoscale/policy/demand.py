@@ -33,13 +33,26 @@ class Demand:
 
 
 def demand(seen: Snapshot, rates: Rates, limits: PolicyLimits) -> Demand:
-    """Workers for the arrivals at `target_utilization`, and for arrivals plus backlog at full use.
+    """How many workers the arrivals and the backlog need.
 
-    The reserve that `target_utilization` keeps is there to drain a backlog; only what it cannot drain within
-    `drain_target_s` asks for more. New workers start late, so the backlog is taken as it will be by then, and
-    the time to drain it is shorter. No more slots than messages that are here, or come while a worker starts.
-    Where a job takes longer than rates are good for, a busy slot is the better measure of what is needed.
-    While no speed is known depth counts alone, and how long nothing has finished.
+    need = max(arrival / (speed x target_utilization), arrival / speed + backlog / (speed x time left to drain it))
+
+    arrival and speed in messages per second (speed: of one worker), backlog in messages. The reserve that
+    `target_utilization` keeps is there to drain a backlog; only what it cannot drain within `drain_target_s` asks for
+    more.
+
+    Example. 1,000 msg/s arrive, 12,000 wait; 10 workers do 100 msg/s each, and a new one takes 1 s to start; the other
+    limits are the defaults (`target_utilization` 0.85, `drain_target_s` 30). Arrivals alone: 1,000 / (100 x 0.85) =
+    11.8. With the backlog, in the 29 s that are left once new workers are up: 1,000 / 100 + 12,000 / (100 x 29) = 14.1.
+    So 15.
+
+    The backlog is taken as it will be once new workers are up. No more slots are asked for than there are messages
+    here, or come while a worker starts. Where a job takes longer than rates are good for, the busy slots are the least
+    that is kept (`floor`). While no speed is known, depth alone counts (`backlog_per_worker`), and how long nothing has
+    finished.
+
+    Source: the report's rate over the rate of a worker (8.1), with a reserve and the backlog; docs/decisions.md says
+    why the backlog is not divided by `target_utilization`.
     """
     if rates.speed is None:
         return _by_depth(seen, limits)

@@ -1,6 +1,6 @@
 """Rates from samples: arrivals, speed of a worker, throughput, errors. Pure.
 
-Measured over `look_back_period_s` from a bounded row of samples. Three rules keep them honest: messages that
+Measured over `look_back_period_s` from a bounded row of samples. Three rules keep them right: messages that
 come back from a rung are no arrivals; speed is jobs per *busy* second, so a starved worker does not look
 slow; and one burst is a backlog, not a rate.
 """

@@ -67,10 +67,10 @@ class WindowDecision:
 def report_prefetch(
     depth: int, workers: int, rate: float, *, least: int = PER_WORKER_MIN, most: int = PER_WORKER_MAX
 ) -> int:
-    """The prefetch for one worker by the report's formula 8.3: `least` to `most` messages.
+    """The prefetch for one worker by the report's formula 8.3: depth / workers, from `least` to `most` messages.
 
-    `rate` is what a worker does in messages per second; above 50 the share counts 1.5 times. No workers
-    count as one.
+    `depth` in messages; `rate`: what one worker does, in messages per second; above 50 the share counts 1.5 times. 0
+    workers count as one. Example: 1,000 messages, 10 workers of 30 msg/s: a share of 100, cut to 50.
     """
     share = ceil(depth / max(1, workers))
     multiplier = 1.5 if rate > 50 else 1.0
@@ -78,10 +78,17 @@ def report_prefetch(
 
 
 def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecision:
-    """Window and batch for what is seen now.
+    """Window (messages) and batch (jobs) for what is seen now.
 
-    The window changes by a quarter or more, at most once a second, and never while older consumers hold more
-    than a quarter of the new one, so unacked messages stay within the old window and 1.25 times the new one.
+    window = workers x max(the report's prefetch for one worker, speed x buffer_s, three batches), within `max_window`
+    and `byte_budget`; batch = speed x work_s, at most window / (workers x (in_flight + 1)).
+
+    Example. 4 workers do 300 msg/s each, 12,000 wait, with the defaults of WindowLimits. The report's prefetch is 50
+    (12,000 / 4 x 1.5, cut to 50), half a second of work is 300 x 0.5 = 150, three batches are 3 x 15 = 45: the window
+    is 4 x 150 = 600. A batch is 300 x 0.05 = 15 jobs; 600 / (4 x 3) = 50 would be the most.
+
+    The window changes by a quarter or more, at most once a second, and never while older consumers hold more than a
+    quarter of the new one, so unacked messages stay within the old window and 1.25 times the new one.
     """
     speed = speed_of(seen, memory)
     fits, why = _fitting(seen, speed, limits)

@@ -1,5 +1,8 @@
 """The same policy over a recorded or an imagined load, in virtual time. Pure.
 
-In the order in which a replay passes them: `loads` (what arrives), `simulate` (the pool in virtual time),
-`baselines` (the rules of others), `ideal` (a schedule that knows the load), `compare` (rows and tables).
+loads      1. what arrives, and when
+simulate   2. the pool in virtual time
+baselines  3. the rules of other autoscalers
+ideal      4. a schedule that knows the load
+compare    5. rows, tables, a plot
 """

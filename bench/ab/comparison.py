@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.ab import report
-from bench.ab.measure import Measured, measure
+from bench.ab.measure import Measured, Round, take_turns
 from bench.ab.plans import PLANS, Figure, figures_of, plan_of
 from bench.ab.report import Pair
 from bench.ab.rules import Estimate, enough, estimate
@@ -76,19 +76,23 @@ class Comparison:
         return found
 
     def _round(self, broker: Node) -> Pair:
-        """Base, head or head, base by turns: what drifts meets both."""
-        if len(self.pairs) % 2:
-            head = self._measured(self._head, broker)
-            return self._measured(self._base, broker), head
-        return self._measured(self._base, broker), self._measured(self._head, broker)
+        """Base first or head first by turns: what drifts meets both."""
+        order = [self._base, self._head][:: -1 if len(self.pairs) % 2 else 1]
+        with contextlib.ExitStack() as both:
+            places = [both.enter_context(broker.fresh()) for _ in order]
+            rounds = [
+                both.enter_context(Round(side, self._bench, url=url, broker_pid=pid))
+                for side, (url, pid) in zip(order, places, strict=True)
+            ]
+            found = dict(zip((side.name for side in order), take_turns(rounds), strict=True))
+        return self._readable(found["base"]), self._readable(found["head"])
 
-    def _measured(self, side: Side, broker: Node) -> Measured:
-        with broker.fresh() as (url, pid):
-            found = measure(side, self._bench, url=url, broker_pid=pid)
+    def _readable(self, found: Measured) -> Measured:
         return found if self._bench in PLANS else replace(found, result=figures_of(found.result, self._lower))
 
     def _say(self, main: Estimate) -> None:
-        name, (base, head) = self.figures()[0].name, self.pairs[-1]
-        told = f"{name} {base.result[name]:,.4g} and {head.result[name]:,.4g}; median ratio {main.median:.3f}"
+        name = self.figures()[0].name
+        base, head = (report.short(side.result[name]) for side in self.pairs[-1])
+        told = f"{name} {base} and {head}; median ratio {main.median:.3f}"
         interval = "" if main.rounds < 6 else f" ({main.low:.3f} to {main.high:.3f})"
         print(f"bench-ab: round {main.rounds}: {told}{interval}", file=sys.stderr, flush=True)

@@ -1,4 +1,8 @@
-"""One round of one side: `rounds.py` in a process of its own, and the CPU of all its processes meanwhile."""
+"""One round: `rounds.py` of both sides, each in a process of its own, of which only one is at work at any time.
+
+Both stop at the marks of `rounds.py` until they are answered. So the driver lets them take turns from one measured
+window to the next, seconds apart, and counts the CPU of all their processes within.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +14,26 @@ import subprocess
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 from bench.ab.processes import MARK, NOT_COUNTED, Tree
 from bench.ab.sides import Side, Unusable
 
 SCRIPT: Final = Path(__file__).with_name("rounds.py")
-ROUND_WITHIN_S: Final = 600.0
+TURN_WITHIN_S: Final = 600.0
 LOOK_S: Final = 0.5
 ENDS_WITHIN_S: Final = 60.0
 
-Spent = dict[tuple[int, int], float]
 CpuUs = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one round found: `result` as the side's code gives it; µs of CPU per message, by window and role."""
+    """What one side found: `result` as its code gives it; µs of CPU per message, by window and role."""
 
     result: Any  # JSON
     cpu_us: CpuUs
@@ -40,83 +44,103 @@ def counted_us(by_role: Mapping[str, float]) -> float:
     return sum(spent for name, spent in by_role.items() if name not in NOT_COUNTED)
 
 
-def measure(side: Side, bench: str, *, url: str, broker_pid: int = 0) -> Measured:
-    """Runs one round to its end; Unusable, with the end of what it printed, where that fails."""
-    mark = uuid.uuid4().hex
-    log = side.folder.with_suffix(".log")
-    with log.open("wb") as printed, _started(side, bench, mark, url, printed) as process:
-        tree = Tree(process.pid, mark, {"broker": broker_pid} if broker_pid else {})
-        try:
-            found = _Conversation(process, tree).result()
-        finally:
-            tree.end()
-    if found is None:
-        last = log.read_text(errors="replace").strip().splitlines()[-15:]
-        raise Unusable("\n".join([f"a round of {bench} failed at {side.name} ({side.commit[:12]}):", *last]))
-    return found
+def take_turns(rounds: Sequence[Round]) -> list[Measured]:
+    """Runs all to their ends: one turn each, then one turn each in the opposite order, and so on."""
+    left, order = set(rounds), list(rounds)
+    while left:
+        for one in order:
+            if one in left and not one.turn():
+                left.remove(one)
+        order.reverse()
+    return [one.measured() for one in rounds]
 
 
-@contextlib.contextmanager
-def _started(side: Side, bench: str, mark: str, url: str, printed: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """A session of its own, so that Ctrl-C is ours alone."""
-    own = {"PYTHONPATH": str(side.folder), "RABBITMQ_URL": url, MARK: mark}
-    with subprocess.Popen(
-        [side.python, str(SCRIPT), bench],
-        cwd=side.folder,
-        env={**os.environ, **own},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=printed,
-        bufsize=0,
-        start_new_session=True,
-    ) as process:
-        yield process
+class Round:
+    """One side's process: started by its first turn, ended with the block, whatever became of it."""
 
-
-class _Conversation:
-    """With one round: answers its marks, looks at its processes between them."""
-
-    def __init__(self, process: subprocess.Popen[bytes], tree: Tree) -> None:
-        self._process = process
-        self._tree = tree
-        self._before: Spent = {}
+    def __init__(self, side: Side, bench: str, *, url: str, broker_pid: int = 0) -> None:
+        self._side, self._bench, self._url = side, bench, url
+        self._extra = {"broker": broker_pid} if broker_pid else {}
+        self._log = side.folder.with_suffix(".log")
+        self._all = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lines: Iterator[dict[str, Any]] = iter(())  # Any: JSON values
+        self._before: dict[tuple[int, int], float] = {}
         self._spent_s: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         self._messages: dict[str, int] = defaultdict(int)
+        self._result: Any = None  # Any: JSON
 
-    def result(self) -> Measured | None:
-        """None where the round ended without figures."""
-        for line in self._lines():
-            if "figures" in line:
-                self._tree.wait_for_root(ENDS_WITHIN_S)  # with Ray and the rest, in order
-                return Measured(result=line["figures"], cpu_us=self._cpu_us())
-            self._note(line)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._all.close()
+
+    def turn(self) -> bool:
+        """Up to the end of the next window; False after the last turn. Unusable where the side fails."""
+        if self._process is None:
+            self._process = self._start()
+        else:
             self._answer()
-        return None
+        for line in self._lines:
+            if "figures" in line:
+                self._result = line["figures"]
+                self._tree.wait_for_root(ENDS_WITHIN_S)  # with Ray and the rest, in order
+                return False
+            self._note(line)
+            if "begin" not in line:
+                return True
+            self._answer()
+        raise self._failed()
+
+    def measured(self) -> Measured:
+        """After the last turn."""
+        cpu_us = {
+            window: {name: spent_s / self._messages[window] * 1e6 for name, spent_s in by_role.items()}
+            for window, by_role in self._spent_s.items()
+        }
+        return Measured(result=self._result, cpu_us=cpu_us)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """In a session of its own, so that Ctrl-C is the driver's alone."""
+        mark = uuid.uuid4().hex
+        own = {"PYTHONPATH": str(self._side.folder), "RABBITMQ_URL": self._url, MARK: mark}
+        process = self._all.enter_context(
+            subprocess.Popen(
+                [self._side.python, str(SCRIPT), self._bench],
+                cwd=self._side.folder,
+                env={**os.environ, **own},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._all.enter_context(self._log.open("wb")),
+                bufsize=0,
+                start_new_session=True,
+            )
+        )
+        self._tree = Tree(process.pid, mark, self._extra)
+        self._all.callback(self._tree.end)
+        assert process.stdout is not None
+        self._lines = self._read(process.stdout.fileno())
+        return process
 
     def _note(self, line: dict[str, Any]) -> None:  # Any: JSON values
         if "begin" in line:
             self._before = self._tree.look()
-            return
-        window = line["end"]
-        self._messages[window] += line["count"]
-        for name, spent_s in self._tree.spent_s(self._before).items():
-            self._spent_s[window][name] += spent_s
-
-    def _cpu_us(self) -> CpuUs:
-        return {
-            window: {name: spent_s / self._messages[window] * 1e6 for name, spent_s in by_role.items()}
-            for window, by_role in self._spent_s.items()
-        }
+        elif "end" in line:
+            window = line["end"]
+            self._messages[window] += line["count"]
+            for name, spent_s in self._tree.spent_s(self._before).items():
+                self._spent_s[window][name] += spent_s
 
     def _answer(self) -> None:
+        assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it ended; its last lines say why
             self._process.stdin.write(b"\n")
 
-    def _lines(self) -> Iterator[dict[str, Any]]:  # Any: JSON values
-        """Until the round closes its end; Unusable where it takes too long."""
-        assert self._process.stdout is not None
-        pipe, rest, deadline = self._process.stdout.fileno(), b"", time.monotonic() + ROUND_WITHIN_S
+    def _read(self, pipe: int) -> Iterator[dict[str, Any]]:  # Any: JSON values
+        """Until the round closes its end; Unusable where a line takes too long."""
+        rest, deadline = b"", time.monotonic() + TURN_WITHIN_S
         while time.monotonic() < deadline:
             if not select.select([pipe], [], [], LOOK_S)[0]:
                 self._tree.look()  # a process that ends before the next mark keeps what it was seen to have spent
@@ -126,4 +150,10 @@ class _Conversation:
                 return
             *lines, rest = (rest + read).split(b"\n")
             yield from map(json.loads, lines)
-        raise Unusable(f"a round took more than {ROUND_WITHIN_S:g} s")
+            deadline = time.monotonic() + TURN_WITHIN_S
+        raise Unusable(f"{self._bench} at {self._side.name} did not go on for {TURN_WITHIN_S:g} s")
+
+    def _failed(self) -> Unusable:
+        last = self._log.read_text(errors="replace").strip().splitlines()[-15:]
+        where = f"{self._side.name} ({self._side.commit[:12]})"
+        return Unusable("\n".join([f"a round of {self._bench} failed at {where}:", *last]))

@@ -107,7 +107,7 @@ def markdown(facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu]) -> str:
         "",
         f"| CPU, µs per {facts.cpu_per} | base | head | ratio | 95 % interval |",
         "|---|---:|---:|---:|---:|",
-        *(f"| {one.role} | {_short(one.base)} | {_short(one.head)} | | |" for one in cpu[:-1]),
+        *(f"| {one.role} | {short(one.base)} | {short(one.head)} | | |" for one in cpu[:-1]),
         _sum_line(cpu[-1], rows[0].cpu_ratio),
         "",
         f"{facts.rounds} rounds in turn, {facts.seconds:.0f} s; {facts.stopped}. Load average before and after: "
@@ -119,20 +119,21 @@ def markdown(facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu]) -> str:
 
 def _line(one: Row) -> str:
     said = one.verdict.text if one.verdict else "too coarse to judge: steps of 5 %"
-    figures = f"{_short(one.base)} | {_short(one.head)} | {one.ratio.median:.3f} | {_ends(one.ratio)}"
+    figures = f"{short(one.base)} | {short(one.head)} | {one.ratio.median:.3f} | {_ends(one.ratio)}"
     return f"| {one.figure} | {figures} | {said} |"
 
 
 def _sum_line(total: Cpu, ratio_: Estimate | None) -> str:
     told = f"{ratio_.median:.3f} | {_ends(ratio_)}" if ratio_ else "| "
-    return f"| {total.role} | {_short(total.base)} | {_short(total.head)} | {told} |"
+    return f"| {total.role} | {short(total.base)} | {short(total.head)} | {told} |"
 
 
 def _ends(one: Estimate) -> str:
     return "too few rounds" if math.isinf(one.high) else f"{one.low:.3f} to {one.high:.3f}"
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Four digits are more than a median is known to."""
     return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
 
 

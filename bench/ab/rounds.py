@@ -1,9 +1,10 @@
 """One round of one side. Runs with the side's interpreter, in its worktree, as `python rounds.py NAME`.
 
 The same file runs with both commits, so it uses of the code under test only what `bench/` of both has, and imports it
-through `bench` alone. It talks with the driver in lines: `{"begin": window}` and `{"end": window, "count": messages}`,
-each of which the driver answers with an empty line when it has read the CPU of all processes; `{"figures": {...}}` is
-the last. Whatever else is printed goes to stderr.
+through `bench` alone. It talks with the driver in lines: `{"ready": true}` once it is warm, `{"begin": window}` and
+`{"end": window, "count": messages}` for each window, `{"figures": {...}}` at the end. It goes on when the driver has
+answered with an empty line; after `ready` and `end` the other side has its turn first. Whatever else is printed goes to
+stderr.
 """
 
 from __future__ import annotations
@@ -42,6 +43,10 @@ class Driver:
         """One line to the driver."""
         os.write(self._lines, json.dumps(line).encode() + b"\n")
 
+    def ready(self) -> None:
+        """Started and warm: the other side may start."""
+        self._mark({"ready": True})
+
     @contextmanager
     def window(self, name: str, count: int) -> Iterator[None]:
         """A stretch of the round in which `count` messages pass, and whose CPU is counted."""
@@ -59,10 +64,12 @@ def stations(driver: Driver) -> Figures:
     """µs per message in plain code: the mean of several calls, each of which gives the least of its repeats."""
     from bench.stations import costs_us
 
-    number, calls = 20_000, 4
+    number, found = 20_000, []
     costs_us(number // 10)  # warm up
-    with driver.window("stations", 3 * number * calls):
-        found = [costs_us(number) for _ in range(calls)]
+    driver.ready()
+    for _ in range(4):
+        with driver.window("stations", 3 * number):
+            found.append(costs_us(number))
     mean = {name: statistics.fmean(one[name] for one in found) for name in found[0]}
     return {
         "total_us": sum(mean.values()),
@@ -81,6 +88,7 @@ def throughput(driver: Driver) -> Figures:
 async def _throughput(driver: Driver, pool: Any) -> Figures:  # Any: the side's own BenchPool
     await pool.pause()
     await _drain(None, pool, "", 20_000)  # warm up
+    driver.ready()
     return {
         "msg_s": await _drains(driver, pool, "empty", 3, 40_000),
         "10_KiB_msg_s": await _drains(driver, pool, "10 KiB", 2, 10_000, size=10 * 1024),
@@ -97,7 +105,8 @@ async def _worker(driver: Driver, pool: Any) -> Figures:  # Any: the side's own 
     await pool.pause()
     slots = WAITING_WORKERS * SLOTS
     await _drain(None, pool, "", slots, payload=SERVICE_MS)
-    return {"msg_s": await _drain(driver, pool, "worker", 20 * slots, payload=SERVICE_MS)}
+    driver.ready()
+    return {"msg_s": await _drains(driver, pool, "worker", 3, 8 * slots, payload=SERVICE_MS)}
 
 
 async def _drains(driver: Driver, pool: Any, window: str, times: int, count: int, **job: Any) -> float:
@@ -125,6 +134,7 @@ def latency(driver: Driver) -> Figures:
     async def measured(loaded: Any, session: Any) -> tuple[Any, dict[str, float]]:  # Any: the side's own types
         async with pool_of(loaded, session) as pool:
             await _paced(pool, 2.0)
+            driver.ready()
             with driver.window("at 100/s", count):
                 await _paced(pool, seconds)
             report = await pool.report()
@@ -180,6 +190,7 @@ async def _publish(driver: Driver, loaded: Any) -> Figures:  # Any: the side's o
         return count / took_s
 
     await publish(loaded, jobs(2_000))  # warm up
+    driver.ready()
     figures = {
         "msg_s": statistics.median([await rate("pipelined", 20_000) for _ in range(3)]),
         "packed_records_s": statistics.median([await rate("packed", 100_000, packed=100) for _ in range(3)]),

@@ -1,7 +1,10 @@
 """A private RabbitMQ node for demo, tests and benches: unprivileged, own directory, ports, cookie and epmd.
 
-`layout` is what a node looks like on disk, `guardian` is the small process that owns the node's processes,
-`node` is the handle (`PrivateBroker`), `detached` a node that stays after the command that started it.
+node      the handle: a node that lives as long as this process at most
+detached  a node that stays after the command that started it
+guardian  PROCESS guardian: owns the node's processes, so that none outlives who asked for it
+layout    what a node looks like on disk
+contact   its management API, `rabbitmqctl`, whether it is ready
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A private node that stays after the command that started it, until it is told to stop."""
+"""A private node that stays after the command that started it, until it is stopped."""
 
 from __future__ import annotations
 

@@ -1,1 +1,10 @@
-"""The terminal: the program and its options, tables, keys."""
+"""The program `rabbitray` and its terminal.
+
+app           the commands, errors as one line, exit codes
+options       options made of the settings
+durations     `90s`, `15m`, `2h`, `7d`
+tables        results as a table, CSV, JSON, Parquet
+terminal      standard output as people read it
+progress_bar  for commands that take long
+keyboard      single keys, for `rabbitray top`
+"""

@@ -1,1 +1,12 @@
-"""The commands of `rabbitray`, one module each; `cluster/cli/app.py` lists them."""
+"""The commands of `rabbitray`, a file each, imported when it is asked for; `cluster/cli/app.py` lists them.
+
+run                          PROCESS driver: works a queue
+drain, pause, resume, scale  steer a running pool
+status, top                  look at a running pool
+publish                      jobs into the queue
+query, export, report        read the results
+dlq, trace                   dead letters; one message's story
+plan, replay                 how many workers a load needs; the policy over a load
+check, config                what is missing; the settings and their origin
+demo, broker                 the demo; a private RabbitMQ node
+"""

@@ -1,4 +1,4 @@
-"""`rabbitray run`: work a queue until told to stop, or until it is empty."""
+"""`rabbitray run`: work a queue until it is stopped, or until the queue is empty."""
 
 from __future__ import annotations
 

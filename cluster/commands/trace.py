@@ -70,7 +70,7 @@ def stories_of(reader: Reader, name: str) -> list[Story]:
 
 
 def whereabouts(loaded: Loaded, reader: Reader) -> Whereabouts:
-    """How many messages are where, as far as broker and pool tell it within some seconds."""
+    """How many messages are where, as far as broker and pool answer within some seconds."""
     logging.getLogger(DepthProbe.__module__).addHandler(logging.NullHandler())  # "not known" is said in the answer
     ready, waiting = asyncio.run(_depths(loaded))
     return Whereabouts(queue=loaded.settings.queue, ready=ready, waiting=waiting, held=_held(reader))

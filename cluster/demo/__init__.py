@@ -1,5 +1,6 @@
 """The demo: birthday and anniversary greetings in two waves, on real parts.
 
-`jobs` makes the reference jobs, `handler` works them, `waves` publishes them while the pool runs, `outcome` tells
-what came of it.
+jobs     1. makes the reference jobs
+waves    2. publishes them while the pool runs
+handler  3. works them
 """

@@ -1,1 +1,8 @@
-"""What other programs get: Grafana dashboards, Prometheus rules, RabbitMQ's and KubeRay's settings, installation."""
+"""What other programs get. Nothing here runs in a pool.
+
+grafana     dashboards
+prometheus  alert rules, scrape settings, PromQL for the dashboards
+rabbitmq    settings of a server
+kuberay     a pool on Kubernetes
+install     what `make` runs first
+"""

@@ -1,4 +1,4 @@
-"""Keeps one actor alive: start it, watch it, start it again with back-off."""
+"""Keeps one actor running: start it, watch it, start it again with back-off."""
 
 from __future__ import annotations
 

@@ -4,5 +4,6 @@ running_pool  reaches the actors of a pool by name
 status        healthy, degraded or not, and why
 dashboard     `rabbitray top`
 local_usage   CPU and memory of our processes on this machine
-doctor        `rabbitray check`; `doctor_ray` the part that needs Ray
+doctor        `rabbitray check`
+doctor_ray    the part of it that needs Ray
 """

@@ -35,7 +35,7 @@ class View:
     """All that one frame shows. `before`: a picture `apart_s` earlier, for what happened since; None: since the start.
 
     `depths`: backlog at the last looks, newest last. `usage`: by pid, of the workers on this machine, for those that
-    have not told their own lately.
+    have sent no figures of their own lately.
     """
 
     seen: Picture
@@ -221,7 +221,7 @@ def _worker(worker: WorkerRow, earlier: WorkerRow | None, view: View, width: int
 
 
 def _used(worker: WorkerRow, view: View) -> Usage | None:
-    """What a worker told of itself, wherever it runs; where it is idle and silent, what is seen on this machine."""
+    """What a worker measured of itself, wherever it runs; where it is idle and silent, what is seen on this machine."""
     cpu_percent, rss_bytes = worker.cpu_percent, worker.rss_bytes
     here = view.usage.get(worker.pid or 0)
     if here is not None and (cpu_percent is None or rss_bytes is None):

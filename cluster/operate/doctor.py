@@ -15,7 +15,8 @@ from typing import Final, Literal
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
 from rabbitray.actors.rabbitmq.inspect import contact, inspect, place, server_version
 from rabbitray.actors.store.file import StoreLockedError
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.query import results_version
+from rabbitray.actors.store.schema import SCHEMA_VERSION
 from rabbitray.actors.worker.handlers import find
 from rabbitray.cluster.driver import checks, compose
 from rabbitray.cluster.driver.checks import facts
@@ -87,7 +88,7 @@ def results(loaded: Loaded) -> Iterator[CheckRow]:
     """Whether the results file can be used, and the space beside it."""
     path = loaded.settings.results.absolute()
     try:
-        read_only_query(path, "SELECT 1")
+        version = results_version(path)
     except StoreLockedError as locked:
         yield CheckRow(area="results", level="warn", text=f"{locked} (well, if that is the running pool)")
     except StoreOpenError as error:
@@ -96,8 +97,17 @@ def results(loaded: Loaded) -> Iterator[CheckRow]:
         else:
             yield _new_file(path)
     else:
-        yield _ok("results", f"{path} can be opened")
+        yield _opened(path, version)
     yield _space(path)
+
+
+def _opened(path: Path, version: int | None) -> CheckRow:
+    said = f"{path} has schema version {version}, this program writes {SCHEMA_VERSION}"
+    if version is not None and version > SCHEMA_VERSION:
+        return CheckRow(area="results", level="refuse", text=f"{said}: use the program that made it, or another file")
+    if version is not None and version < SCHEMA_VERSION:
+        return _ok("results", f"{said}: the next run brings it there, after which an older program refuses it")
+    return _ok("results", f"{path} can be opened")
 
 
 def _new_file(path: Path) -> CheckRow:

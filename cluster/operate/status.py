@@ -65,7 +65,7 @@ class Messages:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
+class ShownRates:
     """Messages per second, between the two looks and as the autoscaler has measured them."""
 
     received_s: float
@@ -98,7 +98,7 @@ class Picture:
     batch_size: int
     holds: Mapping[str, str]
     counts: Counts
-    rates: Rates
+    rates: ShownRates
     latency_ms: Percentiles
     write_ms: Percentiles
     errors: tuple[ErrorCount, ...]
@@ -191,9 +191,9 @@ def _sizes(look: Look) -> Sizes:
     )
 
 
-def _rates(look: Look) -> Rates:
+def _rates(look: Look) -> ShownRates:
     last = look.decisions[-1].inputs if look.decisions else {}
-    return Rates(
+    return ShownRates(
         received_s=_rate(look, look.report.received - look.earlier.received),
         acked_s=_rate(look, look.report.counts.acked - look.earlier.counts.acked),
         arrivals_s=_rounded(last.get("arrival")),

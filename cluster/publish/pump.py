@@ -71,7 +71,7 @@ class Sent:
 
 
 class Pump:
-    """Sends a feed. `on_bad`: told each bad line; `on_sent`: told bytes (or jobs) read and jobs confirmed."""
+    """Sends a feed. `on_bad`: called with each bad line; `on_sent`: with bytes (or jobs) read and jobs confirmed."""
 
     def __init__(
         self,

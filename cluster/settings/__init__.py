@@ -1,7 +1,10 @@
 """The one Settings, and the only reader of the environment.
 
-`model` holds every setting with its default, `kinds` how one is declared, `loading` puts the command line
-over the environment over rabbitray.toml over the defaults, `showing` prints them.
+model     every setting with its default, range, unit and help
+kinds     how one is declared
+loading   command line over environment over rabbitray.toml over defaults
+showing   `rabbitray config`, and the page of all settings
+__main__  writes docs/configuration.md
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Traces, metrics and logs of a process: `start` at its beginning, `Telemetry.shutdown` at its end.
 
-`config` reads what the OTEL_* variables ask for, `traces` and `meters` are the only users of the OpenTelemetry SDK
-and are imported only when something is asked for, `logs` sets up logging.
+config  what the OTEL_* variables ask for
+traces  OpenTelemetry's SDK for spans; imported only when they are asked for
+meters  OpenTelemetry's SDK for metrics; imported only when they are asked for
+logs    text or JSON, with the ids of job and trace, without passwords
 """
 
 from __future__ import annotations

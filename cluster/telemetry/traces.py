@@ -166,7 +166,7 @@ def sampler(name: str, ratio: float) -> sampling.Sampler:
 
 
 class Provider(TracerProvider):
-    """The SDK's provider, which also tells how many of its spans were lost."""
+    """The SDK's provider, which also counts how many of its spans were lost."""
 
     flows: Sequence[SpanFlow] = ()
 

@@ -2,8 +2,8 @@
 
 How a block is exercised stands behind its language: `bash test=run` is executed, `bash test=live` beside a running pool
 (tests/project/test_docs_live.py, which names the few that are only parsed, as all are); `python` is executed;
-anything with `file=NAME` is written to the document's folder first. All blocks of a document
-share one folder, in order, as for somebody who follows it.
+`py` is a signature and not run (docs/api.md); anything with `file=NAME` is written to the document's folder first. All
+blocks of a document share one folder, in order, as for somebody who follows it.
 """
 
 from __future__ import annotations

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
 from rabbitray.cluster.driver import compose
-from tests.kit.command_process import run
+from tests.kit.dlq_command import dlq
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import settings_for
 from tests.kit.queue_access import depth
@@ -27,16 +25,6 @@ REFUSED = 20
 async def at_rest(pool: RunningPool, *, done: int, dead: int) -> bool:
     report = await pool.report()
     return (report.counts.done, report.counts.dead, report.pool.held) == (done, dead, 0) and await pool.empty()
-
-
-async def dlq(pool: RunningPool, *arguments: str) -> Any:
-    """`rabbitray dlq ... --json` as a process of its own, while the pool runs."""
-    settings = pool.loaded.settings
-    command = ["dlq", *arguments, "--queue", settings.queue, "--pool", settings.pool, "--json"]
-    url = settings.rabbitmq_url.reveal()
-    code, out, err = await asyncio.to_thread(run, url, None, *command)
-    assert code == 0, err
-    return json.loads(out)
 
 
 def refused(names: Sequence[str], switch: Path) -> list[Job]:

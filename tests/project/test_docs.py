@@ -39,7 +39,8 @@ from tests.kit.results_file import eventful_file
 from tests.kit.running_pool import RunningPool, pool_of
 
 EVERY_BLOCK = [block for document in DOCUMENTS for block in blocks(document)]
-FREE = ("text", "sql", "toml", "jsonl", "yaml")
+FOLDERS = ("rabbitray", "actors", "autoscale", "cluster", "tests", "bench", "docs")
+FREE = ("text", "py", "sql", "toml", "jsonl", "yaml")
 SESSIONS = [document for document in DOCUMENTS if any(block.runs for block in blocks(document))]
 PROSE = [document for document in DOCUMENTS if document.name not in ("seed.md", "configuration.md", "CHANGELOG.md")]
 CALL_TESTS = "\nfor _name in [name for name in globals() if name.startswith('test_')]: globals()[_name]()\n"
@@ -141,10 +142,21 @@ def test_flags_and_variables_that_are_named_exist(document: Path) -> None:
 def test_files_and_tests_that_are_named_exist(document: Path) -> None:
     for code in inline(document):
         path, _, test = code.partition("::")
-        if not re.fullmatch(r"(actors|autoscale|cluster|tests|bench|docs)/[\w/.-]*", path):
+        if re.fullmatch(r"\w+\.py", path):
+            assert any(place for folder in FOLDERS for place in (ROOT / folder).rglob(path)), f"{document.name}: {code}"
+        if not re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w/.-]*", path):
             continue
         assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), f"{document.name}: {code}"
         assert not test or f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{document.name}: {code}"
+
+
+def test_the_path_of_a_message_leads_through_every_folder() -> None:
+    page = ROOT / "docs/how-it-works.md"
+    named = [code for code in inline(page) if "/" in code]
+    floors = [init.parent for floor in ("actors", "autoscale") for init in (ROOT / floor).rglob("__init__.py")]
+    folders = [folder.relative_to(ROOT).as_posix() for folder in [*floors, ROOT / "cluster/driver"]]
+    missing = [folder for folder in sorted(folders) if not any(code.startswith(f"{folder}/") for code in named)]
+    assert not missing, f"docs/how-it-works.md names nothing in {', '.join(missing)}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)

@@ -17,7 +17,7 @@ import pytest
 from bench import __main__ as bench
 from tests.kit.root import ROOT
 
-DOORS = ("help", "demo", "test", "test-unit", "lint", "bench", "bench-compare", "bench-ab", "faults")
+DOORS = ("help", "demo", "test", "test-unit", "lint", "docs", "bench", "bench-compare", "bench-ab", "faults")
 
 
 def _run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -28,7 +28,7 @@ def plain_body(body: bytes, content_encoding: str | None, limits: MessageLimits)
 def first_bytes(body: bytes, content_encoding: str | None) -> bytes | None:
     """Return the first bytes of the plain body, the whole one if it is not compressed; about 3 us for gzip.
 
-    Empty: it cannot be read at all. None: its first 4 KiB do not tell.
+    Empty: it cannot be read at all. None: its first 4 KiB do not say it.
     """
     encoding = _name(content_encoding)
     if encoding in _NONE:

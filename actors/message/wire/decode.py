@@ -1,4 +1,14 @@
-"""Bytes -> Jobs, by content type first and by the bytes where there is none. Pure."""
+"""Bytes -> Jobs, by content type first and by the bytes where there is none. Pure.
+
+*Corruption.* Our msgpack and packed bodies end, or begin, with a CRC-32. Truncated: always refused. One byte changed:
+always refused. More: refused but for 1 in 2^32, unless the changes also destroy the checksum's own marker and leave a
+complete, well-typed document. The JSON forms are kept exactly as the report has them, so that old readers can read
+them, and carry no checksum: truncated, retyped, renamed, doubled and unknown fields are refused, another letter inside
+a value looks like data.
+
+*Two shapes and everything else.* A document is taken for one of the report's shapes when all of its fields, or at least
+two, are fields of that shape; it is then read strictly. Any other document becomes the payload of a Job without an id.
+"""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ MOST_RECORDS: Final = 0xFFFE
 
 
 def is_packed_type(content_type: str | None) -> bool:
-    """Tell whether `decode` reads a message of this content type as a packed one; costs nothing for the others."""
+    """Whether `decode` reads a message of this content type as a packed one; costs nothing for the others."""
     if content_type is None or len(content_type) < len(PACKED):
         return False
     return content_type == PACKED or content_type.partition(";")[0].strip().lower() == PACKED

@@ -156,7 +156,7 @@ def verbose(job: Job) -> Document:
 
 
 def is_shape(doc: Mapping[Any, Any], shape: frozenset[str]) -> bool:
-    """Tell whether a document is meant to be of `shape`: all of its fields, or at least two, belong to it."""
+    """Whether a document is meant to be of `shape`: all of its fields, or at least two, belong to it."""
     if shape.issuperset(doc):  # the ordinary case, and the quick one
         return bool(doc)
     return sum(1 for key in doc if key in shape) >= 2

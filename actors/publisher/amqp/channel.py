@@ -1,4 +1,4 @@
-"""ConfirmChannel: an aiormq channel that keeps the books of publisher confirms itself."""
+"""ConfirmChannel: an aiormq channel that matches publisher confirms to messages itself."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Link:
         return self._connection.connection_tune.frame_max
 
     async def is_blocked(self) -> bool:
-        """Tell whether the broker said that it reads no more from this connection (an alarm)."""
+        """Whether the broker said that it reads no more from this connection (an alarm)."""
         try:
             async with asyncio.timeout(0):
                 await self._connection.ready()

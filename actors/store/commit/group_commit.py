@@ -4,7 +4,7 @@ A write is committed at once while there is time to commit each one by itself. O
 that a commit takes, commits take about a quarter of the time: one starts `PACE` times what the last one took after the
 start of that one, at most `interval_s`, or when `rows` have gathered. Under many small batches this bounds the cost of
 commits (PostgreSQL's commit_delay with commit_siblings is the same idea), and where commits are quick nobody waits
-long. (Whether the last commit had companions is no sign of that: those who waited for them are companions.)
+long. (That the last commit held several calls is no sign that more will come: they may be those that it waited for.)
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class GroupCommit:
             self._fail_rest()
 
     async def _gather(self) -> None:
-        """Where there is no time to commit each by itself, wait for companions until the next commit is due."""
+        """Where there is no time to commit each call by itself, wait for more until the next commit is due."""
         loop = asyncio.get_running_loop()
         due = self._last_start + min(self._interval_s, PACE * self._last_took_s)
         while self._pending_rows < self._rows and self._alone_s > self._passed_s:

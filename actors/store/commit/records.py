@@ -34,7 +34,7 @@ def register(con: Connection, router: str) -> int:
     """Issue the next epoch to `router`; all earlier ones end with this commit."""
     epoch = scalar(con, EPOCH_SQL) + 1
     batch = pa.table({"epoch": [epoch], "router": [router]})
-    sql = "INSERT INTO runs SELECT epoch, router, now() FROM rabbitray_batch"
+    sql = "INSERT INTO runs BY NAME SELECT epoch, router, now() AS registered_at FROM rabbitray_batch"
     append(con, sql, batch, epoch=epoch)
     return epoch
 
@@ -43,14 +43,14 @@ def record_dead_letters(con: Connection, epoch: int, rows: pa.Table) -> None:
     """Append dead letters with their bodies; each gets an `id` of its own."""
     rows = rows.select(DEAD_LETTER_SCHEMA.names).cast(DEAD_LETTER_SCHEMA)
     batch = rows.append_column("id", pa.array([uuid.uuid4().hex for _ in range(rows.num_rows)], pa.string()))
-    sql = "INSERT INTO dead_letters SELECT *, now() FROM rabbitray_batch"
+    sql = "INSERT INTO dead_letters BY NAME SELECT *, now() AS recorded_at FROM rabbitray_batch"
     append(con, sql, batch, epoch=epoch)
 
 
 def decide(con: Connection, rows: Sequence[Mapping[str, object]]) -> None:
     """Append decisions of the autoscaler; `inputs` may be any JSON value, times datetime or None."""
     batch = pa.Table.from_pylist([_decision(row) for row in rows], _DECISION_SCHEMA)
-    sql = "INSERT INTO decisions SELECT * FROM rabbitray_batch"
+    sql = "INSERT INTO decisions BY NAME SELECT * FROM rabbitray_batch"
     append(con, sql, batch, epoch=None)
 
 
@@ -65,7 +65,7 @@ def set_control(con: Connection, name: str, value: object) -> None:
     version = scalar(con, "SELECT coalesce(max(version), 0) FROM control") + 1
     text = msgspec.json.encode(value).decode()
     batch = pa.table({"version": [version], "name": [name], "value": [text]})
-    sql = "INSERT INTO control SELECT version, name, value, now() FROM rabbitray_batch"
+    sql = "INSERT INTO control BY NAME SELECT version, name, value, now() AS changed_at FROM rabbitray_batch"
     append(con, sql, batch, epoch=None)
 
 

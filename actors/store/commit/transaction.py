@@ -23,7 +23,7 @@ from rabbitray.actors.store.schema import RESULTS
 _BATCH = "rabbitray_batch"
 _INCOMING = "rabbitray_incoming"
 _TAKEN = [name for name in RESULTS if name != "committed_at"]
-_INSERT = f"INSERT INTO results SELECT {', '.join(_TAKEN)}, now() FROM {_INCOMING}"
+_INSERT = f"INSERT INTO results BY NAME SELECT {', '.join(_TAKEN)}, now() AS committed_at FROM {_INCOMING}"
 _NO_ROWS = RESULT_SCHEMA.append(pa.field("seq", pa.int64())).append(pa.field("key_hash", pa.uint64())).empty_table()
 
 

@@ -1,1 +1,4 @@
-"""Grafana dashboards as files, in Ray's conventions, made from the table of measurements by `making`."""
+"""Grafana dashboards as files, in the conventions of Ray's own.
+
+generate  makes the two JSON files from the table of measurements
+"""

@@ -17,7 +17,7 @@ from rabbitray.actors.router.status import Counts, ErrorCount
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.app import group
 from rabbitray.cluster.operate.dashboard import KEYS, View, bar, frame, sparkline
-from rabbitray.cluster.operate.status import Messages, Picture, Rates, Reason, Sizes
+from rabbitray.cluster.operate.status import Messages, Picture, Reason, ShownRates, Sizes
 
 AT = 1_767_323_045.0  # 03:04:05 UTC
 
@@ -38,7 +38,7 @@ PICTURE = Picture(
     batch_size=50,
     holds={},
     counts=Counts(done=61_000, duplicates=12, retried=900, dead=31, acked=61_931),
-    rates=Rates(received_s=245.0, acked_s=238.0, arrivals_s=240.0, speed_per_worker_s=81.0),
+    rates=ShownRates(received_s=245.0, acked_s=238.0, arrivals_s=240.0, speed_per_worker_s=81.0),
     latency_ms=Percentiles(p50=7.2, p95=115.0, p99=16_800.0),
     write_ms=Percentiles(p50=3.1, p95=8.0, p99=40.0),
     errors=(),
@@ -156,7 +156,7 @@ def test_write_latency_stands_against_its_target(written: Percentiles, shown: st
 
 
 def test_an_idle_pool_misses_no_target() -> None:
-    rates = Rates(received_s=0.0, acked_s=0.0, arrivals_s=None, speed_per_worker_s=None)
+    rates = ShownRates(received_s=0.0, acked_s=0.0, arrivals_s=None, speed_per_worker_s=None)
     quiet = seen(rates=rates, messages=replace(PICTURE.messages, ready=0, held=0))
     assert line_with(frame(View(seen=quiet, at=AT)), "Throughput").endswith("idle")
     fast = replace(quiet, rates=replace(rates, acked_s=30.0))

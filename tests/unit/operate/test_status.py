@@ -17,7 +17,7 @@ from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.cluster.commands import status
 from rabbitray.cluster.operate.running_pool import NotRunningError, translated
-from rabbitray.cluster.operate.status import Look, Rates, lines, picture
+from rabbitray.cluster.operate.status import Look, ShownRates, lines, picture
 from tests.kit.fake_pool import FakePool
 from tests.kit.pool_status import QUIET, QUIET_REPORT
 
@@ -53,7 +53,7 @@ def test_a_healthy_pool() -> None:
     assert (seen.state, seen.problems) == ("healthy", ())
     assert (seen.size.wanted, seen.size.had, seen.size.starting) == (3, 1, 2)
     assert (seen.size.possible, seen.size.fixed) == (7, 3)
-    assert seen.rates == Rates(received_s=10.0, acked_s=25.0, arrivals_s=48.12, speed_per_worker_s=20.0)
+    assert seen.rates == ShownRates(received_s=10.0, acked_s=25.0, arrivals_s=48.12, speed_per_worker_s=20.0)
     assert seen.reasons[0].reason == "want 3: load"
 
 

@@ -16,6 +16,11 @@ from tests.kit.pool_status import seen
 LIMITS = WindowLimits()
 
 
+def test_the_example_in_the_docstring() -> None:
+    found = window(seen(ready=12_000, workers=4), Memory(speed=300.0), LIMITS)
+    assert (found.messages, found.batch_size) == (600, 15)
+
+
 def test_the_worked_example_of_the_report() -> None:
     assert report_prefetch(1000, 10, 30) == 50
 

@@ -1,0 +1,20 @@
+"""`rabbitray dlq` beside a running pool."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from tests.kit.command_process import run
+from tests.kit.running_pool import RunningPool
+
+
+async def dlq(pool: RunningPool, *arguments: str) -> Any:
+    """`rabbitray dlq ... --json` as a process of its own, while the pool runs."""
+    settings = pool.loaded.settings
+    command = ["dlq", *arguments, "--queue", settings.queue, "--pool", settings.pool, "--json"]
+    url = settings.rabbitmq_url.reveal()
+    code, out, err = await asyncio.to_thread(run, url, None, *command)
+    assert code == 0, err
+    return json.loads(out)
