@@ -99,10 +99,16 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     return given
 
 
+def _terminated(*_: object) -> None:
+    """Once: `timeout` and make may say it twice, which must not break off the cleaning up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Ends what it started also when it is terminated."""
     given = _arguments(words)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         return compare(given)
     except Unusable as error:

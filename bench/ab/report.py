@@ -110,7 +110,7 @@ def markdown(facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu]) -> str:
         *(f"| {one.role} | {short(one.base)} | {short(one.head)} | | |" for one in cpu[:-1]),
         _sum_line(cpu[-1], rows[0].cpu_ratio),
         "",
-        f"{facts.rounds} rounds in turn, {facts.seconds:.0f} s; {facts.stopped}. Load average before and after: "
+        f"Rounds in turn: {facts.rounds}, {facts.seconds:.0f} s; {facts.stopped}. Load average before and after: "
         f"{facts.load[0]}, {facts.load[1]}. Ratios are above 1 where head is better; the interval of the median is "
         "that of its order statistics.",
     ]

@@ -128,21 +128,22 @@ def latency(driver: Driver) -> Figures:
     """ms at 100/s, one worker. To the commit from the result rows, to the ack from the report, in steps of 5 %."""
     from bench.pool import fixed, folder, local_ray, pool_of, settings
 
-    seconds = 12.0
+    seconds, times = 3.0, 4
     count = round(RATE * seconds)
 
     async def measured(loaded: Any, session: Any) -> tuple[Any, dict[str, float]]:  # Any: the side's own types
         async with pool_of(loaded, session) as pool:
             await _paced(pool, 2.0)
             driver.ready()
-            with driver.window("at 100/s", count):
-                await _paced(pool, seconds)
+            for _ in range(times):
+                with driver.window("at 100/s", count):
+                    await _paced(pool, seconds)
             report = await pool.report()
         return pool, report["latency_ms"]
 
     with folder() as place, local_ray(1) as session:
         pool, ack_ms = asyncio.run(measured(settings(_url(), place, fixed(1)), session))
-        row = pool.rows(_LATENCY_SQL.format(count=count))[0]
+        row = pool.rows(_LATENCY_SQL.format(count=count * times))[0]
     return {
         "commit_p50_ms": row["p50"],
         "commit_p99_ms": row["p99"],
