@@ -143,10 +143,10 @@ class Pool(Generic[P]):
         self._stopped = True
         self.target = 0
         members, self._members = list(self._members.values()), {}
-        ending = self._tasks.cancel()
+        ending = self._tasks.cancel() + self._starts.cancel()
         for member in members:
             member.suspects = frozenset()
-        await asyncio.gather(self._starts.stop(), *(_stop(member, within_s) for member in members))
+        await asyncio.gather(*(_stop(member, within_s) for member in members))
         await asyncio.gather(*ending, return_exceptions=True)
 
     def _missing(self) -> int:

@@ -81,14 +81,20 @@ class WorkerStarts(Generic[P]):
         if self._pending.pop(member.name, None) is not None:
             member.handle.kill()
 
-    async def stop(self) -> None:
-        """Withdraws all that are pending. `missing` is to be 0 from now on. May be called twice."""
+    def cancel(self) -> list[asyncio.Task[None]]:
+        """Withdraws all that are pending, at once: none of them is handed over any more, not even one that is ready by
+        now. Returns what then still ends. `missing` is to be 0 from now on. May be called twice.
+        """
         if self._refill is not None:
             self._refill.cancel()
         starting = self._tasks.cancel()
         for member in self.pending:
             self.withdraw(member)
-        await asyncio.gather(*starting, return_exceptions=True)
+        return starting
+
+    async def stop(self) -> None:
+        """As `cancel`, and waits until all has ended."""
+        await asyncio.gather(*self.cancel(), return_exceptions=True)
 
     def _fill_later(self) -> None:
         if self._refill is None:

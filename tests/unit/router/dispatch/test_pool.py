@@ -357,6 +357,18 @@ async def test_stopping_ends_every_worker_whatever_its_state() -> None:
     assert len(pool.workers) == 3, "a stopped pool starts nothing"
 
 
+async def test_a_worker_that_becomes_ready_in_the_moment_of_the_stop_is_ended_too() -> None:
+    pool = Harness(auto=False)
+    pool.pool.resize(1)
+    [worker] = pool.workers
+    await asyncio.sleep(0)  # its start waits for it
+    worker.started()
+    await asyncio.sleep(0)  # and goes on in the next turn of the loop
+    await pool.pool.stop(0.05)
+    assert worker.killed
+    assert pool.pool.members == []
+
+
 async def test_stopping_kills_what_was_still_retiring() -> None:
     pool = Harness()
     await pool.ready(1)
