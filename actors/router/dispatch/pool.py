@@ -60,8 +60,8 @@ class Pool(Generic[P]):
 
     @property
     def members(self) -> list[Member[P]]:
-        """All workers, in any state."""
-        return [*self._members.values(), *self._starts.pending]
+        """All workers, in any state, in the order in which they were asked for."""
+        return sorted([*self._members.values(), *self._starts.pending], key=lambda member: member.asked_at)
 
     def count(self, state: State) -> int:
         """How many workers are in this state."""

@@ -60,6 +60,20 @@ async def test_starting_and_retiring_workers_get_nothing() -> None:
     assert pool.pool.members == []
 
 
+async def test_workers_are_listed_in_the_order_in_which_they_were_asked_for() -> None:
+    pool = Harness(auto=False)
+    pool.pool.resize(3)
+    for nth in (2, 0):
+        pool.workers[nth].started()
+        await eventually(lambda nth=nth: pool.pool.members[nth].state == "ready")
+    assert [(one.name, one.state) for one in pool.pool.members] == [
+        ("w-0001", "ready"),
+        ("w-0002", "starting"),
+        ("w-0003", "ready"),
+    ]
+    await pool.pool.stop(0.1)
+
+
 async def test_pending_before_idle_before_least_loaded_is_retired() -> None:
     pool = Harness(auto=False, max_tasks_in_flight_per_actor=3)
     pool.pool.resize(3)
