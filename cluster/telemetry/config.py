@@ -53,9 +53,7 @@ class MetricsExport:
     """
 
     exporters: tuple[str, ...] = ()
-    collector: CollectorConfig = field(
-        default_factory=lambda: CollectorConfig(endpoint=Secret(_DEFAULT_ENDPOINT + "/v1/metrics"))
-    )
+    collector: CollectorConfig = field(default_factory=lambda: _default_collector("/v1/metrics"))
     temporality: str = "cumulative"
     interval_ms: int = 60_000
 
@@ -69,9 +67,7 @@ class TelemetryConfig:
     """
 
     exporters: tuple[str, ...] = ()
-    collector: CollectorConfig = field(
-        default_factory=lambda: CollectorConfig(endpoint=Secret(_DEFAULT_ENDPOINT + "/v1/traces"))
-    )
+    collector: CollectorConfig = field(default_factory=lambda: _default_collector("/v1/traces"))
     sampler: str = "parentbased_always_on"
     sampler_ratio: float = 1.0
     service_name: str = "rabbitray"

@@ -69,12 +69,11 @@ class RayWorker:
             raise await self._lost(error) from error
 
     async def _lost(self, error: RayError) -> WorkerLostError:
-        """Tells a crash of the process, for which a job may be may_be_poison, from everything else."""
+        """Tells a crash of the process, which a job may have caused, from everything else."""
         detail = last_line(error)
         if isinstance(error, RayTaskError):
-            return WorkerLostError(
-                "worker_error", detail, may_be_poison=True
-            )  # our code failed on it: isolate what does it
+            # our code failed on it: isolate what does it
+            return WorkerLostError("worker_error", detail, may_be_poison=True)
         if isinstance(error, ActorUnavailableError | GetTimeoutError):
             return WorkerLostError("unavailable", detail, may_be_poison=False)
         if not isinstance(error, ActorDiedError | WorkerCrashedError | RayActorError):
