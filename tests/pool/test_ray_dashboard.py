@@ -111,7 +111,8 @@ async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_pat
     submit = submit_of_the_readme(tmp_path, amqp_url)
     metadata = json.loads(submit[submit.index("--metadata-json") + 1])
     assert "rabbitray" in metadata.values()
-    assert not [word for word in submit if "rabbitray" in word and not word.startswith("{")], "it stands there only"
+    named = [word for word in submit if "rabbitray" in word and not word.startswith("{")]
+    assert named == ["rabbitray"], "beside the metadata it stands in the entrypoint only, once"
     client = JobSubmissionClient(dashboard())
     number = submit[submit.index("--submission-id") + 1]
     await eventually(lambda: asyncio.to_thread(agent_takes, submit), within_s=90, message="no agent takes jobs")
@@ -119,7 +120,8 @@ async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_pat
         await eventually(lambda: client.get_job_status(number) == JobStatus.RUNNING, within_s=60)
         async with signed_in() as tab:
             await tab.open(f"{dashboard()}/#/jobs/{quote(number)}")
-            await sees(tab, "-m rabbitray run --handler myjobs:handle", number, *metadata.values())
+            text = await sees(tab, "-m rabbitray run --handler myjobs:handle", number, *metadata.values())
+            assert text.count("rabbitray") > 1, "in the entrypoint, and in the metadata"
         assert client.get_job_info(number).metadata == metadata
     finally:
         client.stop_job(number)
