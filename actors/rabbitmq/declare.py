@@ -29,8 +29,8 @@ _FORBIDDEN = ("x-queue-mode",)
 def version_of(connection: aio_pika.abc.AbstractConnection) -> Version:
     """RabbitMQ's version, e.g. (3, 10, 8); empty for another product, or where it does not say."""
     transport = connection.transport
-    told = transport.connection.server_properties if transport is not None else {}
-    product, version = (_text(told.get(name, "")) for name in ("product", "version"))
+    properties = transport.connection.server_properties if transport is not None else {}
+    product, version = (_text(properties.get(name, "")) for name in ("product", "version"))
     return parse_version(version) if product == "RabbitMQ" else ()
 
 

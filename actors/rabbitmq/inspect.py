@@ -84,6 +84,6 @@ def place(url: Secret) -> str:
 def server_version(connection: AbstractConnection) -> str:
     """What the broker calls itself, e.g. `RabbitMQ 3.10.8`; empty where it does not say."""
     transport = connection.transport
-    told = transport.connection.server_properties if transport is not None else {}
-    parts = (told.get("product", ""), told.get("version", ""))
+    properties = transport.connection.server_properties if transport is not None else {}
+    parts = (properties.get("product", ""), properties.get("version", ""))
     return " ".join(part.decode() if isinstance(part, bytes) else str(part) for part in parts).strip()

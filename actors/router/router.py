@@ -209,7 +209,7 @@ class Router(Generic[P]):
             await self._quarantine.clear(batch)
 
     async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
-        """What a lost worker had not finished: suspects are isolated, the innocent go out again as they were."""
+        """What a lost worker had not finished: suspects are isolated, the others go out again."""
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
         if not loss.may_be_poison and not self._quarantine.holds(batch):

@@ -1,6 +1,6 @@
 """Records what a pool of this version leaves behind, for the `test_upgrade.py` of later versions. Run by people only:
 
-    python -m pytest tests/record_upgrade.py
+    python -m pytest tests/kit/record_upgrade.py
 
 in a checkout of the version that is to be recorded; the files are written into `tests/kept`. Nothing collects this
 module by itself.

@@ -79,7 +79,7 @@ def shape(path: Path) -> set[tuple[str, str, str, bool]]:
 
 
 def test_every_version_before_this_one_has_a_kept_file_and_a_step() -> None:
-    """To make the file: run `tests/record_upgrade.py` in a checkout of the version before."""
+    """To make the file: run `tests/kit/record_upgrade.py` in a checkout of the version before."""
     assert {version_of(archive) for archive in kept_results()} >= {1, *range(1, SCHEMA_VERSION)}
     assert [step.to for step in MIGRATIONS] == list(range(2, SCHEMA_VERSION + 1))
 
