@@ -20,4 +20,4 @@ Ray's shell.
 """
 
 if __name__ == "actors":  # in a checkout this folder is on the path under its bare name, too: one class, one module
-    raise ImportError("in rabbitray's checkout `actors` is imported as `rabbitray.actors`")
+    raise ImportError("`from rabbitray import Job`; in rabbitray's checkout `actors` is imported as `rabbitray.actors`")

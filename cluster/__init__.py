@@ -14,4 +14,4 @@ deploy     Grafana, Prometheus, KubeRay, RabbitMQ, installation
 """
 
 if __name__ == "cluster":  # see `actors`
-    raise ImportError("in rabbitray's checkout `cluster` is imported as `rabbitray.cluster`")
+    raise ImportError("`python -m rabbitray`; in rabbitray's checkout `cluster` is imported as `rabbitray.cluster`")
