@@ -43,6 +43,12 @@ def start_logging(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(config.level)
+    logging.getLogger("aiormq.connection").addFilter(_not_said_by_us)
+
+
+def _not_said_by_us(record: logging.LogRecord) -> bool:
+    """False for aiormq's line about each attempt that failed: whoever connects says it, with host, pause and advice."""
+    return not str(record.msg).startswith("error when creating transport")
 
 
 class OnStandardError(logging.StreamHandler[TextIO]):

@@ -15,8 +15,9 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.rabbitmq.inspect import contact
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.telemetry.rate_limit import EVERY_S
 from rabbitray.actors.telemetry.tracing import Tracing
@@ -325,6 +326,18 @@ def test_json_lines_are_objects_with_trace_and_ray_ids(log: io.StringIO) -> None
     assert entry["message"] == 'Row "x\ny" refused'
     assert (entry["level"], entry["role"], entry["logger"]) == ("WARNING", "worker", "rabbitray.actors.store")
     assert (entry["key"], entry["rows"], entry["ray.actor_id"]) == ("k", 2, "a1")
+
+
+async def test_a_broker_that_is_not_there_is_said_by_us_alone(log: io.StringIO) -> None:
+    start_logging(LogConfig(), "router", stream=log)
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(BrokerUnreachableError, match="cannot be reached"):
+        async with contact(Secret(f"amqp://127.0.0.1:{port}/"), within_s=0.3):
+            pass
+    assert log.getvalue() == ""
+    logging.getLogger("aiormq.connection").warning("Something else")
+    assert "Something else" in log.getvalue()
 
 
 def test_logging_started_twice_writes_each_line_once(log: io.StringIO) -> None:
