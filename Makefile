@@ -1,4 +1,4 @@
-# The doors. Each one installs what it needs; a second run skips what is there.
+# The targets. Each one installs what it needs; a second run skips what is there.
 PY := .venv/bin/python
 PREPARE := cluster/deploy/install/prepare.sh
 # A broker of our own is needed only where RABBITMQ_URL names none.
@@ -10,11 +10,11 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit lint docs bench bench-compare bench-ab faults
 
-help: ## list the doors
+help: ## list the targets
 	@echo "rabbitray: an elastic pool of Ray actors that works a RabbitMQ queue"
 	@echo
 	@sed -nE 's/^([a-z-]+):.*## (.*)$$/  make \1@\2/p' $(MAKEFILE_LIST) | \
-	  while IFS=@ read -r door what; do printf '%-36s %s\n' "$$door" "$$what"; done
+	  while IFS=@ read -r target what; do printf '%-36s %s\n' "$$target" "$$what"; done
 	@echo
 	@echo "RABBITMQ_URL: demo and bench use that broker instead of a private node.  PYTHON: another python3."
 

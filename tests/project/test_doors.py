@@ -1,4 +1,4 @@
-"""The doors and what a stranger takes for granted: help, pins, licence, no trace of the machine it was made on."""
+"""The targets of make, who imports what, and what a stranger takes for granted: help, pins, licence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from bench import __main__ as bench
 from tests.kit.root import ROOT
 
-DOORS = ("help", "demo", "test", "test-unit", "lint", "docs", "bench", "bench-compare", "bench-ab", "faults")
+TARGETS = ("help", "demo", "test", "test-unit", "lint", "docs", "bench", "bench-compare", "bench-ab", "faults")
 
 
 def _run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -41,12 +41,12 @@ def _tracked() -> Iterator[tuple[str, str]]:
             yield name, path.read_text(errors="replace")
 
 
-def test_help_is_the_default_and_lists_every_door() -> None:
+def test_help_is_the_default_and_lists_every_target() -> None:
     shown = _run("make")
     assert shown.returncode == 0
     assert shown.stdout == _run("make", "help").stdout
-    for door in DOORS:
-        assert re.search(rf"^  make {door} +\S", shown.stdout, re.MULTILINE), door
+    for target in TARGETS:
+        assert re.search(rf"^  make {target} +\S", shown.stdout, re.MULTILINE), target
 
 
 def test_an_old_or_missing_python_is_one_line() -> None:
