@@ -28,7 +28,8 @@ class PublisherConfig:
     - `url`: AMQP URL; a plain text is kept as a `Secret`, which is never shown.
     - `queue`, `exchange`, `routing_key`: where jobs go; by default to the queue through the default exchange.
     - `form`: `msgpack` (one-letter keys, a CRC-32), `compact_json` or `verbose_json` (the report's documents, 3.1).
-    - `codes`: one-letter codes of message types; by default the report's.
+    - `codes`: one-letter codes of message types; by default the report's. More of them:
+      `rabbitray.actors.message.wire.REPORT_CODES.extended({"C": "CHRISTMAS"})`; the pool needs the same (`type_codes`).
     - `channels`: opened when it connects (`PUBLISHER_POOL_SIZE`).
     - `confirm_timeout_s`: seconds from the call to the confirm, waiting for room and sending again included.
     - `max_batch`: messages in one write, and jobs in a packed message.
