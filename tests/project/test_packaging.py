@@ -9,15 +9,18 @@ import tomllib
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.kit.installed import Installed, pip, shop
 from tests.kit.root import ROOT
 
 FLOORS = ("actors", "autoscale", "cluster")
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+VERSION, NEEDED = PROJECT["version"], PROJECT["dependencies"]
 NAME = f"rabbitray-{VERSION}"
 BESIDE = {"README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore"}
 """What a source archive holds beside the code; the last two are hatchling's."""
@@ -115,9 +118,20 @@ def test_one_name_is_importable(installed: Installed, tmp_path: Path) -> None:
 
 
 def test_nothing_else_lies_in_the_site_packages(installed: Installed) -> None:
-    """An editable install has a finder of its own, under a name that nobody chooses."""
-    ours = {f"{NAME}.dist-info", "rabbitray", "_editable_impl_rabbitray.py", "_editable_impl_rabbitray.pth"}
+    """An editable install has a line of the path, which names a folder with one link in it."""
+    ours = {f"{NAME}.dist-info", "rabbitray", "_rabbitray.pth"}
     assert {path.name for path in installed.packages.iterdir()} - {"dependencies.pth", "__pycache__"} <= ours
+
+
+def test_every_way_needs_the_same_packages(installed: Installed) -> None:
+    """uv takes them from pyproject.toml, pip from what was built."""
+    metadata = Parser().parsestr((installed.packages / f"{NAME}.dist-info" / "METADATA").read_text())
+    assert {Requirement(one) for one in metadata.get_all("Requires-Dist", [])} == {Requirement(one) for one in NEEDED}
+
+
+def test_a_checkout_called_rabbitray_hides_nothing_in_the_folder_above(installed: Installed, tmp_path: Path) -> None:
+    (tmp_path / "rabbitray" / "rabbitray").mkdir(parents=True)
+    assert installed.answer("from rabbitray import Job; print(len([Job]))", tmp_path) == 1
 
 
 def test_the_program_tells_its_version(installed: Installed, tmp_path: Path) -> None:
@@ -127,7 +141,7 @@ def test_the_program_tells_its_version(installed: Installed, tmp_path: Path) -> 
 
 def test_a_project_with_names_of_ours_tests_its_handler(installed: Installed, tmp_path: Path) -> None:
     file, (done, rejected) = installed.answer(PUBLIC, shop(tmp_path / "shop"))
-    assert Path(file).is_relative_to(installed.packages) or file == f"{ROOT}/rabbitray/__init__.py"
+    assert Path(file).is_relative_to(installed.packages) or Path(file).resolve() == ROOT / "rabbitray" / "__init__.py"
     assert done[0] == "DONE"
     assert set(done[1]["own"].values()) == {"shop"}
     assert rejected[0] == "DEAD"
