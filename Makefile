@@ -26,9 +26,9 @@ test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some)
 	@$(PREPARE) python broker test-tools
 	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
-test-unit: ## the tests that need neither broker nor Ray: under a minute
+test-unit: ## the quick tests that need neither broker nor Ray: under a minute
 	@$(PREPARE) python
-	@$(PY) -m pytest -n 2 --dist loadfile tests/unit $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not slow" tests/unit $(ARGS)
 
 lint: ## ruff format, ruff, import-linter, mypy
 	@$(PREPARE) python

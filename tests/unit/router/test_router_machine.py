@@ -386,6 +386,7 @@ RouterMachine.TestCase.settings = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 class TestRouterMachine(RouterMachine.TestCase):
     """See the module."""

@@ -192,6 +192,7 @@ async def test_a_step_without_memory_says_what_to_do(config: StoreConfig) -> Non
     await refused(config, next_schema(run=greedy), "duckdb_memory")
 
 
+@pytest.mark.slow
 async def test_a_step_without_room_on_the_disk_says_so_and_runs_once_there_is_room(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "24m") as disk:
         config = await filled(disk / "r.duckdb", RANGE_ROWS % 400_000, "CHECKPOINT")
@@ -269,6 +270,7 @@ async def test_kill_9_leaves_the_version_of_the_last_whole_step(config: StoreCon
     whole(config, [NOW + 2])
 
 
+@pytest.mark.slow
 async def test_kill_9_at_any_moment_leaves_one_version_or_the_next(tmp_path: Path, rounds: int) -> None:
     seed = random.randrange(2**32)
     chance = random.Random(seed)
@@ -289,6 +291,7 @@ def growth_of(path: Path) -> int:
     return int(done.stdout.split()[-3])
 
 
+@pytest.mark.slow
 async def test_a_step_that_rewrites_a_million_rows_stays_within_its_memory(tmp_path: Path) -> None:
     config = await filled(tmp_path / "r.duckdb", RANGE_ROWS % MANY)
     growth = growth_of(config.path)

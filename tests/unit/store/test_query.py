@@ -97,6 +97,7 @@ async def test_rows_are_capped_and_marked(store: Store) -> None:
     assert cut["seq"].to_pylist() == list(range(7))
 
 
+@pytest.mark.slow
 async def test_a_query_ends_at_its_deadline_and_commits_go_on(store: Store) -> None:
     epoch = await store.register("b")
     asked = asyncio.create_task(store.query(ENDLESS, timeout_s=3))

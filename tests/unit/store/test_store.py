@@ -76,6 +76,7 @@ async def test_a_bad_row_hurts_no_neighbour_in_its_group(store: Store) -> None:
     assert (await store.stats()).rejected == 1
 
 
+@pytest.mark.slow
 async def test_rows_beyond_the_memory_of_the_file_are_committed_in_several_transactions(config: StoreConfig) -> None:
     store = Store(replace(config, memory=128 * 2**20))
     await store.open()

@@ -42,6 +42,7 @@ def _write_until_killed(path: Path, turn: int, groups: int) -> set[str]:
     return acked
 
 
+@pytest.mark.slow
 async def test_kill_9_loses_no_acknowledged_row_and_doubles_none(tmp_path: Path, rounds: int) -> None:
     path = tmp_path / "r.duckdb"
     seed = random.randrange(2**32)

@@ -169,6 +169,7 @@ def test_lost_spans_are_one_line_a_minute(caplog: pytest.LogCaptureFixture) -> N
     assert ": 13 lost so far" in said[3][0]
 
 
+@pytest.mark.slow
 def test_a_collector_that_is_down_loses_spans_and_nothing_else() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused

@@ -75,6 +75,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(steps=STEPS, size=st.integers(1, 4))
 @settings(max_examples=12)
 def test_any_history_of_writes_restarts_and_lost_side_files(
