@@ -32,7 +32,7 @@ def _private_ray(folder: Path) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_health_check_period_ms": "1000",  # a node that was killed is seen dead in 5 s instead of 15
-        "RAY_metrics_report_interval_ms": "1000",  # what a test scrapes is 1 s old instead of 10
+        "RAY_metrics_report_interval_ms": "3000",  # what a test scrapes is 3 s old instead of 10
     }
 
 

@@ -231,6 +231,7 @@ async def test_retries_are_never_early_and_long_delays_hold_up_no_short_ones(amq
             assert all(gap >= delay for gap, delay in zip(gaps, delays, strict=True)), (kind, gaps)
 
 
+@pytest.mark.long  # test_poison.py has one that hangs, among others
 async def test_a_job_that_hangs_is_parked_and_its_neighbours_finish(amqp_url: str, tmp_path: Path) -> None:
     loaded = settings_for(amqp_url, tmp_path, handler_timeout_s=1, batch_size=20)
     async with pool_of(loaded) as pool:
