@@ -158,7 +158,7 @@ class Concluder(Generic[P]):
                 return conclusion.state
             if not await self._outcomes_count(safety.batch, part):
                 return Lost()
-            safety.unsafe |= await self._settler.publish(safety.batch, part, answer)
+            safety.unsafe |= await self._settler.publish(safety.batch, part, answer, safety.unsafe)
             return Committed()
         except FencedError as error:
             return Fenced(str(error))
