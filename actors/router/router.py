@@ -182,8 +182,8 @@ class Router(Generic[P]):
             self._quarantine.add([delivery])
         else:
             self.buffer.put(delivery)
-        if self._outage.held:
-            self.tasks.spawn(self._consumption.stop_probing())  # this one is the probe
+            if self._outage.held:
+                self.tasks.spawn(self._consumption.stop_probing())  # this one is the probe
         self.wake()
 
     def drop(self, generation: int) -> None:

@@ -570,6 +570,20 @@ async def test_nothing_runs_while_paused_be_it_a_probe() -> None:
         assert path.rows() == {"probe": 1}
 
 
+async def test_what_never_reaches_a_worker_is_no_probe() -> None:
+    async with path_of(outage=True, window=20, batch_size=20) as path:
+        await outage_of(path, 20)
+        path.publish("later", **{h.DUE: 32_000_000_000_000})
+        path.publish("large", **{f"x-{n}": "x" * 1_000 for n in range(200)})
+        path.publish("probe")
+        path.clock.ahead_s = 2.0
+        path.router.tick()
+        _, batch = await path.batch()
+        assert path.keys(batch) == ["probe"], "the two before it went their own way, at once"
+        assert path.dead() == ["large"]
+        assert list(path.router.holds) == ["outage"]
+
+
 async def test_what_a_worker_gives_back_while_paused_waits_in_the_queue() -> None:
     async with path_of(workers=1, batch_size=3) as path:
         path.publish(*names(3))
