@@ -198,6 +198,7 @@ class Router(Generic[P]):
         safety = BatchSafety(batch)
         try:
             await self._quarantine.count(batch)
+            self._require_ours(batch)
             async for part, payload in pool.run(member, batch):
                 self._requeue(batch.take(part.returned))
                 batch.take(part.finished)
@@ -208,8 +209,14 @@ class Router(Generic[P]):
             self._concluder.give_back_unanswered(safety)
             await self._quarantine.clear(batch)
 
+    def _require_ours(self, batch: Batch) -> None:
+        """Where its connection died before it runs, RabbitMQ delivers its messages again: then it is lost at once."""
+        if not self._source.still_ours(batch.deliveries):
+            raise WorkerLostError("connection_lost", "its connection died before it ran", may_be_poison=False)
+
     async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the others go out again."""
+        member.batches.pop(batch.id, None)
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
         if not loss.may_be_poison and not self._quarantine.holds(batch):
