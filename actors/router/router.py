@@ -203,23 +203,33 @@ class Router(Generic[P]):
                 batch.take(part.finished)
                 self.tasks.spawn(self._concluder.conclude(safety, part, payload))
         except WorkerLostError as loss:
-            await self._recover(member, batch, loss)
+            await self._recover(batch, loss)
         else:
             self._concluder.give_back_unanswered(safety)
             await self._quarantine.clear(batch)
 
-    async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
+    async def _recover(self, batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the others go out again."""
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
-        if not loss.may_be_poison and not self._quarantine.holds(batch):
+        if loss.may_be_poison or self._quarantine.holds(batch):
+            await self._isolate(batch, left, loss)
+        else:
             self._requeue(left)
-        elif loss.may_be_poison and len(left) == 1 and is_packed(left[0].parcel):
-            await self._quarantine.clear(batch)
-            await self._settler.part(left[0])
-        elif (failure := await self._quarantine.isolate(batch, left, loss, of=member.name)) is not None:
-            await self._concluder.park(left[0], failure)
         self.wake()
+
+    async def _isolate(self, batch: Batch, left: list[Delivery], loss: WorkerLostError) -> None:
+        """Each runs alone; of a packed message each record, so it is taken apart."""
+        packed = [delivery for delivery in left if loss.may_be_poison and is_packed(delivery.parcel)]
+        if packed and self._quarantine.holds(batch):
+            await self._quarantine.clear(batch)
+        else:
+            single = [delivery for delivery in left if delivery not in packed]
+            failure = await self._quarantine.isolate(batch, single, loss)
+            if failure is not None:
+                await self._concluder.park(single[0], failure)
+        for delivery in packed:
+            await self._settler.part(delivery, expect=self._quarantine.expect)
 
     def _requeue(self, deliveries: list[Delivery]) -> None:
         """They go out again first; during an outage they wait in the queue, for one probe is enough."""
