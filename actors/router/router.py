@@ -227,14 +227,24 @@ class Router(Generic[P]):
         member.batches.pop(batch.id, None)
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
-        if not loss.may_be_poison and not self._quarantine.holds(batch):
+        if loss.may_be_poison or self._quarantine.holds(batch):
+            await self._isolate(batch, left, loss)
+        else:
             self._requeue(left)
-        elif loss.may_be_poison and len(left) == 1 and is_packed(left[0].parcel):
-            await self._quarantine.clear(batch)
-            await self._settler.part(left[0])
-        elif (failure := await self._quarantine.isolate(batch, left, loss, of=member.name)) is not None:
-            await self._concluder.park(left[0], failure)
         self.wake()
+
+    async def _isolate(self, batch: Batch, left: list[Delivery], loss: WorkerLostError) -> None:
+        """Each runs alone; of a packed message each record, so it is taken apart."""
+        packed = [delivery for delivery in left if loss.may_be_poison and is_packed(delivery.parcel)]
+        if packed and self._quarantine.holds(batch):
+            await self._quarantine.clear(batch)
+        else:
+            single = [delivery for delivery in left if delivery not in packed]
+            failure = await self._quarantine.isolate(batch, single, loss)
+            if failure is not None:
+                await self._concluder.park(single[0], failure)
+        for delivery in packed:
+            await self._settler.part(delivery, expect=self._quarantine.expect)
 
     def _requeue(self, deliveries: list[Delivery]) -> None:
         """They go out again first; while something holds they wait in the queue, like all that was not dispatched."""

@@ -144,12 +144,17 @@ class Settler:
         self._trace(delivery, failure)
         await self.settle(batch, Part(failures=[failure], finished=[0]), Answer())
 
-    async def part(self, delivery: Delivery) -> None:
-        """A packed message becomes single ones in the main queue, so that one record cannot hurt the others."""
+    async def part(self, delivery: Delivery, *, expect: Callable[[list[str]], None] | None = None) -> None:
+        """A packed message becomes single ones in the main queue, so that one record cannot hurt the others.
+
+        `expect` is told their keys before the first is sent.
+        """
         if not self._acks.still_ours([delivery]):
             return
         try:
             pieces = records_of(delivery.parcel, self._wire, self._codes)
+            if expect is not None:
+                expect([piece.key for piece in pieces if piece.key is not None])
             await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
         except DecodeError as error:
             await self.park(delivery, message_failure(delivery, error.reason, str(error), "DecodeError"))
