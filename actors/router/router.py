@@ -155,8 +155,8 @@ class Router(Generic[P]):
         self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
         self._source.give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
         self._concluder.give_up_older_than(late)
-        if list(self.holds) == ["outage"] and not self._dispatcher.probing and self._outage.probe_due(now):
-            self.tasks.spawn(self._source.consume(1))
+        if self._consumption.probing and not self._dispatcher.probes_out and self._outage.probe_due(now):
+            self.tasks.spawn(self._consumption.start_probing(1))
         self.wake()
 
     def wake(self) -> None:
@@ -182,8 +182,8 @@ class Router(Generic[P]):
             self._quarantine.add([delivery])
         else:
             self.buffer.put(delivery)
-        if self._outage.held:
-            self.tasks.spawn(self._source.pause())  # this one is the probe
+            if self._outage.held:
+                self.tasks.spawn(self._consumption.stop_probing())  # this one is the probe
         self.wake()
 
     def drop(self, generation: int) -> None:
@@ -222,8 +222,8 @@ class Router(Generic[P]):
         self.wake()
 
     def _requeue(self, deliveries: list[Delivery]) -> None:
-        """They go out again first; during an outage they wait in the queue, for one probe is enough."""
-        if self._outage.held:
+        """They go out again first; while something holds they wait in the queue, like all that was not dispatched."""
+        if self.holds:
             self._source.give_back(deliveries)
         else:
             self.buffer.put_back(self._source.still_ours(deliveries))
