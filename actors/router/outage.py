@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from typing import Literal
 
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.reply import Failure, Part
+
+Ending = Literal["over", "failed", "unknown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +79,21 @@ class Outage:
         self._probe_at = now + self._backoff.delay_s()
         return True
 
-    def end_probe(self, part: Part) -> bool:
-        """How a probe ended: True when the outage is over (any outcome but a transient error)."""
-        over = bool(part.jobs) and not any(_hurts(failure) for failure in part.failures)
-        if over:
+    def end_probe(self, part: Part, done: int, now: float) -> Ending:
+        """How a probe ended, of which `done` jobs got their result.
+
+        Only a job that is DONE has reached the service for sure. A job that ended in any other way may not have: it
+        was not readable, or refused before the call. It says nothing, and the next probe goes soon.
+        """
+        if done:
             self._probe_at = None
             self._forget()
-        return over
+            return "over"
+        if any(_hurts(failure) for failure in part.failures):
+            return "failed"
+        if self._probe_at is not None and part.jobs:
+            self._probe_at = min(self._probe_at, now + self._first_probe.delay_s())
+        return "unknown"
 
     def _forget(self) -> None:
         self._seen.clear()

@@ -155,8 +155,8 @@ class Router(Generic[P]):
         self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
         self._source.give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
         self._concluder.give_up_older_than(late)
-        if list(self.holds) == ["outage"] and not self._dispatcher.probing and self._outage.probe_due(now):
-            self.tasks.spawn(self._source.consume(1))
+        if self._consumption.probing and not self._dispatcher.probes_out and self._outage.probe_due(now):
+            self.tasks.spawn(self._consumption.start_probing(1))
         self.wake()
 
     def wake(self) -> None:
@@ -182,8 +182,8 @@ class Router(Generic[P]):
             self._quarantine.add([delivery])
         else:
             self.buffer.put(delivery)
-        if self._outage.held:
-            self.tasks.spawn(self._source.pause())  # this one is the probe
+            if self._outage.held:
+                self.tasks.spawn(self._consumption.stop_probing())  # this one is the probe
         self.wake()
 
     def drop(self, generation: int) -> None:
@@ -198,18 +198,25 @@ class Router(Generic[P]):
         safety = BatchSafety(batch)
         try:
             await self._quarantine.count(batch)
+            self._require_ours(batch)
             async for part, payload in pool.run(member, batch):
                 self._requeue(batch.take(part.returned))
                 batch.take(part.finished)
                 self.tasks.spawn(self._concluder.conclude(safety, part, payload))
         except WorkerLostError as loss:
-            await self._recover(batch, loss)
+            await self._recover(member, batch, loss)
         else:
             self._concluder.give_back_unanswered(safety)
             await self._quarantine.clear(batch)
 
-    async def _recover(self, batch: Batch, loss: WorkerLostError) -> None:
+    def _require_ours(self, batch: Batch) -> None:
+        """Where its connection died before it runs, RabbitMQ delivers its messages again: then it is lost at once."""
+        if not self._source.still_ours(batch.deliveries):
+            raise WorkerLostError("connection_lost", "its connection died before it ran", may_be_poison=False)
+
+    async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the others go out again."""
+        member.batches.pop(batch.id, None)
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
         if loss.may_be_poison or self._quarantine.holds(batch):
@@ -232,8 +239,8 @@ class Router(Generic[P]):
             await self._settler.part(delivery, expect=self._quarantine.expect)
 
     def _requeue(self, deliveries: list[Delivery]) -> None:
-        """They go out again first; during an outage they wait in the queue, for one probe is enough."""
-        if self._outage.held:
+        """They go out again first; while something holds they wait in the queue, like all that was not dispatched."""
+        if self.holds:
             self._source.give_back(deliveries)
         else:
             self.buffer.put_back(self._source.still_ours(deliveries))

@@ -11,6 +11,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import sys
 import time
 import zlib
 from pathlib import Path
@@ -46,9 +47,19 @@ def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
             return {"key": job.key, "bulk": os.urandom(steps["bytes"] // 2).hex()}
         case "sum":
             return {"sum": zlib.crc32(steps["text"].encode())}
+        case "fork":
+            return {"code": _code_of_a_child(steps["code"])}
         case "die" | "segfault" | "killed" | "spin" | "stuck" as poison:
             _poison(poison, steps)
     return {"key": job.key, "attempt": job.attempt, "n": steps.get("n"), "pid": os.getpid()}
+
+
+def _code_of_a_child(code: int) -> int:
+    """With which code a child ended that `sys.exit` took out of the handler."""
+    child = os.fork()
+    if not child:
+        sys.exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _poison(kind: str, steps: dict[str, Any]) -> None:

@@ -128,6 +128,7 @@ async def test_broken_bodies_go_to_the_dead_letters_with_their_reason(amqp_url: 
 
 
 async def test_failures_are_retried_then_parked(amqp_url: str, tmp_path: Path) -> None:
+    """A job that forks is among them: its child is a copy of the worker, with the connections of a real one to Ray."""
     loaded = settings_for(amqp_url, tmp_path, max_retries=2)
     async with pool_of(loaded) as pool:
         await pool.publish(
@@ -135,13 +136,16 @@ async def test_failures_are_retried_then_parked(amqp_url: str, tmp_path: Path) -
                 Job(id="twice", payload={"do": "raise", "times": 2}),
                 Job(id="always", payload={"do": "raise"}),
                 Job(id="rejected", payload={"do": "reject", "text": "no such user"}),
+                Job(id="forks", payload={"do": "fork", "code": 7}),
                 Job(id="fine", payload={"do": "ok"}),
             ]
         )
-        await eventually(lambda: _at_rest(pool, done=2, dead=2), within_s=30)
+        await eventually(lambda: _at_rest(pool, done=3, dead=2), within_s=30)
+        assert (await pool.report()).replaced == 0
         await pool.stop()
+        assert pool.rows("SELECT result->>'code' AS code FROM results WHERE key = 'forks'") == [{"code": "7"}]
         done = {row["key"]: row["attempts"] for row in pool.rows("SELECT key, attempts FROM results")}
-        assert done == {"twice": 3, "fine": 1}
+        assert done == {"twice": 3, "forks": 1, "fine": 1}
         dead = pool.rows("SELECT key, reason, attempts, error FROM dead_letters ORDER BY key")
         assert [(row["key"], row["reason"], row["attempts"]) for row in dead] == [
             ("always", "max_retries", 3),

@@ -20,7 +20,7 @@ from tests.kit.stories import whats
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 async def test_live_through_a_running_pool(amqp_url: str, tmp_path: Path) -> None:
-    """A job that needed a retry: its message id changed on the way, its key did not."""
+    """A job that needed a retry: its message id and its key are the same in both runs."""
     loaded = settings_for(amqp_url, tmp_path)
     async with pool_of(loaded) as pool:
         refused = [Job(id="bad", payload={"do": "reject"})]
@@ -32,9 +32,7 @@ async def test_live_through_a_running_pool(amqp_url: str, tmp_path: Path) -> Non
         assert whats(story) == ["published", "received", "started", "finished", "committed", "settled"]
         assert story.attempts == 2
         assert "run 2 on" in story.steps[2].detail
-        (copy,) = story.message_ids
-        assert copy != "twice"
-        assert await asyncio.to_thread(stories_of, reader, copy) == [story]
+        assert story.message_ids == ("twice",)
         (parked,) = await asyncio.to_thread(stories_of, reader, "bad")
         assert (parked.ended, whats(parked)[-2:]) == ("dead", ["recorded", "settled"])
         assert await asyncio.to_thread(whereabouts, loaded, reader) == Whereabouts(

@@ -55,7 +55,7 @@ class Dispatcher(Generic[P]):
         self.batch_size = 1  # records
 
     @property
-    def probing(self) -> bool:
+    def probes_out(self) -> bool:
         """Whether a probe is on its way: one at a time finds out whether an outage is over."""
         return any(batch.probe for member in self._pool.members for batch in member.batches.values())
 
@@ -71,12 +71,15 @@ class Dispatcher(Generic[P]):
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        """Sends out what is due: a probe during an outage, batches, and suspects to the quarantine's worker."""
+        """Sends out what is due: batches, or a probe during an outage, and suspects to the quarantine's worker.
+
+        What another hold finds in the buffer stays there, until that has stopped the consumer and gives it back.
+        """
         self._woken = False
         self._forecast.look(self._arrivals.received, self._clock())
-        if self._outage.held:
+        if self._consumption.probing:
             self._send_probe()
-        while not self._consumption.closing and (member := self._worker_for_next()) is not None:
+        while self._consumption.flowing and (member := self._worker_for_next()) is not None:
             self._send(self._pool, member, Batch(self._buffer.take(self.batch_size, self._config.batch_bytes)))
         if not self._consumption.closing:
             for pool, member, batch in self._quarantine.next():
@@ -124,7 +127,7 @@ class Dispatcher(Generic[P]):
     def _send_probe(self) -> None:
         """During an outage one message goes out, when none is out there yet; what else arrived waits in the queue."""
         member = self._pool.pick()
-        if member is not None and not self.probing and (probe := self._buffer.take(1, self._config.batch_bytes)):
+        if member is not None and not self.probes_out and (probe := self._buffer.take(1, self._config.batch_bytes)):
             self._send(self._pool, member, Batch(probe))
         self._give_back(self._buffer.remove(lambda _: True))
 

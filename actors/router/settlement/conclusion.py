@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar, assert_never
 from rabbitray.actors.backoff import retry_while_unavailable
 from rabbitray.actors.errors import FencedError, PayloadLostError
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.router.consumption import Consumption
+from rabbitray.actors.router.consumption import OUTAGE, Consumption
 from rabbitray.actors.router.delivery import Batch, Delivery
 from rabbitray.actors.router.outage import Outage
 from rabbitray.actors.router.settlement.failpoints import Failpoints
@@ -156,9 +156,9 @@ class Concluder(Generic[P]):
                 return Fenced("another part was refused")
             if isinstance(conclusion.state, GivenUp):
                 return conclusion.state
-            if not await self._outcomes_count(safety.batch, part):
+            if not await self._outcomes_count(safety.batch, part, answer):
                 return Lost()
-            safety.unsafe |= await self._settler.publish(safety.batch, part, answer)
+            safety.unsafe |= await self._settler.publish(safety.batch, part, answer, safety.unsafe)
             return Committed()
         except FencedError as error:
             return Fenced(str(error))
@@ -206,16 +206,18 @@ class Concluder(Generic[P]):
         finally:  # also when it ends with another error: the hold must not outlive the question
             await self._consumption.release("store")
 
-    async def _outcomes_count(self, batch: Batch, part: Part) -> bool:
+    async def _outcomes_count(self, batch: Batch, part: Part, answer: Answer) -> bool:
         """Watches for an outage; False when this part was a probe that failed: no attempt is charged for it."""
         now = self._remember(part)
         if batch.probe and self._outage.held:
-            if not self._outage.end_probe(part):
-                return False
-            await self._consumption.release("outage")
+            match self._outage.end_probe(part, answer.committed, now):
+                case "failed":
+                    return False
+                case "over":
+                    await self._consumption.release(OUTAGE)
         self._outage.note(part, now)
         if (reason := self._outage.check(now)) is not None:
-            await self._consumption.hold("outage", reason)
+            await self._consumption.hold(OUTAGE, reason)
         return True
 
     def _remember(self, part: Part) -> float:

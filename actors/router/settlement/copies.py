@@ -1,8 +1,7 @@
 """Outbox: the copies that leave for a rung or the dead letters, with their headers.
 
-Published through our own direct exchange, persistent and mandatory. The copy carries the key in a header, so that the
-identity stays, and has a message id of its own, so that returns can be told apart; where no key is known (the body
-was not read) it keeps the message id, which may be the identity.
+Published through our own direct exchange, persistent and mandatory. The copy keeps the producer's message id, which
+people know it by and which may be its identity, and carries the key in a header, where one is known.
 """
 
 from __future__ import annotations
@@ -99,7 +98,7 @@ def copy_of(
         table.pop(h.RECORDS, None)
     return EncodedMessage(
         body=parcel.body if record.body is None else record.body,
-        message_id=(None if alone or key else _short(parcel.message_id)) or uuid7(),
+        message_id=_short(parcel.message_id) or uuid7(),
         exchange=exchange,
         routing_key=routing_key,
         content_type=_short(record.content_type or parcel.content_type),

@@ -1,6 +1,7 @@
 """Settler: the last step of the path: retry copies and dead letters are published, then messages are acked.
 
-Order: the row is committed (the router did that), or the copy is confirmed, and only then the ack.
+Order: the row is committed (the router did that), or the copy is confirmed, and only then the ack. A message that is
+not ours any more gets no copy: RabbitMQ delivers it again, and it would be worked twice from then on.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Acks(Protocol):
 
     def finish(self, deliveries: Iterable[Delivery]) -> None: ...
     def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
+    def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]: ...
 
 
 class Outbox(Protocol):
@@ -90,16 +92,21 @@ class Settler:
 
     async def settle(self, batch: Batch, part: Part, answer: Answer, unsafe: Set[int] = frozenset()) -> Set[int]:
         """`publish`, then `close`; returns the positions of `batch` that a later part may not ack."""
-        unsafe = unsafe | await self.publish(batch, part, answer)
+        unsafe = unsafe | await self.publish(batch, part, answer, unsafe)
         self.close(batch, part, unsafe)
         return unsafe
 
-    async def publish(self, batch: Batch, part: Part, answer: Answer) -> Set[int]:
-        """Counts the outcomes and publishes copies of what failed; the positions whose copy is not confirmed."""
+    async def publish(self, batch: Batch, part: Part, answer: Answer, unsafe: Set[int] = frozenset()) -> Set[int]:
+        """Counts the outcomes and publishes copies of what failed; the positions whose copy is not confirmed.
+
+        `unsafe`: positions that are given back whatever this part says of them.
+        """
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
         self.tally.duplicates += len(answer.duplicates)
         failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
         failures += self._rejections(batch, part, answer)
+        if failures:
+            failures = self._without_lost(batch, failures, unsafe)
         return await self._publish_copies(batch, failures) if failures else frozenset()
 
     def close(self, batch: Batch, part: Part, unsafe: Set[int]) -> None:
@@ -124,6 +131,8 @@ class Settler:
 
         `expect` is told their keys before the first is sent.
         """
+        if not self._acks.still_ours([delivery]):
+            return
         try:
             pieces = records_of(delivery.parcel, self._wire, self._codes)
             if expect is not None:
@@ -142,6 +151,8 @@ class Settler:
 
     async def postpone(self, delivery: Delivery) -> None:
         """A message before its due time goes into a rung again, at no charge."""
+        if not self._acks.still_ours([delivery]):
+            return
         now_ms = time.time_ns() // 1_000_000
         attempt = max(delivery.parcel.attempt, 0)
         if not self._limits.rungs_ms:
@@ -155,6 +166,15 @@ class Settler:
             self._give_back_later([delivery])
         else:
             self._ack([delivery])
+
+    def _without_lost(self, batch: Batch, failures: list[Failure], unsafe: Set[int]) -> list[Failure]:
+        """Those of messages that will not be delivered again."""
+        positions = {failure.position for failure in failures} - unsafe
+        ours = set(self._acks.still_ours(batch.at(sorted(positions))))
+        kept = [one for one in failures if one.position in positions and batch.deliveries[one.position] in ours]
+        if left_out := len(failures) - len(kept):
+            log.warning("%d copies are left out: RabbitMQ delivers their messages again", left_out)
+        return kept
 
     def _rejections(self, batch: Batch, part: Part, answer: Answer) -> list[Failure]:
         """Rows that the store isolated as bad: permanent failures of those jobs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def test_async_jobs_that_run_into_our_time_out_are_an_outage_too() -> None:
     outage.note(part(4, 16, error="TimeoutError", reason="handler_timeout"), 0.0)
     assert "TimeoutError ended 16 of the last 20 jobs" in (outage.check(0.0) or "")
     assert outage.probe_due(1.0)
-    assert not outage.end_probe(part(0, 1, error="TimeoutError", reason="handler_timeout"))
+    assert outage.end_probe(part(0, 1, error="TimeoutError", reason="handler_timeout"), 0, 1.0) == "failed"
 
 
 def test_few_mixed_or_permanent_failures_are_none() -> None:
@@ -70,11 +71,31 @@ def test_probes_are_further_and_further_apart_until_one_succeeds() -> None:
     outage.check(0.0)
     due = [second for second in range(20) if outage.probe_due(float(second))]
     assert due == [1, 3, 7, 11, 15, 19]
-    assert not outage.end_probe(part(0, 1))
+    assert outage.end_probe(part(0, 1), 0, 20.0) == "failed"
     assert outage.held
-    assert outage.end_probe(part(1, 0))
+    assert outage.end_probe(part(1, 0), 1, 20.0) == "over"
     assert not outage.held
     assert outage.check(20.0) is None
+
+
+@pytest.mark.parametrize(
+    "unreached",
+    [
+        part(0, 1, category="permanent", reason="bad_json"),
+        part(0, 1, category="permanent", reason="rejected", error="Reject"),
+        part(0, 1, reason="retry_requested", error="Retry"),
+        part(1, 0),
+    ],
+    ids=["unreadable", "rejected", "retry", "duplicate"],
+)
+def test_a_probe_that_may_not_have_reached_the_service_ends_nothing_and_the_next_goes_soon(unreached: Part) -> None:
+    outage = Outage(OutageLimits(probe_first_s=1.0))
+    outage.note(part(0, 20), 0.0)
+    outage.check(0.0)
+    now = next(second for second in range(100) if outage.probe_due(float(second)) and second > 60)
+    assert outage.end_probe(unreached, 0, float(now)) == "unknown"
+    assert outage.held
+    assert outage.probe_due(now + 1.0), "not only after another 30 s"
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 5)), max_size=40))

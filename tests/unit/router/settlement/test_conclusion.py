@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from rabbitray.actors.errors import FencedError, PayloadLostError, RefusedError, StoreUnavailableError
 from rabbitray.actors.message.reply import Failure, Part
@@ -240,6 +241,32 @@ async def test_a_probe_that_fails_is_given_back_without_a_copy_and_one_that_succ
     await held.conclude(0)
     assert held.consumption.holds == {}
     assert held.acks.acked == [1, 3]
+
+
+@in_virtual_time
+async def test_a_probe_that_was_refused_is_a_dead_letter_and_the_hold_goes_on() -> None:
+    held = Held()
+    await held.open()
+    await held.conclude(failures=[failed(0)])
+    held.safety = BatchSafety(Batch([delivery(3)], probe=True))
+    refused = replace(failed(0), verdict="dead", category="permanent", reason="rejected", key="k3")
+    await held.conclude(failures=[refused])
+    assert list(held.consumption.holds) == ["outage"]
+    assert [reason for _, _, reason in held.outbox.parked] == ["rejected"]
+    assert held.acks.acked == [1, 3]
+
+
+@in_virtual_time
+async def test_a_probe_whose_result_is_there_already_ends_no_hold() -> None:
+    held = Held()
+    await held.open()
+    await held.conclude(failures=[failed(1)])
+    await held.conclude(0)
+    assert list(held.consumption.holds) == ["outage"], "it was sent out before: it says nothing of now"
+    held.safety = BatchSafety(Batch([delivery(3)], probe=True))
+    await held.conclude(0)
+    assert list(held.consumption.holds) == ["outage"]
+    assert sorted(held.acks.acked) == [1, 2, 3]
 
 
 @in_virtual_time

@@ -30,17 +30,15 @@ def copied(one: Delivery, failed: Failure, **own: Any) -> EncodedMessage:
     return copy_of(one, failed, own, "ex", "rk")
 
 
-def test_a_key_that_is_known_travels_in_the_header_under_a_new_message_id() -> None:
-    copy = copied(delivery(1, message_id="m"), failure(key="k"))
-    assert copy.headers[h.KEY] == "k"
-    assert copy.message_id != "m"
+@pytest.mark.parametrize("key", ["k", None])
+def test_a_copy_keeps_the_message_id_of_the_producer(key: str | None) -> None:
+    """People know it by that id; where the body was not read and no key is known, it may be the identity."""
+    copy = copied(delivery(1, message_id="m"), failure(key=key))
+    assert (copy.message_id, copy.headers.get(h.KEY)) == ("m", key)
 
 
-def test_a_message_whose_key_is_unknown_keeps_its_message_id() -> None:
-    """Its key is the `i` of a body that was not read, or else this message id: both are found again."""
-    copy = copied(delivery(1, message_id="m"), failure(key=None))
-    assert h.KEY not in copy.headers
-    assert copy.message_id == "m"
+def test_a_copy_of_a_message_without_an_id_gets_one() -> None:
+    assert copied(delivery(1, message_id=None), failure(key="k")).message_id
 
 
 def test_a_record_alone_never_takes_the_key_header_of_its_packed_message() -> None:
