@@ -36,6 +36,12 @@ class SecondNode:
                 continue
         self._process.wait()
 
+    def terminate(self) -> None:
+        """SIGTERM to its processes, as a machine does that is shut down."""
+        root = psutil.Process(self._process.pid)
+        for process in [*root.children(recursive=True), root]:
+            process.terminate()
+
     @property
     def pid(self) -> int:
         """The process above all others of the node."""

@@ -173,9 +173,13 @@ class Pool(Generic[P]):
             async with asyncio.timeout(self._config.handler_timeout_s + REPLY_GRACE_S):
                 return await call
         except WorkerLostError as loss:
-            may_be_poison = loss.may_be_poison and member.may_have_died_of(batch)
-            self.remove(member, why=str(loss))
-            raise WorkerLostError(loss.reason, str(loss), may_be_poison=may_be_poison) from loss
+            suspect = loss.may_be_poison and member.may_have_died_of(batch)
+            self.remove(member, why=str(loss))  # replaced at once, whatever it died of
+            if not suspect:
+                raise WorkerLostError(loss.reason, loss.detail, may_be_poison=False) from loss
+            if loss.node_in_doubt and await member.handle.node_leaves():
+                raise WorkerLostError("node_lost", loss.detail, may_be_poison=False) from loss
+            raise
         except TimeoutError:
             raise self._hung(member, batch) from None
         except Exception as error:
