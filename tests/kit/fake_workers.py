@@ -52,7 +52,7 @@ class FakeWorker:
         return reply
 
     async def node_leaves(self) -> bool:
-        return await asyncio.shield(self.leaving)
+        return self.node_in_doubt and await asyncio.shield(self.leaving)
 
     async def stop(self) -> None:
         self.stopped = True

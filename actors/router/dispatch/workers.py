@@ -11,6 +11,7 @@ from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
     GetTimeoutError,
+    OutOfMemoryError,
     RayActorError,
     RayError,
     RayTaskError,
@@ -23,6 +24,7 @@ from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line, start_failure
 from rabbitray.actors.remote.nodes import node_leaves
 from rabbitray.actors.router.dispatch.member import WorkerLostError
+from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
 
 CALLS_MOST = 1_000
@@ -34,6 +36,7 @@ class RayWorker:
     def __init__(self, actor: Actor) -> None:
         self._actor = actor
         self._info: WorkerInfo | None = None
+        self._rss_bytes = 0  # as it told last
         self._leaving: asyncio.Future[bool] | None = None
 
     async def ready(self) -> WorkerInfo:
@@ -66,9 +69,12 @@ class RayWorker:
 
     async def _parts(self, refs: list[Rows]) -> tuple[Part, Rows]:
         try:
-            return decode_part(await refs[0]), refs[1]
+            part = decode_part(await refs[0])
         except RayError as error:
             raise self._lost(error) from error
+        if part.usage is not None:
+            self._rss_bytes = part.usage.rss_bytes
+        return part, refs[1]
 
     async def node_leaves(self) -> bool:
         """Whether its node goes or is gone; all who ask share one answer, some seconds later."""
@@ -87,11 +93,18 @@ class RayWorker:
             return WorkerLostError("worker_error", detail, may_be_poison=True)
         if isinstance(error, ActorUnavailableError | GetTimeoutError):
             return WorkerLostError("unavailable", detail, may_be_poison=False)
+        if isinstance(error, OutOfMemoryError):
+            return self._out_of_memory(str(error))
         if not isinstance(error, ActorDiedError | WorkerCrashedError | RayActorError):
             return WorkerLostError("ray_error", detail, may_be_poison=False)
         if getattr(error, "preempted", False):
             return WorkerLostError("node_lost", detail, may_be_poison=False)
         return WorkerLostError("worker_crashed", detail, may_be_poison=True, node_in_doubt=True)
+
+    def _out_of_memory(self, text: str) -> WorkerLostError:
+        pid, usage = (self._info.pid, self._info.usage) if self._info else (0, None)
+        start = usage.rss_bytes if usage else 0
+        return memory_death(text, pid, at_start=start, last=max(start, self._rss_bytes))
 
 
 class RayFactory:

@@ -257,6 +257,19 @@ async def test_a_worker_that_answers_nothing_is_killed_and_replaced() -> None:
     await pool.pool.stop(0.1)
 
 
+@in_virtual_time
+async def test_silence_of_a_node_that_goes_accuses_nobody() -> None:
+    pool = Harness(handler_timeout_s=60.0)
+    await pool.ready(1)
+    batch, task = pool.send()
+    await pool.arrived(batch)
+    pool.workers[0].node_in_doubt = True
+    pool.workers[0].leaving.set_result(True)
+    found = await loss(task)
+    assert (found.reason, found.may_be_poison) == ("node_lost", False)
+    await pool.pool.stop(0.1)
+
+
 async def test_signs_of_life_without_a_finished_job_are_a_hang() -> None:
     pool = Harness(handler_timeout_s=0.05)
     await pool.ready(1)
