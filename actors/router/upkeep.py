@@ -44,6 +44,7 @@ class Upkeep:
             draining = await asyncio.get_running_loop().run_in_executor(None, draining_nodes)
             if draining:
                 self.parts.pool.leave(draining)
+                self.parts.isolated.leave(draining)
 
     def measure(self) -> None:
         """One look for the metrics; nothing where they are switched off."""
