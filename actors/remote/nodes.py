@@ -49,13 +49,8 @@ def node_state(node: str) -> NodeState:
         return "unknown"
 
 
-async def ask_node_state(node: str) -> NodeState:
-    """As `node_state`, on another thread."""
-    return await asyncio.get_running_loop().run_in_executor(None, node_state, node)
-
-
-async def node_leaves(node: str, *, ask: Callable[[str], Awaitable[NodeState]] = ask_node_state) -> bool:
-    """Whether a node goes or is gone: asked for some seconds, and True where the last answer was none."""
+async def node_leaves(node: str, *, ask: Callable[[str], Awaitable[NodeState]]) -> bool:
+    """Whether a node goes or is gone: `ask` is asked for some seconds, and True where the last answer was none."""
     state: NodeState = "unknown"
     for pause_s in LOOK_PAUSES_S:
         await asyncio.sleep(pause_s)
