@@ -82,7 +82,7 @@ async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(own
 async def test_close_works_twice_and_before_the_first_look(amqp_url: str) -> None:
     probe = DepthProbe(amqp_url, "jobs")
     await probe.close()
-    await probe.ready()
+    assert await probe.ready() is None, "what comes after the close opens nothing"
     await probe.close()
     await probe.close()
 
