@@ -155,9 +155,17 @@ class Router(Generic[P]):
         self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
         self._source.give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
         self._concluder.give_up_older_than(late)
-        if self._consumption.probing and not self._dispatcher.probes_out and self._outage.probe_due(now):
-            self.tasks.spawn(self._consumption.start_probing(1))
+        if self._consumption.probing:
+            self._tend_probes(now)
         self.wake()
+
+    def _tend_probes(self, now: float) -> None:
+        """During an outage: lets the messages of the next round of probes come, and no others."""
+        rounds = self._outage.rounds
+        if not self._dispatcher.probes_out and (most := rounds.begin_round(now)):
+            self.tasks.spawn(self._consumption.start_probing(most))
+        elif rounds.is_over(now):
+            self.tasks.spawn(self._consumption.stop_probing())
 
     def wake(self) -> None:
         """Lets the dispatcher look: a worker can take work, or something waits."""
@@ -182,8 +190,8 @@ class Router(Generic[P]):
             self._quarantine.add([delivery])
         else:
             self.buffer.put(delivery)
-            if self._outage.held:
-                self.tasks.spawn(self._consumption.stop_probing())  # this one is the probe
+            if self._outage.held and len(self.buffer) >= self._outage.rounds.left(self._clock()):
+                self.tasks.spawn(self._consumption.stop_probing())  # this round has all its probes
         self.wake()
 
     def drop(self, generation: int) -> None:
