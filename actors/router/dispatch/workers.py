@@ -28,6 +28,7 @@ from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
 
 CALLS_MOST = 1_000
+CAUSE_WITHIN_S = 5.0
 
 
 class RayWorker:
@@ -71,7 +72,7 @@ class RayWorker:
         try:
             part = decode_part(await refs[0])
         except RayError as error:
-            raise self._lost(error) from error
+            raise self._lost(await self._cause(error)) from error
         if part.usage is not None:
             self._rss_bytes = part.usage.rss_bytes
         return part, refs[1]
@@ -84,6 +85,18 @@ class RayWorker:
 
     async def _node_leaves(self) -> bool:
         return self._info is not None and await node_leaves(self._info.node)
+
+    async def _cause(self, error: RayError) -> RayError:
+        """The error, or why the worker died: one that Ray hears of after a second is unavailable at first."""
+        if isinstance(error, ActorUnavailableError):
+            try:
+                async with asyncio.timeout(CAUSE_WITHIN_S):
+                    await self._actor.ready.remote()
+            except RayError as cause:
+                return cause
+            except TimeoutError:
+                pass
+        return error
 
     def _lost(self, error: RayError) -> WorkerLostError:
         """Tells a crash of the process, which a job may have caused, from everything else."""
