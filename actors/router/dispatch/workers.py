@@ -25,7 +25,7 @@ from rabbitray.actors.message.parcel import Shipment, shipment_bytes
 from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line
-from rabbitray.actors.remote.nodes import node_leaves, node_state
+from rabbitray.actors.remote.nodes import node_leaves, node_stays
 from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
@@ -34,6 +34,7 @@ from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
 log = logging.getLogger(__name__)
 
 CALLS_MOST = 1_000
+CAUSE_WITHIN_S = 5.0
 
 
 class WorkerThreads:
@@ -122,7 +123,7 @@ class RayWorker:
         try:
             part = decode_part(await refs[0])
         except RayError as error:
-            raise self._lost(error) from error
+            raise self._lost(await self._cause(error)) from error
         if part.usage is not None:
             self._rss_bytes = part.usage.rss_bytes
         return part, refs[1]
@@ -136,7 +137,19 @@ class RayWorker:
     async def _node_leaves(self) -> bool:
         if self._info is None:
             return False
-        return await node_leaves(self._info.node, ask=lambda node: self._threads.asks.call(node_state, node))
+        return await node_leaves(self._info.node, stays=lambda node: self._threads.asks.call(node_stays, node))
+
+    async def _cause(self, error: RayError) -> RayError:
+        """The error, or why the worker died: one that Ray hears of after a second is unavailable at first."""
+        if isinstance(error, ActorUnavailableError):
+            try:
+                async with asyncio.timeout(CAUSE_WITHIN_S):
+                    await self._actor.ready.remote()
+            except RayError as cause:
+                return cause
+            except TimeoutError:
+                pass
+        return error
 
     def _lost(self, error: RayError) -> WorkerLostError:
         """Tells a crash of the process, which a job may have caused, from everything else."""
