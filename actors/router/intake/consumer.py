@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.rabbitmq.reconnect import persist
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
@@ -43,7 +44,7 @@ class Intake:
         self._wanted: int | None = None  # the window that a reconnect consumes with; None: do not consume
         self._lock = asyncio.Lock()
         self._stopping = asyncio.Event()
-        self._watcher: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks(log, "The watch over the connection to RabbitMQ has failed")
         self.reconnects = 0
         self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
 
@@ -53,7 +54,7 @@ class Intake:
         Raises BrokerUnreachableError (host, time tried) or TopologyError. Nothing is consumed yet.
         """
         self._current = await self._opener.first()
-        self._watcher = asyncio.create_task(self._watch(), name="intake-watch")
+        self._tasks.keep(self._watch, name="intake-watch")
         return self._current.warnings
 
     async def consume(self, window: int) -> None:
@@ -119,9 +120,7 @@ class Intake:
     async def close(self) -> None:
         """Sends every ack that is safe, closes channel and connection. May be called twice and before `open`."""
         self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._tasks.close()
         if self._current is not None:
             await self._current.close()
 
