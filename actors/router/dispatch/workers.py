@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import cast
@@ -80,16 +80,11 @@ class RayWorker:
 
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
         """Starts a batch; the rows stay where they are."""
-        try:
-            async with self._sending:
-                refs = await self._send(batch_id, shipment)
-        except RayError as error:
-            raise self._lost(error) from error
-        return await self._parts(refs)
+        return await self._parts(self._send(batch_id, shipment))
 
     async def more(self, batch_id: str) -> tuple[Part, Rows]:
         """The next part of a batch."""
-        return await self._parts(self._actor.more.remote(batch_id))
+        return await self._parts(self._ask_more(batch_id))
 
     async def stop(self) -> None:
         """Ends the worker in its own time."""
@@ -113,14 +108,21 @@ class RayWorker:
             log.warning("Worker %s could not be killed (%s)", self._name, last_line(error))
 
     async def _send(self, batch_id: str, shipment: Shipment) -> list[Rows]:
-        if shipment_bytes(shipment) < INLINE_BYTES:
-            refs: list[Rows] = self._actor.run.remote(batch_id, shipment)
-        else:
-            refs = await self._threads.sends.call(self._actor.run.remote, batch_id, shipment)
+        async with self._sending:
+            if shipment_bytes(shipment) < INLINE_BYTES:
+                refs: list[Rows] = self._actor.run.remote(batch_id, shipment)
+            else:
+                refs = await self._threads.sends.call(self._actor.run.remote, batch_id, shipment)
         return refs
 
-    async def _parts(self, refs: list[Rows]) -> tuple[Part, Rows]:
+    async def _ask_more(self, batch_id: str) -> list[Rows]:
+        refs: list[Rows] = self._actor.more.remote(batch_id)
+        return refs
+
+    async def _parts(self, sending: Awaitable[list[Rows]]) -> tuple[Part, Rows]:
+        """What a call answers. Ray's errors of handing it over mean what those of its answer mean."""
         try:
+            refs = await sending
             part = decode_part(await refs[0])
         except RayError as error:
             raise self._lost(await self._cause(error)) from error
