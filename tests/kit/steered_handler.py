@@ -1,6 +1,6 @@
 """A handler steered by its payload: `{"do": "ok|raise|reject|retry|hang|die|slow", ...}`.
 
-`handle` is synchronous, `handle_async` asynchronous. A payload that is no such dict is `ok`.
+`handle` is synchronous, `handle_async` asynchronous, `handle_batch` takes many. A payload that is no such dict is `ok`.
 Poison: `die` ends the process, `segfault` by a bad address, `killed` by SIGKILL as the kernel does when memory runs
 out; `spin` never leaves Python and `stuck` never leaves C, with the interpreter's lock held.
 """
@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from rabbitray import Job, Reject, Retry
+from rabbitray import Job, Reject, Retry, batch
 
 
 def _steps(job: Job) -> dict[str, Any]:
@@ -96,6 +96,12 @@ async def handle_async(job: Job) -> dict[str, Any]:
     if wait_s:
         await asyncio.sleep(wait_s)
     return _act(job, steps)
+
+
+@batch
+def handle_batch(jobs: list[Job]) -> list[dict[str, Any]]:
+    """The same, for all jobs of a batch in one call."""
+    return [handle(job) for job in jobs]
 
 
 class NeverReady:
