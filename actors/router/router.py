@@ -222,16 +222,19 @@ class Router(Generic[P]):
             self._concluder.give_back_unanswered(safety)
             await self._quarantine.clear(batch)
 
+    def _require_ours(self, batch: Batch) -> None:
+        """Where its connection died before it runs, RabbitMQ delivers its messages again: then it is lost at once.
+
+        One of them tells for all: what waits of a lost connection is dropped before the next one is opened.
+        """
+        if not self._source.still_ours(batch.deliveries[:1]):
+            raise WorkerLostError("connection_lost", "its connection died before it ran", may_be_poison=False)
+
     async def _conclude(self, safety: BatchSafety, part: Part, payload: P) -> None:
         try:
             await self._concluder.conclude(safety, part, payload)
         finally:
             self.uncommitted.remove(part)
-
-    def _require_ours(self, batch: Batch) -> None:
-        """Where its connection died before it runs, RabbitMQ delivers its messages again: then it is lost at once."""
-        if not self._source.still_ours(batch.deliveries):
-            raise WorkerLostError("connection_lost", "its connection died before it ran", may_be_poison=False)
 
     async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the others go out again."""

@@ -62,9 +62,11 @@ async def test_the_address_is_not_in_the_log(caplog: pytest.LogCaptureFixture) -
     )
 
 
-async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(own_broker: PrivateBroker) -> None:
-    await _publish(own_broker.url, "jobs", 1)
-    probe = DepthProbe(own_broker.url, "jobs", timeout_s=2.0)
+async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(
+    own_broker: PrivateBroker, own_url: str
+) -> None:
+    await _publish(own_url, "jobs", 1)
+    probe = DepthProbe(own_url, "jobs", timeout_s=2.0)
     assert await probe.ready() == 1
     stop(own_broker.pid)
     try:
