@@ -10,14 +10,10 @@ from typing import Final
 import ray
 from ray.exceptions import RayError
 
-from rabbitray.actors.remote.threads import RayThread
-
 log = logging.getLogger(__name__)
 
 LOOK_PAUSES_S: Final = (0.0, 1.0, 2.0)
 """Before each question for a node that may be about to go: Ray calls one alive while its processes end one by one."""
-
-_THREAD: Final = RayThread("ray-nodes")  # for all who ask in this process: while the head is away each waits a minute
 
 
 def draining_nodes() -> set[str]:
@@ -51,11 +47,7 @@ def node_stays(node: str) -> bool:
         return False
 
 
-async def _ask(node: str) -> bool:
-    return await _THREAD.call(node_stays, node)
-
-
-async def node_leaves(node: str, *, stays: Callable[[str], Awaitable[bool]] = _ask) -> bool:
+async def node_leaves(node: str, *, stays: Callable[[str], Awaitable[bool]]) -> bool:
     """Whether a node goes or is gone, or Ray cannot say: asked for some seconds, until it does not stay."""
     for pause_s in LOOK_PAUSES_S:
         await asyncio.sleep(pause_s)

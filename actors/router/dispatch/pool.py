@@ -88,6 +88,10 @@ class Pool(Generic[P]):
         able = [member for member in self._members.values() if member.can_take(most)]
         return min(able, key=lambda member: (member.open_jobs, member.load)) if able else None
 
+    def open_jobs(self) -> int:
+        """Jobs at workers whose outcome is not known here."""
+        return sum(member.open_jobs for member in self._members.values())
+
     def resize(self, target: int) -> None:
         """Sets how many workers there shall be; starts or retires the difference."""
         self.target = target

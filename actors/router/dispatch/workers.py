@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import cast
 
@@ -18,39 +21,71 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from rabbitray.actors.message.parcel import Shipment
+from rabbitray.actors.message.parcel import Shipment, shipment_bytes
 from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
-from rabbitray.actors.remote.calls import last_line, start_failure
-from rabbitray.actors.remote.nodes import node_leaves
+from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.nodes import node_leaves, node_stays
+from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
+
+log = logging.getLogger(__name__)
 
 CALLS_MOST = 1_000
 CAUSE_WITHIN_S = 5.0
 
 
-class RayWorker:
-    """The router's handle on one PoolWorker; its payload is the ObjectRef of the rows."""
+class WorkerThreads:
+    """Ray's calls about workers that block, off the router's event loop, which holds the connection to the broker.
 
-    def __init__(self, actor: Actor) -> None:
-        self._actor = actor
+    The creation of a named actor waits for Ray's GCS, and so does the kill of one that is not created yet; a kill
+    need not wait for other creations. A batch above 100 KiB is put into Ray's object store within its call.
+    """
+
+    def __init__(self, kill: Callable[..., None] = ray.kill) -> None:
+        self.kill = kill
+        self.creates = RayThread("create-workers")
+        self.kills = RayThread("kill-workers")
+        self.sends = RayThread("send-batches")
+        self.asks = RayThread("ask-for-nodes")
+
+
+class RayWorker:
+    """The router's handle on one PoolWorker, which Ray may still create; its payload is the ObjectRef of the rows."""
+
+    def __init__(self, name: str, creation: Future[Actor], threads: WorkerThreads) -> None:
+        self._name = name
+        self._creation = creation
+        self._threads = threads
+        self._sending = asyncio.Lock()  # batches arrive in the order of dispatch, one that goes by the thread, too
         self._info: WorkerInfo | None = None
         self._rss_bytes = 0  # as it told last
         self._leaving: asyncio.Future[bool] | None = None
 
+    @property
+    def _actor(self) -> Actor:
+        """The actor, which is there once `ready` has answered."""
+        return self._creation.result(timeout=0)
+
     async def ready(self) -> WorkerInfo:
         """Waits until the worker has loaded its handler; WorkerLostError says why it could not."""
         try:
-            self._info = await self._actor.ready.remote()
-        except RayError as error:
-            raise WorkerLostError("start_failed", start_failure(error), may_be_poison=False) from error
+            actor = await asyncio.wrap_future(self._creation)
+            self._info = await actor.ready.remote()
+        except Exception as error:  # the creation raises all kinds where Ray's GCS gives no answer
+            raise WorkerLostError("start_failed", last_line(error), may_be_poison=False) from error
         return self._info
 
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
         """Starts a batch; the rows stay where they are."""
-        return await self._parts(self._actor.run.remote(batch_id, shipment))
+        try:
+            async with self._sending:
+                refs = await self._send(batch_id, shipment)
+        except RayError as error:
+            raise self._lost(error) from error
+        return await self._parts(refs)
 
     async def more(self, batch_id: str) -> tuple[Part, Rows]:
         """The next part of a batch."""
@@ -65,8 +100,24 @@ class RayWorker:
             raise self._lost(error) from error
 
     def kill(self) -> None:
-        """Ends the worker now."""
-        ray.kill(self._actor, no_restart=True)
+        """Ends the worker soon, one that Ray still creates as soon as it is there; returns at once."""
+        self._creation.cancel()  # one that waits for others is not created at all
+        self._creation.add_done_callback(lambda created: self._threads.kills.submit(self._kill, created))
+
+    def _kill(self, created: Future[Actor]) -> None:
+        if created.cancelled() or created.exception() is not None:
+            return
+        try:
+            self._threads.kill(created.result(), no_restart=True)
+        except Exception as error:  # noqa: BLE001 # it is gone already, or Ray is: it ends with this process at last
+            log.warning("Worker %s could not be killed (%s)", self._name, last_line(error))
+
+    async def _send(self, batch_id: str, shipment: Shipment) -> list[Rows]:
+        if shipment_bytes(shipment) < INLINE_BYTES:
+            refs: list[Rows] = self._actor.run.remote(batch_id, shipment)
+        else:
+            refs = await self._threads.sends.call(self._actor.run.remote, batch_id, shipment)
+        return refs
 
     async def _parts(self, refs: list[Rows]) -> tuple[Part, Rows]:
         try:
@@ -84,7 +135,9 @@ class RayWorker:
         return await asyncio.shield(self._leaving)
 
     async def _node_leaves(self) -> bool:
-        return self._info is not None and await node_leaves(self._info.node)
+        if self._info is None:
+            return False
+        return await node_leaves(self._info.node, stays=lambda node: self._threads.asks.call(node_stays, node))
 
     async def _cause(self, error: RayError) -> RayError:
         """The error, or why the worker died: one that Ray hears of after a second is unavailable at first."""
@@ -127,9 +180,14 @@ class RayFactory:
         self._setup = setup
         self._namespace = namespace
         self._class = ray.remote(PoolWorker)
+        self._threads = WorkerThreads()
 
     def spawn(self, name: str) -> RayWorker:
-        """Asks Ray for a worker; it may stay pending while the cluster has no place for it."""
+        """Asks Ray for a worker and returns at once; it may stay pending while the cluster has no place for it."""
+        return RayWorker(name, self._threads.creates.submit(self._create, name), self._threads)
+
+    def _create(self, name: str) -> Actor:
+        """The name is what Ray's dashboard and its logs show of the worker."""
         setup = replace(self._setup, config=replace(self._setup.config, name=name))
         options = self._class.options(
             name=name,
@@ -139,4 +197,4 @@ class RayFactory:
             max_task_retries=0,
             max_concurrency=CALLS_MOST,
         )
-        return RayWorker(cast("Actor", options.remote(setup)))
+        return cast("Actor", options.remote(setup))

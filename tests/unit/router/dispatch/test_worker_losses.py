@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from ray.exceptions import (
@@ -21,7 +22,7 @@ from rabbitray.actors.message.parcel import pack_parcels
 from rabbitray.actors.message.reply import Part, Usage, WorkerInfo, encode_part
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.memory_deaths import GB
-from rabbitray.actors.router.dispatch.workers import RayWorker
+from rabbitray.actors.router.dispatch.workers import RayWorker, WorkerThreads
 from tests.kit.ray_errors import named, ray_errors
 
 MAKES_SUSPECTS = {ActorDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError}
@@ -49,7 +50,9 @@ def worker(first: bytes | Exception, then: Exception | None = None, cause: Excep
         more=SimpleNamespace(remote=lambda *_: ended(then)),
         ready=SimpleNamespace(remote=ready),
     )
-    return RayWorker(cast("Any", actor))
+    created: Future[Any] = Future()
+    created.set_result(actor)
+    return RayWorker("w-0001", created, WorkerThreads())
 
 
 async def loss_of(error: RayError) -> WorkerLostError:
