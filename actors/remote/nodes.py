@@ -48,7 +48,7 @@ def node_stays(node: str) -> bool:
 
 
 async def node_leaves(node: str, *, stays: Callable[[str], Awaitable[bool]]) -> bool:
-    """Whether a node goes or is gone, or Ray cannot say: `stays` is asked for some seconds, until it says no."""
+    """Whether a node goes or is gone, or Ray cannot say: asked for some seconds, until it does not stay."""
     for pause_s in LOOK_PAUSES_S:
         await asyncio.sleep(pause_s)
         if not await stays(node):

@@ -52,7 +52,7 @@ def worker(first: bytes | Exception, then: Exception | None = None, cause: Excep
     )
     created: Future[Any] = Future()
     created.set_result(actor)
-    return RayWorker("p-worker-0001", created, WorkerThreads())
+    return RayWorker("w-0001", created, WorkerThreads())
 
 
 async def loss_of(error: RayError) -> WorkerLostError:
