@@ -1,6 +1,7 @@
 """Fixtures that every test may use: a RabbitMQ node, a fresh vhost, rounds for the crash series.
 
-Ray reads its token settings from the environment when it is imported, so they are set here, first of all.
+Ray reads its token settings from the environment when it is imported, so they are set here, first of all; and so is
+where Python keeps bytecode, which every process of a pool would have to make again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import functools
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -20,6 +22,13 @@ from hypothesis import settings
 from rabbitray.cluster.broker import PrivateBroker
 
 pytest_plugins = ["tests.kit.fixtures"]
+
+
+def _keep_bytecode(folder: Path) -> None:
+    """In `folder`, where the environment wants none beside the sources: half of a process's start is compiling."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(folder)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
 
 
 def _private_ray(folder: Path) -> dict[str, str]:
@@ -36,6 +45,7 @@ def _private_ray(folder: Path) -> dict[str, str]:
     }
 
 
+_keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
 os.umask(0o077)
 _SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rr-tests-"))  # short: Ray's sockets lie below, 107 characters at most
 os.environ.pop("RAY_AUTH_TOKEN", None)
@@ -83,11 +93,26 @@ def amqp_url(broker: PrivateBroker) -> Iterator[str]:
     broker.remove_vhost(vhost)
 
 
-@pytest.fixture
-def own_broker() -> Iterator[PrivateBroker]:
-    """A private node for this test alone, which may stop, kill or alarm it."""
+@pytest.fixture(scope="session")
+def second_broker() -> Iterator[PrivateBroker]:
+    """The node behind `own_broker`."""
     with PrivateBroker() as node:
         yield node
+
+
+@pytest.fixture
+def own_broker(second_broker: PrivateBroker) -> PrivateBroker:
+    """A running private node that this test may stop, kill or alarm, and leave down: the next one starts it again.
+
+    Nobody else is connected meanwhile. What earlier tests left in it stays: use `own_url`.
+    """
+    return second_broker.start()
+
+
+@pytest.fixture
+def own_url(own_broker: PrivateBroker) -> str:
+    """Address of a fresh vhost of `own_broker`."""
+    return own_broker.add_vhost(f"test-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="session")

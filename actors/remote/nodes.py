@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 import ray
 from ray.exceptions import RayError
+
+log = logging.getLogger(__name__)
+
+LOOK_PAUSES_S: Final = (0.0, 1.0, 2.0)
+"""Before each question for a node that may be about to go: Ray calls one alive while its processes end one by one."""
 
 
 def draining_nodes() -> set[str]:
@@ -14,11 +22,38 @@ def draining_nodes() -> set[str]:
     Ray has no public call for it (2.60); where the private one is gone, nodes are only noticed when they die.
     """
     try:
+        return _draining()
+    except RayError:
+        return set()
+
+
+def _draining() -> set[str]:
+    try:
         from ray._private.state import state
 
-        return set(state.get_draining_nodes())
-    except (ImportError, AttributeError, RayError):
+        asked = state.get_draining_nodes
+    except (ImportError, AttributeError):
         return set()
+    return set(asked())
+
+
+def node_stays(node: str) -> bool:
+    """Whether Ray says that a node is there and not drained; False, too, where it says nothing. Blocks."""
+    try:
+        alive = {str(one["NodeID"]) for one in ray.nodes() if one["Alive"]}
+        return node in alive - _draining()
+    except Exception as error:  # noqa: BLE001 # its kinds are Ray's own, and many while the head is away
+        log.warning("Ray does not say which nodes there are: %s", error)
+        return False
+
+
+async def node_leaves(node: str, *, stays: Callable[[str], Awaitable[bool]]) -> bool:
+    """Whether a node goes or is gone, or Ray cannot say: `stays` is asked for some seconds, until it says no."""
+    for pause_s in LOOK_PAUSES_S:
+        await asyncio.sleep(pause_s)
+        if not await stays(node):
+            return True
+    return False
 
 
 def fitting(free: Iterable[float], num_cpus: float) -> int:

@@ -55,6 +55,7 @@ class Upkeep:
         """Beside the looks: Ray's GCS may take a minute to answer, and the looks go on meanwhile."""
         if draining := await self._thread.call(draining_nodes):
             self.parts.pool.leave(draining)
+            self.parts.isolated.leave(draining)
 
     def measure(self) -> None:
         """One look for the metrics; nothing where they are switched off."""

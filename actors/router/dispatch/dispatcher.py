@@ -16,6 +16,7 @@ from rabbitray.actors.router.dispatch.member import Member
 from rabbitray.actors.router.dispatch.pool import Pool
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.outage import Outage
+from rabbitray.actors.router.uncommitted import UncommittedRows
 
 P = TypeVar("P")
 
@@ -39,6 +40,7 @@ class Dispatcher(Generic[P]):
         arrivals: Arrivals,
         outage: Outage,
         consumption: Consumption,
+        uncommitted: UncommittedRows,
         run: Callable[[Pool[P], Member[P], Batch], None],
         give_back: Callable[[Iterable[Delivery]], None],
         waited: Callable[[float], None] | None,
@@ -47,7 +49,7 @@ class Dispatcher(Generic[P]):
         self._config, self._clock = config, clock
         self._buffer, self._arrivals = buffer, arrivals
         self._pool, self._quarantine = pool, quarantine
-        self._outage, self._consumption = outage, consumption
+        self._outage, self._consumption, self._uncommitted = outage, consumption, uncommitted
         self._run, self._give_back, self._waited = run, give_back, waited
         self._forecast = ArrivalForecast(config.burst_wait_ms, clock())
         self._timer: asyncio.TimerHandle | None = None
@@ -56,7 +58,7 @@ class Dispatcher(Generic[P]):
 
     @property
     def probes_out(self) -> bool:
-        """Whether a probe is on its way: one at a time finds out whether an outage is over."""
+        """Whether a probe of an outage is on its way."""
         return any(batch.probe for member in self._pool.members for batch in member.batches.values())
 
     def expect_burst(self) -> None:
@@ -71,14 +73,14 @@ class Dispatcher(Generic[P]):
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        """Sends out what is due: batches, or a probe during an outage, and suspects to the quarantine's worker.
+        """Sends out what is due: batches, or probes during an outage, and suspects to the quarantine's worker.
 
         What another hold finds in the buffer stays there, until that has stopped the consumer and gives it back.
         """
         self._woken = False
         self._forecast.look(self._arrivals.received, self._clock())
         if self._consumption.probing:
-            self._send_probe()
+            self._send_probes()
         while self._consumption.flowing and (member := self._worker_for_next()) is not None:
             self._send(self._pool, member, Batch(self._buffer.take(self.batch_size, self._config.batch_bytes)))
         if not self._consumption.closing:
@@ -86,7 +88,9 @@ class Dispatcher(Generic[P]):
                 self._send(pool, member, batch)
 
     def _worker_for_next(self) -> Member[P] | None:
-        """The worker that gets a batch now; None when nothing waits or is due, or no worker can take one."""
+        """The worker that gets a batch now; None when nothing waits or is due, no worker can take one, or too many rows
+        wait for the store.
+        """
         oldest_at = self._buffer.oldest_at
         if oldest_at is None or (member := self._pool.pick()) is None:
             return None
@@ -94,7 +98,7 @@ class Dispatcher(Generic[P]):
         if left_s > 0:
             self._look_again(left_s + _TIMER_GRACE_S)
             return None
-        return member
+        return member if self._uncommitted.have_room(self._pool.open_jobs) else None
 
     def _front(self, member: Member[P], oldest_at: float) -> BufferFront:
         now, wanted = self._clock(), float(self.batch_size)
@@ -124,12 +128,14 @@ class Dispatcher(Generic[P]):
         self._timer = None
         self._look()
 
-    def _send_probe(self) -> None:
-        """During an outage one message goes out, when none is out there yet; what else arrived waits in the queue."""
-        member = self._pool.pick()
-        if member is not None and not self.probes_out and (probe := self._buffer.take(1, self._config.batch_bytes)):
-            self._send(self._pool, member, Batch(probe))
-        self._give_back(self._buffer.remove(lambda _: True))
+    def _send_probes(self) -> None:
+        """During an outage each probe is one message; what this round cannot send any more waits in the queue."""
+        rounds, now = self._outage.rounds, self._clock()
+        while rounds.left(now) and len(self._buffer) and (member := self._pool.pick()) is not None:
+            rounds.started(now)
+            self._send(self._pool, member, Batch(self._buffer.take(1, self._config.batch_bytes)))
+        if not rounds.left(now):
+            self._give_back(self._buffer.remove(lambda _: True))
 
     def _send(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
         batch.worker, batch.probe = member.name, self._outage.held

@@ -14,6 +14,7 @@ from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
     GetTimeoutError,
+    OutOfMemoryError,
     RayActorError,
     RayError,
     RayTaskError,
@@ -24,13 +25,16 @@ from rabbitray.actors.message.parcel import Shipment, shipment_bytes
 from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.nodes import node_leaves, node_stays
 from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
 from rabbitray.actors.router.dispatch.member import WorkerLostError
+from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
 
 log = logging.getLogger(__name__)
 
 CALLS_MOST = 1_000
+CAUSE_WITHIN_S = 5.0
 
 
 class WorkerThreads:
@@ -45,6 +49,7 @@ class WorkerThreads:
         self.creates = RayThread("create-workers")
         self.kills = RayThread("kill-workers")
         self.sends = RayThread("send-batches")
+        self.asks = RayThread("ask-for-nodes")
 
 
 class RayWorker:
@@ -56,6 +61,8 @@ class RayWorker:
         self._threads = threads
         self._sending = asyncio.Lock()  # batches arrive in the order of dispatch, one that goes by the thread, too
         self._info: WorkerInfo | None = None
+        self._rss_bytes = 0  # as it told last
+        self._leaving: asyncio.Future[bool] | None = None
 
     @property
     def _actor(self) -> Actor:
@@ -85,7 +92,7 @@ class RayWorker:
             await self._actor.stop.remote()
             self._actor.__ray_terminate__.remote()
         except RayError as error:
-            raise await self._lost(error) from error
+            raise self._lost(error) from error
 
     def kill(self) -> None:
         """Ends the worker soon, one that Ray still creates as soon as it is there; returns at once."""
@@ -116,11 +123,37 @@ class RayWorker:
         """What a call answers. Ray's errors of handing it over mean what those of its answer mean."""
         try:
             refs = await sending
-            return decode_part(await refs[0]), refs[1]
+            part = decode_part(await refs[0])
         except RayError as error:
-            raise await self._lost(error) from error
+            raise self._lost(await self._cause(error)) from error
+        if part.usage is not None:
+            self._rss_bytes = part.usage.rss_bytes
+        return part, refs[1]
 
-    async def _lost(self, error: RayError) -> WorkerLostError:
+    async def node_leaves(self) -> bool:
+        """Whether its node goes or is gone; all who ask share one answer, some seconds later."""
+        if self._leaving is None:
+            self._leaving = asyncio.ensure_future(self._node_leaves())
+        return await asyncio.shield(self._leaving)
+
+    async def _node_leaves(self) -> bool:
+        if self._info is None:
+            return False
+        return await node_leaves(self._info.node, stays=lambda node: self._threads.asks.call(node_stays, node))
+
+    async def _cause(self, error: RayError) -> RayError:
+        """The error, or why the worker died: one that Ray hears of after a second is unavailable at first."""
+        if isinstance(error, ActorUnavailableError):
+            try:
+                async with asyncio.timeout(CAUSE_WITHIN_S):
+                    await self._actor.ready.remote()
+            except RayError as cause:
+                return cause
+            except TimeoutError:
+                pass
+        return error
+
+    def _lost(self, error: RayError) -> WorkerLostError:
         """Tells a crash of the process, which a job may have caused, from everything else."""
         detail = last_line(error)
         if isinstance(error, RayTaskError):
@@ -128,18 +161,18 @@ class RayWorker:
             return WorkerLostError("worker_error", detail, may_be_poison=True)
         if isinstance(error, ActorUnavailableError | GetTimeoutError):
             return WorkerLostError("unavailable", detail, may_be_poison=False)
+        if isinstance(error, OutOfMemoryError):
+            return self._out_of_memory(str(error))
         if not isinstance(error, ActorDiedError | WorkerCrashedError | RayActorError):
             return WorkerLostError("ray_error", detail, may_be_poison=False)
-        if getattr(error, "preempted", False) or not await self._node_lives():
+        if getattr(error, "preempted", False):
             return WorkerLostError("node_lost", detail, may_be_poison=False)
-        return WorkerLostError("worker_crashed", detail, may_be_poison=True)
+        return WorkerLostError("worker_crashed", detail, may_be_poison=True, node_in_doubt=True)
 
-    async def _node_lives(self) -> bool:
-        info = self._info
-        if info is None:
-            return True
-        nodes = await asyncio.get_running_loop().run_in_executor(None, ray.nodes)
-        return any(node["NodeID"] == info.node and node["Alive"] for node in nodes)
+    def _out_of_memory(self, text: str) -> WorkerLostError:
+        pid, usage = (self._info.pid, self._info.usage) if self._info else (0, None)
+        start = usage.rss_bytes if usage else 0
+        return memory_death(text, pid, at_start=start, last=max(start, self._rss_bytes))
 
 
 class RayFactory:

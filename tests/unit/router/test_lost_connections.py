@@ -25,3 +25,37 @@ async def test_a_job_that_fails_while_its_connection_is_lost_leaves_nothing_behi
     assert path.rows() == {"k0": 1}
     assert (path.in_rungs(), path.dead(), path.store.dead) == ([], [], [])
     await path.stop()
+
+
+async def test_what_waits_is_not_run_once_its_connection_is_gone() -> None:
+    """The router hears of a loss a moment later than it happens."""
+    path = PlainPath()
+    await path.start(workers=0)
+    path.publish("k0")
+    path.intake.connected = False
+    path.pool.resize(1)
+    await eventually(lambda: path.pool.count("ready") == 1 and not path.pool.members[0].batches)
+    assert not path.running
+    path.intake.connected = True
+    path.intake.lose()
+    await path.work()
+    assert (path.rows(), path.pool.members[0].jobs) == ({"k0": 1}, 1)
+    await path.stop()
+
+
+async def test_a_suspect_is_not_run_when_its_connection_died_while_its_run_was_counted() -> None:
+    path = PlainPath()
+    await path.start()
+    path.publish("k0")
+    worker, _ = await path.batch()
+    worker.die()
+    worker, _ = await path.batch()  # alone
+    await path.store.close()  # the count waits for it
+    worker.die()
+    await eventually(lambda: [one for one in path.isolated.members if one.batches and one.handle is not worker])
+    path.intake.lose()
+    await path.store.open()
+    await path.work()
+    assert (path.rows(), path.settler.tally.duplicates) == ({"k0": 1}, 0)
+    await eventually(lambda: path.crashes == {}, message="no crash is left counted")
+    await path.stop()

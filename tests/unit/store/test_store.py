@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
 import pyarrow as pa
@@ -16,13 +17,14 @@ from rabbitray.actors.store.answers import Answer, Call
 from rabbitray.actors.store.commit.group_commit import GroupCommit
 from rabbitray.actors.store.commit.transaction import Incoming, transact
 from rabbitray.actors.store.commit.writer import CommitThread
-from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.config import ARROW_BYTES, StoreConfig
 from rabbitray.actors.store.dedupe.keys import Identities, identities
-from rabbitray.actors.store.file import CommitGuardError, connect, scalar
+from rabbitray.actors.store.file import CommitGuardError, connect, scalar, wal_of
 from rabbitray.actors.store.query import Readers, read_only_query
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
-from tests.kit.store_rows import dead_rows, rows_of
+from tests.kit.store_calls import calls_of
+from tests.kit.store_rows import dead_rows, rows_of, sql_in_a_process
 from tests.kit.virtual_time import in_virtual_time
 
 
@@ -88,6 +90,41 @@ async def test_rows_beyond_the_memory_of_the_file_are_committed_in_several_trans
     assert [answer.committed for answer in answers] == [100] * 9 + [800]
     assert answers[-1].duplicates == (800,)
     await store.close()
+
+
+class Weighed(Incoming):
+    """Notes how large the tables are that are committed."""
+
+    sizes: ClassVar[list[tuple[int, int]]] = []  # rows and bytes
+
+    def append(self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int) -> None:
+        self.sizes.append((rows.num_rows, rows.nbytes))
+        super().append(rows, ids, first_seq, epoch)
+
+
+async def test_no_table_is_larger_than_a_transaction_may_be(config: StoreConfig) -> None:
+    """Neither rows of one call nor those of several, which are joined; a row that is larger by itself goes alone."""
+    core = CommitThread(replace(config, transaction_at=20_000), Readers(), Weighed)
+    core.open()
+    epoch = core.register("a")
+    sizes = [[4_000] * 3, [100] * 50, [], [30_000], [9_000] * 7]
+    calls = [
+        Call(
+            epoch=epoch,
+            rows=rows_of([f"{n}-{at}" for at in range(len(some))], results=[f'"{"x" * size}"' for size in some]),
+        )
+        for n, some in enumerate(sizes)
+    ]
+    answers = core.commit(calls)
+    core.close()
+    assert [answer.committed for answer in answers if isinstance(answer, Answer)] == [len(some) for some in sizes]
+    assert all(size <= 20_000 or rows == 1 for rows, size in Weighed.sizes)
+    assert max(rows for rows, _ in Weighed.sizes) > 3, "and small ones are joined"
+
+
+def test_a_transaction_fits_into_an_arrow_column_whatever_the_memory(config: StoreConfig) -> None:
+    assert replace(config, memory=1024**3).transaction_bytes == 64 * 1024**2
+    assert replace(config, memory=1024**4).transaction_bytes == ARROW_BYTES // 2
 
 
 class FailsTheSecondTime(Incoming):
@@ -227,6 +264,43 @@ async def test_writes_submitted_before_close_get_their_answer(config: StoreConfi
     await asyncio.sleep(0)  # lets the tasks submit; no time passes
     await store.close()
     assert sum([(await write).committed for write in writes]) == 5
+
+
+@pytest.mark.parametrize("writes", [0, 3], ids=["idle", "with writes in hand"])
+async def test_what_comes_while_the_store_closes_is_refused_and_opens_nothing(config: StoreConfig, writes: int) -> None:
+    store = Store(config)
+    await store.open()
+    epoch = await store.register("a")
+    before = [asyncio.create_task(store.write(epoch, rows_of([f"k{n}"]))) for n in range(writes)]
+    await asyncio.sleep(0)  # lets the tasks submit; no time passes
+    closing = asyncio.create_task(store.close())
+    await asyncio.sleep(0)
+    answers = await asyncio.gather(*calls_of(store, epoch), store.open(), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailableError] * len(answers)
+    await closing
+    assert [(await write).committed for write in before] == [1] * writes
+    assert not wal_of(config.path).exists(), "it was checkpointed last"
+    sql_in_a_process(config.path, "INSERT INTO runs VALUES (99, 'whoever opens it now', now())")
+
+
+def test_a_commit_thread_opens_its_file_again_after_a_failure_and_not_after_the_end(config: StoreConfig) -> None:
+    core = CommitThread(config, Readers())
+    with pytest.raises(StoreUnavailableError, match="not open"):
+        core.register("too early")
+    core.open()
+    with pytest.raises(StoreUnavailableError):
+        core.use(lambda con: con.execute("SELECT no_such_column"))  # an error that is not a row's
+    epoch = core.register("a")
+    core.close()
+    (answer,) = core.commit([Call(epoch=epoch, rows=rows_of(["late"]), queue="jobs")])
+    assert isinstance(answer, StoreUnavailableError)
+    for late in (lambda: core.register("b"), lambda: core.use(lambda con: scalar(con, "SELECT 1"))):
+        with pytest.raises(StoreUnavailableError, match="not open"):
+            late()
+    assert read_only_query(config.path, "SELECT count(*) AS n FROM results").to_pylist() == [{"n": 0}]
+    core.open()
+    assert core.register("b") == epoch + 1
+    core.close()
 
 
 async def test_a_group_takes_whole_calls_up_to_its_rows() -> None:
