@@ -51,6 +51,7 @@ async def test_the_memory_monitor_ends_router_and_store(amqp_url: str, tmp_path:
     assert {row["key"]: row["n"] for row in keys.to_pylist()} == {f"job-{n}": 1 for n in range(count)}
 
 
+@pytest.mark.usefixtures("ray_cluster")
 async def test_no_event_loop_stands_still_while_the_gcs_does(amqp_url: str, tmp_path: Path) -> None:
     """The router asks for eight workers, loses one and kills what is left of it: all of that waits for the GCS."""
     count = 400
