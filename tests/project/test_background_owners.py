@@ -45,7 +45,7 @@ STEPS: Final = {
     "actors/router/dispatch/pool.py:Pool._end": "kills the worker",
     "actors/router/dispatch/worker_starts.py:WorkerStarts._ask": "a failed start is tried again",
     "actors/router/router.py:Router._run": "gives the messages of the batch back",
-    "actors/router/router.py:Router.tick": "the next look tries it again",
+    "actors/router/router.py:Router._tend_probes": "the next look tries it again",
     "actors/router/router.py:Router.receive": "gives the message back; the next delivery stops the probe again",
     "actors/router/router.py:Router.work": "gives the messages of the part back",
     "actors/router/settlement/dropped.py:Collector._take": "gives the message back",
