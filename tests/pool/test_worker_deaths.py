@@ -116,6 +116,7 @@ async def test_a_crash_is_suspect_where_its_node_stays(ray_cluster: str) -> None
     assert (loss.reason, loss.may_be_poison) == ("worker_crashed", True)
 
 
+@pytest.mark.long
 async def test_a_crash_on_a_node_that_is_drained_accuses_nobody(ray_cluster: str) -> None:
     with second_node(ray_cluster, cpus=1) as node:
         one = OneWorker(node.id)
@@ -143,6 +144,7 @@ def little_memory(more_gb: float) -> dict[str, str]:
     return {"RAY_memory_usage_threshold": f"{share:.4f}", "RAY_memory_monitor_refresh_ms": "100"}
 
 
+@pytest.mark.long
 async def test_a_job_that_takes_more_memory_than_there_is_is_parked_and_its_neighbours_finish(
     amqp_url: str, ray_cluster: str, tmp_path: Path
 ) -> None:

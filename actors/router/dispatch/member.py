@@ -98,8 +98,10 @@ class Member(Generic[P]):
         in_line = self.load < most_in_flight and sum(self.slow.values()) < self.slots
         return in_line or self.open_jobs < self.slots
 
-    def may_have_died_of(self, batch: Batch) -> bool:
-        """Whether a job of this batch may have killed the worker: all of an async worker's, else the oldest's."""
+    def may_have_died_of(self, batch: Batch, *, hung: bool) -> bool:
+        """Whether a job of this batch may have ended the worker: any, for the oldest may be finished and its answer
+        lost. Of a sync worker that `hung` it is the oldest.
+        """
         if self.suspects is None:
-            self.suspects = frozenset(self.batches if self.slots > 1 else [*self.batches][:1])
+            self.suspects = frozenset([*self.batches][:1] if hung and self.slots == 1 else self.batches)
         return batch.id in self.suspects

@@ -198,7 +198,7 @@ class Pool(Generic[P]):
         """Replaces the worker at once, and returns its loss as it is for this batch, which nobody suspects before it is
         known whether the node goes.
         """
-        suspect = loss.may_be_poison and member.may_have_died_of(batch)
+        suspect = loss.may_be_poison and member.may_have_died_of(batch, hung=loss.reason == "handler_timeout")
         self.remove(member, why=str(loss))
         if suspect and loss.node_in_doubt and await member.handle.node_leaves():
             return WorkerLostError("node_lost", loss.detail, may_be_poison=False)
