@@ -1,0 +1,194 @@
+"""World: one history from its Script: the doubles, the router processes and their supervisor, the steps, the quiet end.
+
+All runs on SimLoop's clock, which jumps from timer to timer: no sockets, no threads, no waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from tests.kit.virtual_time import SimLoop, virtual_clock
+from tests.simulation.broker import SimBroker
+from tests.simulation.checker import Checker
+from tests.simulation.faults import Faults
+from tests.simulation.messages import Wishes
+from tests.simulation.router_process import TOPOLOGY, RouterProcess
+from tests.simulation.script import Script
+from tests.simulation.stage import Stage
+from tests.simulation.store import SimStore
+
+RESTART_S = 0.5
+PATIENCE_S = 400.0
+"""A job that can be done is done within it, in a world where nothing fails any more."""
+
+_process: contextvars.ContextVar[RouterProcess | None] = contextvars.ContextVar("process", default=None)
+log_failed: list[str] = []
+
+
+class World:
+    """Everything of one history. `routers`: those that live, newest last; `down`: services that do not answer."""
+
+    def __init__(self, script: Script) -> None:
+        loop = asyncio.get_running_loop()
+        self.script = script
+        self.workers, self.window, self.batch_size = script.workers, script.window, script.batch_size
+        self.wishes = Wishes()
+        self.checker = Checker(self.wishes, loop.time)
+        self.faults = Faults(script.faults)
+        self.broker = SimBroker(TOPOLOGY, self.checker, order=script.order, limit=script.limit)
+        self.store = SimStore(self.checker, self.faults)
+        self.down: set[float] = set()
+        self.routers: list[RouterProcess] = []
+        self.closing = False
+        self._context = contextvars.copy_context()
+        self._numbers = iter(range(1, 1_000))
+        self._tasks: set[asyncio.Task[Any]] = set()
+        loop.set_task_factory(_known)
+
+    def spawn(self, step: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Runs a step outside of all router processes."""
+
+        async def run() -> object:
+            return await step
+
+        task = self._context.copy().run(asyncio.get_running_loop().create_task, run())
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def run_in(self, process: RouterProcess, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs a step inside of a router process: it ends with it."""
+        context = self._context.copy()
+        context.run(_process.set, process)
+        return asyncio.get_running_loop().create_task(step, context=context)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever awaits it has it; one that nobody awaits any more is no error
+
+    async def supervise(self) -> None:
+        """Keeps one router running, as the driver does."""
+        while not self.closing:
+            process = RouterProcess(self, next(self._numbers))
+            starting = self.run_in(process, process.start())
+            await asyncio.wait([starting, process.ended], return_when=asyncio.FIRST_COMPLETED)
+            if starting.done() and (starting.cancelled() or starting.exception() is not None):
+                process.kill()
+            elif not process.ended.done():
+                self.routers.append(process)
+                await process.ended
+                self.routers.remove(process)
+            await asyncio.sleep(RESTART_S)
+
+    # -- the history
+
+    async def play(self) -> None:
+        """The steps, each at its time, until one thing is wrong."""
+        loop = asyncio.get_running_loop()
+        began, stage = loop.time(), Stage(self)
+        self.spawn(self.supervise())
+        for step in sorted(self.script.steps, key=lambda one: one.at):
+            await self._wait(began + step.at - loop.time())
+            if self.checker.violations:
+                return
+            getattr(stage, step.do)(*step.args)
+        await self._rest(stage)
+
+    async def _wait(self, seconds: float) -> None:
+        """Lets time pass and looks around once a second."""
+        while seconds > 0 and not self.checker.violations:
+            await asyncio.sleep(min(seconds, 1.0))
+            seconds -= 1.0
+            self.look()
+
+    async def _rest(self, stage: Stage) -> None:
+        """Nothing fails from now on but services that are down; then these work again, and all comes to an end."""
+        await self._wait(1.0)
+        stage.heal()
+        self.checker.progress_at = asyncio.get_running_loop().time()
+        await self._until(lambda: not self._doable())
+        self.down.clear()
+        self.checker.progress_at = asyncio.get_running_loop().time()
+        await self._until(lambda: not self.checker.unfinished and not self.broker.waiting and not self._left())
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.checker.violations and not done():
+            await self._wait(1.0)
+            if loop.time() - self.checker.progress_at > PATIENCE_S:
+                jobs = ", ".join(f"{one} ({self.checker.wish(one).do})" for one in self.checker.unfinished[:5])
+                self.checker.violation("held", f"no end for {PATIENCE_S:g} s; {jobs or 'all done'}; {self._left()}")
+
+    def _doable(self) -> bool:
+        """Whether a job waits that needs no service which is down."""
+        wish = self.checker.wish
+        return any(wish(one).do != "call" or wish(one).value not in self.down for one in self.checker.unfinished)
+
+    def _left(self) -> str:
+        return "; ".join(router.at_rest for router in self.routers if router.at_rest) if self.routers else "no router"
+
+    def look(self) -> None:
+        """What is looked at once a second."""
+        for router in self.routers:
+            if "outage" in router.router.holds:
+                self.checker.knows_outage()
+            kept = len(router.router.buffer) + len(router.quarantine)
+            if router.intake.connected and kept > router.intake.unacked:
+                self.checker.violation("memory", f"{kept} deliveries in hand, {router.intake.unacked} unacked")
+            opened = router.opener.opened_at
+            if len(opened) >= 40 and opened[-1] - opened[-40] < 10.0:
+                self.checker.violation("storm", "40 connections within 10 s")
+        if log_failed:
+            self.checker.violation("failed", log_failed[0])
+            log_failed.clear()
+
+    async def end(self) -> None:
+        """Ends all tasks."""
+        self.closing = True
+        for router in self.routers:
+            router.kill()
+        await asyncio.sleep(0)
+        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _known(loop: asyncio.AbstractEventLoop, step: Any, context: contextvars.Context | None = None) -> Any:
+    """Each task is noted in the process that it was started in."""
+    task = asyncio.Task(step, loop=loop, context=context)
+    process = (context or contextvars.copy_context()).get(_process)
+    if process is not None:
+        if process.ended.done():
+            task.cancel()
+        process.tasks.add(task)
+        task.add_done_callback(process.tasks.discard)
+    return task
+
+
+def run(script: Script) -> tuple[str, str] | None:
+    """The first violation (rule, text) of one history, or None."""
+    loop = SimLoop()
+    state = random.getstate()
+    log_failed.clear()
+    try:
+        with virtual_clock(loop):
+            random.seed(0)
+            return loop.run_until_complete(_history(script))
+    finally:
+        random.setstate(state)
+        loop.close()
+
+
+async def _history(script: Script) -> tuple[str, str] | None:
+    world = World(script)
+    try:
+        await world.play()
+        return world.checker.violations[0] if world.checker.violations else None
+    finally:
+        await world.end()
