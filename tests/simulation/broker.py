@@ -29,7 +29,7 @@ class Message:
     serials: tuple[str, ...]
     number: int = 0  # its place in the queue
     returns: int = 0  # how often it was given back, by whomever
-    copies: tuple[int, ...] = ()  # of each of its jobs that were taken before it was delivered last
+    answered: set[str] = field(default_factory=set)  # jobs whose copy was taken since it was delivered last
 
 
 class Receiver(Protocol):
@@ -138,7 +138,7 @@ class SimBroker:
         for known in self._known(channel, tag, multiple=False):
             message, consumer = channel.unacked.pop(known)
             consumer.held -= 1
-            self.checker.given_back(message, channel)
+            self.checker.returned(message, channel, torn=False)
             self._requeue(message, consumer.queue)
         self._pump_all()
 
@@ -162,7 +162,7 @@ class SimBroker:
             consumers[:] = [one for one in consumers if one.channel is not channel]
         held, channel.unacked = list(channel.unacked.values()), {}
         for message, consumer in held:
-            self.checker.torn_away(message, channel)
+            self.checker.returned(message, channel, torn=True)
             self._requeue(message, consumer.queue)
         self._pump_all()
 

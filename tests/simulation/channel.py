@@ -61,6 +61,10 @@ class SimChannel:
             if not self.closing.done():
                 self.closing.set_result(None)
 
+    def held(self, tag: int) -> Message | None:
+        """The message of a delivery, while the broker counts it as unacknowledged here."""
+        return self._side.unacked[tag][0] if tag in self._side.unacked else None
+
     def _read(self) -> None:
         inbox, self._inbox = self._inbox, deque()
         for consumer, tag, message in inbox:

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rabbitray.actors.message import headers as h
-from tests.simulation.messages import FAILS, KILLS, SHARED_ID, Wish, Wishes, attempt
+from tests.simulation.messages import FAILS, KILLS, Wish, Wishes, attempt
 
 if TYPE_CHECKING:
     from tests.simulation.broker import Channel, Message
@@ -29,6 +29,16 @@ if TYPE_CHECKING:
 SOON_S = 0.001  # within it, nobody can have known
 MAX_RETRIES = 2
 MAX_CRASHES = 2
+
+
+class Origin(Protocol):
+    """A delivery that a copy is made of. `closed_at`: when its router heard that its channel is gone; `held`: the
+    message, while the broker counts it as unacknowledged there."""
+
+    @property
+    def closed_at(self) -> float | None: ...
+    @property
+    def held(self) -> Message | None: ...
 
 
 class Checker:
@@ -40,15 +50,13 @@ class Checker:
         self.live: Counter[str] = Counter()  # messages that are still to be worked, by job
         self.dead: Counter[str] = Counter()  # messages among the dead letters
         self.rows: Counter[str] = Counter()
-        self.copies: Counter[str] = Counter()  # taken from routers
+        self.answered: Counter[str] = Counter()  # messages that a router still holds although it sent their copy
         self.spare: Counter[str] = Counter()  # copies that faults account for
-        self.copying_now: Counter[str] = Counter()  # publishes that no router has heard the end of
-        self.tears: Counter[str] = Counter()  # how often a lost channel returned it
         self.failed_runs: Counter[str] = Counter()
         self.known_failures: Counter[str] = Counter()  # of those: begun in an outage that was known
         self.crashes: Counter[str] = Counter()  # workers that ended with it in hand, whosever fault
         self.torn_from: dict[str, Channel] = {}
-        self.holders: dict[str, list[Channel]] = {}
+        self.held: dict[str, list[tuple[Message, Channel]]] = {}
         self.outage_since: float | None = None  # a router knows of it, and no job was done since
         self.received_at: dict[str, float] = {}  # when a router heard of it last
         self.paused_since: dict[int, float] = {}  # routers that are paused
@@ -75,9 +83,8 @@ class Checker:
 
     def delivered(self, message: Message, channel: Channel) -> None:
         """A message goes out to a channel."""
-        message.copies = tuple(self.copies[serial] for serial in message.serials)
         for serial in message.serials:
-            self.holders.setdefault(serial, []).append(channel)
+            self.held.setdefault(serial, []).append((message, channel))
 
     def received(self, message: Message) -> None:
         """A router hears of a delivery."""
@@ -86,50 +93,56 @@ class Checker:
 
     def acked(self, message: Message, channel: Channel) -> None:
         """A message is gone for good."""
-        for serial, before in zip(message.serials, message.copies, strict=True):
+        for serial in message.serials:
+            copied = self._let_go(serial, message, channel)
             self.live[serial] -= 1
-            self.holders[serial].remove(channel)
-            kept = self.live[serial] + self.dead[serial]
-            if not self.rows[serial] and self.copies[serial] == before:
+            kept = self.live[serial] - self.answered[serial] + self.dead[serial]
+            if not self.rows[serial] and not copied:
                 self.violation("early", f"{serial} was acked without a row or a copy")
             if not self.rows[serial] and not kept:
                 self.violation("lost", f"{serial} is nowhere")
-            if kept > 1 + self.spare[serial] + self.copying_now[serial]:
+            if kept > 1 + self.spare[serial]:
                 self.violation("duplicated", f"{serial} lives on as {kept} messages")
+        message.answered.clear()
 
-    def given_back(self, message: Message, channel: Channel) -> None:
-        """A router returned a message: what it published for it before lives on beside it."""
-        for serial, before in zip(message.serials, message.copies, strict=True):
-            self.holders[serial].remove(channel)
-            self.spare[serial] += self.copies[serial] - before
+    def returned(self, message: Message, channel: Channel, *, torn: bool) -> None:
+        """A message goes back: by its router, or `torn` away with a lost channel. A copy of it lives on beside it."""
+        for serial in message.serials:
+            self.spare[serial] += self._let_go(serial, message, channel)
+            if torn:
+                self.torn_from[serial] = channel
+        message.answered.clear()
 
-    def torn_away(self, message: Message, channel: Channel) -> None:
-        """A lost channel returned it: what was published for it before lives on beside it."""
-        for serial, before in zip(message.serials, message.copies, strict=True):
-            self.holders[serial].remove(channel)
-            self.spare[serial] += self.copies[serial] - before
-            self.tears[serial] += 1
-            self.torn_from[serial] = channel
+    def _let_go(self, serial: str, message: Message, channel: Channel) -> bool:
+        """A channel holds this no more; True where its copy was taken."""
+        self.held[serial].remove((message, channel))
+        copied = serial in message.answered
+        self.answered[serial] -= copied
+        return copied
 
     # -- copies
 
-    def copying(self, serials: Iterable[str], router: int) -> int:
-        """A router publishes a copy now; returns what `copied` needs."""
-        torn = 0
-        for serial in serials:
-            torn += self.tears[serial]
-            if self._is_stale(serial, router):
-                self.violation("stale", f"{serial} was copied although its channel was gone")
-        return torn
+    def copying(self, serials: Iterable[str], origin: Origin) -> None:
+        """A router publishes a copy of a delivery now."""
+        closed_at = origin.closed_at
+        if closed_at is not None and closed_at < self._clock() - SOON_S:
+            self.violation("stale", f"{', '.join(serials)} was copied although its channel was gone")
 
-    def copied(self, message: Message, queue: str, before: int, *, sure: bool) -> None:
+    def copied(self, copy: Message, queue: str, origin: Origin, *, sure: bool) -> None:
         """The broker took a copy; `sure`: and the router hears so, once."""
-        torn = sum(self.tears[serial] for serial in message.serials)
-        for serial in message.serials:
-            self.copies[serial] += 1
-            self.spare[serial] += not sure or torn != before
+        original = origin.held if sure else None
+        for serial in copy.serials:
+            if original is None:
+                self.spare[serial] += 1
+            elif serial not in original.answered:
+                original.answered.add(serial)
+                self.answered[serial] += 1
+            elif len(original.serials) > 1:  # a record that ran again, for its message was not finished
+                self.spare[serial] += 1
+            else:
+                self.violation("duplicated", f"{serial} was copied twice from one delivery")
             if ".retry." in queue:
-                self._charged(serial, attempt(message.headers))
+                self._charged(serial, attempt(copy.headers))
 
     def _charged(self, serial: str, attempts: int) -> None:
         """Runs that failed by themselves, outside of a known outage, may be charged; no more."""
@@ -140,7 +153,7 @@ class Checker:
 
     def _deserved(self, serial: str, message: Message) -> None:
         wish, reason = self.wish(serial), str(message.headers.get(h.REASON, ""))
-        shared = wish.do in KILLS and message.message_id == SHARED_ID  # crashes are counted by this id
+        shared = wish.do in KILLS and wish.shared  # crashes are counted by this id
         allowed = (
             reason.startswith("broker_")
             or wish.do in ("reject", "unreadable")
@@ -152,7 +165,7 @@ class Checker:
 
     def _is_stale(self, serial: str, router: int) -> bool:
         """Whether this router knows that the delivery is not its own any more."""
-        if any(channel.router == router for channel in self.holders.get(serial, ())):
+        if any(channel.router == router for _, channel in self.held.get(serial, ())):
             return False
         channel = self.torn_from.get(serial)
         if channel is None or channel.router != router:

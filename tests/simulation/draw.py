@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tests.simulation.faults import KINDS
 from tests.simulation.script import Arg, Fault, Script, Step
 
-STEPS_UNTIL_S = 40.0
 WAITS_S = (0.01, 0.1, 0.5, 2.0, 6.0)
 
 Draw = Callable[[random.Random], tuple[Arg, ...]]
-
-
-def _publish(draw: random.Random) -> tuple[Arg, ...]:
-    do = draw.choice(("ok", "ok", "ok", "slow", "raise", "retry", "reject", "call", "call", "die", "hang", "unreadable"))
-    most = {"die": 2, "hang": 1, "slow": 3}.get(do, 8)
-    value = {"slow": draw.choice((0.5, 2.0, 5.0)), "call": 1.0}.get(do, float(draw.choice((1, 2, 9))))
-    how = draw.choice(("", "", "packed", "shared", "keyed"))
-    due_s = draw.choice((0.0, 0.0, 0.0, 0.5, 2.5, 7.0))
-    return draw.randint(1, most), do, value, how, due_s
 
 
 STEPS: dict[str, Draw] = {
@@ -42,12 +33,49 @@ STEPS: dict[str, Draw] = {
 }
 
 
-def script_of(seed: int | str) -> Script:
-    """The script of a seed."""
-    draw = random.Random(f"spine-{seed}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theme:
+    """What a history is mostly about."""
+
+    do: tuple[str, ...]
+    how: tuple[str, ...] = ("", "", "packed", "shared", "keyed")
+    due_s: tuple[float, ...] = (0.0, 0.0, 0.0, 0.5, 2.5, 7.0)
+    steps: tuple[str, ...] = tuple(STEPS)
+    places: tuple[str, ...] = tuple(KINDS)
+    first: tuple[Step, ...] = ()
+
+
+THEMES = (
+    Theme(do=("ok", "ok", "ok", "slow", "raise", "retry", "reject", "call", "die", "hang", "unreadable")),
+    Theme(
+        do=("call", "call", "call", "ok", "reject", "unreadable"),
+        how=("",),
+        due_s=(0.0,),
+        steps=("up", "down", "pause", "resume", "cut", "crash", "kill_router", "widen", "resize"),
+        places=("run", "write", "publish"),
+        first=(Step(0.6, "down", (1.0,)),),
+    ),
+    Theme(
+        do=("retry", "raise", "reject", "unreadable", "ok"),
+        how=("", "shared", "shared", "packed"),
+        due_s=(0.0, 0.5, 2.5, 2.5),
+        steps=("delete_rung", "cut", "kill_router", "store_full", "store_well"),
+        places=("publish", "dead_rows"),
+    ),
+    Theme(
+        do=("ok", "slow", "retry", "reject"),
+        steps=("cut", "flaky", "widen", "pause", "resume", "kill_router"),
+        places=("connect", "qos", "consume", "cancel"),
+    ),
+)
+
+
+def script_of(seed: int) -> Script:
+    """The script of a seed. The themes take turns."""
+    draw, theme = random.Random(f"spine-{seed}"), THEMES[seed % len(THEMES)]
     return Script(
-        steps=tuple(_steps(draw)),
-        faults=tuple(_faults(draw)),
+        steps=(*theme.first, *_steps(draw, theme)),
+        faults=tuple(_faults(draw, theme)),
         workers=draw.randint(1, 3),
         window=draw.choice((2, 6, 10, 20)),
         batch_size=draw.randint(1, 4),
@@ -57,18 +85,25 @@ def script_of(seed: int | str) -> Script:
     )
 
 
-def _steps(draw: random.Random) -> list[Step]:
-    kinds = draw.sample(sorted(STEPS), draw.randint(0, 4))
+def _steps(draw: random.Random, theme: Theme) -> list[Step]:
+    kinds = draw.sample(theme.steps, draw.randint(0, min(4, len(theme.steps))))
     at, steps = 0.0, []
     for _ in range(draw.randint(2, 14)):
         at += draw.choice(WAITS_S)
         kind = draw.choice(("publish", "publish", *kinds))
-        steps.append(Step(round(at, 2), kind, _publish(draw) if kind == "publish" else STEPS[kind](draw)))
+        steps.append(Step(round(at, 2), kind, _publish(draw, theme) if kind == "publish" else STEPS[kind](draw)))
     return steps
 
 
-def _faults(draw: random.Random) -> list[Fault]:
-    places = draw.sample(sorted(KINDS), draw.randint(0, 4))
+def _publish(draw: random.Random, theme: Theme) -> tuple[Arg, ...]:
+    do = draw.choice(theme.do)
+    most = {"die": 2, "hang": 1, "slow": 3}.get(do, 8)
+    value = {"slow": draw.choice((0.5, 2.0, 5.0)), "call": 1.0}.get(do, float(draw.choice((1, 2, 9))))
+    return draw.randint(1, most), do, value, draw.choice(theme.how), draw.choice(theme.due_s)
+
+
+def _faults(draw: random.Random, theme: Theme) -> list[Fault]:
+    places = draw.sample(theme.places, draw.randint(0, min(4, len(theme.places))))
     return [
         Fault(place, draw.randint(1, 12), draw.choice(KINDS[place]), draw.choice((0.01, 0.5, 3.0, 20.0)))
         for place in places

@@ -24,6 +24,7 @@ class Wish:
     serial: str
     do: str = "ok"
     value: float = 0.0
+    shared: bool = False  # its message has the id of others
 
 
 class Wishes:
@@ -33,10 +34,10 @@ class Wishes:
         self.by_serial: dict[str, Wish] = {}
         self._by_body: dict[bytes, tuple[str, ...]] = {}
 
-    def make(self, count: int, do: str, value: float) -> list[Wish]:
+    def make(self, count: int, do: str, value: float, *, shared: bool) -> list[Wish]:
         """New jobs."""
         first = len(self.by_serial)
-        made = [Wish(serial=f"s{first + n}", do=do, value=value) for n in range(count)]
+        made = [Wish(serial=f"s{first + n}", do=do, value=value, shared=shared) for n in range(count)]
         self.by_serial.update({wish.serial: wish for wish in made})
         return made
 

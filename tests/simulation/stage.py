@@ -33,7 +33,7 @@ class Stage:
 
     def publish(self, count: int, do: str, value: float = 0.0, how: str = "", due_s: float = 0.0) -> None:
         """`how`: `packed` into one message, `shared`: all with one message id, `keyed`: with a key header."""
-        wishes = self._world.wishes.make(count, do, value)
+        wishes = self._world.wishes.make(count, do, value, shared=how == "shared")
         groups = [wishes] if how == "packed" and do != "unreadable" else [[wish] for wish in wishes]
         for group in groups:
             self._send(group, how, due_s)

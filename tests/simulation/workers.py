@@ -41,6 +41,7 @@ class SimWorker:
         self._runs: dict[str, BatchRun] = {}
         self._at: dict[str, float] = {}  # when each batch was sent
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._wakes: dict[str, asyncio.Future[None]] = {}  # of the calls that wait for news, by batch
         self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._slots = asyncio.Semaphore(cluster.slots)
 
@@ -92,6 +93,8 @@ class SimWorker:
             self._end.set_result(None)
             for task in self._tasks:
                 task.cancel()
+            for wake in self._wakes.values():
+                _set(wake)
             self._cluster.workers.discard(self)
 
     def crash(self) -> None:
@@ -124,6 +127,22 @@ class SimWorker:
         if self.lost is not None:
             raise WorkerLostError(self.lost.reason, "it is dead", may_be_poison=self.lost.may_be_poison)
 
+    async def _news(self, run: BatchRun, within_s: float) -> None:
+        """As BatchRun.news, and the end of this process is news, too."""
+        if run.open > len(run.finished):
+            self._wakes[run.batch_id] = wake = asyncio.get_running_loop().create_future()
+            timer = asyncio.get_running_loop().call_later(within_s, _set, wake)
+            try:
+                await wake
+            finally:
+                timer.cancel()
+        self._must_live()
+
+    def _finished(self, run: BatchRun, unit: Unit) -> None:
+        run.finish(unit)
+        if (run.partial or not (run.waiting or run.executing)) and (wake := self._wakes.get(run.batch_id)):
+            _set(wake)
+
     async def _or_lost(self, step: Coroutine[Any, Any, object]) -> None:
         """`step`, or the loss of this process."""
         waiting = asyncio.ensure_future(step)
@@ -150,7 +169,7 @@ class SimWorker:
                 self.executing.add(serial)
                 unit.error = await self._handle(serial, self._at[run.batch_id])
                 self.executing.discard(serial)
-                run.finish(unit)
+                self._finished(run, unit)
 
     async def _handle(self, serial: str, sent_at: float) -> Exception | None:
         """The user's code; returns what it raised."""
@@ -172,7 +191,7 @@ class SimWorker:
 
     async def _part(self, run: BatchRun, within_s: float) -> tuple[Part, Rows]:
         """As Worker._part, without its telemetry and its table."""
-        await self._or_lost(run.news(within_s))
+        await self._news(run, within_s)
         run.partial = True
         returned = run.take_unstarted() if run.open > len(run.finished) else []
         units = run.take_finished()
@@ -191,6 +210,11 @@ class SimWorker:
             jobs=len(units) + len(unreadable),
         )
         return part, [unit.key or "" for unit in done]
+
+
+def _set(wake: asyncio.Future[None]) -> None:
+    if not wake.done():
+        wake.set_result(None)
 
 
 def _failure(unit: Unit, wish: Wish) -> Failure:
