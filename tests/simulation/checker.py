@@ -26,6 +26,9 @@ from tests.simulation.messages import FAILS, KILLS, Wish, Wishes, attempt
 if TYPE_CHECKING:
     from tests.simulation.broker import Channel, Message
 
+Violation = tuple[str, str]
+"""The rule that was broken, and how."""
+
 SOON_S = 0.001  # within it, nobody can have known
 MAX_RETRIES = 2
 MAX_CRASHES = 2
@@ -42,11 +45,11 @@ class Origin(Protocol):
 
 
 class Checker:
-    """Hears of everything that happens. `violations`: (rule, text), the first one is what counts."""
+    """Hears of everything that happens. The first of `violations` is what counts."""
 
     def __init__(self, wishes: Wishes, clock: Callable[[], float]) -> None:
         self._wishes, self._clock = wishes, clock
-        self.violations: list[tuple[str, str]] = []
+        self.violations: list[Violation] = []
         self.live: Counter[str] = Counter()  # messages that are still to be worked, by job
         self.dead: Counter[str] = Counter()  # messages among the dead letters
         self.rows: Counter[str] = Counter()

@@ -51,7 +51,7 @@ THEMES = (
         do=("call", "call", "call", "ok", "reject", "unreadable"),
         how=("",),
         due_s=(0.0,),
-        steps=("up", "down", "pause", "resume", "cut", "crash", "kill_router", "widen", "resize"),
+        steps=("up", "down", "pause", "pause", "resume", "cut", "crash", "kill_router", "widen", "resize"),
         places=("run", "write", "publish"),
         first=(Step(0.6, "down", (1.0,)),),
     ),
@@ -59,7 +59,7 @@ THEMES = (
         do=("retry", "raise", "reject", "unreadable", "ok"),
         how=("", "shared", "shared", "packed"),
         due_s=(0.0, 0.5, 2.5, 2.5),
-        steps=("delete_rung", "cut", "kill_router", "store_full", "store_well"),
+        steps=("delete_rung", "delete_rung", "cut", "kill_router", "store_full", "store_well"),
         places=("publish", "dead_rows"),
     ),
     Theme(

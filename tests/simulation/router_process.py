@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.topology import Topology
-from rabbitray.actors.router.assemble import CRASH_PREFIX, crash_counts
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
@@ -41,13 +40,14 @@ OUTAGE = OutageLimits(least=6, probe_most_s=8.0)
 HANDLER_TIMEOUT_S = 10.0
 MAX_HOLD_S = 60.0
 TICK_S = 1.0
+CRASHES = "crashes:"
 
 
 class RouterProcess:
     """One router. `ended`: done when it has ended, however."""
 
     def __init__(self, world: World, number: int) -> None:
-        self.number, self._world = number, world
+        self.number, self.world = number, world
         self.tasks: set[asyncio.Task[Any]] = set()
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         faults, checker = world.faults, world.checker
@@ -95,13 +95,13 @@ class RouterProcess:
 
     async def start(self) -> None:
         """As ConsumerRouter.start."""
-        script = self._world.script
+        script = self.world.script
         control = await self.store.control()
         self.quarantine: Quarantine[Rows] = Quarantine(
             self.isolated,
             max_crashes=MAX_CRASHES,
-            counts=crash_counts(control),
-            note=lambda name, count: self.store.set_control(CRASH_PREFIX + name, count or None),
+            counts={name.removeprefix(CRASHES): n for name, n in control.items() if isinstance(n, int) and n},
+            note=lambda name, count: self.store.set_control(CRASHES + name, count),
         )
         self.router: Router[Rows] = Router(
             RouterConfig(max_hold_s=MAX_HOLD_S, outage=OUTAGE),
@@ -114,10 +114,10 @@ class RouterProcess:
         )
         await self.intake.open()
         await self.store.register()
-        self.pool.resize(self._world.workers)
+        self.pool.resize(self.world.workers)
         if control.get("paused"):
             await self.hold()
-        await self.router.start(self._world.window, self._world.batch_size)
+        await self.router.start(self.world.window, self.world.batch_size)
         if script.limit:
             await self._collect()
         self.run(self._tick())
@@ -128,7 +128,7 @@ class RouterProcess:
         config = IntakeConfig(
             url=self._config.url, topology=TOPOLOGY, limits=self._config.limits, queue=TOPOLOGY.dropped_queue
         )
-        opener = SimOpener(config, self._world.broker, self._world.faults, self.number)
+        opener = SimOpener(config, self.world.broker, self.world.faults, self.number)
         self._collector_opener = opener
         self.collector = Collector(config, lambda intake: self._settler(intake, opener), opener=opener)
         await self.collector.start()
@@ -148,16 +148,16 @@ class RouterProcess:
     async def hold(self) -> None:
         """`rabbitray pause`, also after a restart."""
         await self.router.hold("paused", "by hand")
-        self._world.checker.paused_since[self.number] = asyncio.get_running_loop().time()
+        self.world.checker.paused_since[self.number] = asyncio.get_running_loop().time()
 
     async def release(self) -> None:
         """`rabbitray resume`."""
-        self._world.checker.paused_since.pop(self.number, None)
+        self.world.checker.paused_since.pop(self.number, None)
         await self.router.release("paused")
 
     def run(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs a step inside of this process."""
-        return self._world.run_in(self, step)
+        return self.world.run_in(self, step)
 
     def cut(self, *, client_s: float, broker_s: float) -> None:
         """Its connection dies."""
@@ -170,7 +170,7 @@ class RouterProcess:
             return
         self.ended.set_result(None)
         self.sender.alive = self.opener.alive = False
-        self._world.checker.paused_since.pop(self.number, None)
+        self.world.checker.paused_since.pop(self.number, None)
         self.cluster.end()
         channels = list(self.opener.channels)
         if hasattr(self, "_collector_opener"):

@@ -32,11 +32,14 @@ class Stage:
     # producers
 
     def publish(self, count: int, do: str, value: float = 0.0, how: str = "", due_s: float = 0.0) -> None:
-        """`how`: `packed` into one message, `shared`: all with one message id, `keyed`: with a key header."""
+        """`how`: `packed` into one message, `shared`: all with one message id, `keyed`: with a key header.
+
+        Those with a due time are due in turns: every second one 2 s later.
+        """
         wishes = self._world.wishes.make(count, do, value, shared=how == "shared")
         groups = [wishes] if how == "packed" and do != "unreadable" else [[wish] for wish in wishes]
-        for group in groups:
-            self._send(group, how, due_s)
+        for number, group in enumerate(groups):
+            self._send(group, how, due_s and due_s + 2.0 * (number % 2))
 
     def _send(self, group: Sequence[Wish], how: str, due_s: float) -> None:
         made, first = self._world.wishes, group[0]

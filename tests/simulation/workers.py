@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from rabbitray.actors.message.headers import MSGPACK
@@ -61,7 +61,7 @@ class SimWorker:
         parcels = unpack_parcels(shipment)
         serials = [serial for one in parcels for serial in self._cluster.serials(one.body)]
         self._checker.dispatched(serials, self._cluster.router)
-        if (lost := await self._fault("run", batch_id)) is not None:
+        if (lost := await self._fault("run", serials)) is not None:
             raise lost
         units, failures = decode_parcels(parcels, DEFAULT_LIMITS, IdentityRules())
         run = self._runs[batch_id] = BatchRun(batch_id, units, failures, asyncio.get_running_loop())
@@ -71,9 +71,10 @@ class SimWorker:
         return await self._part(run, EARLY_S)
 
     async def more(self, batch_id: str) -> tuple[Part, Rows]:
-        if (lost := await self._fault("more", batch_id)) is not None:
+        run = self._runs[batch_id]
+        if (lost := await self._fault("more", [unit.job.id or "" for unit in run.waiting])) is not None:
             raise lost
-        return await self._part(self._runs[batch_id], SIGN_OF_LIFE_S)
+        return await self._part(run, SIGN_OF_LIFE_S)
 
     async def stop(self) -> None:
         await asyncio.sleep(0)
@@ -97,29 +98,30 @@ class SimWorker:
                 _set(wake)
             self._cluster.workers.discard(self)
 
-    def crash(self) -> None:
-        """It ends by itself with what it has in the handler: for Ray, one of these may have done it."""
-        self._checker.crashed(self.executing)
+    def crash(self, sent: Sequence[str] = ()) -> None:
+        """It ends by itself with what it has in the handler, or on the way there: one of these may have done it."""
+        self._checker.crashed({*self.executing, *sent})
         self.die("worker_crashed", poison=True)
 
-    async def _fault(self, place: str, batch_id: str) -> WorkerLostError | None:
-        """What the next call meets."""
+    async def _fault(self, place: str, sent: Sequence[str]) -> WorkerLostError | None:
+        """What the next call meets; `sent`: what is in hand with it, beside what is in the handler."""
         self._must_live()
         fault = self._faults.take(place)
         match fault.kind if fault else "":
             case "unreachable":
                 return WorkerLostError("unavailable", "Ray cannot say", may_be_poison=False)
             case "died":
-                self.crash()
+                self.crash(sent)
             case "node":
                 self._cluster.lose_node(self.node)
             case "slow":
                 await self._or_lost(asyncio.sleep(fault.value if fault else 0))
-            case "bug":
+            case "bug":  # for the router, what it sent may be at fault
+                self._checker.crashed(sent)
                 raise ValueError("no usable answer")
             case "answer_lost":
                 await self._or_lost(asyncio.sleep(1.0))
-                self.crash()
+                self.crash(sent)
         self._must_live()
         return None
 
@@ -129,7 +131,7 @@ class SimWorker:
 
     async def _news(self, run: BatchRun, within_s: float) -> None:
         """As BatchRun.news, and the end of this process is news, too."""
-        if run.open > len(run.finished):
+        if run.open > len(run.finished) and not (run.partial and run.finished):
             self._wakes[run.batch_id] = wake = asyncio.get_running_loop().create_future()
             timer = asyncio.get_running_loop().call_later(within_s, _set, wake)
             try:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from tests.kit.virtual_time import SimLoop, virtual_clock
 from tests.simulation.broker import SimBroker
-from tests.simulation.checker import Checker
+from tests.simulation.checker import Checker, Violation
 from tests.simulation.faults import Faults
 from tests.simulation.messages import Wishes
 from tests.simulation.router_process import TOPOLOGY, RouterProcess
@@ -21,19 +22,48 @@ from tests.simulation.script import Script
 from tests.simulation.stage import Stage
 from tests.simulation.store import SimStore
 
+NOBODY_AWAITED = (
+    "A step of the router failed",
+    "An end of a worker failed",
+    "A start of a worker failed",
+    "A message that the broker dropped could not be collected",
+    "The loss of a connection could not be told",
+)
 RESTART_S = 0.5
 PATIENCE_S = 400.0
 """A job that can be done is done within it, in a world where nothing fails any more."""
 
+STORM = 40
+
+Tamper = Callable[[RouterProcess], None]
+"""Puts something broken into a router before it starts: the checker must find it."""
+
 _process: contextvars.ContextVar[RouterProcess | None] = contextvars.ContextVar("process", default=None)
-log_failed: list[str] = []
+
+
+class Listener(logging.Handler):
+    """Hears of background steps that ended with an exception, and of callbacks that raised."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.checker: Checker | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self.checker is not None and record.msg in NOBODY_AWAITED:
+            self.checker.violation("failed", f"{record.msg}: {record.exc_info and record.exc_info[1]!r}")
+
+    def on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """As a handler of the loop; an exception that was never retrieved is another's to tell."""
+        if self.checker is not None and "never retrieved" not in context["message"]:
+            self.checker.violation("failed", f"{context['message']}: {context.get('exception')!r}")
 
 
 class World:
     """Everything of one history. `routers`: those that live, newest last; `down`: services that do not answer."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, tamper: Tamper) -> None:
         loop = asyncio.get_running_loop()
+        self._tamper = tamper
         self.script = script
         self.workers, self.window, self.batch_size = script.workers, script.window, script.batch_size
         self.wishes = Wishes()
@@ -75,6 +105,7 @@ class World:
         """Keeps one router running, as the driver does."""
         while not self.closing:
             process = RouterProcess(self, next(self._numbers))
+            self._tamper(process)
             starting = self.run_in(process, process.start())
             await asyncio.wait([starting, process.ended], return_when=asyncio.FIRST_COMPLETED)
             if starting.done() and (starting.cancelled() or starting.exception() is not None):
@@ -141,11 +172,8 @@ class World:
             if router.intake.connected and kept > router.intake.unacked:
                 self.checker.violation("memory", f"{kept} deliveries in hand, {router.intake.unacked} unacked")
             opened = router.opener.opened_at
-            if len(opened) >= 40 and opened[-1] - opened[-40] < 10.0:
-                self.checker.violation("storm", "40 connections within 10 s")
-        if log_failed:
-            self.checker.violation("failed", log_failed[0])
-            log_failed.clear()
+            if len(opened) >= STORM and opened[-1] - opened[-STORM] < 10.0:
+                self.checker.violation("storm", f"{STORM} connections within 10 s")
 
     async def end(self) -> None:
         """Ends all tasks."""
@@ -162,7 +190,7 @@ class World:
 def _known(loop: asyncio.AbstractEventLoop, step: Any, context: contextvars.Context | None = None) -> Any:
     """Each task is noted in the process that it was started in."""
     task = asyncio.Task(step, loop=loop, context=context)
-    process = (context or contextvars.copy_context()).get(_process)
+    process = _process.get() if context is None else context.get(_process)
     if process is not None:
         if process.ended.done():
             task.cancel()
@@ -171,24 +199,31 @@ def _known(loop: asyncio.AbstractEventLoop, step: Any, context: contextvars.Cont
     return task
 
 
-def run(script: Script) -> tuple[str, str] | None:
+def run(script: Script, tamper: Tamper = lambda _: None) -> Violation | None:
     """The first violation (rule, text) of one history, or None."""
-    loop = SimLoop()
-    state = random.getstate()
-    log_failed.clear()
+    loop, log, listener = SimLoop(), logging.getLogger("rabbitray"), Listener()
+    before, state = (log.level, log.propagate), random.getstate()
+    log.setLevel(logging.ERROR)
+    log.propagate = False
+    log.addHandler(listener)
+    loop.set_exception_handler(listener.on_error)
     try:
         with virtual_clock(loop):
             random.seed(0)
-            return loop.run_until_complete(_history(script))
+            return loop.run_until_complete(_history(script, tamper, listener))
     finally:
         random.setstate(state)
+        log.removeHandler(listener)
+        log.level, log.propagate = before
         loop.close()
 
 
-async def _history(script: Script) -> tuple[str, str] | None:
-    world = World(script)
+async def _history(script: Script, tamper: Tamper, listener: Listener) -> Violation | None:
+    world = World(script, tamper)
+    listener.checker = world.checker
     try:
         await world.play()
         return world.checker.violations[0] if world.checker.violations else None
     finally:
+        listener.checker = None
         await world.end()

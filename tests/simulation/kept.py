@@ -1,0 +1,2 @@
+from tests.simulation.script import Script
+KEPT: dict[str, Script] = {}
