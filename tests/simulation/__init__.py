@@ -1,4 +1,4 @@
-"""The whole spine on a virtual clock: real router parts between doubles, with faults at every await, judged by one checker.
+"""The whole spine on a virtual clock: real parts between doubles, faults at every await, judged by one checker.
 
 script          one history as a value: steps and faults
 draw            a script from a seed

@@ -33,9 +33,7 @@ class Message:
 
 
 class Receiver(Protocol):
-    """The side of a channel that hears the broker. `closed_at`: when it heard that it is gone."""
-
-    closed_at: float | None
+    """The side of a channel that hears the broker."""
 
     def deliver(self, consumer: str, tag: int, message: Message) -> None: ...
     def broken(self, why: str) -> None: ...
@@ -138,7 +136,7 @@ class SimBroker:
         for known in self._known(channel, tag, multiple=False):
             message, consumer = channel.unacked.pop(known)
             consumer.held -= 1
-            self.checker.returned(message, channel, torn=False)
+            self.checker.returned(message, channel)
             self._requeue(message, consumer.queue)
         self._pump_all()
 
@@ -162,7 +160,7 @@ class SimBroker:
             consumers[:] = [one for one in consumers if one.channel is not channel]
         held, channel.unacked = list(channel.unacked.values()), {}
         for message, consumer in held:
-            self.checker.returned(message, channel, torn=True)
+            self.checker.returned(message, channel)
             self._requeue(message, consumer.queue)
         self._pump_all()
 

@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
@@ -17,6 +18,7 @@ import aiormq
 from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 
+from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
 from rabbitray.actors.router.intake.scanner import Properties, Scanned
@@ -162,6 +164,22 @@ class SimChannel:
         await asyncio.wait([self.closing], timeout=seconds)
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryOrigin:
+    """One delivery, as the checker asks after it."""
+
+    channel: SimChannel
+    tag: int
+
+    @property
+    def closed_at(self) -> float | None:
+        return self.channel.closed_at
+
+    @property
+    def held(self) -> Message | None:
+        return self.channel.held(self.tag)
+
+
 class SimOpener:
     """Opens generations for one router process; `channels`: those that it opened, newest last."""
 
@@ -171,6 +189,10 @@ class SimOpener:
         self.opened_at: deque[float] = deque(maxlen=500)
         self.flaky_s = 0.0  # each new connection dies so soon; 0: it does not
         self.alive = True
+
+    def origin(self, delivery: Delivery) -> DeliveryOrigin:
+        """The delivery with the channel that it came on."""
+        return DeliveryOrigin(self.channels[delivery.generation - 1], delivery.tag)
 
     async def first(self) -> Generation:
         return await self._open(1)

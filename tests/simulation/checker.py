@@ -58,7 +58,6 @@ class Checker:
         self.failed_runs: Counter[str] = Counter()
         self.known_failures: Counter[str] = Counter()  # of those: begun in an outage that was known
         self.crashes: Counter[str] = Counter()  # workers that ended with it in hand, whosever fault
-        self.torn_from: dict[str, Channel] = {}
         self.held: dict[str, list[tuple[Message, Channel]]] = {}
         self.outage_since: float | None = None  # a router knows of it, and no job was done since
         self.received_at: dict[str, float] = {}  # when a router heard of it last
@@ -100,6 +99,8 @@ class Checker:
             copied = self._let_go(serial, message, channel)
             self.live[serial] -= 1
             kept = self.live[serial] - self.answered[serial] + self.dead[serial]
+            if not copied:
+                self.progress_at = self._clock()
             if not self.rows[serial] and not copied:
                 self.violation("early", f"{serial} was acked without a row or a copy")
             if not self.rows[serial] and not kept:
@@ -108,12 +109,10 @@ class Checker:
                 self.violation("duplicated", f"{serial} lives on as {kept} messages")
         message.answered.clear()
 
-    def returned(self, message: Message, channel: Channel, *, torn: bool) -> None:
-        """A message goes back: by its router, or `torn` away with a lost channel. A copy of it lives on beside it."""
+    def returned(self, message: Message, channel: Channel) -> None:
+        """A message goes back, by its router or with a lost channel: a copy of it lives on beside it."""
         for serial in message.serials:
             self.spare[serial] += self._let_go(serial, message, channel)
-            if torn:
-                self.torn_from[serial] = channel
         message.answered.clear()
 
     def _let_go(self, serial: str, message: Message, channel: Channel) -> bool:
@@ -127,8 +126,7 @@ class Checker:
 
     def copying(self, serials: Iterable[str], origin: Origin) -> None:
         """A router publishes a copy of a delivery now."""
-        closed_at = origin.closed_at
-        if closed_at is not None and closed_at < self._clock() - SOON_S:
+        if self._is_gone(origin):
             self.violation("stale", f"{', '.join(serials)} was copied although its channel was gone")
 
     def copied(self, copy: Message, queue: str, origin: Origin, *, sure: bool) -> None:
@@ -166,24 +164,19 @@ class Checker:
         if not allowed:
             self.violation("innocent", f"{serial} ({wish.do}) is a dead letter: {reason}")
 
-    def _is_stale(self, serial: str, router: int) -> bool:
-        """Whether this router knows that the delivery is not its own any more."""
-        if any(channel.router == router for _, channel in self.held.get(serial, ())):
-            return False
-        channel = self.torn_from.get(serial)
-        if channel is None or channel.router != router:
-            return False
-        closed_at = channel.receiver.closed_at
+    def _is_gone(self, origin: Origin) -> bool:
+        """Whether its router knew, a moment ago, that it is not its own any more."""
+        closed_at = origin.closed_at
         return closed_at is not None and closed_at < self._clock() - SOON_S
 
     # -- runs
 
-    def dispatched(self, serials: Iterable[str], router: int) -> None:
+    def dispatched(self, sent: Iterable[Origin], serials: Iterable[str], router: int) -> None:
         """A batch goes to a worker."""
         since = self.paused_since.get(router)
+        if any(self._is_gone(origin) for origin in sent):
+            self.violation("stale", f"{', '.join(serials)} was sent to a worker although its channel was gone")
         for serial in serials:
-            if self._is_stale(serial, router):
-                self.violation("stale", f"{serial} was sent to a worker although its channel was gone")
             if since is not None and self.received_at[serial] > since + SOON_S:
                 self.violation("paused", f"{serial} came after a pause and was run")
 

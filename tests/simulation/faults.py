@@ -1,15 +1,15 @@
 """Faults: which call into a double goes wrong, and how. Every await of the router on the outside passes one point.
 
-connect            refused, late S, thrown, hang
-qos, consume,
-cancel, close      refused (not done, the connection dies), late S, late_answer S, lost_answer S (done, then silence until
-                   the connection dies), thrown (done, and aiormq gives the connection up: CancelledError)
-publish            nacked, lost (timed out, in no queue), late S (timed out, arrives S later), uncertain (arrived, and the
-                   connection was lost), twice, slow S
-write, dead_rows,
-control            unavailable, answer_lost (done), twice, slow S, payload_lost, bug, restart S (done, then the store dies)
-spawn, ready       refused, late S, died
-run, more          unreachable (Ray cannot say), died, node, slow S, bug, answer_lost (done; then the worker is lost)
+connect                     refused, late S, thrown, hang
+qos, consume, cancel        refused (not done, the connection dies), late S, late_answer S, lost_answer S (done, then
+                            silence until the connection dies), thrown (done, and aiormq gives the connection up:
+                            CancelledError)
+publish                     nacked, lost (timed out, in no queue), late S (timed out, arrives S later), uncertain
+                            (arrived, and the connection was lost), twice, slow S
+write, dead_rows, control   unavailable, answer_lost (done), twice, slow S, payload_lost, bug, restart S (done, then
+                            the store dies)
+spawn, ready                refused, late S, died
+run, more                   unreachable (Ray cannot say), died, node, slow S, bug, answer_lost (done; then it dies)
 """
 
 from __future__ import annotations

@@ -1,2 +1,3 @@
 from tests.simulation.script import Script
+
 KEPT: dict[str, Script] = {}

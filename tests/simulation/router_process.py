@@ -25,7 +25,7 @@ from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.router.settlement.retries import RetryLimits
 from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.secret import Secret
-from tests.simulation.channel import SimOpener
+from tests.simulation.channel import DeliveryOrigin, SimOpener
 from tests.simulation.checker import MAX_CRASHES, MAX_RETRIES
 from tests.simulation.sender import SimSender, TracedOutbox
 from tests.simulation.store import Rows, StoreLink
@@ -62,6 +62,7 @@ class RouterProcess:
             slots=world.script.slots,
             down=world.down,
             serials=world.wishes.serials,
+            origins=self._origins,
         )
         self.intake = Intake(config, on_delivery=self._receive, on_lost=self._lost, opener=self.opener)
         self.pool = self._pool("w", 2)
@@ -83,6 +84,12 @@ class RouterProcess:
             name=f"{kind}{self.number}", max_tasks_in_flight_per_actor=most, handler_timeout_s=HANDLER_TIMEOUT_S
         )
         return Pool(config, self.cluster, on_change=self._wake)
+
+    def _origins(self, batch_id: str) -> list[DeliveryOrigin]:
+        """The deliveries of a batch that is on its way."""
+        members = [*self.pool.members, *self.isolated.members]
+        batch = next(member.batches[batch_id] for member in members if batch_id in member.batches)
+        return [self.opener.origin(delivery) for delivery in batch.deliveries]
 
     def _wake(self) -> None:
         self.router.wake()

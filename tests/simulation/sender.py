@@ -1,55 +1,41 @@
 """SimSender: the publisher of copies of one router process, with RabbitMQ's confirms and returns.
 
-A `basic.return` names its message by nothing but its properties: as the real publisher does it, the first one in
-flight with that message id is taken.
+Which message a `basic.return` means is for the real ConfirmChannel to find out: it gets frames as a connection brings
+them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from dataclasses import dataclass
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from aiormq.base import FutureStore
+from pamqp.body import ContentBody
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from rabbitray.actors.errors import PublishTimeoutError, RefusedError, UncertainError, UnroutableError
 from rabbitray.actors.message.parcel import Record
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.publisher import EncodedMessage
+from rabbitray.actors.publisher import EncodedMessage, PublisherConfig
+from rabbitray.actors.publisher.amqp.channel import ConfirmChannel
+from rabbitray.actors.publisher.message import Outgoing
+from rabbitray.actors.publisher.message_maker import Maker
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.retries import Rung
 from tests.simulation.broker import Message, SimBroker
-from tests.simulation.channel import SimChannel, SimOpener
-from tests.simulation.checker import Origin
+from tests.simulation.channel import DeliveryOrigin, SimOpener
 from tests.simulation.faults import Faults
 from tests.simulation.messages import Wishes
 
 ORIGIN: contextvars.ContextVar[DeliveryOrigin] = contextvars.ContextVar("origin")
-CONFIRM_S = 0.002
+ON_THE_WAY_S = 0.001
 TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryOrigin:
-    """Of which delivery a copy is made."""
-
-    channel: SimChannel
-    tag: int
-
-    @property
-    def closed_at(self) -> float | None:
-        return self.channel.closed_at
-
-    @property
-    def held(self) -> Message | None:
-        return self.channel.held(self.tag)
-
-
-@dataclass(slots=True, eq=False)
-class InFlight:
-    """One publish that the broker has not answered."""
-
-    message_id: str
-    returned: bool = False
+MAKER = Maker(PublisherConfig(url="amqp://nowhere/", queue="jobs"))
 
 
 class TracedOutbox:
@@ -59,19 +45,44 @@ class TracedOutbox:
         self._outbox, self._opener = outbox, opener
 
     async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None:
-        ORIGIN.set(self._origin(delivery))
+        ORIGIN.set(self._opener.origin(delivery))
         await self._outbox.retry(delivery, record, rung)
 
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None:
-        ORIGIN.set(self._origin(delivery))
+        ORIGIN.set(self._opener.origin(delivery))
         await self._outbox.park(delivery, failure, reason)
 
     async def again(self, delivery: Delivery, record: Record) -> None:
-        ORIGIN.set(self._origin(delivery))
+        ORIGIN.set(self._opener.origin(delivery))
         await self._outbox.again(delivery, record)
 
-    def _origin(self, delivery: Delivery) -> DeliveryOrigin:
-        return DeliveryOrigin(self._opener.channels[delivery.generation - 1], delivery.tag)
+
+class _Confirms(ConfirmChannel):
+    """The real one, whose frames are handed to it one by one."""
+
+    def __init__(self, answered: Any) -> None:  # Any: `Answered`
+        loop = asyncio.get_running_loop()
+        tune, queue = SimpleNamespace(frame_max=131_072), SimpleNamespace(full=lambda: False, put_nowait=lambda _: None)
+        connection: Any = SimpleNamespace(
+            loop=loop,
+            publisher_confirms=True,
+            connection_tune=tune,
+            write_queue=queue,
+            _future_store_child=lambda: FutureStore(loop=loop),
+        )
+        super().__init__(connection, 1, answered)
+
+    async def _reader(self) -> None:
+        """Nothing comes by itself."""
+
+    async def came_back(self, out: Outgoing, exchange: str, routing_key: str) -> None:
+        """The broker has no queue for it."""
+        header = ContentHeader()
+        header.unmarshal(out.header)
+        self.frames.put_nowait((0, header))
+        if out.body:
+            self.frames.put_nowait((0, ContentBody(out.body)))
+        await self._on_return_frame(Basic.Return(312, "NO_ROUTE", exchange, routing_key))
 
 
 class SimSender:
@@ -79,20 +90,20 @@ class SimSender:
 
     def __init__(self, broker: SimBroker, faults: Faults, wishes: Wishes) -> None:
         self._broker, self._faults, self._wishes = broker, faults, wishes
-        self._in_flight: list[InFlight] = []
+        self._channel = _Confirms(self._answered)
         self.alive = True
 
     async def publish_message(self, message: EncodedMessage) -> None:
         """As `Publisher.publish_message`."""
-        serials = self._wishes.serials(message.body)
         origin = ORIGIN.get()
-        self._broker.checker.copying(serials, origin)
+        self._broker.checker.copying(self._wishes.serials(message.body), origin)
         fault = self._faults.take("publish")
         kind, value = (fault.kind, fault.value) if fault else ("", 0.0)
+        out, tag = self._sent(message)
+        await asyncio.sleep(ON_THE_WAY_S)
         match kind:
             case "nacked":
-                await asyncio.sleep(CONFIRM_S)
-                raise RefusedError("nacked")
+                await self._channel._on_confirm_frame(Basic.Nack(tag))
             case "lost":
                 await asyncio.sleep(TIMEOUT_S)
                 raise PublishTimeoutError("no confirm")
@@ -102,34 +113,48 @@ class SimSender:
                 raise PublishTimeoutError("no confirm")
             case "uncertain":
                 self._take(message, origin, False)
-                await asyncio.sleep(CONFIRM_S)
                 raise UncertainError("the connection was lost")
-            case "twice":
-                self._take(message, origin, False)
-            case "slow":
-                await asyncio.sleep(min(value, TIMEOUT_S / 2))
-        await self._answered(message, origin)
+            case _:
+                await self._arrives(message, origin, (out, tag), kind, value)
+        await self._end(out)
 
-    async def _answered(self, message: EncodedMessage, origin: Origin) -> None:
-        entry = InFlight(message.message_id)
-        self._in_flight.append(entry)
-        try:
-            await asyncio.sleep(CONFIRM_S / 2)
-            if not self._take(message, origin, True):
-                self._mark_returned(message.message_id)
-            await asyncio.sleep(CONFIRM_S / 2)
-        finally:
-            self._in_flight.remove(entry)
-        if entry.returned:
-            raise UnroutableError(f"{message.message_id} was returned")
+    def _sent(self, message: EncodedMessage) -> tuple[Outgoing, int]:
+        out = MAKER.message(message)
+        out.promise = asyncio.get_running_loop().create_future()
+        self._channel.try_send((out,))
+        return out, self._channel.delivery_tag
 
-    def _mark_returned(self, message_id: str) -> None:
-        for entry in self._in_flight:
-            if entry.message_id == message_id and not entry.returned:
-                entry.returned = True
-                return
+    async def _arrives(
+        self, message: EncodedMessage, origin: DeliveryOrigin, sent: tuple[Outgoing, int], kind: str, value: float
+    ) -> None:
+        """The broker takes or returns it, then confirms."""
+        out, tag = sent
+        if kind == "twice":
+            self._take(message, origin, False)
+        if kind == "slow":
+            await asyncio.sleep(min(value, TIMEOUT_S / 2))
+        if not self._take(message, origin, True):
+            await self._channel.came_back(out, message.exchange, message.routing_key)
+        await asyncio.sleep(ON_THE_WAY_S)
+        await self._channel._on_confirm_frame(Basic.Ack(tag))
 
-    def _take(self, sent: EncodedMessage, origin: Origin, sure: bool) -> bool:
+    def _answered(self, outs: Sequence[Outgoing], taken: bool) -> None:
+        """As `Pipeline._answered`."""
+        for out in outs:
+            if out.promise is None or out.promise.done():
+                continue
+            if out.returned is not None:
+                out.promise.set_exception(UnroutableError(f"{out.message_id} was returned"))
+            elif taken:
+                out.promise.set_result(None)
+            else:
+                out.promise.set_exception(RefusedError("nacked"))
+
+    async def _end(self, out: Outgoing) -> None:
+        promise: Any = out.promise
+        await promise
+
+    def _take(self, sent: EncodedMessage, origin: DeliveryOrigin, sure: bool) -> bool:
         """It arrives; False where there is no such queue."""
         if not self.alive or sent.routing_key in self._broker.missing:
             return False

@@ -1,4 +1,4 @@
-"""Makes a failing script shorter: leaves out events and takes smaller numbers for as long as the same rule is broken."""
+"""Makes a failing script shorter: fewer events and smaller numbers, for as long as the same rule is broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SimStore: the results, which survive everything, and the store process, which does not; StoreLink: a router's way to it.
+"""SimStore: the results, which survive everything, and the store's process, which does not; StoreLink: the way there.
 
 The semantics of the real store: rows are deduplicated by key, a router whose epoch has ended is fenced, an answer may
 be lost although all was committed. Calls run on in the store when the router that asked has died.

@@ -1,4 +1,4 @@
-"""Histories of the whole spine: those that once found something, a few hundred new ones, and in `make faults` thousands.
+"""Histories of the whole spine: those that once found something, some hundred new ones; in `make faults` thousands.
 
 A failing history prints its seed and its shortest script: put that into kept.py, or call `run` with it.
 """
@@ -38,7 +38,6 @@ def test_the_same_histories_each_time() -> None:
 def test_histories_that_nobody_has_seen() -> None:
     rounds = int(os.environ.get("ROUNDS", "0"))
     first = random.SystemRandom().randrange(10**9)
-    print(f"histories from seed {first} on")
     for seed in range(first, first + (rounds * IN_FAULTS or HISTORIES)):
         _must_be_well(seed)
 

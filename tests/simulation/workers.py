@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from rabbitray.actors.message.headers import MSGPACK
@@ -18,7 +18,7 @@ from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.worker.batch_run import BatchRun, Unit
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
-from tests.simulation.checker import Checker
+from tests.simulation.checker import Checker, Origin
 from tests.simulation.faults import Faults
 from tests.simulation.messages import Wish
 from tests.simulation.store import Rows
@@ -60,7 +60,7 @@ class SimWorker:
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
         parcels = unpack_parcels(shipment)
         serials = [serial for one in parcels for serial in self._cluster.serials(one.body)]
-        self._checker.dispatched(serials, self._cluster.router)
+        self._checker.dispatched(self._cluster.origins(batch_id), serials, self._cluster.router)
         if (lost := await self._fault("run", serials)) is not None:
             raise lost
         units, failures = decode_parcels(parcels, DEFAULT_LIMITS, IdentityRules())
@@ -239,7 +239,10 @@ def _failure(unit: Unit, wish: Wish) -> Failure:
 
 
 class SimCluster:
-    """Where the workers of one router run: they end with it. `down`: the services that do not answer now."""
+    """Where the workers of one router run: they end with it. `down`: the services that do not answer now.
+
+    `serials`: the jobs of a body; `origins`: the deliveries of a batch.
+    """
 
     def __init__(
         self,
@@ -250,9 +253,10 @@ class SimCluster:
         slots: int,
         down: set[float],
         serials: Callable[[bytes], tuple[str, ...]],
+        origins: Callable[[str], Iterable[Origin]],
     ) -> None:
         self.router, self.checker, self.faults, self.slots = router, checker, faults, slots
-        self.serials = serials
+        self.serials, self.origins = serials, origins
         self.workers: set[SimWorker] = set()
         self._down = down
         self._nodes = itertools.cycle(range(NODES))
