@@ -69,7 +69,7 @@ class Autoscaler:
 
     async def start(self) -> list[str]:
         """Reads the fixed size, if one is set, and begins to look."""
-        control = await self._store.call_running("control")
+        control = await self._store.call("control")
         size = control.get("fixed_size")
         if isinstance(size, int):
             self._loop.fix(size)
@@ -82,7 +82,7 @@ class Autoscaler:
         Returns the size that is held: `size` within `min_size` and `max_size`.
         """
         held = None if size is None else self._loop.limits.bounded(size)
-        await self._store.call_running("set_control", "fixed_size", held)
+        await self._store.call("set_control", "fixed_size", held)
         return self._loop.fix(held)
 
     async def wake(self) -> None:
@@ -95,7 +95,7 @@ class Autoscaler:
 
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
-        seen: PoolStatus = await self._router.call_running("status")
+        seen: PoolStatus = await self._router.call("status")
         placeable = await asyncio.get_running_loop().run_in_executor(None, self._placeable)
         self._size = seen.workers + seen.starting
         return replace(
@@ -108,11 +108,11 @@ class Autoscaler:
     async def resize(self, target: int, reason: str) -> None:
         """Aims at `target` workers."""
         with self._tracing.resize_span(had=self._size, wanted=target, reason=reason):
-            await self._router.call_running("resize", target, reason)
+            await self._router.call("resize", target, reason)
 
     async def widen(self, window: int, batch_size: int) -> None:
         """Uses this window and batch size."""
-        await self._router.call_running("widen", window, batch_size)
+        await self._router.call("widen", window, batch_size)
 
     async def decide(self, record: DecisionRecord) -> None:
         """Keeps one decision, here and in the `decisions` table."""
@@ -127,7 +127,7 @@ class Autoscaler:
             "reason": record.reason,
             "in_effect_at": at if record.event == "in_effect" else None,
         }
-        await self._store.call_running("decide", [row])
+        await self._store.call("decide", [row])
 
     async def watch(self) -> str:
         """Lasts as long as this actor works."""

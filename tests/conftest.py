@@ -1,6 +1,7 @@
 """Fixtures that every test may use: a RabbitMQ node, a fresh vhost, rounds for the crash series.
 
-Ray reads its token settings from the environment when it is imported, so they are set here, first of all.
+Ray reads its token settings from the environment when it is imported, so they are set here, first of all; and so is
+where Python keeps bytecode, which every process of a pool would have to make again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import functools
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -20,6 +22,13 @@ from hypothesis import settings
 from rabbitray.cluster.broker import PrivateBroker
 
 pytest_plugins = ["tests.kit.fixtures"]
+
+
+def _keep_bytecode(folder: Path) -> None:
+    """In `folder`, where the environment wants none beside the sources: half of a process's start is compiling."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(folder)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
 
 
 def _private_ray(folder: Path) -> dict[str, str]:
@@ -36,6 +45,7 @@ def _private_ray(folder: Path) -> dict[str, str]:
     }
 
 
+_keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
 os.umask(0o077)
 _SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rr-tests-"))  # short: Ray's sockets lie below, 107 characters at most
 os.environ.pop("RAY_AUTH_TOKEN", None)

@@ -13,6 +13,7 @@ OURS: Final = "x-rabbitray-"  # all of our own begin so
 KEY: Final = "x-rabbitray-key"  # idempotency key, text
 ATTEMPT: Final = "x-rabbitray-attempt"  # charged runs before this one, int
 FIRST_SEEN: Final = "x-rabbitray-first-seen"  # Unix ms
+SPARED: Final = "x-rabbitray-spared"  # how many of its failures, in outages, charged no attempt, int
 PUBLISHED: Final = "x-rabbitray-published"  # Unix ms, when the producer's publisher sent it
 DUE: Final = "x-rabbitray-due"  # Unix ms, not to be run before
 ERROR: Final = "x-rabbitray-error"

@@ -23,8 +23,7 @@ class EncodedMessage:
     """One AMQP message as `Publisher.publish_message` sends it: persistent and mandatory.
 
     - `body`: as it goes onto the wire.
-    - `message_id`: 1 to 255 UTF-8 bytes. After a loss it is sent again under the same id, so it must differ from that
-      of any other message; a retry copy gets one of its own and keeps the key in a header.
+    - `message_id`: 1 to 255 UTF-8 bytes. After a loss it is sent again under the same id. Others may have it, too.
     - `exchange`, `routing_key`: where it goes.
     - `headers`: any AMQP field values.
     - `content_type`, `content_encoding`: at most 255 bytes.

@@ -70,7 +70,7 @@ class Maker:
         Its body may have any size: a dead letter is not to be refused for what it died of.
         """
         if not message.message_id:
-            raise EncodeError("a message needs a message_id: its return is recognised by it")
+            raise EncodeError("a message needs a message_id, which errors and traces name it by")
         header = frames.content_header(
             body_size=len(message.body),
             headers=frames.table(message.headers),

@@ -9,6 +9,7 @@ consumption  whether the queue is consumed: window, holds, the end
 arrivals     counts of what was delivered
 config       the router's settings
 outage       when one transient error dominates: hold, and probe
+probes       when probes go out, and how many at a time
 status       what the autoscaler decides on
 report       what the router says of itself: one value
 meter        measurements of this process

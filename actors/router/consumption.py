@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 log = logging.getLogger(__name__)
+
+OUTAGE: Final = "outage"
+"""The name of the hold during which probes go out."""
 
 
 class WindowedConsumer(Protocol):
@@ -20,7 +23,7 @@ class WindowedConsumer(Protocol):
 class Consumption:
     """Consumes while nothing holds and the end has not come.
 
-    `on_hold` is called when the first hold has stopped the consumer, `on_consume` when consuming begins or goes on.
+    `on_hold` is called when a hold has stopped the consumer, `on_consume` when consuming begins or goes on.
     """
 
     def __init__(
@@ -33,6 +36,16 @@ class Consumption:
         self.holds: dict[str, str] = {}  # why nothing is consumed now: name -> reason in words
         self.closing = False
         self.fenced = asyncio.Event()
+
+    @property
+    def flowing(self) -> bool:
+        """Whether what arrives may go out in batches."""
+        return not self.holds and not self.closing
+
+    @property
+    def probing(self) -> bool:
+        """Whether what arrives may go out as a probe: an outage is the only hold."""
+        return self.holds.keys() == {OUTAGE} and not self.closing
 
     async def start(self, window: int) -> None:
         """Begins to consume, unless something holds."""
@@ -49,10 +62,12 @@ class Consumption:
                 await self._consumer.consume(window)
 
     async def hold(self, name: str, reason: str) -> None:
-        """Stops consuming until `release(name)`."""
-        first = not self.holds
+        """Stops consuming until `release(name)`, also the consuming of probes; where it is held already, the reason
+        alone changes.
+        """
+        new = name not in self.holds
         self.holds[name] = reason
-        if first:
+        if new:
             log.warning("Consuming is paused (%s): %s", name, reason)
             await self._consumer.pause()
             self._on_hold()
@@ -63,6 +78,19 @@ class Consumption:
             log.info("Consuming goes on (%s is over)", name)
             await self._consumer.consume(self.window)
             self._on_consume()
+
+    async def start_probing(self, most: int) -> None:
+        """Lets up to `most` messages at a time come, where an outage is the only hold.
+
+        Asked here and not by the caller: a task that was spawned for it may run after the next hold has begun.
+        """
+        if self.probing:
+            await self._consumer.consume(most)
+
+    async def stop_probing(self) -> None:
+        """Lets no more messages come as probes; nothing where consuming goes on again by now."""
+        if self.holds:
+            await self._consumer.pause()
 
     async def close(self) -> None:
         """Stops consuming for good."""

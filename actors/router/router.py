@@ -155,9 +155,17 @@ class Router(Generic[P]):
         self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
         self._source.give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
         self._concluder.give_up_older_than(late)
-        if list(self.holds) == ["outage"] and not self._dispatcher.probing and self._outage.probe_due(now):
-            self.tasks.spawn(self._source.consume(1))
+        if self._consumption.probing:
+            self._tend_probes(now)
         self.wake()
+
+    def _tend_probes(self, now: float) -> None:
+        """During an outage: lets the messages of the next round of probes come, and no others."""
+        rounds = self._outage.rounds
+        if not self._dispatcher.probes_out and (most := rounds.begin_round(now)):
+            self.tasks.spawn(self._consumption.start_probing(most))
+        elif rounds.is_over(now):
+            self.tasks.spawn(self._consumption.stop_probing())
 
     def wake(self) -> None:
         """Lets the dispatcher look: a worker can take work, or something waits."""
@@ -182,8 +190,8 @@ class Router(Generic[P]):
             self._quarantine.add([delivery])
         else:
             self.buffer.put(delivery)
-        if self._outage.held:
-            self.tasks.spawn(self._source.pause())  # this one is the probe
+            if self._outage.held and len(self.buffer) >= self._outage.rounds.left(self._clock()):
+                self.tasks.spawn(self._consumption.stop_probing())  # this round has all its probes
         self.wake()
 
     def drop(self, generation: int) -> None:
@@ -198,6 +206,7 @@ class Router(Generic[P]):
         safety = BatchSafety(batch)
         try:
             await self._quarantine.count(batch)
+            self._require_ours(batch)
             async for part, payload in pool.run(member, batch):
                 self._requeue(batch.take(part.returned))
                 batch.take(part.finished)
@@ -208,22 +217,38 @@ class Router(Generic[P]):
             self._concluder.give_back_unanswered(safety)
             await self._quarantine.clear(batch)
 
+    def _require_ours(self, batch: Batch) -> None:
+        """Where its connection died before it runs, RabbitMQ delivers its messages again: then it is lost at once."""
+        if not self._source.still_ours(batch.deliveries):
+            raise WorkerLostError("connection_lost", "its connection died before it ran", may_be_poison=False)
+
     async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the others go out again."""
+        member.batches.pop(batch.id, None)
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
-        if not loss.may_be_poison and not self._quarantine.holds(batch):
+        if loss.may_be_poison or self._quarantine.holds(batch):
+            await self._isolate(batch, left, loss)
+        else:
             self._requeue(left)
-        elif loss.may_be_poison and len(left) == 1 and is_packed(left[0].parcel):
-            await self._quarantine.clear(batch)
-            await self._settler.part(left[0])
-        elif (failure := await self._quarantine.isolate(batch, left, loss, of=member.name)) is not None:
-            await self._concluder.park(left[0], failure)
         self.wake()
 
+    async def _isolate(self, batch: Batch, left: list[Delivery], loss: WorkerLostError) -> None:
+        """Each runs alone; of a packed message each record, so it is taken apart."""
+        packed = [delivery for delivery in left if loss.may_be_poison and is_packed(delivery.parcel)]
+        if packed and self._quarantine.holds(batch):
+            await self._quarantine.clear(batch)
+        else:
+            single = [delivery for delivery in left if delivery not in packed]
+            failure = await self._quarantine.isolate(batch, single, loss)
+            if failure is not None:
+                await self._concluder.park(single[0], failure)
+        for delivery in packed:
+            await self._settler.part(delivery, expect=self._quarantine.expect)
+
     def _requeue(self, deliveries: list[Delivery]) -> None:
-        """They go out again first; during an outage they wait in the queue, for one probe is enough."""
-        if self._outage.held:
+        """They go out again first; while something holds they wait in the queue, like all that was not dispatched."""
+        if self.holds:
             self._source.give_back(deliveries)
         else:
             self.buffer.put_back(self._source.still_ours(deliveries))

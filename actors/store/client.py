@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 import ray
-from ray.exceptions import ObjectLostError, OwnerDiedError, RayActorError, RayError, RayTaskError
+from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError, RayActorError, RayError, RayTaskError
 
-from rabbitray.actors.errors import FencedError, PayloadLostError, StoreUnavailableError
+from rabbitray.actors.errors import PayloadLostError, StoreUnavailableError
 from rabbitray.actors.remote.boot import Rows
-from rabbitray.actors.remote.calls import ActorMissingError, Find, NamedActor, last_line
+from rabbitray.actors.remote.calls import ActorLostError, ActorMissingError, Find, NamedActor, last_line
 from rabbitray.actors.store.answers import Answer
 
 
@@ -24,12 +24,13 @@ class StoreClient:
 
     async def write(self, payload: Rows, failed_keys: tuple[str, ...], span: str | None) -> Answer:
         """See `Recorder.write`. The rows go from the worker's node to the store's, past this process."""
-        answer: Answer = await self._call("write", self.epoch, payload, failed_keys, self._queue, span)
+        size = sum(map(len, failed_keys))
+        answer: Answer = await self._call("write", self.epoch, payload, failed_keys, self._queue, span, size=size)
         return answer
 
     async def record_dead_letters(self, rows: pa.Table) -> None:
         """Appends dead letters."""
-        await self._call("record_dead_letters", self.epoch, rows)
+        await self._call("record_dead_letters", self.epoch, rows, size=rows.nbytes)
 
     async def register(self, router: str) -> None:
         """Takes the epoch that all later writes carry."""
@@ -44,23 +45,25 @@ class StoreClient:
         """Sets one control value (any JSON value; None: not set)."""
         await self._call("set_control", name, value)
 
-    async def _call(self, method: str, *arguments: object) -> Any:  # Any: what the method returns
+    async def _call(self, method: str, *arguments: object, size: int = 0) -> Any:  # Any: what the method returns
         try:
-            return await self._store.call(method, *arguments)
-        except ActorMissingError as missing:
-            raise self._unavailable("does not run") from missing
-        except (FencedError, StoreUnavailableError) as error:  # through Ray its text is a whole traceback
-            raise (error.cause if isinstance(error, RayTaskError) else error) from None
-        except (ObjectLostError, OwnerDiedError) as lost:
-            raise PayloadLostError(last_line(lost)) from lost
+            return await self._store.call(method, *arguments, size=size)
+        except ActorLostError as lost:
+            raise self._meaning(lost) from lost
         except RayTaskError as failed:
-            if isinstance(failed.cause, ObjectLostError | OwnerDiedError | RayActorError):
-                raise PayloadLostError(last_line(failed)) from failed
+            if isinstance(failed.cause, ObjectStoreFullError | OutOfDiskError):  # no room to fetch the rows
+                raise StoreUnavailableError(last_line(failed)) from failed
+            if isinstance(failed.cause, RayError) and type(failed.cause) is not RayError:  # that stands for an error
+                raise PayloadLostError(last_line(failed)) from failed  # of the store's which could not be sent
             raise
-        except RayActorError as gone:
-            raise self._unavailable("ended") from gone
-        except RayError as error:
-            raise StoreUnavailableError(last_line(error)) from error
 
-    def _unavailable(self, why: str) -> StoreUnavailableError:
-        return StoreUnavailableError(f"the store {self._store.name} {why}; it is being restarted")
+    def _meaning(self, lost: ActorLostError) -> PayloadLostError | StoreUnavailableError:
+        if isinstance(lost, ActorMissingError):
+            return StoreUnavailableError(f"the store {self._store.name} does not run; it is being restarted")
+        if lost.may_pass:
+            return StoreUnavailableError(lost.why)
+        if isinstance(lost.__cause__, ObjectLostError):
+            return PayloadLostError(lost.why)
+        if isinstance(lost.__cause__, RayActorError):
+            return StoreUnavailableError(f"the store {self._store.name} ended; it is being restarted")
+        return StoreUnavailableError(lost.why)

@@ -14,7 +14,7 @@ from rabbitray.actors.errors import StoreUnavailableError
 from rabbitray.actors.store.answers import Answer, Call, StoreStats
 from rabbitray.actors.store.commit import records
 from rabbitray.actors.store.commit.group_commit import GroupCommit
-from rabbitray.actors.store.commit.writer import CommitThread
+from rabbitray.actors.store.commit.writer import CLOSED, CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.query import Readers, Reading
@@ -31,7 +31,8 @@ class Store:
     """The results of one pool in one DuckDB file: one writer, group commit, exact dedupe, live queries.
 
     Guarantee: a row that an Answer calls committed is on disk; of several rows with one (queue, key) the
-    first committed one stays, across restarts and crashes. An error says that nothing may be acknowledged.
+    first committed one stays, across restarts and crashes. An error says that nothing may be acknowledged. Calls before
+    `open`, or after `close` has begun, raise StoreUnavailableError.
     """
 
     def __init__(self, config: StoreConfig, metrics: Recorder = NO_METRICS) -> None:
@@ -51,6 +52,7 @@ class Store:
         damaged log.
         """
         if self._writer is not None:
+            self._must_be_open()
             return
         self._closing.clear()
         self._writer = ThreadPoolExecutor(1, "store-commit")
@@ -72,11 +74,14 @@ class Store:
         writer = self._writer
         if writer is None:
             return
-        await asyncio.get_running_loop().run_in_executor(writer, self._core.close)
-        self._shut_down()
+        try:
+            await asyncio.get_running_loop().run_in_executor(writer, self._core.close)
+        finally:
+            self._shut_down()
 
     async def register(self, router: str) -> int:
         """Issue a new epoch to this router; from now on every other epoch raises FencedError."""
+        self._must_be_open()
         return await self._on_writer(lambda: self._core.register(router))
 
     async def write(
@@ -114,6 +119,7 @@ class Store:
 
     async def stats(self) -> StoreStats:
         """Counters since this store opened."""
+        self._must_be_open()
         return await self._on_writer(self._core.stats)
 
     async def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
@@ -123,6 +129,7 @@ class Store:
         Sees all that was committed before it started and never waits for a commit. Raises QueryError,
         StoreUnavailableError.
         """
+        self._must_be_open()
         reading = Reading(self._readers, sql)
         job = asyncio.ensure_future(self._on_reader(lambda: reading.table(max_rows, self._config.answer_bytes)))
         try:
@@ -137,6 +144,7 @@ class Store:
 
         Close the iterator (`aclose`) to end it early. Raises QueryError, StoreUnavailableError.
         """
+        self._must_be_open()
         reading = Reading(self._readers, sql)
         batches = reading.batches(batch_rows)
         try:
@@ -172,16 +180,17 @@ class Store:
         return answers
 
     async def _on_core(self, work: Callable[..., T]) -> T:
+        self._must_be_open()
         return await self._on_writer(lambda: self._core.use(work))
 
     async def _on_writer(self, work: Callable[[], T]) -> T:
         if self._writer is None:
-            raise StoreUnavailableError("the store is not open")
+            raise StoreUnavailableError(CLOSED)
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)
 
     async def _on_reader(self, work: Callable[[], T]) -> T:
         if self._reading is None:
-            raise StoreUnavailableError("the store is not open")
+            raise StoreUnavailableError(CLOSED)
         return await asyncio.get_running_loop().run_in_executor(self._reading, work)
 
     async def _end(self, close: Callable[[], None]) -> None:
@@ -192,7 +201,7 @@ class Store:
 
     def _must_be_open(self) -> None:
         if self._writer is None or self._closing.is_set():
-            raise StoreUnavailableError("the store is not open")
+            raise StoreUnavailableError(CLOSED)
 
     def _shut_down(self) -> None:
         for executor in (self._writer, self._reading):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from rabbitray.actors.worker.batch_run import CALLED, BatchRun, Unit
+from rabbitray.actors.worker.fork_guard import ForkGuard
 from rabbitray.actors.worker.handlers import Handler
 
 
@@ -33,6 +34,7 @@ class Executor:
         self._slots = asyncio.Semaphore(slots)
         self.slots = slots if handler.style == "async" else 1
         self.busy = BusyClock()
+        self._guard = ForkGuard()
 
     async def run(self, run: BatchRun) -> None:
         """Runs every job of the batch; what came of each is on its unit."""
@@ -50,9 +52,9 @@ class Executor:
     async def close(self) -> None:
         """Ends the handler (its `close`, if it has one)."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        closing = self._handler.close()
+        closing = self._guard.call(self._handler.close)
         if inspect.isawaitable(closing):
-            await closing
+            await self._guard.wait(lambda _: closing, None)
 
     async def _in_thread(self, style: Callable[[BatchRun], None], run: BatchRun) -> None:
         """With the context of the batch: log lines and spans of a handler in a thread belong to its trace too."""
@@ -60,7 +62,7 @@ class Executor:
         await asyncio.get_running_loop().run_in_executor(self._thread, within.run, style, run)
 
     def _sync_jobs(self, run: BatchRun) -> None:
-        call = self._handler.call
+        call, leave = self._handler.call, self._guard.leave
         while (unit := run.next()) is not None:
             with self.busy:
                 unit.started_us = _now_us()
@@ -69,6 +71,7 @@ class Executor:
                     unit.result = call(unit.job)
                 except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
                     unit.error = error
+                leave(unit.error)
                 unit.finished_us = _now_us()
             run.finish(unit)
 
@@ -85,7 +88,7 @@ class Executor:
                     CALLED.set(unit)
                     try:
                         async with limit:
-                            unit.result = await self._handler.call(unit.job)
+                            unit.result = await self._guard.wait(self._handler.call, unit.job)
                     except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
                         _unless_closing(error)
                         unit.error = self._as_timeout(error, limit, "the job was cancelled")
@@ -107,7 +110,7 @@ class Executor:
 
     def _call_sync(self, units: list[Unit]) -> BaseException | None:
         try:
-            self._share_out(units, self._handler.call([unit.job for unit in units]))
+            self._share_out(units, self._guard.call(self._handler.call, [unit.job for unit in units]))
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
             return error
         return None
@@ -129,7 +132,7 @@ class Executor:
         limit = asyncio.timeout(self._timeout_s)
         try:
             async with limit:
-                self._share_out(units, await self._handler.call([unit.job for unit in units]))
+                self._share_out(units, await self._guard.wait(self._handler.call, [unit.job for unit in units]))
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
             _unless_closing(error)
             return self._as_timeout(error, limit, f"the call for {len(units)} jobs was cancelled")

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
 from rabbitray.actors.errors import HandlerLoadError
+from rabbitray.actors.worker.fork_guard import ForkGuard
 
 Style = Literal["sync", "async", "batch", "async_batch"]
 Function = Callable[..., Any]  # Any: what a handler returns is the user's
@@ -52,10 +53,11 @@ def load(path: str) -> Handler:
 def prepare(found: Any, name: str) -> Handler:  # Any: a function or a class of the user's
     """Sets a class up, and finds the style of what is already imported. Raises as `load`."""
     require_usable(found, name)
-    made: Any = found() if inspect.isclass(found) else found  # Any: the user's object
+    guard = ForkGuard()
+    made: Any = guard.call(found) if inspect.isclass(found) else found  # Any: the user's object
     setup = getattr(made, "setup", None)
     if inspect.isclass(found) and callable(setup):
-        setup()
+        guard.call(setup)
     close = getattr(made, "close", None) if inspect.isclass(found) else None
     return Handler(name=name, style=_style(found, made), call=made, close=close or (lambda: None))
 
@@ -93,7 +95,7 @@ def require_usable(found: Any, name: str) -> None:  # Any: whatever stands at th
 
 def _import(path: str, module_name: str) -> Any:  # Any: a module
     try:
-        return importlib.import_module(module_name)
+        return ForkGuard().call(importlib.import_module, module_name)
     except ModuleNotFoundError as missing:
         if missing.name and module_name.split(".")[0] == missing.name.split(".")[0]:
             raise HandlerLoadError(

@@ -9,45 +9,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
-import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
-from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.calls import answer, last_line
 from rabbitray.actors.router.actor import ConsumerRouter
 from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.store.actor import ResultStore
 from rabbitray.autoscale.actor import Autoscaler
 from rabbitray.cluster.driver import compose
+from rabbitray.cluster.driver.actors import ActorMaker, RayActors
 from rabbitray.cluster.driver.session import Session
 from rabbitray.cluster.driver.supervise import Supervised
 from rabbitray.cluster.settings import Loaded
 
 log = logging.getLogger(__name__)
 
-SMALL_CPU = 0.01
-CALLS_MOST = 1_000
-NAME_FREE_WITHIN_S = 10.0
 AUTOSCALER_STOPS_WITHIN_S = 6.0
+STORE_CLOSES_WITHIN_S = 30.0
 
 
 class Service:
     """One pool: its three actors, started and ended in order. Belongs to one event loop."""
 
-    def __init__(self, loaded: Loaded, handler: str, session: Session) -> None:
+    def __init__(self, loaded: Loaded, handler: str, session: Session, *, actors: ActorMaker | None = None) -> None:
         self._loaded = loaded
         self._handler = handler
         self._session = session
         name = loaded.settings.pool
-        self.store = Supervised(f"{name}-store", self._start_store)
-        self.router = Supervised(f"{name}-router", self._start_router)
-        self.autoscaler = Supervised(f"{name}-autoscaler", self._start_autoscaler)
+        self._actors = actors or RayActors(session, loaded.settings.ray_namespace, name)
+        self.store = Supervised(f"{name}-store", self._start_store, self._actors.end)
+        self.router = Supervised(f"{name}-router", self._start_router, self._actors.end)
+        self.autoscaler = Supervised(f"{name}-autoscaler", self._start_autoscaler, self._actors.end)
         self._running = False
         self._drained: Drained | None = None
 
@@ -70,15 +64,18 @@ class Service:
         actor = self.router.actor
         if actor is not None and self._drained is None:
             try:
-                report: RouterReport = await actor.report.remote()
-            except RayActorError as error:
+                report: RouterReport = await answer(actor, self.router.name, "report")
+            except Exception as error:  # noqa: BLE001 # whatever it is, the pool goes on without a report
                 log.info("The router gives no report now: %s", last_line(error))
             else:
                 return report
         return self._drained.report if self._drained else None
 
     async def stop(self) -> Drained:
-        """Drains and ends everything; how the router ended. May be called twice."""
+        """Drains and ends everything, each step whatever the one before it met; how the router ended.
+
+        May be called twice.
+        """
         if self._drained is not None:
             return self._drained
         await self._stop_autoscaler()
@@ -89,50 +86,49 @@ class Service:
 
     async def _stop_autoscaler(self) -> None:
         """Lets it end its look and send its last traces and metrics; the pool does not wait for it for long."""
-        actor = self.autoscaler.actor
         try:
-            async with asyncio.timeout(AUTOSCALER_STOPS_WITHIN_S):
-                if actor is not None:
-                    await actor.stop.remote()
-        except (RayError, TimeoutError) as error:
+            await self._last_call(self.autoscaler, "stop", within_s=AUTOSCALER_STOPS_WITHIN_S)
+        except Exception as error:  # noqa: BLE001 # whatever it is, the router is drained next
             log.warning("The autoscaler did not stop by itself (%s); its last traces may be missing", last_line(error))
         await self.autoscaler.stop()
 
     async def _drain(self) -> Drained:
-        actor, deadline = self.router.actor, self._loaded.settings.drain_deadline_s
-        if actor is None:
+        if self.router.actor is None:
             return Drained(clean=False)
+        deadline = self._loaded.settings.drain_deadline_s
         try:
-            async with asyncio.timeout(deadline + 20.0):
-                drained: Drained = await actor.drain.remote(deadline)
-        except (RayActorError, TimeoutError) as error:
+            drained: Drained = await self._last_call(self.router, "drain", deadline, within_s=deadline + 20.0)
+        except Exception as error:  # noqa: BLE001 # whatever it is, the store is closed next
             log.error("The router did not drain (%s); its messages will be delivered again", last_line(error))
             return Drained(clean=False)
         return drained
 
     async def _close_store(self) -> None:
-        if self.store.actor is None:
-            return
         try:
-            async with asyncio.timeout(30.0):
-                await self.store.actor.close.remote()
-        except (RayActorError, TimeoutError) as error:
+            await self._last_call(self.store, "close", within_s=STORE_CLOSES_WITHIN_S)
+        except Exception as error:  # noqa: BLE001 # whatever it is, the actors end next
             log.error(
                 "The store did not close in time (%s); all that was acknowledged is in its file",
                 last_line(error),
             )
+
+    async def _last_call(self, supervised: Supervised, method: str, *arguments: object, within_s: float) -> Any:
+        """What the last method of an actor answers; None where there is no actor. Any: whatever it returns."""
+        if supervised.actor is None:
+            return None
+        async with asyncio.timeout(within_s):
+            return await answer(supervised.actor, supervised.name, method, *arguments)
 
     async def _end_actors(self) -> None:
         for supervised in (self.autoscaler, self.router, self.store):
             await supervised.stop()
 
     async def _start_store(self) -> Actor:
-        config = compose.store(self._loaded.settings)
         return await self._make(
             ResultStore,
             self.store.name,
             "open",
-            config,
+            compose.store(self._loaded.settings),
             self.store.name,
             compose.boot(self._loaded),
             compose.metering(self._loaded),
@@ -147,43 +143,7 @@ class Service:
         return await self._make(Autoscaler, self.autoscaler.name, "start", setup)
 
     async def _make(self, kind: type, name: str, begin: str, *arguments: object) -> Actor:
-        """Creates a named actor on this node and awaits its first step; ends it when that fails."""
-        actor = await self._create(kind, name, arguments)
-        try:
-            warnings = await getattr(actor, begin).remote()
-        except RayTaskError as failed:
-            ray.kill(actor, no_restart=True)
-            if isinstance(failed.cause, RabbitrayError):
-                raise failed.cause from None
-            raise
-        except RayActorError as died:
-            raise RabbitrayError(f"actor {name} ended while it started: {last_line(died)}") from died
-        for warning in warnings or ():
-            log.warning("%s", warning)
-        return actor
-
-    async def _create(self, kind: type, name: str, arguments: tuple[object, ...]) -> Actor:
-        """A name is free only once its former holder is gone: that may take a moment after a crash."""
-        options: Any = ray.remote(kind).options(  # Any: Ray's actor class is generic over ours
-            name=name,
-            namespace=self._loaded.settings.ray_namespace,
-            num_cpus=SMALL_CPU,
-            max_restarts=0,
-            max_task_retries=0,
-            max_concurrency=CALLS_MOST,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(self._session.node_id, soft=False),
-        )
-        deadline = time.monotonic() + NAME_FREE_WITHIN_S
-        while True:
-            try:
-                return cast("Actor", options.remote(*arguments))
-            except ValueError as taken:
-                if not self._running or time.monotonic() > deadline:
-                    raise ConfigurationError(
-                        f"pool {self._loaded.settings.pool!r} runs already in this cluster (actor {name}): "
-                        "stop it first, or give this one another --pool"
-                    ) from taken
-            await asyncio.sleep(0.5)
+        return await self._actors.make(kind, name, begin, *arguments, again=self._running)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, every_s: float, stop: asyncio.Event) -> None:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
-from rabbitray.actors.remote.calls import ActorMissingError, NamedActor, last_line
+from rabbitray.actors.remote.calls import RAISED, ActorMissingError, NamedActor, last_line, lost
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.cluster.driver.session import join
 from rabbitray.cluster.settings import Settings
@@ -53,9 +53,9 @@ class RunningPool:
 
     def stream(self, actor: str, method: str, *arguments: object, within_s: float = STREAM_WITHIN_S) -> Iterator[Any]:
         """What a streaming method of `<pool>-<actor>` yields. Any: whatever it yields."""
-        items = getattr(self.find(actor), method).remote(*arguments)
+        found = self.find(actor)
         try:
-            for item in items:
+            for item in getattr(found, method).remote(*arguments):
                 yield ray.get(item, timeout=within_s)
         except (RayError, TimeoutError) as error:
             raise translated(error, f"{self.name}-{actor}", within_s) from error
@@ -74,12 +74,17 @@ class RunningPool:
 
 def translated(error: Exception, actor: str, within_s: float) -> RabbitrayError:
     """One line for what Ray raises: the actor's own error where it is one of ours."""
-    if isinstance(error, RayTaskError) and isinstance(error.cause, RabbitrayError):
-        return error.cause
-    if isinstance(error, GetTimeoutError | TimeoutError):
+    if isinstance(error, RAISED):
+        own = getattr(error, "cause", None)
+        return own if isinstance(own, RabbitrayError) else _told(error, actor)
+    if isinstance(error, TimeoutError):
         return RabbitrayError(f"actor {actor} gave no answer within {within_s:g} s")
-    if isinstance(error, RayActorError):
+    if isinstance(error, RayError) and not lost(error, actor).may_pass:
         return NotRunningError(f"actor {actor} has ended: {last_line(error)}")
+    return _told(error, actor)
+
+
+def _told(error: Exception, actor: str) -> RabbitrayError:
     return RabbitrayError(f"actor {actor}: {last_line(error)}")
 
 

@@ -89,16 +89,15 @@ def replays(message: DeadMessage) -> int:
 def replay_copy(message: DeadMessage, queue: str) -> EncodedMessage:
     """The copy for the main queue: attempts at 0, death and error headers gone, history kept, one replay more.
 
-    The identity stays: the key header where there is one, else the message id itself.
+    The identity stays: the key header where there is one, and the message id itself.
     """
     headers = clean_headers(message.headers)
     headers |= {h.ATTEMPT: 0, h.REPLAYS: replays(message) + 1, h.ORIGIN: message.headers.get(h.ORIGIN) or queue}
     seen = first_seen_ms(message)
     headers |= {h.FIRST_SEEN: seen} if seen is not None else {}
-    keep_id = h.KEY not in headers and message.message_id
     return EncodedMessage(
         body=message.body,
-        message_id=message.message_id if keep_id and message.message_id else uuid7(),
+        message_id=message.message_id or uuid7(),
         routing_key=queue,
         content_type=message.content_type,
         content_encoding=message.content_encoding,

@@ -34,9 +34,9 @@ class FakeMethod:
 
 
 class FakeActors:
-    """`find` gives the next of `actors`; None: there is none now."""
+    """`find` gives the next of `actors`; None: there is none now. An error is raised: no answer of Ray's GCS."""
 
-    def __init__(self, *actors: FakeActor | None) -> None:
+    def __init__(self, *actors: FakeActor | Exception | None) -> None:
         self._actors = list(actors)
         self.looked_up: list[tuple[str, str]] = []
 
@@ -45,6 +45,8 @@ class FakeActors:
         actor = self._actors.pop(0)
         if actor is None:
             raise ValueError(f"Failed to look up actor with name {name!r}")
+        if isinstance(actor, Exception):
+            raise actor
         return actor
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pyarrow as pa
 
@@ -100,13 +101,14 @@ class FakeFactory:
     def __init__(self, *, auto: bool = True, slots: int = 1) -> None:
         self.auto = auto
         self.slots = slots
+        self.kind: Callable[..., FakeWorker] = FakeWorker
         self.error: Exception | None = None
         self.workers: list[FakeWorker] = []
 
     def spawn(self, name: str) -> FakeWorker:
         if self.error is not None:
             raise self.error
-        worker = FakeWorker(name, slots=self.slots)
+        worker = self.kind(name, slots=self.slots)
         self.workers.append(worker)
         if self.auto:
             worker.started()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -45,12 +46,14 @@ class PlainPath:
         outage: bool = False,
         before: PlainPath | None = None,
         clock: ShiftedClock | None = None,
+        limits: RetryLimits = LIMITS,
+        broker: Callable[[Topology], FakeBroker] = FakeBroker,
         **config: Any,
     ) -> None:
         """`before`: the path whose broker and store this one takes over."""
         self.clock = clock or ShiftedClock()
-        self.topology = Topology(queue="q", rung_delays_ms=LIMITS.rungs_ms)
-        self.broker = before.broker if before else FakeBroker(self.topology)
+        self.topology = Topology(queue="q", rung_delays_ms=limits.rungs_ms)
+        self.broker = before.broker if before else broker(self.topology)
         self.intake = FakeIntake(self.broker, on_delivery=self._receive, on_lost=self._lost)
         self.store = before.store if before else FakeStore()
         self.recorder = FakeRecorder(self.store)
@@ -62,7 +65,7 @@ class PlainPath:
             self.isolated, max_crashes=2, counts=before.crashes if before else {}, note=self.store.set_control
         )
         self.settler = Settler(
-            LIMITS,
+            limits,
             "q",
             acks=self.intake,
             outbox=CopyOutbox(self.sender, self.topology),

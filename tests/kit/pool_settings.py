@@ -10,6 +10,7 @@ from rabbitray.cluster.settings import Loaded, load
 
 HANDLE = "tests.kit.steered_handler:handle"
 HANDLE_ASYNC = "tests.kit.steered_handler:handle_async"
+HANDLE_BATCH = "tests.kit.steered_handler:handle_batch"
 
 
 def settings_for(amqp_url: str, folder: Path, environ: Mapping[str, str] | None = None, **own: object) -> Loaded:

@@ -1,6 +1,6 @@
 """A handler steered by its payload: `{"do": "ok|raise|reject|retry|hang|die|slow", ...}`.
 
-`handle` is synchronous, `handle_async` asynchronous. A payload that is no such dict is `ok`.
+`handle` is synchronous, `handle_async` asynchronous, `handle_batch` takes many. A payload that is no such dict is `ok`.
 Poison: `die` ends the process, `segfault` by a bad address, `killed` by SIGKILL as the kernel does when memory runs
 out; `spin` never leaves Python and `stuck` never leaves C, with the interpreter's lock held.
 """
@@ -11,12 +11,13 @@ import asyncio
 import ctypes
 import os
 import signal
+import sys
 import time
 import zlib
 from pathlib import Path
 from typing import Any
 
-from rabbitray import Job, Reject, Retry
+from rabbitray import Job, Reject, Retry, batch
 
 
 def _steps(job: Job) -> dict[str, Any]:
@@ -46,9 +47,19 @@ def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
             return {"key": job.key, "bulk": os.urandom(steps["bytes"] // 2).hex()}
         case "sum":
             return {"sum": zlib.crc32(steps["text"].encode())}
+        case "fork":
+            return {"code": _code_of_a_child(steps["code"])}
         case "die" | "segfault" | "killed" | "spin" | "stuck" as poison:
             _poison(poison, steps)
     return {"key": job.key, "attempt": job.attempt, "n": steps.get("n"), "pid": os.getpid()}
+
+
+def _code_of_a_child(code: int) -> int:
+    """With which code a child ended that `sys.exit` took out of the handler."""
+    child = os.fork()
+    if not child:
+        sys.exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _poison(kind: str, steps: dict[str, Any]) -> None:
@@ -85,6 +96,12 @@ async def handle_async(job: Job) -> dict[str, Any]:
     if wait_s:
         await asyncio.sleep(wait_s)
     return _act(job, steps)
+
+
+@batch
+def handle_batch(jobs: list[Job]) -> list[dict[str, Any]]:
+    """The same, for all jobs of a batch in one call."""
+    return [handle(job) for job in jobs]
 
 
 class NeverReady:

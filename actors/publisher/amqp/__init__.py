@@ -2,5 +2,6 @@
 
 connection  holds the connection and its channels, opens them again after a loss
 channel     writes messages, hears the broker's confirms
+returned    which message came back because no queue takes it
 frames      AMQP frames as bytes
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Final
 
 from aiormq.abc import AbstractConnection, ChannelFrame, ConfirmationFrameType
@@ -11,6 +12,7 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from rabbitray.actors.publisher.amqp.frames import append_publish
+from rabbitray.actors.publisher.amqp.returned import Returned
 from rabbitray.actors.publisher.message import Outgoing
 
 Answered = Callable[[Sequence[Outgoing], bool], None]
@@ -86,18 +88,15 @@ class ConfirmChannel(Channel):
         header = await self._get_frame()
         if not isinstance(header, ContentHeader):
             raise ValueError(f"a content header must follow basic.return, not {header!r}")
-        await self._read_content(frame, header)
-        self._mark_returned(header.properties.message_id, f"{frame.reply_code} {frame.reply_text}")
+        self._mark(Returned.read(frame, await self._read_content(frame, header)))
 
-    def _mark_returned(self, message_id: str | None, reason: str) -> None:
-        """Mark the message that came back; returns come in the order of sending, each before its confirm."""
-        for first in (self._after_return, self._lowest):
-            for tag in range(max(first, self._lowest), self.delivery_tag + 1):
-                out = self.in_flight.get(tag)
-                if out is not None and out.message_id == message_id and out.returned is None:
-                    out.returned = reason
-                    self._after_return = tag + 1
-                    return
+    def _mark(self, returned: Returned) -> None:
+        """Marks what came back. Returns come in the order of sending, each before its confirm: it looks there first."""
+        last = self.delivery_tag + 1
+        tags = chain(range(max(self._after_return, self._lowest), last), range(self._lowest, last))
+        for tag in returned.among(self.in_flight, tags):
+            self.in_flight[tag].returned = returned.reason
+            self._after_return = tag + 1
 
 
 FIRST_CHANNEL: Final = 1

@@ -6,7 +6,7 @@ arrival_forecast  how many records a free worker's batch waits for (pure)
 member            one worker with what it has in hand
 pool              the members: pick, run, retire, replace
 worker_starts     those that are missing are asked for, until they are ready
-isolation         what happens to the messages that a lost worker leaves (pure)
+isolation         what becomes of a message in whose run alone a worker was lost (pure)
 quarantine        suspects of a crash run one after another, beside the pool
 workers           the handles on the Ray actors
 """

@@ -55,8 +55,8 @@ class Dispatcher(Generic[P]):
         self.batch_size = 1  # records
 
     @property
-    def probing(self) -> bool:
-        """Whether a probe is on its way: one at a time finds out whether an outage is over."""
+    def probes_out(self) -> bool:
+        """Whether a probe of an outage is on its way."""
         return any(batch.probe for member in self._pool.members for batch in member.batches.values())
 
     def expect_burst(self) -> None:
@@ -71,12 +71,15 @@ class Dispatcher(Generic[P]):
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        """Sends out what is due: a probe during an outage, batches, and suspects to the quarantine's worker."""
+        """Sends out what is due: batches, or probes during an outage, and suspects to the quarantine's worker.
+
+        What another hold finds in the buffer stays there, until that has stopped the consumer and gives it back.
+        """
         self._woken = False
         self._forecast.look(self._arrivals.received, self._clock())
-        if self._outage.held:
-            self._send_probe()
-        while not self._consumption.closing and (member := self._worker_for_next()) is not None:
+        if self._consumption.probing:
+            self._send_probes()
+        while self._consumption.flowing and (member := self._worker_for_next()) is not None:
             self._send(self._pool, member, Batch(self._buffer.take(self.batch_size, self._config.batch_bytes)))
         if not self._consumption.closing:
             for pool, member, batch in self._quarantine.next():
@@ -121,12 +124,14 @@ class Dispatcher(Generic[P]):
         self._timer = None
         self._look()
 
-    def _send_probe(self) -> None:
-        """During an outage one message goes out, when none is out there yet; what else arrived waits in the queue."""
-        member = self._pool.pick()
-        if member is not None and not self.probing and (probe := self._buffer.take(1, self._config.batch_bytes)):
-            self._send(self._pool, member, Batch(probe))
-        self._give_back(self._buffer.remove(lambda _: True))
+    def _send_probes(self) -> None:
+        """During an outage each probe is one message; what this round cannot send any more waits in the queue."""
+        rounds, now = self._outage.rounds, self._clock()
+        while rounds.left(now) and len(self._buffer) and (member := self._pool.pick()) is not None:
+            rounds.started(now)
+            self._send(self._pool, member, Batch(self._buffer.take(1, self._config.batch_bytes)))
+        if not rounds.left(now):
+            self._give_back(self._buffer.remove(lambda _: True))
 
     def _send(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
         batch.worker, batch.probe = member.name, self._outage.held

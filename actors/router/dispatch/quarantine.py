@@ -1,8 +1,9 @@
-"""Quarantine: finds the message that kills workers, beside the normal work.
+"""Quarantine: finds the message that ends workers, beside the normal work.
 
-A suspect batch is run again in halves, then singly, on a worker of its own. A message that kills alone
-`max_crashes` times is parked; its neighbours finish and no attempt is charged to them. The count of a message is
-kept in the store before each lone run, so that it survives the router.
+What was executing when a worker died is suspect, and each suspect runs alone, one after another, on a worker of the
+quarantine's own: so a death names its message. One that ends its worker alone `max_crashes` times is parked; the
+others finish, and no attempt is charged to them. The count of a message is kept in the store, so that it survives the
+router. An innocent suspect costs no call of the store.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from rabbitray.actors.backoff import retry_while_unavailable
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure
-from rabbitray.actors.router.dispatch.isolation import ParkSuspect, Requeue, Split, Step, next_step
+from rabbitray.actors.router.dispatch.isolation import Park, next_step
 from rabbitray.actors.router.dispatch.member import Member, WorkerLostError
 from rabbitray.actors.router.dispatch.pool import Pool
 
@@ -24,10 +25,11 @@ log = logging.getLogger(__name__)
 
 P = TypeVar("P")
 KNOWN_MOST = 10_000
+WORKERS = 2  # one that runs a suspect, and one that is ready when that one dies
 
 
 class Quarantine(Generic[P]):
-    """Suspect deliveries and the pool of one worker that runs them.
+    """Suspect deliveries, and the pool of the workers that run them.
 
     `counts`: lone crashes by identity, as the store kept them. `note` stores one count (0 clears it).
     """
@@ -44,75 +46,71 @@ class Quarantine(Generic[P]):
         self._max_crashes = max_crashes
         self._counts = dict(counts)
         self._note = note
-        self._groups: deque[list[Delivery]] = deque()
-        self._running: set[str] = set()
-        self._last_death = ""  # the worker whose jobs the last group in the line holds
+        self._suspects: dict[str, None] = {}  # by identity, the oldest first; also those that are to come (again)
+        self._line: deque[Delivery] = deque()
+        self._running: set[str] = set()  # a batch stays here until it is known why its worker was lost
 
     def __len__(self) -> int:
-        return sum(len(group) for group in self._groups)
+        return len(self._line)
 
     def knows(self, delivery: Delivery) -> bool:
-        """Whether this message was alone when a worker died, in this life of the router or an earlier one."""
-        return bool(self._counts) and identity(delivery) in self._counts
+        """Whether this message is suspect: it was before it came again, or crashed alone in an earlier router."""
+        if not self._counts and not self._suspects:
+            return False
+        return (name := identity(delivery)) in self._counts or name in self._suspects
 
-    def add(self, group: list[Delivery]) -> None:
-        """Puts a group in the line; a worker is started for it if there is none."""
-        self._put(group)
+    def expect(self, names: Iterable[str]) -> None:
+        """Messages of these identities are suspect, whenever they come."""
+        self._suspects.update(dict.fromkeys(names))
+        while len(self._suspects) > KNOWN_MOST:
+            del self._suspects[next(iter(self._suspects))]
+
+    def add(self, suspects: Sequence[Delivery]) -> None:
+        """Puts suspects in the line; a worker is started for them if there is none."""
+        self.expect(map(identity, suspects))
+        self._line.extend(suspects)
+        self._resize()
 
     def next(self) -> Iterator[tuple[Pool[P], Member[P], Batch]]:
-        """The group that can run now on the quarantine's worker: one at a time, or a neighbour would be suspected."""
-        if self._groups and not self._running and (member := self._pool.pick()) is not None:
-            batch = Batch(self._groups.popleft())
+        """The suspect that can run now: one at a time, or a death would not name its message."""
+        busy = any(member.batches for member in self._pool.members)
+        if self._line and not busy and (member := self._pool.pick()) is not None:
+            batch = Batch([self._line.popleft()])
             self._running.add(batch.id)
+            self._resize()
             yield self._pool, member, batch
 
     async def count(self, batch: Batch) -> None:
-        """Before a suspect's lone run: its crash is counted first, so one that takes the router along counts too."""
-        if batch.id in self._running and len(batch.deliveries) == 1:
+        """Before the run of a suspect that has crashed alone: one more is stored first, so that a crash which takes
+        the router along counts too.
+        """
+        if batch.id in self._running:
             name = identity(batch.deliveries[0])
-            if name not in self._counts and len(self._counts) >= KNOWN_MOST:
-                await self._keep(next(iter(self._counts)), 0)
-            await self._keep(name, self._counts.get(name, 0) + 1)
+            if crashes := self._counts.get(name, 0):
+                await self._store(name, crashes + 1)
 
     async def clear(self, batch: Batch) -> None:
-        """The batch ended without a crash: the crashes that were counted for its message are forgotten."""
+        """The batch ended without a crash: its message is no suspect any more."""
         if batch.id in self._running:
-            self._running.discard(batch.id)
-            self._rest()
-            await self._forget(batch)
+            name = identity(batch.deliveries[0])
+            self._suspects.pop(name, None)
+            self._leave(batch)
+            await self._keep(name, 0)
 
-    async def isolate(
-        self, batch: Batch, left: list[Delivery], loss: WorkerLostError, *, of: str = ""
-    ) -> Failure | None:
-        """The worker `of` was lost with `left` of a batch: see `next_step`. Returns the failure to park one with."""
-        alone = batch.id in self._running and len(batch.deliveries) == 1
-        self._running.discard(batch.id)
-        step = next_step(
-            left,
-            loss,
-            alone=alone,
-            crashes=self._counts.get(identity(batch.deliveries[0]), 0) if alone else 0,
-            max_crashes=self._max_crashes,
-            last_is_of_same_worker=bool(of and of == self._last_death and self._groups),
-        )
-        return await self._carry_out(step, batch, loss, of if loss.may_be_poison else "")
-
-    async def _carry_out(self, step: Step, batch: Batch, loss: WorkerLostError, of: str) -> Failure | None:
-        match step:
-            case Requeue(group=group, with_last=True):
-                self._groups[-1] += group
-            case Requeue(group=group, uncount=uncount):
-                self._put(group, of=of)
-                if uncount:
-                    await self._uncount(batch)
-            case Split(first=first, second=second):
-                self._put(first, second, of=of)
-            case ParkSuspect(delivery=delivery, crashes=crashes):
-                log.error("Message %s ended its worker alone %d times and is parked", identity(delivery), crashes)
-                self._rest()
-                await self._forget(batch)
-                return message_failure(delivery, loss.reason, str(loss), "WorkerLost")
-        self._rest()
+    async def isolate(self, batch: Batch, left: Sequence[Delivery], loss: WorkerLostError) -> Failure | None:
+        """A worker was lost with `left` of a batch. Returns the failure to park its message with, if it is to be."""
+        if batch.id not in self._running:
+            self.add(left)
+            return None
+        name = identity(batch.deliveries[0])
+        step = next_step(loss, crashes=self._counts.get(name, 0), max_crashes=self._max_crashes)
+        if isinstance(step, Park) and left:
+            log.error("Message %s ended its worker alone %d times and is parked", name, step.crashes)
+            await self.clear(batch)
+            return message_failure(left[0], loss.reason, str(loss), "WorkerLost")
+        self._line.extend(left)
+        self._leave(batch)
+        await self._keep(name, step.crashes)
         return None
 
     def holds(self, batch: Batch) -> bool:
@@ -121,49 +119,42 @@ class Quarantine(Generic[P]):
 
     def take_all(self) -> list[Delivery]:
         """Takes out all that waits, to be given back."""
-        waiting = [delivery for group in self._groups for delivery in group]
-        self._groups.clear()
-        self._rest()
-        return waiting
+        return self.remove(lambda _: True)
 
     def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
-        """Takes the groups out that hold a delivery which the predicate names, to be given back."""
-        late = [group for group in self._groups if any(unwanted(delivery) for delivery in group)]
-        self._groups = deque(group for group in self._groups if group not in late)
-        self._rest()
-        return [delivery for group in late for delivery in group]
+        """Takes out those that the predicate names, to be given back."""
+        removed = [delivery for delivery in self._line if unwanted(delivery)]
+        self._line = deque(delivery for delivery in self._line if not unwanted(delivery))
+        self._resize()
+        return removed
 
-    def _put(self, *groups: Sequence[Delivery], of: str = "") -> None:
-        """Puts groups in the line; `of`: the worker that one of their messages may have ended, if there was one."""
-        for group in groups:
-            if group:
-                self._groups.append(list(group))
-                self._last_death = of
-                self._pool.resize(1)
-
-    async def _forget(self, batch: Batch) -> None:
-        if len(batch.deliveries) == 1 and identity(batch.deliveries[0]) in self._counts:
-            await self._keep(identity(batch.deliveries[0]), 0)
-
-    async def _uncount(self, batch: Batch) -> None:
-        """Takes the last crash back that `count` counted."""
-        name = identity(batch.deliveries[0])
-        await self._keep(name, max(0, self._counts.get(name, 0) - 1))
-
-    async def _keep(self, name: str, count: int) -> None:
-        """Sets one count, here at once and in the store as soon as it can."""
-        if count:
-            self._counts[name] = count
+    def _resize(self) -> None:
+        """The next worker starts while one runs; without a suspect there is none."""
+        if not self._line and not self._running:
+            self._pool.resize(0)
         else:
-            self._counts.pop(name, None)
+            self._pool.resize(max(self._pool.target, WORKERS if self._line and self._running else 1))
+
+    def _leave(self, batch: Batch) -> None:
+        self._running.discard(batch.id)
+        self._resize()
+
+    async def _keep(self, name: str, crashes: int) -> None:
+        """So many crashes of this message are known now, here at once."""
+        before = self._counts.pop(name, 0)
+        if crashes:
+            self._counts[name] = crashes
+        if before or crashes:
+            await self._store(name, crashes)
+        if len(self._counts) > KNOWN_MOST:
+            await self._keep(next(iter(self._counts)), 0)
+
+    async def _store(self, name: str, crashes: int) -> None:
+        """In the store as soon as it can."""
         try:
-            await retry_while_unavailable(lambda: self._note(name, count))
+            await retry_while_unavailable(lambda: self._note(name, crashes))
         except Exception:
             log.exception("The count of lone crashes of %s could not be stored; it holds for this run only", name)
-
-    def _rest(self) -> None:
-        if not self._groups and not self._running:
-            self._pool.resize(0)
 
 
 def identity(delivery: Delivery) -> str:

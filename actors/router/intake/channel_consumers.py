@@ -68,6 +68,8 @@ class ChannelConsumers:
         new = Consumer(number=number, tag=f"{self._config.name}-{self._generation}-{number}")
         self.takers[new.tag] = self._taker(number, on_delivery)
         await self._channel.basic_consume(self._config.source, taken_in_reader, consumer_tag=new.tag)
+        if self._stopped:
+            return
         self._current = new
         if old is not None:
             await self._channel.basic_cancel(old.tag)

@@ -78,8 +78,8 @@ class Generation:
             raise
 
     def own(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
-        """Those of this generation, and none once it is not alive any more."""
-        if not self.alive:
+        """Those of this generation, and none once it is lost, although acks may still go out until it is ended."""
+        if not self.alive or self.lost.is_set():
             return []
         number = self.number
         return [delivery for delivery in deliveries if delivery.generation == number]
@@ -93,10 +93,9 @@ class Generation:
 
     def give_back(self, deliveries: Iterable[Delivery]) -> int:
         """Returns its own to the queue; returns how many were not."""
-        ours = self.own(found := list(deliveries))
-        tags, stale = self._settle(found)
+        tags, stale = self._settle(found := list(deliveries))
         if tags:
-            self.acks.give_back(tags, (delivery.parcel for delivery in ours))
+            self.acks.give_back(tags, (one.parcel for one in found if one.generation == self.number))
         return stale
 
     @contextmanager

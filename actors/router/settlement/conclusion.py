@@ -20,7 +20,7 @@ from typing import Generic, Protocol, TypeVar, assert_never
 from rabbitray.actors.backoff import retry_while_unavailable
 from rabbitray.actors.errors import FencedError, PayloadLostError
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.router.consumption import Consumption
+from rabbitray.actors.router.consumption import OUTAGE, Consumption
 from rabbitray.actors.router.delivery import Batch, Delivery
 from rabbitray.actors.router.outage import Outage
 from rabbitray.actors.router.settlement.failpoints import Failpoints
@@ -55,7 +55,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """An outcome could not be made safe, or does not count because it was a failed probe: its messages run again."""
+    """An outcome could not be made safe: its messages run again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +156,8 @@ class Concluder(Generic[P]):
                 return Fenced("another part was refused")
             if isinstance(conclusion.state, GivenUp):
                 return conclusion.state
-            if not await self._outcomes_count(safety.batch, part):
-                return Lost()
-            safety.unsafe |= await self._settler.publish(safety.batch, part, answer)
+            spared_s = await self._watch_for_outage(safety.batch, part, answer)
+            safety.unsafe |= await self._settler.publish(safety.batch, part, answer, safety.unsafe, spared_s=spared_s)
             return Committed()
         except FencedError as error:
             return Fenced(str(error))
@@ -206,17 +205,27 @@ class Concluder(Generic[P]):
         finally:  # also when it ends with another error: the hold must not outlive the question
             await self._consumption.release("store")
 
-    async def _outcomes_count(self, batch: Batch, part: Part) -> bool:
-        """Watches for an outage; False when this part was a probe that failed: no attempt is charged for it."""
-        now = self._remember(part)
-        if batch.probe and self._outage.held:
-            if not self._outage.end_probe(part):
-                return False
-            await self._consumption.release("outage")
-        self._outage.note(part, now)
-        if (reason := self._outage.check(now)) is not None:
-            await self._consumption.hold("outage", reason)
-        return True
+    async def _watch_for_outage(self, batch: Batch, part: Part, answer: Answer) -> float | None:
+        """Notes the outcomes. Seconds for which jobs that failed by a service are spared, see `Settler.publish`; None:
+        their attempts are charged.
+        """
+        now, outage = self._remember(part), self._outage
+        if batch.probe:
+            await self._end_probe(part, answer, now)
+        else:
+            outage.note(part, now)
+            if (reason := outage.check(now)) is not None:
+                await self._consumption.hold(OUTAGE, reason)
+        return outage.rounds.pause_s if batch.probe or outage.spares else None
+
+    async def _end_probe(self, part: Part, answer: Answer, now: float) -> None:
+        """The first job that is DONE ends the hold; until then its reason tells of the probes."""
+        if not self._outage.held:
+            return
+        if self._outage.end_probe(part, answer.committed, now) == "over":
+            await self._consumption.release(OUTAGE)
+        else:
+            await self._consumption.hold(OUTAGE, self._outage.reason)
 
     def _remember(self, part: Part) -> float:
         """Adds to the recent outcomes; returns the time that they got."""

@@ -1,8 +1,7 @@
 """Outbox: the copies that leave for a rung or the dead letters, with their headers.
 
-Published through our own direct exchange, persistent and mandatory. The copy carries the key in a header, so that the
-identity stays, and has a message id of its own, so that returns can be told apart; where no key is known (the body
-was not read) it keeps the message id, which may be the identity.
+Published through our own direct exchange, persistent and mandatory. The copy keeps the producer's message id, which
+people know it by and which may be its identity, and carries the key in a header, where one is known.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import MAX_TEXT, Headers, clean_headers, table_bytes
 from rabbitray.actors.message.job import uuid7
-from rabbitray.actors.message.parcel import Record
+from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
@@ -53,6 +52,7 @@ class CopyOutbox:
     async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None:
         """A copy into the rung of `rung.delay_ms`; its TTL brings it back to the main queue."""
         own: Headers = {h.ATTEMPT: rung.attempt} | ({h.DUE: rung.due_ms} if rung.due_ms else {})
+        own |= {h.SPARED: rung.spared} if rung.spared else {}
         await self._send(delivery, record, own, self._topology.rung(rung.delay_ms))
 
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None:
@@ -99,7 +99,7 @@ def copy_of(
         table.pop(h.RECORDS, None)
     return EncodedMessage(
         body=parcel.body if record.body is None else record.body,
-        message_id=(None if alone or key else _short(parcel.message_id)) or uuid7(),
+        message_id=_short(parcel.message_id) or uuid7(),
         exchange=exchange,
         routing_key=routing_key,
         content_type=_short(record.content_type or parcel.content_type),
@@ -117,10 +117,22 @@ def _kept(delivery: Delivery, *, foreign: bool) -> Headers:
     if foreign and (not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES):
         return table
     parcel = delivery.parcel
-    ours = {h.REPLAYS: delivery.replays, h.TRACEPARENT: parcel.traceparent, h.TRACESTATE: parcel.tracestate}
+    ours = {
+        h.REPLAYS: delivery.replays,
+        h.SPARED: spared_before(delivery),
+        h.TRACEPARENT: parcel.traceparent,
+        h.TRACESTATE: parcel.tracestate,
+    }
     kept: Headers = {name: value for name, value in ours.items() if value}
     kept |= {h.RECORDS: delivery.records} if h.RECORDS in table else {}
     return kept | {h.HEADERS_CUT: sum(name not in kept and not name.startswith(h.OURS) for name in table)}
+
+
+def spared_before(delivery: Delivery) -> int:
+    """How many failures of this message charged no attempt; clamped, for producers can write it."""
+    given = getattr(delivery.properties, "headers", None) or {}
+    count = given.get(h.SPARED)
+    return min(max(count, 0), MAX_ATTEMPT) if isinstance(count, int) and not isinstance(count, bool) else 0
 
 
 def _short(text: str | None) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from rabbitray.actors.message.parcel import Record
 from rabbitray.actors.message.reply import Failure
 
 LADDER_BASE_MS = 2_000
@@ -19,11 +20,15 @@ class RetryLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
-    """Publish a copy into the retry queue of `delay_ms`, with this attempt; `due_ms` (Unix ms) when it is later."""
+    """Publish a copy into the retry queue of `delay_ms`, with this attempt; `due_ms` (Unix ms) when it is later.
+
+    `spared`: how often it failed without a charge; 0: as its message says.
+    """
 
     delay_ms: int
     attempt: int
     due_ms: int = 0
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +63,17 @@ def settlement(failure: Failure, limits: RetryLimits, now_ms: int) -> Settlement
         case Failure(after_s=after_s, attempt=attempt):
             due_ms = now_ms + round((after_s or 0) * 1000)
             return wait_until(due_ms, limits.rungs_ms, now_ms, attempt + 1)
+
+
+def spare(record: Record, before: int, limits: RetryLimits, now_ms: int, *, least_ms: int) -> Rung:
+    """Where a job goes whose failure charges no attempt: into a rung, however often that was so.
+
+    `before`: how often it was. Each time it waits longer, up to the longest rung, and `least_ms` at least: what has
+    just failed as a probe is not to be the next one. `limits` must have a rung.
+    """
+    rungs_ms = limits.rungs_ms
+    wait_ms = max(rungs_ms[min(before, len(rungs_ms) - 1)], least_ms)
+    return replace(wait_until(now_ms + wait_ms, rungs_ms, now_ms, record.attempt), spared=before + 1)
 
 
 def wait_until(due_ms: int, rungs_ms: tuple[int, ...], now_ms: int, attempt: int) -> Rung:

@@ -1,6 +1,7 @@
 """Settler: the last step of the path: retry copies and dead letters are published, then messages are acked.
 
-Order: the row is committed (the router did that), or the copy is confirmed, and only then the ack.
+Order: the row is committed (the router did that), or the copy is confirmed, and only then the ack. A message that is
+not ours any more gets no copy: RabbitMQ delivers it again, and it would be worked twice from then on.
 """
 
 from __future__ import annotations
@@ -21,8 +22,17 @@ from rabbitray.actors.message.parcel import Record, records_of, whole_message
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
-from rabbitray.actors.router.settlement.copies import dead_letter_rows
-from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement, wait_until
+from rabbitray.actors.router.outage import of_a_service
+from rabbitray.actors.router.settlement.copies import dead_letter_rows, spared_before
+from rabbitray.actors.router.settlement.retries import (
+    Park,
+    RetryLimits,
+    Rung,
+    Settlement,
+    settlement,
+    spare,
+    wait_until,
+)
 from rabbitray.actors.store.answers import Answer
 from rabbitray.actors.telemetry.metrics import Latency
 from rabbitray.actors.telemetry.span import ErrorText
@@ -39,6 +49,7 @@ class Acks(Protocol):
 
     def finish(self, deliveries: Iterable[Delivery]) -> None: ...
     def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
+    def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]: ...
 
 
 class Outbox(Protocol):
@@ -90,17 +101,31 @@ class Settler:
 
     async def settle(self, batch: Batch, part: Part, answer: Answer, unsafe: Set[int] = frozenset()) -> Set[int]:
         """`publish`, then `close`; returns the positions of `batch` that a later part may not ack."""
-        unsafe = unsafe | await self.publish(batch, part, answer)
+        unsafe = unsafe | await self.publish(batch, part, answer, unsafe)
         self.close(batch, part, unsafe)
         return unsafe
 
-    async def publish(self, batch: Batch, part: Part, answer: Answer) -> Set[int]:
-        """Counts the outcomes and publishes copies of what failed; the positions whose copy is not confirmed."""
+    async def publish(
+        self,
+        batch: Batch,
+        part: Part,
+        answer: Answer,
+        unsafe: Set[int] = frozenset(),
+        *,
+        spared_s: float | None = None,
+    ) -> Set[int]:
+        """Counts the outcomes and publishes copies of what failed; the positions whose copy is not confirmed.
+
+        `unsafe`: positions that are given back whatever this part says of them. `spared_s`: there is an outage: what
+        failed by a service is not charged, and waits so long at least.
+        """
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
         self.tally.duplicates += len(answer.duplicates)
         failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
         failures += self._rejections(batch, part, answer)
-        return await self._publish_copies(batch, failures) if failures else frozenset()
+        if failures:
+            failures = self._without_lost(batch, failures, unsafe)
+        return await self._publish_copies(batch, failures, spared_s) if failures else frozenset()
 
     def close(self, batch: Batch, part: Part, unsafe: Set[int]) -> None:
         """Acks the finished messages of a part; those at `unsafe` positions are given back after a pause."""
@@ -119,10 +144,17 @@ class Settler:
         self._trace(delivery, failure)
         await self.settle(batch, Part(failures=[failure], finished=[0]), Answer())
 
-    async def part(self, delivery: Delivery) -> None:
-        """A packed message becomes single ones in the main queue, so that one record cannot hurt the others."""
+    async def part(self, delivery: Delivery, *, expect: Callable[[list[str]], None] | None = None) -> None:
+        """A packed message becomes single ones in the main queue, so that one record cannot hurt the others.
+
+        `expect` is told their keys before the first is sent.
+        """
+        if not self._acks.still_ours([delivery]):
+            return
         try:
             pieces = records_of(delivery.parcel, self._wire, self._codes)
+            if expect is not None:
+                expect([piece.key for piece in pieces if piece.key is not None])
             await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
         except DecodeError as error:
             await self.park(delivery, message_failure(delivery, error.reason, str(error), "DecodeError"))
@@ -137,6 +169,8 @@ class Settler:
 
     async def postpone(self, delivery: Delivery) -> None:
         """A message before its due time goes into a rung again, at no charge."""
+        if not self._acks.still_ours([delivery]):
+            return
         now_ms = time.time_ns() // 1_000_000
         attempt = max(delivery.parcel.attempt, 0)
         if not self._limits.rungs_ms:
@@ -150,6 +184,15 @@ class Settler:
             self._give_back_later([delivery])
         else:
             self._ack([delivery])
+
+    def _without_lost(self, batch: Batch, failures: list[Failure], unsafe: Set[int]) -> list[Failure]:
+        """Those of messages that will not be delivered again."""
+        positions = {failure.position for failure in failures} - unsafe
+        ours = set(self._acks.still_ours(batch.at(sorted(positions))))
+        kept = [one for one in failures if one.position in positions and batch.deliveries[one.position] in ours]
+        if left_out := len(failures) - len(kept):
+            log.warning("%d copies are left out: RabbitMQ delivers their messages again", left_out)
+        return kept
 
     def _rejections(self, batch: Batch, part: Part, answer: Answer) -> list[Failure]:
         """Rows that the store isolated as bad: permanent failures of those jobs."""
@@ -184,10 +227,10 @@ class Settler:
         except DecodeError:
             return []
 
-    async def _publish_copies(self, batch: Batch, failures: list[Failure]) -> set[int]:
+    async def _publish_copies(self, batch: Batch, failures: list[Failure], spared_s: float | None) -> set[int]:
         """Publishes the copies; the positions for which that failed."""
         now_ms = time.time_ns() // 1_000_000
-        moves = [settlement(failure, self._limits, now_ms) for failure in failures]
+        moves = [self._way(batch.deliveries[failure.position], failure, now_ms, spared_s) for failure in failures]
         results = await asyncio.gather(
             *(self._move(batch.deliveries[f.position], f, move) for f, move in zip(failures, moves, strict=True)),
             return_exceptions=True,
@@ -201,7 +244,7 @@ class Settler:
                 raise result
             elif isinstance(move, Park):
                 dead.append((batch.deliveries[failure.position], failure, move.reason))
-            else:
+            elif not move.spared:
                 self.tally.retried += 1
         if unsent := [result for result in results if isinstance(result, Exception)]:
             log.error(
@@ -212,6 +255,12 @@ class Settler:
             await self._record_dead(dead, batch.worker)
             self.tally.dead += len(dead)  # last: who sees the count finds the rows
         return unsafe
+
+    def _way(self, delivery: Delivery, failure: Failure, now_ms: int, spared_s: float | None) -> Settlement:
+        """Where a failed job goes."""
+        if spared_s is None or not self._limits.rungs_ms or not of_a_service(failure):
+            return settlement(failure, self._limits, now_ms)
+        return spare(failure, spared_before(delivery), self._limits, now_ms, least_ms=round(spared_s * 1000))
 
     async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]], worker: str) -> None:
         """Appends to `dead_letters`. The copies are confirmed: giving the messages back now would double them."""

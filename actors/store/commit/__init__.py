@@ -2,6 +2,7 @@
 
 group_commit  gathers calls for a few milliseconds
 writer        the commit thread
+call_slice    the rows of one call in one transaction
 transaction   the one permitted transaction
 records       dead letters, decisions, control, epochs
 """

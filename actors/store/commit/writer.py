@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import duckdb
@@ -16,6 +16,7 @@ from rabbitray.actors.errors import FencedError, StoreOpenError, StoreUnavailabl
 from rabbitray.actors.store import schema
 from rabbitray.actors.store.answers import Answer, AnswerBuilder, Call, StoreStats
 from rabbitray.actors.store.commit import records
+from rabbitray.actors.store.commit.call_slice import CallSlice, halves
 from rabbitray.actors.store.commit.transaction import Incoming, as_results
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe import restore as loading
@@ -41,25 +42,14 @@ ROW_ERRORS = (
 )
 """Errors that a row causes; everything else of DuckDB is about the file or the instance."""
 
+CLOSED = "the store is not open: it has been closed, or was not opened yet"
+
 _SAVE_FILTER_EVERY = 8  # sealed segments; what a crash leaves to be added at start
 
 
-@dataclass(slots=True, kw_only=True)
-class CallSlice:
-    """Rows of one call, on their way into one transaction."""
-
-    call: Call
-    tally: AnswerBuilder
-
-    @property
-    def is_safe(self) -> bool:
-        """Whether each of its rows has its outcome: an earlier transaction of the same group may have taken all."""
-        told = self.tally.committed + len(self.tally.duplicates) + len(self.tally.rejected)
-        return bool(0 < self.call.rows.num_rows <= told)
-
-
 class CommitThread:
-    """One thread only. `open` first; a failure of the instance closes it, and the next use opens it again.
+    """One thread only. `open` first; a failure of the instance closes it, and the next use opens it again. What comes
+    after `close` is refused: it would open the file behind whoever closed it.
 
     `incoming` makes what commits over a connection.
     """
@@ -71,6 +61,7 @@ class CommitThread:
         self._incoming = incoming
         self._readers = readers
         self._open: Incoming | None = None  # the one writing connection
+        self._closed = True
         self._dedupe: Dedupe | None = None
         self._store_id = ""
         self._next_seq = 0
@@ -80,6 +71,10 @@ class CommitThread:
 
     def open(self) -> None:
         """One attempt; raises StoreOpenError (StoreLockedError when another process holds the file)."""
+        self._connect()
+        self._closed = False
+
+    def _connect(self) -> None:
         con = connect(self._config)
         try:
             self._store_id = schema.prepare(con, str(self._config.path))
@@ -94,18 +89,21 @@ class CommitThread:
 
     def close(self) -> None:
         """Checkpoint, keep the filter for the next start, let go of the file."""
-        if self._open is None:
-            return
-        self._readers.detach()
-        self._save_filter(every=1)
-        self._dedupe, self._filter_saved = None, 0
-        con, self._open = self._open.con, None
+        self._closed = True
+        if self._open is not None:
+            try:
+                self._readers.detach()
+                self._save_filter(every=1)
+                self._checkpoint(self._open.con)
+            finally:
+                self._open.con.close()
+        self._open, self._dedupe, self._filter_saved = None, None, 0
+
+    def _checkpoint(self, con: Connection) -> None:
         try:
             con.execute("CHECKPOINT")
         except duckdb.Error as error:
             log.warning("no checkpoint at close, the write-ahead log keeps the rows: %s", first_line(error))
-        finally:
-            con.close()
 
     def stats(self) -> StoreStats:
         """Counters as they are now."""
@@ -186,7 +184,7 @@ class CommitThread:
 
     def _commit_halves(self, parts: list[CallSlice]) -> None:
         middle = len(parts) // 2
-        for half in (parts[:middle], parts[middle:]) if middle else _halves(parts[0]):
+        for half in (parts[:middle], parts[middle:]) if middle else halves(parts[0]):
             self._commit_parts(half)
 
     def _reject(self, part: CallSlice, reason: str) -> None:
@@ -249,17 +247,18 @@ class CommitThread:
         self._next_seq = self._dedupe.next_seq
 
     def _ready(self) -> Incoming:
+        if self._closed:
+            raise StoreUnavailableError(CLOSED)
         if self._open is None:
             if not self._readers.ended():
                 raise StoreUnavailableError("a query of the failed instance has not ended yet: try again")
             try:
-                self.open()
+                self._connect()
             except (StoreOpenError, duckdb.Error) as error:
                 reason = first_line(error)
                 self._stats = replace(self._stats, paused=reason)
                 raise StoreUnavailableError(f"the results file cannot be opened again: {reason}") from error
-        if self._open is None:
-            raise StoreUnavailableError("the results file is closed")
+        assert self._open is not None
         return self._open
 
     def _lose(self, error: Exception) -> StoreUnavailableError:
@@ -291,14 +290,6 @@ def first_line(error: BaseException) -> str:
     """The first line of an error's text."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def _halves(part: CallSlice) -> list[list[CallSlice]]:
-    call = part.call
-    middle = call.rows.num_rows // 2
-    left = replace(call, rows=call.rows.slice(0, middle))
-    right = replace(call, rows=call.rows.slice(middle), offset=call.offset + middle)
-    return [[CallSlice(call=left, tally=part.tally)], [CallSlice(call=right, tally=part.tally)]]
 
 
 def _only_queue(rows: pa.Table) -> str:

@@ -1,9 +1,9 @@
 """Bringing the dedupe to the state of the table: at start, and after a failure that leaves a commit in
 doubt.
 
-Each sealed segment is compared with the table (number of keys and xor of their hashes) and made again where
-it differs, so the side files can be lost, stale or foreign without any effect but time. One case is
-refused: sealed rows that the table no longer has, since they were acknowledged.
+Each sealed segment is compared with the table (number of keys and xor of their hashes) and with its own checksum, and
+made again where it differs, so the side files can be lost, damaged, stale or foreign without any effect but time. One
+case is refused: sealed rows that the table no longer has, since they were acknowledged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import zipfile
 from pathlib import Path
 
 import duckdb
@@ -22,7 +21,7 @@ from rabbitray.actors.errors import StoreOpenError
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe.index import Dedupe
 from rabbitray.actors.store.dedupe.keys import Identities, identities
-from rabbitray.actors.store.dedupe.segment import SegmentHead, read_segment, seal
+from rabbitray.actors.store.dedupe.segment import Segment, SegmentHead, read_segment, seal
 from rabbitray.actors.store.file import scalar
 
 log = logging.getLogger(__name__)
@@ -40,10 +39,10 @@ def load(con: duckdb.DuckDBPyConnection, config: StoreConfig, store_id: str) -> 
     dedupe = Dedupe(capacity=config.dedupe_capacity, store_id=store_id, directory=directory)
     end = scalar(con, "SELECT coalesce(max(seq) + 1, 0) FROM results")
     whole = end // dedupe.segment_rows
-    if directory is not None:
-        _refuse_lost_rows(store_id, end, directory)
+    kept = _read_all(directory, store_id)
+    _refuse_lost_rows(kept, end, directory)
     in_filter = restore_filter(dedupe, store_id, directory)
-    _adopt_all(con, dedupe, store_id, whole, in_filter)
+    _adopt_all(con, dedupe, store_id, kept, whole, in_filter)
     _add_tail(con, dedupe, end)
     return dedupe
 
@@ -71,9 +70,9 @@ def restore_filter(dedupe: Dedupe, store_id: str, directory: Path | None) -> dic
     if directory is None or not (directory / _FILTER).exists():
         return {}
     try:
-        with np.load(directory / _FILTER, allow_pickle=False) as saved:
+        with (directory / _FILTER).open("rb") as file, np.load(file, allow_pickle=False) as saved:
             plane, head = saved["plane"], json.loads(saved["head"].tobytes())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # noqa: BLE001 # a damaged archive raises what it likes; its checksums leave none unseen
         log.warning("the saved filter cannot be read, it is made again: %s", str(error))
         return {}
     if head["store_id"] != store_id or head["rows"] != dedupe.segment_rows or plane.shape != dedupe.bloom.plane.shape:
@@ -96,11 +95,20 @@ def _directory(config: StoreConfig) -> Path | None:
     return config.side_dir
 
 
-def _refuse_lost_rows(store_id: str, end: int, directory: Path) -> None:
-    for path in sorted(directory.glob("segment-*.arrow")):
+def _read_all(directory: Path | None, store_id: str) -> dict[Path, Segment]:
+    """The segments of this results file that are in side files; a damaged one is left out."""
+    kept: dict[Path, Segment] = {}
+    for path in sorted(directory.glob("segment-*.arrow")) if directory else []:
         segment = read_segment(path)
-        if segment is None or segment.head.store_id != store_id:
-            continue
+        if segment is None:
+            log.warning("the side file %s is damaged or cannot be read, it is made again from the table", path)
+        elif segment.head.store_id == store_id:
+            kept[path] = segment
+    return kept
+
+
+def _refuse_lost_rows(kept: dict[Path, Segment], end: int, directory: Path | None) -> None:
+    for segment in kept.values():
         sealed = segment.head.first + segment.head.rows
         if sealed > end:
             raise StoreOpenError(
@@ -110,7 +118,12 @@ def _refuse_lost_rows(store_id: str, end: int, directory: Path) -> None:
 
 
 def _adopt_all(
-    con: duckdb.DuckDBPyConnection, dedupe: Dedupe, store_id: str, whole: int, in_filter: dict[int, list[int]]
+    con: duckdb.DuckDBPyConnection,
+    dedupe: Dedupe,
+    store_id: str,
+    kept: dict[Path, Segment],
+    whole: int,
+    in_filter: dict[int, list[int]],
 ) -> None:
     expected = _summaries(con, dedupe.segment_rows)
     held = {index: tuple(entry) for index, entry in in_filter.items()}
@@ -123,7 +136,7 @@ def _adopt_all(
             store_id=store_id, first=index * dedupe.segment_rows, rows=dedupe.segment_rows, keys=keys, xor=xor
         )
         path = dedupe.path_of(index)
-        segment = read_segment(path) if path else None
+        segment = kept.get(path) if path else None
         good = segment is not None and segment.head == head
         if segment is None or not good:
             segment = seal(store_id, head.first, head.rows, _range(con, head.first, head.first + head.rows))

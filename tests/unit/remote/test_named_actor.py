@@ -6,7 +6,7 @@ import pytest
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 
 from rabbitray.actors.errors import RabbitrayError
-from rabbitray.actors.remote.calls import ActorMissingError, NamedActor
+from rabbitray.actors.remote.calls import ActorLostError, ActorMissingError, NamedActor
 from tests.kit.fake_actors import FakeActor, FakeActors, raised_in_actor
 
 
@@ -25,7 +25,7 @@ async def test_a_kept_handle_is_used_until_its_actor_has_ended() -> None:
     actors = FakeActors(first, second)
     named = NamedActor("p-store", "ns", keep=True, find=actors.find)
     assert await named.call("stats") == 1
-    with pytest.raises(RayActorError):
+    with pytest.raises(ActorLostError):
         await named.call("stats")
     assert await named.call("stats") == 3
     assert len(actors.looked_up) == 2
@@ -55,16 +55,23 @@ async def test_where_there_is_none_both_forms_say_so() -> None:
         FakeActors(None),
         FakeActors(FakeActor(RayActorError())),
         FakeActors(FakeActor(ActorUnavailableError("", None))),
-        FakeActors(FakeActor(raised_in_actor(ValueError("bad value")))),
     ],
 )
 async def test_an_actor_that_is_being_restarted_is_one_clear_line(actors: FakeActors) -> None:
     named = NamedActor("p-router", "ns", find=actors.find)
     with pytest.raises(RabbitrayError, match="actor p-router does not run; it is being restarted"):
-        await named.call_running("status")
+        await named.call("status")
 
 
-async def test_an_error_of_the_method_is_the_callers() -> None:
-    named = NamedActor("p-router", "ns", find=FakeActors(FakeActor(raised_in_actor(KeyError("x")))).find)
-    with pytest.raises(KeyError):
-        await named.call_running("status")
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("bad value")])
+async def test_an_error_of_the_method_is_the_callers(error: Exception) -> None:
+    named = NamedActor("p-router", "ns", find=FakeActors(FakeActor(raised_in_actor(error))).find)
+    with pytest.raises(type(error)):
+        await named.call("status")
+
+
+async def test_an_error_of_ours_comes_without_the_traceback_that_ray_makes_of_it() -> None:
+    error = raised_in_actor(RabbitrayError("actor p-router is starting"))
+    named = NamedActor("p-router", "ns", find=FakeActors(FakeActor(error)).find)
+    with pytest.raises(RabbitrayError, match=r"^actor p-router is starting$"):
+        await named.call("status")

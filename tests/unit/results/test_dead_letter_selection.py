@@ -24,10 +24,12 @@ class _Bare:
         self.headers: dict[str, Any] = headers
 
 
-def test_without_a_key_the_message_id_itself_stays_since_it_is_the_identity() -> None:
-    copy = replay_copy(_Bare(), "jobs")
+@pytest.mark.parametrize("key", [{}, {h.KEY: "k"}])
+def test_the_message_id_itself_stays(key: dict[str, str]) -> None:
+    """It is what the producer called it and, without a key, the identity."""
+    copy = replay_copy(_Bare(**key), "jobs")
     assert copy.message_id == "m1"
-    assert copy.headers == {h.ATTEMPT: 0, h.REPLAYS: 1, h.ORIGIN: "jobs", h.FIRST_SEEN: 1767312000000}
+    assert copy.headers == key | {h.ATTEMPT: 0, h.REPLAYS: 1, h.ORIGIN: "jobs", h.FIRST_SEEN: 1767312000000}
 
 
 @pytest.mark.parametrize("forged", ["x", -5, True, None, 2.5])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,8 +38,8 @@ def test_async_jobs_that_run_into_our_time_out_are_an_outage_too() -> None:
     outage = Outage(OutageLimits())
     outage.note(part(4, 16, error="TimeoutError", reason="handler_timeout"), 0.0)
     assert "TimeoutError ended 16 of the last 20 jobs" in (outage.check(0.0) or "")
-    assert outage.probe_due(1.0)
-    assert not outage.end_probe(part(0, 1, error="TimeoutError", reason="handler_timeout"))
+    assert outage.rounds.begin_round(1.0) == 1
+    assert outage.end_probe(part(0, 1, error="TimeoutError", reason="handler_timeout"), 0, 1.0) == "failed"
 
 
 def test_few_mixed_or_permanent_failures_are_none() -> None:
@@ -64,17 +65,73 @@ def test_it_is_forgotten_after_the_look_back_and_off_by_a_setting() -> None:
     assert off.check(0.0) is None
 
 
+def held_outage(now: float = 0.0) -> Outage:
+    """The hold has begun."""
+    outage = Outage(OutageLimits(probe_most_s=4.0))
+    outage.note(part(0, 20), now)
+    assert outage.check(now)
+    return outage
+
+
 def test_probes_are_further_and_further_apart_until_one_succeeds() -> None:
-    outage = Outage(OutageLimits(probe_first_s=1.0, probe_most_s=4.0))
-    outage.note(part(0, 20), 0.0)
-    outage.check(0.0)
-    due = [second for second in range(20) if outage.probe_due(float(second))]
+    outage = held_outage()
+    due = [second for second in range(20) if outage.rounds.begin_round(float(second))]
     assert due == [1, 3, 7, 11, 15, 19]
-    assert not outage.end_probe(part(0, 1))
+    assert outage.end_probe(part(0, 1), 0, 20.0) == "failed"
     assert outage.held
-    assert outage.end_probe(part(1, 0))
+    assert outage.end_probe(part(1, 0), 1, 20.0) == "over"
     assert not outage.held
     assert outage.check(20.0) is None
+
+
+@pytest.mark.parametrize(
+    "unreached",
+    [
+        part(0, 1, category="permanent", reason="bad_json"),
+        part(0, 1, category="permanent", reason="rejected", error="Reject"),
+        part(0, 1, reason="retry_requested", error="Retry"),
+        part(1, 0),
+    ],
+    ids=["unreadable", "rejected", "retry", "duplicate"],
+)
+def test_a_probe_that_may_not_have_reached_the_service_ends_nothing_and_the_next_goes_soon(unreached: Part) -> None:
+    outage = held_outage()
+    assert [second for second in range(12) if outage.rounds.begin_round(float(second))] == [1, 3, 7, 11]
+    assert outage.end_probe(unreached, 0, 11.0) == "unknown"
+    assert outage.held
+    assert outage.rounds.begin_round(12.0), "not only after another 4 s"
+
+
+def test_the_hold_says_which_share_of_what_fails_and_how_many_probes_did() -> None:
+    outage = held_outage()
+    assert outage.reason == "ConnectionError ended 20 of the last 20 jobs (100%); probing"
+    for error in ("ConnectionError", "ConnectionError", "TimeoutError"):
+        outage.end_probe(part(0, 1, error=error), 0, 1.0)
+    outage.end_probe(part(0, 1, category="permanent"), 0, 1.0)
+    assert outage.reason == (
+        "ConnectionError ended 20 of the last 20 jobs (100%); "
+        "3 of 4 probes failed since (ConnectionError 50%, TimeoutError 25%), the latest round had 1"
+    )
+
+
+def test_one_good_job_among_failing_ones_ends_no_outage_and_charges_nobody() -> None:
+    outage = held_outage()
+    assert outage.spares
+    assert outage.end_probe(part(1, 0), 1, 1.0) == "over"
+    for second in range(2, 12):  # over more than the look-back
+        assert outage.spares, "on trial"
+        outage.note(part(0, 2), second * 2.0)
+        held = outage.check(second * 2.0)
+    assert held
+    assert outage.spares
+
+
+def test_jobs_that_are_done_end_the_trial() -> None:
+    outage = held_outage()
+    outage.end_probe(part(1, 0), 1, 1.0)
+    outage.note(part(5, 15), 2.0)
+    assert outage.check(2.0) is None
+    assert not outage.spares
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 5), st.integers(0, 5)), max_size=40))

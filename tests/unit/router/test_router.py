@@ -141,7 +141,7 @@ async def test_failures_go_to_rung_and_dead_letters_and_the_rest_commits() -> No
         assert path.dead() == ["k2"]
         copy = path.broker.queues[path.topology.rung(100)][0]
         assert copy.headers[h.ATTEMPT] == 1
-        assert copy.message_id != "k1", "the copy has an id of its own"
+        assert copy.message_id == "k1", "the producer's id stays"
 
 
 async def test_a_slow_job_holds_up_no_other_message() -> None:
@@ -487,7 +487,7 @@ async def test_an_outage_stops_burning_attempts_and_a_probe_ends_it() -> None:
                 other.answer(name, *mixed(found, dict.fromkeys(range(len(found)), "retry"), [0] * len(found)))
         await eventually(lambda: "outage" in path.router.holds)
         assert not path.intake.consuming
-        path.publish("probe")
+        path.publish("probe", "next")
 
         def probing() -> bool:
             path.router.tick()
@@ -496,12 +496,13 @@ async def test_an_outage_stops_burning_attempts_and_a_probe_ends_it() -> None:
         await eventually(probing)
         worker, batch = path.running[0]
         (key,) = path.keys(batch)
-        before = path.settler.tally.retried
+        before, in_rungs = path.settler.tally.retried, len(path.in_rungs())
         worker.answer(batch, *mixed([key], {0: "retry"}, [0]))
-        await eventually(lambda: path.settler.tally.given_back >= 1)
+        await eventually(lambda: len(path.in_rungs()) == in_rungs + 1)
         assert path.settler.tally.retried == before, "a failed probe charges no attempt"
         await eventually(probing)
         worker, batch = path.running[0]
+        assert path.keys(batch) == ["next"], "the one that failed has left its place"
         worker.done(batch)
         await eventually(lambda: path.router.holds == {})
         await path.work()
@@ -535,6 +536,67 @@ async def test_in_an_outage_one_probe_is_out_at_a_time_and_nothing_else() -> Non
         await path.work()
 
 
+async def outage_of(path: PlainPath, count: int) -> None:
+    """So many messages fail together, and the hold begins."""
+    path.publish(*names(count))
+    worker, batch = await path.batch()
+    keys = path.keys(batch)
+    assert len(keys) == count
+    worker.answer(batch, *mixed(keys, dict.fromkeys(range(count), "retry"), [0] * count))
+    await eventually(lambda: "outage" in path.router.holds and path.broker.unacked == 0)
+
+
+async def test_nothing_runs_while_paused_be_it_a_probe() -> None:
+    async with path_of(outage=True, window=20, batch_size=20, workers=2) as path:
+        await outage_of(path, 20)
+        path.clock.ahead_s = 2.0
+        path.router.tick()
+        await eventually(lambda: path.intake.consuming)
+        await path.router.hold("paused", "by hand")
+        path.publish("probe")
+        path.clock.ahead_s = 60.0
+        path.router.tick()
+        await asyncio.sleep(0.05)
+        assert (path.running, path.broker.ready, path.intake.consuming) == ([], 1, False)
+        await path.router.release("paused")
+        path.clock.ahead_s = 120.0
+        path.router.tick()
+        worker, batch = await path.batch()
+        await path.router.hold("paused", "by hand")
+        worker.done(batch)
+        await eventually(lambda: path.router.holds == {"paused": "by hand"})
+        assert not path.intake.consuming, "the outage is over, the pause is not"
+        await path.router.release("paused")
+        await path.work()
+        assert path.rows() == {"probe": 1}
+
+
+async def test_what_never_reaches_a_worker_is_no_probe() -> None:
+    async with path_of(outage=True, window=20, batch_size=20) as path:
+        await outage_of(path, 20)
+        path.publish("later", **{h.DUE: 32_000_000_000_000})
+        path.publish("large", **{f"x-{n}": "x" * 1_000 for n in range(200)})
+        path.publish("probe")
+        path.clock.ahead_s = 2.0
+        path.router.tick()
+        _, batch = await path.batch()
+        assert path.keys(batch) == ["probe"], "the two before it went their own way, at once"
+        assert path.dead() == ["large"]
+        assert list(path.router.holds) == ["outage"]
+
+
+async def test_what_a_worker_gives_back_while_paused_waits_in_the_queue() -> None:
+    async with path_of(workers=1, batch_size=3) as path:
+        path.publish(*names(3))
+        worker, batch = await path.batch()
+        await path.router.hold("paused", "by hand")
+        worker.answer(batch, Part(returned=list(range(len(path.keys(batch))))))
+        await eventually(lambda: path.broker.unacked == 0)
+        assert (path.running, path.broker.ready) == ([], 3)
+        await path.router.release("paused")
+        await path.work()
+
+
 async def test_what_arrives_beside_a_probe_goes_back_to_the_queue() -> None:
     async with path_of(outage=True, window=20, batch_size=20, workers=2) as path:
         path.publish(*names(20))
@@ -543,12 +605,13 @@ async def test_what_arrives_beside_a_probe_goes_back_to_the_queue() -> None:
         worker.answer(batch, *mixed(keys, dict.fromkeys(range(len(keys)), "retry"), [0] * len(keys)))
         await eventually(lambda: "outage" in path.router.holds and path.broker.unacked == 0)
         path.publish("k20", "k21", "k22")
-        await path.intake.consume(3)
+        path.clock.ahead_s = 2.0
+        path.router.tick()
         await eventually(lambda: path.broker.unacked == 1)
         assert [path.keys(name) for _, name in path.running] == [["k20"]]
-        await path.intake.consume(3)
+        await path.intake.consume(3)  # as if they had crossed the end of the consumer
         await eventually(lambda: path.broker.unacked == 1)
-        assert [path.keys(name) for _, name in path.running] == [["k20"]], "one probe at a time"
+        assert [path.keys(name) for _, name in path.running] == [["k20"]], "this round is of one probe"
         worker, batch = path.running[0]
         worker.done(batch)
         await eventually(lambda: path.router.holds == {})

@@ -244,6 +244,7 @@ def test_settings_side_by_side() -> None:
     assert table(found.rows).count("\n") == 3
 
 
+@pytest.mark.slow  # matplotlib is imported; unit/commands/test_plan_and_replay.py draws one, too
 def test_a_plot_is_a_png_file(tmp_path: Path) -> None:
     found = replay(SHAPES["spike"](duration_s=100), {"default": PolicyLimits()}, Plant())
     plot([found], tmp_path / "out.png")

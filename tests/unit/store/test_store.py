@@ -18,11 +18,12 @@ from rabbitray.actors.store.commit.transaction import Incoming, transact
 from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe.keys import Identities, identities
-from rabbitray.actors.store.file import CommitGuardError, connect, scalar
+from rabbitray.actors.store.file import CommitGuardError, connect, scalar, wal_of
 from rabbitray.actors.store.query import Readers, read_only_query
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
-from tests.kit.store_rows import dead_rows, rows_of
+from tests.kit.store_calls import calls_of
+from tests.kit.store_rows import dead_rows, rows_of, sql_in_a_process
 from tests.kit.virtual_time import in_virtual_time
 
 
@@ -227,6 +228,43 @@ async def test_writes_submitted_before_close_get_their_answer(config: StoreConfi
     await asyncio.sleep(0)  # lets the tasks submit; no time passes
     await store.close()
     assert sum([(await write).committed for write in writes]) == 5
+
+
+@pytest.mark.parametrize("writes", [0, 3], ids=["idle", "with writes in hand"])
+async def test_what_comes_while_the_store_closes_is_refused_and_opens_nothing(config: StoreConfig, writes: int) -> None:
+    store = Store(config)
+    await store.open()
+    epoch = await store.register("a")
+    before = [asyncio.create_task(store.write(epoch, rows_of([f"k{n}"]))) for n in range(writes)]
+    await asyncio.sleep(0)  # lets the tasks submit; no time passes
+    closing = asyncio.create_task(store.close())
+    await asyncio.sleep(0)
+    answers = await asyncio.gather(*calls_of(store, epoch), store.open(), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreUnavailableError] * len(answers)
+    await closing
+    assert [(await write).committed for write in before] == [1] * writes
+    assert not wal_of(config.path).exists(), "it was checkpointed last"
+    sql_in_a_process(config.path, "INSERT INTO runs VALUES (99, 'whoever opens it now', now())")
+
+
+def test_a_commit_thread_opens_its_file_again_after_a_failure_and_not_after_the_end(config: StoreConfig) -> None:
+    core = CommitThread(config, Readers())
+    with pytest.raises(StoreUnavailableError, match="not open"):
+        core.register("too early")
+    core.open()
+    with pytest.raises(StoreUnavailableError):
+        core.use(lambda con: con.execute("SELECT no_such_column"))  # an error that is not a row's
+    epoch = core.register("a")
+    core.close()
+    (answer,) = core.commit([Call(epoch=epoch, rows=rows_of(["late"]), queue="jobs")])
+    assert isinstance(answer, StoreUnavailableError)
+    for late in (lambda: core.register("b"), lambda: core.use(lambda con: scalar(con, "SELECT 1"))):
+        with pytest.raises(StoreUnavailableError, match="not open"):
+            late()
+    assert read_only_query(config.path, "SELECT count(*) AS n FROM results").to_pylist() == [{"n": 0}]
+    core.open()
+    assert core.register("b") == epoch + 1
+    core.close()
 
 
 async def test_a_group_takes_whole_calls_up_to_its_rows() -> None:

@@ -11,6 +11,7 @@ from rabbitray.actors.errors import FencedError, StoreUnavailableError
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.store import Store
 from tests.kit.fake_store import FakeStore
+from tests.kit.store_calls import calls_of
 from tests.kit.store_rows import dead_rows, rows_of
 
 AnyStore = Store | FakeStore
@@ -101,12 +102,13 @@ async def test_dead_letters_and_decisions_are_accepted(store: AnyStore) -> None:
     await store.decide([{"pool": "p", "inputs": {"ready": 3}, "current": 1, "wanted": 2, "reason": "backlog"}])
 
 
-async def test_a_closed_store_says_so(store: AnyStore) -> None:
+async def test_a_closed_store_refuses_every_call(store: AnyStore) -> None:
     epoch = await store.register("a")
     await store.close()
     await store.close()
-    with pytest.raises(StoreUnavailableError):
-        await store.write(epoch, rows_of(["a"]))
+    for call in calls_of(store, epoch):
+        with pytest.raises(StoreUnavailableError):
+            await call
 
 
 async def test_the_double_fails_and_holds_on_demand() -> None:

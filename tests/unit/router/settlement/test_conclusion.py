@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 
 from rabbitray.actors.errors import FencedError, PayloadLostError, RefusedError, StoreUnavailableError
 from rabbitray.actors.message.reply import Failure, Part
@@ -56,14 +57,14 @@ class Consumer:
 class Held:
     """A concluder of one batch of two messages over a fake store."""
 
-    def __init__(self, acks: FakeAcks | None = None) -> None:
+    def __init__(self, acks: FakeAcks | None = None, outage: OutageLimits | None = None) -> None:
         self.acks = acks or FakeAcks()
         self.outbox = FakeOutbox()
         self.store = FakeStore()
         self.recorder = FakeRecorder(self.store)
         self.consumer = Consumer()
         self.consumption = Consumption(self.consumer, on_hold=lambda: None, on_consume=lambda: None)
-        self.outage = Outage(OutageLimits(least=1))
+        self.outage = Outage(outage or OutageLimits(least=1))
         self.clock = ShiftedClock()
         self.settler = Settler(
             RetryLimits(),
@@ -225,21 +226,67 @@ async def test_an_unavailable_store_holds_the_consumption_until_it_answers() -> 
 
 
 @in_virtual_time
-async def test_a_probe_that_fails_is_given_back_without_a_copy_and_one_that_succeeds_ends_the_outage() -> None:
+async def test_a_probe_that_fails_goes_uncharged_into_a_rung_and_one_that_succeeds_ends_the_outage() -> None:
     held = Held()
     await held.open()
     await held.conclude(failures=[failed(0)])
     assert list(held.consumption.holds) == ["outage"]
     assert held.outage.held
-    copies, held.safety.batch.probe = len(held.outbox.retried), True
-    await held.conclude(failures=[failed(1)])
-    await eventually(lambda: held.acks.returned == [2])
-    assert len(held.outbox.retried) == copies, "no attempt is charged"
-    held.safety = BatchSafety(Batch([delivery(3)]))
     held.safety.batch.probe = True
+    await held.conclude(failures=[replace(failed(1), attempt=5)])  # the next charge would park it
+    assert [(rung.attempt, rung.spared) for _, _, rung in held.outbox.retried] == [(0, 1), (5, 1)]
+    assert held.acks.acked == [1, 2]
+    assert held.settler.tally.retried == 0
+    assert "1 of 1 probes failed" in held.consumption.holds["outage"]
+    held.safety = BatchSafety(Batch([delivery(3)], probe=True))
     await held.conclude(0)
     assert held.consumption.holds == {}
+    assert held.acks.acked == [1, 2, 3]
+
+
+@in_virtual_time
+async def test_a_failure_after_a_good_probe_is_not_charged_until_the_outage_is_surely_over() -> None:
+    held = Held(outage=OutageLimits(least=2))
+    await held.open()
+    await held.conclude(failures=[failed(0)])
+    await held.conclude(failures=[failed(1)])
+    held.safety = BatchSafety(Batch([delivery(3), delivery(4)], probe=True))
+    await held.conclude(0)
+    await held.conclude(failures=[failed(1)])  # it went out beside the good one
+    held.safety = BatchSafety(Batch([delivery(5), delivery(6)]))
+    await held.conclude(failures=[replace(failed(0), key="k5")])
+    await held.conclude(1)
+    held.safety = BatchSafety(Batch([delivery(7), delivery(8)]))
+    await held.conclude(failures=[replace(failed(0), key="k7")])
+    charged = [(d.tag, rung.attempt) for d, _, rung in held.outbox.retried if not rung.spared]
+    assert charged == [(1, 1), (7, 1)], "before the hold, and after the trial"
+    assert held.consumption.holds == {}
+
+
+@in_virtual_time
+async def test_a_probe_that_was_refused_is_a_dead_letter_and_the_hold_goes_on() -> None:
+    held = Held()
+    await held.open()
+    await held.conclude(failures=[failed(0)])
+    held.safety = BatchSafety(Batch([delivery(3)], probe=True))
+    refused = replace(failed(0), verdict="dead", category="permanent", reason="rejected", key="k3")
+    await held.conclude(failures=[refused])
+    assert list(held.consumption.holds) == ["outage"]
+    assert [reason for _, _, reason in held.outbox.parked] == ["rejected"]
     assert held.acks.acked == [1, 3]
+
+
+@in_virtual_time
+async def test_a_probe_whose_result_is_there_already_ends_no_hold() -> None:
+    held = Held()
+    await held.open()
+    await held.conclude(failures=[failed(1)])
+    await held.conclude(0)
+    assert list(held.consumption.holds) == ["outage"], "it was sent out before: it says nothing of now"
+    held.safety = BatchSafety(Batch([delivery(3)], probe=True))
+    await held.conclude(0)
+    assert list(held.consumption.holds) == ["outage"]
+    assert sorted(held.acks.acked) == [1, 2, 3]
 
 
 @in_virtual_time

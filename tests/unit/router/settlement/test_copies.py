@@ -13,7 +13,7 @@ from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.settlement.copies import FOREIGN_MOST_BYTES, CopyOutbox, copy_of
+from rabbitray.actors.router.settlement.copies import FOREIGN_MOST_BYTES, CopyOutbox, copy_of, spared_before
 from rabbitray.actors.router.settlement.retries import Rung
 from tests.kit.deliveries import delivery
 
@@ -30,17 +30,15 @@ def copied(one: Delivery, failed: Failure, **own: Any) -> EncodedMessage:
     return copy_of(one, failed, own, "ex", "rk")
 
 
-def test_a_key_that_is_known_travels_in_the_header_under_a_new_message_id() -> None:
-    copy = copied(delivery(1, message_id="m"), failure(key="k"))
-    assert copy.headers[h.KEY] == "k"
-    assert copy.message_id != "m"
+@pytest.mark.parametrize("key", ["k", None])
+def test_a_copy_keeps_the_message_id_of_the_producer(key: str | None) -> None:
+    """People know it by that id; where the body was not read and no key is known, it may be the identity."""
+    copy = copied(delivery(1, message_id="m"), failure(key=key))
+    assert (copy.message_id, copy.headers.get(h.KEY)) == ("m", key)
 
 
-def test_a_message_whose_key_is_unknown_keeps_its_message_id() -> None:
-    """Its key is the `i` of a body that was not read, or else this message id: both are found again."""
-    copy = copied(delivery(1, message_id="m"), failure(key=None))
-    assert h.KEY not in copy.headers
-    assert copy.message_id == "m"
+def test_a_copy_of_a_message_without_an_id_gets_one() -> None:
+    assert copied(delivery(1, message_id=None), failure(key="k")).message_id
 
 
 def test_a_record_alone_never_takes_the_key_header_of_its_packed_message() -> None:
@@ -102,6 +100,23 @@ async def test_a_header_that_cannot_be_written_holds_up_no_copy() -> None:
     [sent] = sender.sent
     assert (sent.headers[h.ATTEMPT], sent.headers[h.HEADERS_CUT]) == (2, 2)
     assert not {"odd", "tenant"} & sent.headers.keys()
+
+
+@pytest.mark.parametrize("foreign", ["a", "x" * 70_000])
+async def test_how_often_a_failure_was_not_charged_travels_on_until_the_end(foreign: str) -> None:
+    sender = Picky()
+    outbox = CopyOutbox(sender, Topology(queue="q", rung_delays_ms=(100,)))
+    await outbox.retry(delivery(1), failure(key="k"), Rung(delay_ms=100, attempt=2, spared=7))
+    assert (sender.sent[0].headers[h.SPARED], sender.sent[0].headers[h.ATTEMPT]) == (7, 2)
+    one = delivery(1, properties=spec.Basic.Properties(headers={h.SPARED: 7, "tenant": foreign}))
+    assert spared_before(one) == 7
+    await outbox.retry(one, failure(key="k"), Rung(delay_ms=100, attempt=2, due_ms=1))
+    assert sender.sent[1].headers[h.SPARED] == 7, "it was not due yet"
+
+
+@pytest.mark.parametrize(("written", "read"), [(-1, 0), ("7", 0), (True, 0), (None, 0), (10**9, 1_000)])
+def test_what_a_producer_writes_there_is_clamped(written: object, read: int) -> None:
+    assert spared_before(delivery(1, properties=spec.Basic.Properties(headers={h.SPARED: written}))) == read
 
 
 async def test_any_other_refusal_is_told() -> None:

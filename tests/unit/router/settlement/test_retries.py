@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rabbitray.actors.errors import Retry
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, ladder, settlement, wait_until
+from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, ladder, settlement, spare, wait_until
 from rabbitray.actors.worker.verdict import AFTER_MOST_S, Categories, judge
 
 NOW_MS = 1_700_000_000_000
@@ -94,6 +94,29 @@ def test_a_wanted_delay_is_never_cut_short(after_s: float, attempt: int) -> None
     assert max(move.delay_ms, move.due_ms - NOW_MS) >= round(after_s * 1000)
     assert move.delay_ms in LIMITS.rungs_ms
     assert move.attempt == attempt + 1
+
+
+@pytest.mark.parametrize(
+    ("before", "least_ms", "delay_ms"), [(0, 0, 2_000), (3, 0, 16_000), (0, 30_000, 32_000), (1_000, 30_000, 60_000)]
+)
+def test_a_failure_that_is_not_charged_waits_longer_each_time_and_beyond_the_next_probes(
+    before: int, least_ms: int, delay_ms: int
+) -> None:
+    rung = spare(failure(attempt=2), before, LIMITS, NOW_MS, least_ms=least_ms)
+    assert rung == Rung(delay_ms=delay_ms, attempt=2, spared=before + 1)
+
+
+@given(
+    st.integers(0, 1_000), st.integers(0, 1_000), st.sampled_from([0, 30_000]), st.sampled_from([(100,), (100, 800)])
+)
+def test_however_long_an_outage_lasts_nothing_dies_of_it(
+    attempt: int, before: int, least_ms: int, rungs_ms: tuple[int, ...]
+) -> None:
+    limits = RetryLimits(rungs_ms=rungs_ms, max_retries=0)
+    rung = spare(failure(attempt=attempt), before, limits, NOW_MS, least_ms=least_ms)
+    assert rung.delay_ms in rungs_ms
+    assert rung.attempt == attempt
+    assert max(rung.delay_ms, rung.due_ms - NOW_MS) >= least_ms
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pamqp.commands import Basic
 
 from rabbitray.actors.errors import (
     EncodeError,
@@ -107,6 +108,26 @@ async def test_a_copy_is_confirmed_before_its_message_is_acked() -> None:
     assert (held.settler.tally.retried, held.settler.tally.dead) == (1, 1)
     assert [(row["key"], row["reason"], row["attempts"]) for row in held.buried] == [("k1", "rejected", 1)]
     assert held.buried[0]["body"] == b"{}"
+
+
+async def test_in_an_outage_what_failed_by_a_service_is_not_charged_and_all_else_goes_its_own_way() -> None:
+    held = Harness()
+    batch = batch_of(4)
+    batch.deliveries[1].properties = Basic.Properties(headers={h.SPARED: 2})
+    failures = [
+        failure(0, attempt=5),
+        failure(1, reason="handler_timeout"),
+        failure(2, reason="retry_requested"),
+        failure(3, "dead", category="permanent"),
+    ]
+    await held.settler.publish(batch, done(failures=failures), Answer(), spared_s=4.0)
+    assert [rung for _, _, rung in held.outbox.retried] == [
+        Rung(delay_ms=4_000, attempt=5, spared=1),
+        Rung(delay_ms=8_000, attempt=0, spared=3),
+        Rung(delay_ms=2_000, attempt=1),
+    ]
+    assert len(held.outbox.parked) == 1
+    assert held.settler.tally.retried == 1, "those that are charged"
 
 
 @pytest.mark.parametrize(
