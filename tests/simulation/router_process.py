@@ -178,6 +178,7 @@ class RouterProcess:
         self.ended.set_result(None)
         self.sender.alive = self.opener.alive = False
         self.world.checker.paused_since.pop(self.number, None)
+        self.world.checker.outage_since = None  # nobody remembers it
         self.cluster.end()
         channels = list(self.opener.channels)
         if hasattr(self, "_collector_opener"):

@@ -101,6 +101,8 @@ class SimSender:
         kind, value = (fault.kind, fault.value) if fault else ("", 0.0)
         out, tag = self._sent(message)
         await asyncio.sleep(ON_THE_WAY_S)
+        if kind in ("lost", "late", "uncertain"):
+            del self._channel.in_flight[tag]  # its connection is lost, the next one knows nothing of it
         match kind:
             case "nacked":
                 await self._channel._on_confirm_frame(Basic.Nack(tag))
