@@ -11,6 +11,7 @@ from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.remote.nodes import fitting, free_cpus
+from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.telemetry.ray_metrics import Metering
@@ -52,6 +53,7 @@ class Autoscaler:
         self._probe = DepthProbe(setup.url.reveal(), setup.queue)
         self._store = NamedActor(f"{setup.pool}-store", setup.namespace)
         self._router = NamedActor(f"{setup.pool}-router", setup.namespace)
+        self._thread = RayThread("free-cpus")  # the depth's connection is on this event loop
         self._decided: deque[DecisionRecord] = deque(maxlen=REASONS_KEPT)
         self._done = asyncio.Event()
         self._run: asyncio.Task[None] | None = None
@@ -96,7 +98,7 @@ class Autoscaler:
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
         seen: PoolStatus = await self._router.call("status")
-        placeable = await asyncio.get_running_loop().run_in_executor(None, self._placeable)
+        placeable = await self._thread.call(self._placeable)
         self._size = seen.workers + seen.starting
         return replace(
             seen,

@@ -93,11 +93,26 @@ def amqp_url(broker: PrivateBroker) -> Iterator[str]:
     broker.remove_vhost(vhost)
 
 
-@pytest.fixture
-def own_broker() -> Iterator[PrivateBroker]:
-    """A private node for this test alone, which may stop, kill or alarm it."""
+@pytest.fixture(scope="session")
+def second_broker() -> Iterator[PrivateBroker]:
+    """The node behind `own_broker`."""
     with PrivateBroker() as node:
         yield node
+
+
+@pytest.fixture
+def own_broker(second_broker: PrivateBroker) -> PrivateBroker:
+    """A running private node that this test may stop, kill or alarm, and leave down: the next one starts it again.
+
+    Nobody else is connected meanwhile. What earlier tests left in it stays: use `own_url`.
+    """
+    return second_broker.start()
+
+
+@pytest.fixture
+def own_url(own_broker: PrivateBroker) -> str:
+    """Address of a fresh vhost of `own_broker`."""
+    return own_broker.add_vhost(f"test-{uuid.uuid4().hex[:12]}")
 
 
 @pytest.fixture(scope="session")

@@ -85,6 +85,13 @@ def pack_parcels(parcels: Sequence[Parcel]) -> Shipment:
     return SplitParcels(parcels=PickleBuffer(encoded), positions=positions, bodies=bodies)
 
 
+def shipment_bytes(shipment: Shipment) -> int:
+    """What a shipment that was packed here weighs."""
+    if isinstance(shipment, bytes):
+        return len(shipment)
+    return sum(buffer.raw().nbytes for buffer in (shipment.parcels, *shipment.bodies))
+
+
 def unpack_parcels(shipment: Shipment) -> list[Parcel]:
     """The inverse of `pack_parcels`. Bodies are copies: nothing of the argument's memory stays in use."""
     if isinstance(shipment, bytes):

@@ -65,6 +65,7 @@ class Part(msgspec.Struct, kw_only=True, array_like=True):
     span: str | None = None  # traceparent of the batch's process span, when it is traced
     busy_s: float = 0.0  # seconds in which this worker had a job in the handler, since its last part
     usage: Usage | None = None  # what its process uses; only where there is a new reading, every few seconds
+    row_bytes: int = 0  # of the rows of the table that travels beside this part
 
 
 _encoder = msgspec.msgpack.Encoder()

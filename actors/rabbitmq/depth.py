@@ -54,6 +54,7 @@ class DepthProbe:
         self._backoff = ASK_AGAIN
         self._next_try = float("-inf")
         self._known = True
+        self._closed = False
         self._lock = asyncio.Lock()
 
     @property
@@ -64,7 +65,7 @@ class DepthProbe:
     async def ready(self) -> int | None:
         """Messages that are ready in the queue now, or None."""
         async with self._lock:
-            if self._channel is None and self._clock() < self._next_try:
+            if self._closed or (self._channel is None and self._clock() < self._next_try):
                 return None
             try:
                 async with asyncio.timeout(self._timeout_s):
@@ -80,7 +81,11 @@ class DepthProbe:
             return None
 
     async def close(self) -> None:
-        """Close the connection; may be called twice, and before the first look."""
+        """Close the connection for good; may be called twice, and before the first look."""
+        self._closed = True
+        await self._drop()
+
+    async def _drop(self) -> None:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is None:
             return
@@ -104,6 +109,9 @@ class DepthProbe:
             return self._channel
         if self._connection is None or self._connection.is_closed:
             self._connection = await self._connect()
+            if self._closed:
+                await self._drop()
+                raise ConnectionError("closed while it connected")
         self._channel = await self._connection.channel(publisher_confirms=False)
         return self._channel
 
@@ -113,7 +121,7 @@ class DepthProbe:
         )
 
     async def _back_off(self) -> None:
-        await self.close()
+        await self._drop()
         self._next_try = self._clock() + self._backoff.delay_s(self._random.random())
         self._backoff = self._backoff.failed()
 

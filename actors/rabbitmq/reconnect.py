@@ -69,10 +69,16 @@ async def persist(
             _log(error, delay_s)
         else:
             return True
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(stopping.wait(), delay_s)
+        await set_within(stopping, delay_s)
         backoff = backoff.failed()
     return False
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Waits for an event, at most so long; whether it is set."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
 
 
 def _log(error: BaseException, delay_s: float) -> None:

@@ -159,8 +159,3 @@ def last_line(error: BaseException) -> str:
     """
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     return lines[-1].partition(" Some common causes include")[0] if lines else type(error).__name__
-
-
-def start_failure(error: RayError) -> str:
-    """Why an actor's constructor failed: the user's own exception line when there is one."""
-    return last_line(error)

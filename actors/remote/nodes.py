@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, Literal
 
 import ray
 from ray.exceptions import RayError
+
+log = logging.getLogger(__name__)
+
+NodeState = Literal["stays", "leaves", "unknown"]
+
+LOOK_PAUSES_S: Final = (0.0, 1.0, 2.0)
+"""Before each question for a node that may be about to go: Ray calls one alive while its processes end one by one."""
 
 
 def draining_nodes() -> set[str]:
@@ -14,11 +24,40 @@ def draining_nodes() -> set[str]:
     Ray has no public call for it (2.60); where the private one is gone, nodes are only noticed when they die.
     """
     try:
+        return _draining()
+    except RayError:
+        return set()
+
+
+def _draining() -> set[str]:
+    try:
         from ray._private.state import state
 
-        return set(state.get_draining_nodes())
-    except (ImportError, AttributeError, RayError):
+        asked = state.get_draining_nodes
+    except (ImportError, AttributeError):
         return set()
+    return set(asked())
+
+
+def node_state(node: str) -> NodeState:
+    """What Ray says of a node now: it leaves when it is drained or dead. Blocks."""
+    try:
+        alive = {str(one["NodeID"]) for one in ray.nodes() if one["Alive"]}
+        return "stays" if node in alive - _draining() else "leaves"
+    except Exception as error:  # noqa: BLE001 # its kinds are Ray's own, and many while the head is away
+        log.warning("Ray does not say which nodes there are: %s", error)
+        return "unknown"
+
+
+async def node_leaves(node: str, *, ask: Callable[[str], Awaitable[NodeState]]) -> bool:
+    """Whether a node goes or is gone: `ask` is asked for some seconds, and True where the last answer was none."""
+    state: NodeState = "unknown"
+    for pause_s in LOOK_PAUSES_S:
+        await asyncio.sleep(pause_s)
+        state = await ask(node)
+        if state == "leaves":
+            break
+    return state != "stays"
 
 
 def fitting(free: Iterable[float], num_cpus: float) -> int:

@@ -10,7 +10,7 @@ from typing import Final, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-INLINE_BYTES: Final = 64 * 1024
+INLINE_BYTES: Final = 96 * 1024
 """Arguments from here on are handed over in a thread: Ray puts what is above 100 KiB, pickled, into its object store
 within `.remote()`, and waits there while that is full."""
 

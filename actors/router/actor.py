@@ -117,6 +117,7 @@ class ConsumerRouter:
         live = self._live
         self._drained, parts = True, live.parts
         await self._looking.close()
+        await live.close()
         clean = await parts.router.drain(within_s)
         report = await self.report()
         live.measure()

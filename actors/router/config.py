@@ -13,12 +13,13 @@ class RouterConfig:
 
     `batch_timeout_ms`: the longest that a message waits for a full batch while its worker is busy. `burst_wait_ms`:
     the longest that it waits so for a worker that is free. `max_hold_s`: what waits longer, for a worker or for the
-    store, is given back.
+    store, is given back. `uncommitted_bytes`: of rows that wait for the store; above, no further batch goes out.
     """
 
     batch_timeout_ms: float = 50.0
     burst_wait_ms: float = 15.0
     batch_bytes: int = 8 * 1024 * 1024
     max_hold_s: float = 300.0
+    uncommitted_bytes: int = 512 * 1024 * 1024
     outage: OutageLimits = field(default_factory=OutageLimits)
     failpoint: str = ""

@@ -50,7 +50,7 @@ class Consumption:
     async def start(self, window: int) -> None:
         """Begins to consume, unless something holds."""
         self.window = window
-        if not self.holds:
+        if not self.holds and not self.closing:
             await self._consumer.consume(window)
             self._on_consume()
 

@@ -52,6 +52,7 @@ class RouterReport:
     errors: tuple[ErrorCount, ...]  # the most frequent ones lately, the first the most
     workers: tuple[WorkerRow, ...]  # the quarantine's too
     quarantined: int  # messages
+    uncommitted_bytes: int  # of rows that wait for the store
     replaced: int  # workers that ended and were replaced
     start_error: str | None  # why the last start of a worker failed
     connected: bool
@@ -89,6 +90,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         errors=router.recent.errors(now),
         workers=tuple(worker_row(member, now) for member in [*pool.members, *parts.isolated.members]),
         quarantined=len(parts.quarantine),
+        uncommitted_bytes=router.uncommitted.size,
         replaced=pool.replaced,
         start_error=pool.start_error,
         connected=intake.connected,

@@ -14,6 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.message.parcel import is_packed
+from rabbitray.actors.message.reply import Part
 from rabbitray.actors.router.arrivals import Arrivals
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.consumption import Consumption
@@ -27,6 +28,7 @@ from rabbitray.actors.router.settlement.conclusion import BatchSafety, Concluder
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.router.status import RecentOutcomes
+from rabbitray.actors.router.uncommitted import UncommittedRows
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class Router(Generic[P]):
         self._config, self._clock = config, clock
         self._source, self._settler, self._quarantine = source, settler, quarantine
         self._outage = Outage(config.outage)
+        self.uncommitted = UncommittedRows(config.uncommitted_bytes, on_room=self.wake)
         self.tasks, self.arrivals, self.buffer = (
             BackgroundTasks(log, "A step of the router failed"),
             Arrivals(),
@@ -86,6 +89,7 @@ class Router(Generic[P]):
             arrivals=self.arrivals,
             outage=self._outage,
             consumption=self._consumption,
+            uncommitted=self.uncommitted,
             run=self._run,
             give_back=self._source.give_back,
             waited=waited,
@@ -210,7 +214,8 @@ class Router(Generic[P]):
             async for part, payload in pool.run(member, batch):
                 self._requeue(batch.take(part.returned))
                 batch.take(part.finished)
-                self.tasks.spawn(self._concluder.conclude(safety, part, payload))
+                self.uncommitted.add(part)
+                self.tasks.spawn(self._conclude(safety, part, payload))
         except WorkerLostError as loss:
             await self._recover(member, batch, loss)
         else:
@@ -218,9 +223,18 @@ class Router(Generic[P]):
             await self._quarantine.clear(batch)
 
     def _require_ours(self, batch: Batch) -> None:
-        """Where its connection died before it runs, RabbitMQ delivers its messages again: then it is lost at once."""
-        if not self._source.still_ours(batch.deliveries):
+        """Where its connection died before it runs, RabbitMQ delivers its messages again: then it is lost at once.
+
+        One of them tells for all: what waits of a lost connection is dropped before the next one is opened.
+        """
+        if not self._source.still_ours(batch.deliveries[:1]):
             raise WorkerLostError("connection_lost", "its connection died before it ran", may_be_poison=False)
+
+    async def _conclude(self, safety: BatchSafety, part: Part, payload: P) -> None:
+        try:
+            await self._concluder.conclude(safety, part, payload)
+        finally:
+            self.uncommitted.remove(part)
 
     async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the others go out again."""

@@ -7,7 +7,9 @@ import itertools
 import logging
 import time
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.remote.nodes import draining_nodes
+from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.assemble import Parts
 from rabbitray.actors.router.report import counts_of, pool_status
 
@@ -24,6 +26,8 @@ class Upkeep:
         self.parts = parts
         self.loop_lag_s = 0.0  # how late the event loop ran at the last look
         self._looks = itertools.count()
+        self._nodes = BackgroundTasks(log, "Ray was not asked which nodes are draining")
+        self._thread = RayThread("draining-nodes")
 
     async def run(self) -> None:
         """Looks once a second until cancelled; a look that fails is logged and changes nothing."""
@@ -32,18 +36,26 @@ class Upkeep:
             await asyncio.sleep(EVERY_S)
             self.loop_lag_s = time.monotonic() - before - EVERY_S
             try:
-                await self.run_once()
+                self.run_once()
             except Exception:
                 log.exception("The router's housekeeping failed; it tries again in a second")
 
-    async def run_once(self) -> None:
+    def run_once(self) -> None:
         """One look."""
         self.parts.router.tick()
         self.measure()
-        if next(self._looks) % DRAINING_EVERY_LOOKS == 0:
-            draining = await asyncio.get_running_loop().run_in_executor(None, draining_nodes)
-            if draining:
-                self.parts.pool.leave(draining)
+        if next(self._looks) % DRAINING_EVERY_LOOKS == 0 and not self._nodes.running:
+            self._nodes.spawn(self._leave_draining(), name="draining-nodes")
+
+    async def close(self) -> None:
+        """Ends a question to Ray that is under way."""
+        await self._nodes.close()
+
+    async def _leave_draining(self) -> None:
+        """Beside the looks: Ray's GCS may take a minute to answer, and the looks go on meanwhile."""
+        if draining := await self._thread.call(draining_nodes):
+            self.parts.pool.leave(draining)
+            self.parts.isolated.leave(draining)
 
     def measure(self) -> None:
         """One look for the metrics; nothing where they are switched off."""

@@ -13,6 +13,9 @@ from rabbitray.actors.remote.boot import Rows
 from rabbitray.actors.remote.calls import ActorLostError, ActorMissingError, Find, NamedActor, last_line
 from rabbitray.actors.store.answers import Answer
 
+TABLE_BYTES = 16 * 1024
+"""What the description of a table's columns weighs at most."""
+
 
 class StoreClient:
     """The router's way to the store, by name: a restarted store is found again."""
@@ -24,13 +27,13 @@ class StoreClient:
 
     async def write(self, payload: Rows, failed_keys: tuple[str, ...], span: str | None) -> Answer:
         """See `Recorder.write`. The rows go from the worker's node to the store's, past this process."""
-        size = sum(map(len, failed_keys))
+        size = 4 * sum(map(len, failed_keys))  # at most: a character has up to four bytes
         answer: Answer = await self._call("write", self.epoch, payload, failed_keys, self._queue, span, size=size)
         return answer
 
     async def record_dead_letters(self, rows: pa.Table) -> None:
         """Appends dead letters."""
-        await self._call("record_dead_letters", self.epoch, rows, size=rows.nbytes)
+        await self._call("record_dead_letters", self.epoch, rows, size=rows.nbytes + TABLE_BYTES)
 
     async def register(self, router: str) -> None:
         """Takes the epoch that all later writes carry."""

@@ -7,6 +7,9 @@ from pathlib import Path
 
 ANSWER_BYTES = 256 * 1024 * 1024
 
+ARROW_BYTES = 2 * 1024**3
+"""In one Arrow array of text, whose offsets have 32 bits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
@@ -45,8 +48,10 @@ class StoreConfig:
 
     @property
     def transaction_bytes(self) -> int:
-        """Most bytes of rows in one transaction, beyond a single row: `transaction_at`, else `memory` / 16."""
-        return self.memory // 16 if self.transaction_at is None else self.transaction_at
+        """Most bytes of rows in one transaction, beyond a single row: `transaction_at`, else `memory` / 16, and at most
+        half of what an Arrow column of text can hold: the rows of a transaction are one table.
+        """
+        return min(self.memory // 16, ARROW_BYTES // 2) if self.transaction_at is None else self.transaction_at
 
     @property
     def side_dir(self) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,11 @@ from rabbitray.actors.store.schema import version_note, version_of
 
 TRUNCATED = b"rabbitray.truncated"
 
+FETCH_ROWS = 100
+"""At once from DuckDB, which makes one array of each column: 100 results of 16 MiB are less than that can hold."""
+
 _BATCH_ROWS = 2_048
+_BATCH_BYTES = 64 * 1024 * 1024
 _INTERRUPT_EVERY_S = 0.02
 _ENDED = "the query was ended: it ran out of its time, or the store closed"
 _CHECKPOINT_CALL = re.compile(r"checkpoint\s*\"?\s*\(", re.IGNORECASE)  # the one table function with an effect
@@ -152,15 +156,15 @@ class Reading:
             with self._readers.cursor() as cursor:
                 self._cursor = cursor
                 yield from self._read(cursor, batch_rows)
-        except duckdb.Error as error:
+        except (duckdb.Error, pa.ArrowException, OSError) as error:  # OSError: in the midst of its rows
             raise QueryError(_one_line(error, self._ended.is_set())) from error
         finally:
             self._cursor = None
 
     def _read(self, cursor: duckdb.DuckDBPyConnection, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        reader = start(cursor, self._sql, batch_rows)
+        reader = start(cursor, self._sql, min(batch_rows, FETCH_ROWS))
         try:
-            for batch in chain([pa.RecordBatch.from_pylist([], reader.schema)], reader):
+            for batch in chain([pa.RecordBatch.from_pylist([], reader.schema)], gathered(reader, batch_rows)):
                 if self._ended.is_set():
                     raise QueryError(_ENDED)
                 self._readers.rest(cursor, reader)
@@ -177,6 +181,21 @@ def start(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> pa.Re
     if relation is None:
         raise QueryError("the statement gives no rows: ask with one SELECT")
     return relation.to_arrow_reader(batch_rows)
+
+
+def gathered(fetched: Iterable[pa.RecordBatch], rows: int, most_bytes: int = _BATCH_BYTES) -> Iterator[pa.RecordBatch]:
+    """Small batches joined to larger ones of at most `rows`, or of some more bytes than `most_bytes`."""
+    held: list[pa.RecordBatch] = []
+    count = size = 0
+    for batch in fetched:
+        if held and (count + batch.num_rows > rows or size >= most_bytes):
+            yield pa.concat_batches(held)
+            held, count, size = [], 0, 0
+        held.append(batch)
+        count += batch.num_rows
+        size += batch.get_total_buffer_size()
+    if held:
+        yield pa.concat_batches(held)
 
 
 def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
@@ -268,7 +287,7 @@ def _with_version(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise QueryError(f"{error} ({note})") from error
 
 
-def _one_line(error: duckdb.Error, ended: bool) -> str:
+def _one_line(error: Exception, ended: bool) -> str:
     if ended or isinstance(error, duckdb.InterruptException):
         return _ENDED
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

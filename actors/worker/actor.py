@@ -15,7 +15,7 @@ import ray
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.message.parcel import Shipment
-from rabbitray.actors.message.reply import WorkerInfo
+from rabbitray.actors.message.reply import Part, WorkerInfo
 from rabbitray.actors.message.rows import to_stream
 from rabbitray.actors.remote.boot import Boot, Flush, freeze_gc, ray_attributes
 from rabbitray.actors.secret import redact
@@ -74,14 +74,17 @@ class PoolWorker:
     @ray.method(num_returns=2, enable_task_events=False)
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[bytes, pa.Buffer]:
         """See `Worker.run`: the part for the router, the rows by reference for the store."""
-        part, rows = await self._worker.run(batch_id, shipment)
-        return self._usage.encoded(part), to_stream(rows)
+        return self._answer(*await self._worker.run(batch_id, shipment))
 
     @ray.method(num_returns=2, enable_task_events=False)
     async def more(self, batch_id: str) -> tuple[bytes, pa.Buffer]:
         """See `Worker.more`."""
-        part, rows = await self._worker.more(batch_id)
-        return self._usage.encoded(part), to_stream(rows)
+        return self._answer(*await self._worker.more(batch_id))
+
+    def _answer(self, part: Part, rows: pa.Table) -> tuple[bytes, pa.Buffer]:
+        stream = to_stream(rows)
+        part.row_bytes = stream.size if part.rows else 0  # a table's own `nbytes` takes 0.1 ms
+        return self._usage.encoded(part), stream
 
     async def stop(self) -> None:
         """Ends the handler and sends what traces are left."""

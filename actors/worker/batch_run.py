@@ -102,6 +102,13 @@ class BatchRun:
         self._left -= len(taken)
         return taken
 
+    def put_back(self, units: Sequence[Unit]) -> None:
+        """These, the last of those that were taken, go out with the next part, which is ready at once."""
+        if units:
+            self.finished.extendleft(reversed(units))
+            self._left += len(units)
+            self._news.set()
+
     def settle_positions(self, units: Sequence[Unit]) -> list[int]:
         """Messages that are complete with these jobs."""
         complete = []

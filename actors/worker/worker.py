@@ -41,7 +41,11 @@ Pieces = dict[int, list[bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """How one worker runs. Times in seconds; `slots`: jobs at once for async handlers."""
+    """How one worker runs. Times in seconds; `slots`: jobs at once for async handlers.
+
+    `part_chars`: so much text of results ends a part, and the others go out with the next one. An Arrow column of text
+    holds 2 GiB at most, and a part is in the memory of this process three times while it is made.
+    """
 
     name: str
     queue: str
@@ -49,6 +53,7 @@ class WorkerConfig:
     early_s: float = 1.0
     handler_timeout_s: float = 60.0
     max_result_bytes: int = 16 * 1024 * 1024
+    part_chars: int = 256 * 1024 * 1024
     identity: IdentityRules = field(default_factory=IdentityRules)
     wire: MessageLimits = field(default_factory=MessageLimits)
     codes: TypeCodes = REPORT_CODES
@@ -122,10 +127,9 @@ class Worker:
         began = time.perf_counter()
         run.partial = True  # before taking: what finishes from now on tells it
         returned = run.take_unstarted() if run.open > len(run.finished) else []
-        units = run.take_finished()
+        units, done, failures = self._judge(run, run.take_finished())
         if self._meter is not None:
             self._meter.jobs(units)
-        done, failures = self._judge(run, units)
         unreadable, run.unreadable = run.unreadable, []
         finished = run.settle_positions(units) + [failure.position for failure in unreadable]
         if not run.open:
@@ -147,22 +151,32 @@ class Worker:
         )
         return part, rows
 
-    def _judge(self, run: BatchRun, units: list[Unit]) -> tuple[list[Unit], list[Failure]]:
-        """Splits finished jobs into those with a result (now JSON text) and those that failed."""
+    def _judge(self, run: BatchRun, units: list[Unit]) -> tuple[list[Unit], list[Unit], list[Failure]]:
+        """The finished jobs that fit into a part, those of them with a result (now JSON text), and failures."""
         done: list[Unit] = []
         failures: list[Failure] = []
         pieces: Pieces = {}
-        for unit in units:
-            if unit.error is None:
-                try:
-                    unit.result = result_json(unit.result, max_bytes=self._config.max_result_bytes)
-                except ValueError as error:
-                    failures.append(self._failure(run, unit, error, pieces, dead="result_not_serialisable"))
-                else:
-                    done.append(unit)
+        chars = 0
+        for number, unit in enumerate(units):
+            if chars >= self._config.part_chars:
+                run.put_back(units[number:])
+                return units[:number], done, failures
+            error = unit.error or self._to_json(unit)
+            if error is None:
+                done.append(unit)
+                chars += len(unit.result)
             else:
-                failures.append(self._failure(run, unit, unit.error, pieces))
-        return done, failures
+                dead = "result_not_serialisable" if unit.error is None else None
+                failures.append(self._failure(run, unit, error, pieces, dead=dead))
+        return units, done, failures
+
+    def _to_json(self, unit: Unit) -> ValueError | None:
+        """Makes the result of a job JSON text; why it cannot be, otherwise."""
+        try:
+            unit.result = result_json(unit.result, max_bytes=self._config.max_result_bytes)
+        except ValueError as error:
+            return error
+        return None
 
     def _failure(
         self, run: BatchRun, unit: Unit, error: BaseException, pieces: Pieces, *, dead: str | None = None

@@ -193,6 +193,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
         router=RouterConfig(
             batch_timeout_ms=settings.batch_timeout_ms,
             max_hold_s=settings.hold_s,
+            uncommitted_bytes=settings.uncommitted_max_bytes,
             outage=OutageLimits(enabled=settings.outage_hold),
             failpoint=settings.failpoint,
         ),

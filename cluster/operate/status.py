@@ -55,13 +55,14 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Messages:
-    """Where messages are now."""
+    """Where messages are now. `uncommitted_bytes`: of results that wait for the store."""
 
     ready: int | None
     held: int
     in_flight: int
     quarantined: int
     oldest_held_s: float | None
+    uncommitted_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,7 @@ def picture(look: Look) -> Picture:
             in_flight=status.in_flight,
             quarantined=report.quarantined,
             oldest_held_s=_rounded(status.oldest_held_s),
+            uncommitted_bytes=report.uncommitted_bytes,
         ),
         window=status.window,
         batch_size=status.batch_size,
@@ -226,6 +228,7 @@ def lines(seen: Picture) -> list[str]:
         f"{size.retiring} retiring, {known(size.possible)} possible",
         f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
         f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",
+        *([f"results   {messages.uncommitted_bytes:,} bytes wait for the store"] if messages.uncommitted_bytes else []),
         f"rates     {rates.received_s:,.1f} in, {rates.acked_s:,.1f} finished per second; "
         f"per worker {known(rates.speed_per_worker_s)}",
         f"counts    {_counts(seen.counts)}; {known(seen.rows)} rows",

@@ -208,6 +208,10 @@ class Settings(BaseModel):
     results: Path = _results(Path("results.duckdb"), allowed="a path", help="The results file.")
     commit_rows: int = _results(5000, ge=1, le=1_000_000, help="Rows that start a commit at once.")
     commit_interval_ms: int = _results(20, ge=0, le=10_000, help="Longest wait for more rows to commit.")
+    uncommitted_max_bytes: int = _results(
+        512 * MIB, ge=MIB, le=64 * GIB, size=True,
+        help="Bytes of results that may wait for their commit; above, no further batch goes to a worker.",
+    )  # fmt: skip
     dedupe_capacity: int = _results(
         10_000_000, ge=1000, le=10_000_000_000, help="Keys that the filter of the dedupe is made for."
     )
@@ -321,7 +325,7 @@ class Settings(BaseModel):
             raise ValueError("not a usable queue name")
         return value
 
-    @field_validator("window_max_bytes", "max_message_bytes", "duckdb_memory", mode="before")
+    @field_validator("window_max_bytes", "max_message_bytes", "duckdb_memory", "uncommitted_max_bytes", mode="before")
     @classmethod
     def _read_size(cls, value: object) -> object:
         return byte_size(value)

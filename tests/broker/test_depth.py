@@ -62,9 +62,11 @@ async def test_the_address_is_not_in_the_log(caplog: pytest.LogCaptureFixture) -
     )
 
 
-async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(own_broker: PrivateBroker) -> None:
-    await _publish(own_broker.url, "jobs", 1)
-    probe = DepthProbe(own_broker.url, "jobs", timeout_s=2.0)
+async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(
+    own_broker: PrivateBroker, own_url: str
+) -> None:
+    await _publish(own_url, "jobs", 1)
+    probe = DepthProbe(own_url, "jobs", timeout_s=2.0)
     assert await probe.ready() == 1
     stop(own_broker.pid)
     try:
@@ -82,7 +84,7 @@ async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(own
 async def test_close_works_twice_and_before_the_first_look(amqp_url: str) -> None:
     probe = DepthProbe(amqp_url, "jobs")
     await probe.close()
-    await probe.ready()
+    assert await probe.ready() is None, "what comes after the close opens nothing"
     await probe.close()
     await probe.close()
 

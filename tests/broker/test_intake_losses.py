@@ -48,8 +48,8 @@ async def test_closed_connections_are_recovered(broker: PrivateBroker, amqp_url:
     await way.close()
 
 
-async def test_closing_while_the_broker_is_away_does_not_hang(own_broker: PrivateBroker) -> None:
-    way = RealWay(own_broker.url)
+async def test_closing_while_the_broker_is_away_does_not_hang(own_broker: PrivateBroker, own_url: str) -> None:
+    way = RealWay(own_url)
     await way.intake.open()
     await way.intake.consume(5)
     await asyncio.to_thread(own_broker.kill)
@@ -57,8 +57,8 @@ async def test_closing_while_the_broker_is_away_does_not_hang(own_broker: Privat
     await asyncio.wait_for(way.intake.close(), 10)
 
 
-async def test_a_killed_broker_that_comes_back_is_found_again(own_broker: PrivateBroker) -> None:
-    way = RealWay(own_broker.url)
+async def test_a_killed_broker_that_comes_back_is_found_again(own_broker: PrivateBroker, own_url: str) -> None:
+    way = RealWay(own_url)
     await way.start()
     await way.intake.open()
     await way.intake.consume(5)

@@ -50,14 +50,13 @@ def _lives(process: psutil.Process) -> bool:
         return False
 
 
-def test_two_nodes_do_not_disturb_each_other(broker: PrivateBroker) -> None:
+def test_two_nodes_do_not_disturb_each_other(broker: PrivateBroker, own_broker: PrivateBroker) -> None:
     broker.add_vhost("mine")
-    with PrivateBroker() as other:
-        assert other.port != broker.port
-        assert "mine" not in other.ctl("list_vhosts")
-        assert other.ctl("cluster_status").count(broker.name) == 0
-        other.kill()
-        assert "mine" in broker.ctl("list_vhosts")
+    assert own_broker.port != broker.port
+    assert "mine" not in own_broker.ctl("list_vhosts")
+    assert own_broker.ctl("cluster_status").count(broker.name) == 0
+    own_broker.kill()
+    assert "mine" in broker.ctl("list_vhosts")
     assert broker.running
     broker.remove_vhost("mine")
 
@@ -70,17 +69,16 @@ def test_it_listens_on_loopback_only_and_answers_for_prometheus(broker: PrivateB
     assert {int(url.rpartition(":")[2]) for url in (broker.management_url, broker.prometheus_url)} < ports
 
 
-def test_close_leaves_no_process_and_no_folder(
-    own_broker: PrivateBroker, record_property: Callable[[str, object], None]
-) -> None:
-    record_property("ready_s", own_broker.ready_s)
-    family = _family(own_broker.guardian_pid)
-    assert {"epmd", "beam.smp"} <= _names(family)
-    assert own_broker.ready_s > 0
-    own_broker.close()
-    own_broker.close()
-    eventually_sync(_all_gone(family), message="node, epmd and guardian have ended")
-    assert not own_broker.directory.exists()
+def test_close_leaves_no_process_and_no_folder(record_property: Callable[[str, object], None]) -> None:
+    with PrivateBroker() as node:
+        record_property("ready_s", node.ready_s)
+        family = _family(node.guardian_pid)
+        assert {"epmd", "beam.smp"} <= _names(family)
+        assert node.ready_s > 0
+        node.close()
+        node.close()
+        eventually_sync(_all_gone(family), message="node, epmd and guardian have ended")
+        assert not node.directory.exists()
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ def intake_config() -> IntakeConfig:
 
 
 class FakeAmqpChannel:
-    """What an intake needs of an aiormq channel. `on_qos` and `on_consume`: what the broker does in these calls."""
+    """What an intake needs of an aiormq channel. `on_qos` and `on_consume`: what the broker does in these calls.
+
+    `windows`: the prefetch of each consumer, in order.
+    """
 
     def __init__(self, *, on_qos: Step = nothing, on_consume: Step = nothing) -> None:
         self.number = 1
@@ -40,6 +43,7 @@ class FakeAmqpChannel:
         self.write_queue = self
         self.sent = b""
         self.consumer_tags: list[str] = []
+        self.windows: list[int] = []
         self._on_qos, self._on_consume = on_qos, on_consume
 
     def full(self) -> bool:
@@ -59,7 +63,8 @@ class FakeAmqpChannel:
             tags += [found.delivery_tag] if isinstance(found, spec.Basic.Nack) else []
         return tags
 
-    async def basic_qos(self, **_: Any) -> None:
+    async def basic_qos(self, *, prefetch_count: int) -> None:
+        self.windows.append(prefetch_count)
         await self._on_qos()
 
     async def basic_consume(self, *_: Any, consumer_tag: str) -> None:
@@ -86,8 +91,12 @@ class FakeOpener:
     async def next(self, old: Generation) -> Generation:
         return self._open(old.number + 1)
 
+    def channel(self) -> FakeAmqpChannel:
+        """The channel of the next generation."""
+        return self._channels.pop(0) if self._channels else FakeAmqpChannel()
+
     def _open(self, number: int) -> Generation:
-        channel: Any = self._channels.pop(0) if self._channels else FakeAmqpChannel()
+        channel: Any = self.channel()
         generation = Generation(
             number,
             intake_config(),

@@ -28,6 +28,8 @@ class FakeWorker:
         self.killed = False
         self.stopped = False
         self.lost: tuple[str, bool] | None = None  # it is dead: reason and guilt that every call meets
+        self.node_in_doubt = False  # at its death
+        self.leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # what becomes of its node
         self.hangs_on_stop = False
         self._replies: dict[str, asyncio.Queue[Reply | WorkerLostError | Exception]] = {}
 
@@ -37,7 +39,7 @@ class FakeWorker:
 
     async def run(self, batch_id: str, shipment: Shipment) -> Reply:
         if self.lost is not None:
-            raise WorkerLostError(self.lost[0], "it is dead", may_be_poison=self.lost[1])
+            raise self._loss("it is dead")
         self.batches[batch_id] = unpack_parcels(shipment)
         self._replies[batch_id] = asyncio.Queue()
         return await self.more(batch_id)
@@ -49,6 +51,9 @@ class FakeWorker:
         if not reply[0].open:
             self.batches.pop(batch_id, None)
         return reply
+
+    async def node_leaves(self) -> bool:
+        return self.node_in_doubt and await asyncio.shield(self.leaving)
 
     async def stop(self) -> None:
         self.stopped = True
@@ -92,7 +97,11 @@ class FakeWorker:
             self.starts.set_exception(WorkerLostError(reason, "it died", may_be_poison=False))
             self.starts.exception()  # read, so that a withdrawn worker's is not reported as unread
         for replies in self._replies.values():
-            replies.put_nowait(WorkerLostError(reason, "it died", may_be_poison=may_be_poison))
+            replies.put_nowait(self._loss("it died"))
+
+    def _loss(self, detail: str) -> WorkerLostError:
+        reason, guilty = self.lost or ("", False)
+        return WorkerLostError(reason, detail, may_be_poison=guilty, node_in_doubt=self.node_in_doubt)
 
 
 class FakeFactory:

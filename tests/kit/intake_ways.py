@@ -77,7 +77,7 @@ class Wire:
     """A TCP proxy that can be cut, the reset that a network gives, or go dark: open, but nothing passes any more.
 
     `dark_at`: a connection whose client sends these bytes goes dark with them; `darkened` counts those. `dark`: all
-    do, new ones too.
+    do, new ones too. `cut_at`: all are cut when the broker sends these bytes; `cuts` counts how often.
     """
 
     def __init__(self, url: str) -> None:
@@ -86,6 +86,8 @@ class Wire:
         self.dark = False
         self.dark_at: bytes | None = None
         self.darkened = 0
+        self.cut_at: bytes | None = None
+        self.cuts = 0
 
     async def start(self) -> str:
         """The URL through this proxy."""
@@ -124,7 +126,10 @@ class Line:
                 if out and self._wire.dark_at and self._wire.dark_at in data and not self._dark:
                     self._dark = True
                     self._wire.darkened += 1
-                if not self._is_dark:
+                if not out and self._wire.cut_at and self._wire.cut_at in data:
+                    self._wire.cuts += 1
+                    self._wire.cut()
+                elif not self._is_dark:
                     writer.write(data)
         if not self._is_dark:  # in the dark an end does not come through, either
             writer.close()
@@ -155,7 +160,13 @@ class RealWay:
     """Over a real node; publishes and looks through a connection of its own."""
 
     def __init__(
-        self, url: str, through: str | None = None, *, heartbeat_s: int = 10, connect_timeout_s: float = 15.0
+        self,
+        url: str,
+        through: str | None = None,
+        *,
+        heartbeat_s: int = 10,
+        connect_timeout_s: float = 15.0,
+        steady_s: float = 5.0,
     ) -> None:
         self.got: list[Delivery] = []
         self.lost: list[int] = []
@@ -167,6 +178,7 @@ class RealWay:
             single_after_s=SINGLE_AFTER_S,
             heartbeat_s=heartbeat_s,
             connect_timeout_s=connect_timeout_s,
+            steady_s=steady_s,
             name="test",
         )
         self.opener = RecordingOpener(config)

@@ -49,6 +49,7 @@ QUIET_REPORT = RouterReport(
     errors=(),
     workers=(),
     quarantined=0,
+    uncommitted_bytes=0,
     replaced=0,
     start_error=None,
     connected=True,

@@ -1,4 +1,7 @@
-"""A second Ray node beside the session's, on this machine, which a test may kill as a machine dies."""
+"""A second Ray node beside the session's, on this machine, which a test may kill as a machine dies.
+
+Work is placed there while the session's own node is `occupied`.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tests.kit.eventually import eventually_sync
 
@@ -36,6 +41,12 @@ class SecondNode:
                 continue
         self._process.wait()
 
+    def terminate(self) -> None:
+        """SIGTERM to its processes, as a machine does that is shut down."""
+        root = psutil.Process(self._process.pid)
+        for process in [*root.children(recursive=True), root]:
+            process.terminate()
+
     @property
     def pid(self) -> int:
         """The process above all others of the node."""
@@ -43,15 +54,15 @@ class SecondNode:
 
 
 @contextmanager
-def second_node(address: str, *, cpus: int) -> Iterator[SecondNode]:
-    """Adds a node to the cluster at `address` (its GCS), with the token of this test run."""
+def second_node(address: str, *, cpus: int, environ: Mapping[str, str] | None = None) -> Iterator[SecondNode]:
+    """Adds a node to the cluster at `address` (its GCS), with the token of this test run; `environ`: its own RAY_*."""
     known = {node["NodeID"] for node in ray.nodes()}
     log = Path(tempfile.mkdtemp(prefix="rabbitray-node-"))
     command = [
         str(Path(sys.executable).with_name("ray")), "start", "--address", address, "--block",
         "--num-cpus", str(cpus), "--object-store-memory", str(200 * 1024 * 1024),
     ]  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | dict(environ or {})
     with (log / "ray-start.log").open("wb") as out:
         process = subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT)
 
@@ -66,3 +77,29 @@ def second_node(address: str, *, cpus: int) -> Iterator[SecondNode]:
     finally:
         node.kill()
         shutil.rmtree(log, ignore_errors=True)
+
+
+SESSION_CPUS = 16  # of the node that the fixture `ray_cluster` starts
+
+
+class Place:
+    """Takes its CPUs and does nothing."""
+
+    def ready(self) -> None:
+        """Answers once it is placed."""
+
+
+def on(node: str) -> NodeAffinitySchedulingStrategy:
+    """On this node and no other."""
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+@contextmanager
+def occupied(node: str, cpus: float = SESSION_CPUS - 0.5) -> Iterator[Any]:
+    """Nothing that wants a whole CPU is placed on this node, until the actor given is killed."""
+    place = ray.remote(Place).options(num_cpus=cpus, scheduling_strategy=on(node)).remote()
+    ray.get(place.ready.remote(), timeout=60)
+    try:
+        yield place
+    finally:
+        ray.kill(place)

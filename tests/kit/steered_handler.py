@@ -1,8 +1,9 @@
 """A handler steered by its payload: `{"do": "ok|raise|reject|retry|hang|die|slow", ...}`.
 
-`handle` is synchronous, `handle_async` asynchronous, `handle_batch` takes many. A payload that is no such dict is `ok`.
-Poison: `die` ends the process, `segfault` by a bad address, `killed` by SIGKILL as the kernel does when memory runs
-out; `spin` never leaves Python and `stuck` never leaves C, with the interpreter's lock held.
+`handle` is synchronous, `handle_async` asynchronous, `handle_batch` takes many. A payload that is no such dict is
+`ok`. Poison: `die` ends the process, `segfault` by a bad address, `killed` by SIGKILL as the kernel does when memory
+runs out; `hog` takes `gb` of memory; `spin` never leaves Python and `stuck` never leaves C, with the interpreter's lock
+held.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
             return {"sum": zlib.crc32(steps["text"].encode())}
         case "fork":
             return {"code": _code_of_a_child(steps["code"])}
-        case "die" | "segfault" | "killed" | "spin" | "stuck" as poison:
+        case "die" | "segfault" | "killed" | "hog" | "spin" | "stuck" as poison:
             _poison(poison, steps)
     return {"key": job.key, "attempt": job.attempt, "n": steps.get("n"), "pid": os.getpid()}
 
@@ -74,10 +75,21 @@ def _poison(kind: str, steps: dict[str, Any]) -> None:
             ctypes.string_at(0)
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "hog":
+            _hog(steps["gb"])
+            return
         case "stuck":
             ctypes.PyDLL(None).sleep(3600)
     while True:
         pass
+
+
+def _hog(gb: float) -> None:
+    """Takes memory bit by bit, so that Ray's memory monitor strikes before the kernel does."""
+    taken = []
+    for _ in range(int(gb * 16)):
+        taken.append(os.urandom(1024) * 64 * 1024)
+        time.sleep(0.02)
 
 
 def handle(job: Job) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ import psutil
 import pyarrow as pa
 import pytest
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rabbitray.actors.errors import PayloadLostError
 from rabbitray.actors.message.job import Job
@@ -23,7 +20,7 @@ from tests.kit.opened_by import opened_by
 from tests.kit.pool_audit import finished, lost_and_duplicated
 from tests.kit.pool_settings import settings_for
 from tests.kit.running_pool import RunningPool, pool_of
-from tests.kit.second_node import SecondNode, second_node
+from tests.kit.second_node import SecondNode, occupied, on, second_node
 from tests.kit.stopping import stop
 from tests.kit.store_rows import rows_of
 
@@ -36,14 +33,6 @@ pytestmark = [
 COUNT = 120
 BULK = 30_000  # bytes of each result: rows of a batch are too large to travel in the reply
 WORKED = 30
-SESSION_CPUS = 16  # of the node that the fixture `ray_cluster` starts
-
-
-class Place:
-    """Takes its CPUs and does nothing."""
-
-    def ready(self) -> None:
-        """Answers once it is placed."""
 
 
 class Rows:
@@ -54,21 +43,6 @@ class Rows:
         """The number of rows, and rows of 1 MB by reference."""
         rows = rows_of([f"{n}-{'x' * 1_000}" for n in range(1_000)])
         return rows.num_rows, rows
-
-
-def on(node: str) -> NodeAffinitySchedulingStrategy:
-    return NodeAffinitySchedulingStrategy(node, soft=False)
-
-
-@contextmanager
-def occupied(node: str, cpus: float) -> Iterator[Any]:
-    """Nothing that wants a whole CPU is placed on this node, until the actor given is killed."""
-    place = ray.remote(Place).options(num_cpus=cpus, scheduling_strategy=on(node)).remote()
-    ray.get(place.ready.remote(), timeout=60)
-    try:
-        yield place
-    finally:
-        ray.kill(place)
 
 
 async def worked(pool: RunningPool) -> list[int]:
@@ -88,7 +62,7 @@ async def test_a_node_that_dies_with_unfetched_rows(amqp_url: str, ray_cluster: 
     home = ray.get_runtime_context().get_node_id()
     loaded = settings_for(amqp_url, tmp_path, batch_size=10, prefetch_count=60, initial_size=2, max_size=2)
     jobs = [Job(id=f"job-{n}", payload={"do": "bulk", "bytes": BULK}) for n in range(COUNT)]
-    with second_node(ray_cluster, cpus=3) as node, occupied(home, SESSION_CPUS - 0.5) as place:
+    with second_node(ray_cluster, cpus=3) as node, occupied(home) as place:
         async with pool_of(loaded) as pool:
             maker = ray.remote(Rows).options(num_cpus=1, scheduling_strategy=on(node.id)).remote()
             count, rows = maker.run.remote()

@@ -72,38 +72,43 @@ async def sees(tab: Tab, *words: str) -> str:
     return text
 
 
-async def test_actors_are_found_by_class_name_and_repr(amqp_url: str, tmp_path: Path) -> None:
+async def test_actors_are_found_by_class_name_and_repr_and_log_lines_by_the_ids_of_a_message(
+    amqp_url: str, tmp_path: Path
+) -> None:
     name = "orders"
     loaded = settings_for(amqp_url, tmp_path, pool=name, queue=name)
     async with pool_of(loaded) as pool, signed_in() as tab:
         await pool.publish([Job(id=f"job-{n}") for n in range(200)])
         await pool.acked(200)
-        await tab.open(f"{dashboard()}/#/actors")
-        await sees(tab, "Repr")
-        assert await tab.run(FILTER_BY_NAME.replace("NAME", f"{name}-"))
-        await sees(
-            tab,
-            *("ConsumerRouter", "PoolWorker", "ResultStore", "Autoscaler"),
-            *(f"{name}-router", f"{name}-store", f"{name}-autoscaler", f"{name}-worker-0001"),
-            *(f"ConsumerRouter({name})", f"ResultStore({name})", f"PoolWorker({name}#1)", f"PoolWorker({name}#2)"),
-        )
-        if wanted := os.environ.get("RABBITRAY_SCREENSHOT"):  # docs/images/ray-dashboard.png is made this way
-            await asyncio.to_thread(Path(wanted).write_bytes, await tab.screenshot())
-
-
-async def test_log_lines_carry_the_ids_of_a_message(amqp_url: str, tmp_path: Path) -> None:
-    loaded = settings_for(amqp_url, tmp_path)
-    name = loaded.settings.pool
-    async with pool_of(loaded) as pool, signed_in() as tab:
+        await finds_the_actors(tab, name)
         await pool.publish([Job(id="order-4711", payload={"do": "reject", "text": "no such user"})])
-        await pool.acked(1)
-        (router,) = await asyncio.to_thread(
-            list_actors,
-            address=ray.get_runtime_context().gcs_address,
-            filters=[("class_name", "=", "ConsumerRouter"), ("name", "=", f"{name}-router")],
-        )
-        await tab.open(f"{dashboard()}/#/actors/{router.actor_id}")
-        await sees(tab, f"ConsumerRouter({name})", "1 to the dead letters", "key=order-4711", "message_id=")
+        await pool.acked(201)
+        await finds_the_log_line(tab, name)
+
+
+async def finds_the_actors(tab: Tab, name: str) -> None:
+    await tab.open(f"{dashboard()}/#/actors")
+    await sees(tab, "Repr")
+    assert await tab.run(FILTER_BY_NAME.replace("NAME", f"{name}-"))
+    await sees(
+        tab,
+        *("ConsumerRouter", "PoolWorker", "ResultStore", "Autoscaler"),
+        *(f"{name}-router", f"{name}-store", f"{name}-autoscaler", f"{name}-worker-0001"),
+        *(f"ConsumerRouter({name})", f"ResultStore({name})", f"PoolWorker({name}#1)", f"PoolWorker({name}#2)"),
+    )
+    if wanted := os.environ.get("RABBITRAY_SCREENSHOT"):  # docs/images/ray-dashboard.png is made this way
+        await asyncio.to_thread(Path(wanted).write_bytes, await tab.screenshot())
+
+
+async def finds_the_log_line(tab: Tab, name: str) -> None:
+    (router,) = await asyncio.to_thread(
+        list_actors,
+        address=ray.get_runtime_context().gcs_address,
+        filters=[("class_name", "=", "ConsumerRouter"), ("name", "=", f"{name}-router")],
+    )
+    await tab.open("about:blank")  # from one fragment to the next nothing is loaded
+    await tab.open(f"{dashboard()}/#/actors/{router.actor_id}")
+    await sees(tab, f"ConsumerRouter({name})", "1 to the dead letters", "key=order-4711", "message_id=")
 
 
 async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_path: Path) -> None:

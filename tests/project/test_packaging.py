@@ -54,7 +54,10 @@ WAYS: dict[str, Callable[[Built], tuple[str, ...]]] = {
 }
 
 
-@pytest.fixture(scope="module", params=WAYS)
+SAME_AS_THE_WHEEL = pytest.param("wheel of the archive", marks=pytest.mark.long)  # byte for byte, see below
+
+
+@pytest.fixture(scope="module", params=[SAME_AS_THE_WHEEL if way == "wheel of the archive" else way for way in WAYS])
 def installed(request: pytest.FixtureRequest, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     return Installed(tmp_path_factory.mktemp("installed") / "env", *WAYS[request.param](built))
 

@@ -51,9 +51,17 @@ THEMES = (
         do=("call", "call", "call", "ok", "reject", "unreadable"),
         how=("",),
         due_s=(0.0,),
-        steps=("up", "down", "pause", "pause", "resume", "cut", "crash", "kill_router", "widen", "resize"),
+        steps=("up", "down", "pause", "resume", "cut", "crash", "kill_router", "widen", "resize"),
         places=("run", "write", "publish"),
         first=(Step(0.6, "down", (1.0,)),),
+    ),
+    Theme(
+        do=("call", "ok"),
+        how=("",),
+        due_s=(0.0,),
+        steps=("pause", "pause", "resume"),
+        places=("qos", "consume", "cancel"),
+        first=(Step(0.6, "down", (1.0,)), Step(0.7, "publish", (8, "call", 1.0))),
     ),
     Theme(
         do=("retry", "raise", "reject", "unreadable", "ok"),

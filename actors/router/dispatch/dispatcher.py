@@ -16,6 +16,7 @@ from rabbitray.actors.router.dispatch.member import Member
 from rabbitray.actors.router.dispatch.pool import Pool
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.outage import Outage
+from rabbitray.actors.router.uncommitted import UncommittedRows
 
 P = TypeVar("P")
 
@@ -39,6 +40,7 @@ class Dispatcher(Generic[P]):
         arrivals: Arrivals,
         outage: Outage,
         consumption: Consumption,
+        uncommitted: UncommittedRows,
         run: Callable[[Pool[P], Member[P], Batch], None],
         give_back: Callable[[Iterable[Delivery]], None],
         waited: Callable[[float], None] | None,
@@ -47,7 +49,7 @@ class Dispatcher(Generic[P]):
         self._config, self._clock = config, clock
         self._buffer, self._arrivals = buffer, arrivals
         self._pool, self._quarantine = pool, quarantine
-        self._outage, self._consumption = outage, consumption
+        self._outage, self._consumption, self._uncommitted = outage, consumption, uncommitted
         self._run, self._give_back, self._waited = run, give_back, waited
         self._forecast = ArrivalForecast(config.burst_wait_ms, clock())
         self._timer: asyncio.TimerHandle | None = None
@@ -86,7 +88,9 @@ class Dispatcher(Generic[P]):
                 self._send(pool, member, batch)
 
     def _worker_for_next(self) -> Member[P] | None:
-        """The worker that gets a batch now; None when nothing waits or is due, or no worker can take one."""
+        """The worker that gets a batch now; None when nothing waits or is due, no worker can take one, or too many rows
+        wait for the store.
+        """
         oldest_at = self._buffer.oldest_at
         if oldest_at is None or (member := self._pool.pick()) is None:
             return None
@@ -94,7 +98,7 @@ class Dispatcher(Generic[P]):
         if left_s > 0:
             self._look_again(left_s + _TIMER_GRACE_S)
             return None
-        return member
+        return member if self._uncommitted.have_room(self._pool.open_jobs) else None
 
     def _front(self, member: Member[P], oldest_at: float) -> BufferFront:
         now, wanted = self._clock(), float(self.batch_size)

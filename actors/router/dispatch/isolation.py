@@ -6,32 +6,45 @@ when it ended is known.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from rabbitray.actors.router.dispatch.member import WorkerLostError
+
+SPARED_MOST: Final = 5
+"""So often a message that ran alone on a full node is innocent; after that each such death of its worker counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoneDeaths:
+    """Deaths of workers that had one message in hand: those that count, and those of which it was innocent so far."""
+
+    crashes: int = 0
+    spared: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunAgain:
-    """It runs once more, alone; `crashes`: how many of its workers have ended so by now."""
+    """It runs once more, alone."""
 
-    crashes: int
+    deaths: LoneDeaths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Park:
-    """It goes to the dead letters: it has ended its worker alone `crashes` times."""
+    """It goes to the dead letters: enough of its deaths count."""
 
-    crashes: int
+    deaths: LoneDeaths
 
 
 Step = RunAgain | Park
 
 
-def next_step(loss: WorkerLostError, *, crashes: int, max_crashes: int) -> Step:
-    """What to do with a message whose worker was lost while it ran alone. `crashes`: how often before."""
+def next_step(loss: WorkerLostError, before: LoneDeaths, *, max_crashes: int) -> Step:
+    """What to do with a message whose worker was lost while it ran alone."""
     if not loss.may_be_poison:  # the node went away, or we ended the worker: that says nothing of the message
-        return RunAgain(crashes=crashes)
-    if crashes + 1 >= max_crashes:
-        return Park(crashes=crashes + 1)
-    return RunAgain(crashes=crashes + 1)
+        return RunAgain(deaths=before)
+    if loss.merely_chosen and before.spared < SPARED_MOST:
+        return RunAgain(deaths=replace(before, spared=before.spared + 1))
+    deaths = replace(before, crashes=before.crashes + 1)
+    return Park(deaths=deaths) if deaths.crashes >= max_crashes else RunAgain(deaths=deaths)

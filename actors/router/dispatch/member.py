@@ -16,20 +16,36 @@ P_co = TypeVar("P_co", covariant=True)
 
 
 class WorkerLostError(RabbitrayError):
-    """A worker ended with a batch. `may_be_poison`: a job of the batch may have killed it, see design.md, Outcomes."""
+    """A worker ended with a batch. `may_be_poison`: a job of the batch may have killed it, see design.md, Outcomes.
 
-    def __init__(self, reason: str, detail: str, *, may_be_poison: bool) -> None:
+    `node_in_doubt`: so may the end of its node; `WorkerHandle.node_leaves` finds out. `merely_chosen`: its node was
+    full, and another process may have filled it.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        may_be_poison: bool,
+        node_in_doubt: bool = False,
+        merely_chosen: bool = False,
+    ) -> None:
         super().__init__(f"{reason}: {detail}")
-        self.reason = reason  # worker_crashed, handler_timeout, node_lost, killed, unavailable
+        self.reason = reason  # worker_crashed, out_of_memory, handler_timeout, node_lost, killed, unavailable
+        self.detail = detail
         self.may_be_poison = may_be_poison
+        self.node_in_doubt = node_in_doubt
+        self.merely_chosen = merely_chosen
 
 
 class WorkerHandle(Protocol[P_co]):
-    """One worker, wherever it runs. Calls raise WorkerLostError when it is gone."""
+    """One worker, wherever it runs. Calls raise WorkerLostError when it is gone; `node_leaves` is for then."""
 
     async def ready(self) -> WorkerInfo: ...
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, P_co]: ...
     async def more(self, batch_id: str) -> tuple[Part, P_co]: ...
+    async def node_leaves(self) -> bool: ...
     async def stop(self) -> None: ...
     def kill(self) -> None: ...
 

@@ -88,6 +88,10 @@ class Pool(Generic[P]):
         able = [member for member in self._members.values() if member.can_take(most)]
         return min(able, key=lambda member: (member.open_jobs, member.load)) if able else None
 
+    def open_jobs(self) -> int:
+        """Jobs at workers whose outcome is not known here."""
+        return sum(member.open_jobs for member in self._members.values())
+
     def resize(self, target: int) -> None:
         """Sets how many workers there shall be; starts or retires the difference."""
         self.target = target
@@ -119,7 +123,7 @@ class Pool(Generic[P]):
                 if not part.open:
                     return
                 progress = time.monotonic() if part.jobs else progress
-                self._check_progress(member, batch, progress)
+                await self._check_progress(member, batch, progress)
                 part, payload = await self._reply(member, batch, member.handle.more(batch.id))
         finally:
             member.batches.pop(batch.id, None)
@@ -173,29 +177,32 @@ class Pool(Generic[P]):
             async with asyncio.timeout(self._config.handler_timeout_s + REPLY_GRACE_S):
                 return await call
         except WorkerLostError as loss:
-            may_be_poison = loss.may_be_poison and member.may_have_died_of(batch)
-            self.remove(member, why=str(loss))
-            raise WorkerLostError(loss.reason, str(loss), may_be_poison=may_be_poison) from loss
+            raise await self._lost(member, batch, loss) from loss
         except TimeoutError:
-            raise self._hung(member, batch) from None
+            raise await self._lost(member, batch, self._hung()) from None
         except Exception as error:
             log.exception("Worker %s gave no usable answer on batch %s", member.name, batch.id)
-            may_be_poison = member.may_have_died_of(batch)
-            self.remove(member, why="unusable answer")
-            raise WorkerLostError(
-                "worker_error", f"{type(error).__name__}: {error}", may_be_poison=may_be_poison
-            ) from error
+            unusable = WorkerLostError("worker_error", f"{type(error).__name__}: {error}", may_be_poison=True)
+            raise await self._lost(member, batch, unusable) from error
 
-    def _check_progress(self, member: Member[P], batch: Batch, progress: float) -> None:
+    async def _check_progress(self, member: Member[P], batch: Batch, progress: float) -> None:
         limit_s = self._config.handler_timeout_s
         if time.monotonic() - progress > limit_s + min(REPLY_GRACE_S, limit_s / 4):  # async jobs are cancelled first
-            raise self._hung(member, batch)
+            raise await self._lost(member, batch, self._hung())
 
-    def _hung(self, member: Member[P], batch: Batch) -> WorkerLostError:
+    def _hung(self) -> WorkerLostError:
         detail = f"no job of the batch finished for {self._config.handler_timeout_s:g} s"
-        may_be_poison = member.may_have_died_of(batch)
-        self.remove(member, why=detail)
-        return WorkerLostError("handler_timeout", detail, may_be_poison=may_be_poison)
+        return WorkerLostError("handler_timeout", detail, may_be_poison=True, node_in_doubt=True)
+
+    async def _lost(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> WorkerLostError:
+        """Replaces the worker at once, and returns its loss as it is for this batch, which nobody suspects before it is
+        known whether the node goes.
+        """
+        suspect = loss.may_be_poison and member.may_have_died_of(batch)
+        self.remove(member, why=str(loss))
+        if suspect and loss.node_in_doubt and await member.handle.node_leaves():
+            return WorkerLostError("node_lost", loss.detail, may_be_poison=False)
+        return loss if suspect else WorkerLostError(loss.reason, loss.detail, may_be_poison=False)
 
     def _retire(self, member: Member[P]) -> None:
         if member.state == "starting":

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 from rabbitray.actors.backoff import retry_while_unavailable
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure
-from rabbitray.actors.router.dispatch.isolation import Park, next_step
+from rabbitray.actors.router.dispatch.isolation import LoneDeaths, Park, next_step
 from rabbitray.actors.router.dispatch.member import Member, WorkerLostError
 from rabbitray.actors.router.dispatch.pool import Pool
 
@@ -46,6 +46,7 @@ class Quarantine(Generic[P]):
         self._max_crashes = max_crashes
         self._counts = dict(counts)
         self._note = note
+        self._spared: dict[str, int] = {}  # lone deaths that do not count
         self._suspects: dict[str, None] = {}  # by identity, the oldest first; also those that are to come (again)
         self._line: deque[Delivery] = deque()
         self._running: set[str] = set()  # a batch stays here until it is known why its worker was lost
@@ -82,18 +83,20 @@ class Quarantine(Generic[P]):
 
     async def count(self, batch: Batch) -> None:
         """Before the run of a suspect that has crashed alone: one more is stored first, so that a crash which takes
-        the router along counts too.
+        the router along counts too. One that has done so too often is not run: WorkerLostError.
         """
-        if batch.id in self._running:
-            name = identity(batch.deliveries[0])
-            if crashes := self._counts.get(name, 0):
-                await self._store(name, crashes + 1)
+        if batch.id in self._running and (crashes := self._counts.get(name := identity(batch.deliveries[0]), 0)):
+            if crashes > self._max_crashes:
+                detail = f"it ran alone {crashes} times without an end, and the router ended with it"
+                raise WorkerLostError("worker_crashed", detail, may_be_poison=True)
+            await self._store(name, crashes + 1)
 
     async def clear(self, batch: Batch) -> None:
         """The batch ended without a crash: its message is no suspect any more."""
         if batch.id in self._running:
             name = identity(batch.deliveries[0])
             self._suspects.pop(name, None)
+            self._spared.pop(name, None)
             self._leave(batch)
             await self._keep(name, 0)
 
@@ -103,14 +106,16 @@ class Quarantine(Generic[P]):
             self.add(left)
             return None
         name = identity(batch.deliveries[0])
-        step = next_step(loss, crashes=self._counts.get(name, 0), max_crashes=self._max_crashes)
+        before = LoneDeaths(crashes=self._counts.get(name, 0), spared=self._spared.get(name, 0))
+        step = next_step(loss, before, max_crashes=self._max_crashes)
         if isinstance(step, Park) and left:
-            log.error("Message %s ended its worker alone %d times and is parked", name, step.crashes)
+            log.error("Message %s ended its worker alone %d times and is parked", name, step.deaths.crashes)
             await self.clear(batch)
             return message_failure(left[0], loss.reason, str(loss), "WorkerLost")
+        self._spared[name] = step.deaths.spared
         self._line.extend(left)
         self._leave(batch)
-        await self._keep(name, step.crashes)
+        await self._keep(name, step.deaths.crashes)
         return None
 
     def holds(self, batch: Batch) -> bool:

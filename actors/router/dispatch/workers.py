@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import cast
 
@@ -11,40 +14,77 @@ from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
     GetTimeoutError,
+    OutOfMemoryError,
     RayActorError,
     RayError,
     RayTaskError,
     WorkerCrashedError,
 )
 
-from rabbitray.actors.message.parcel import Shipment
+from rabbitray.actors.message.parcel import Shipment, shipment_bytes
 from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
-from rabbitray.actors.remote.calls import last_line, start_failure
+from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.nodes import node_leaves, node_state
+from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
 from rabbitray.actors.router.dispatch.member import WorkerLostError
+from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
+
+log = logging.getLogger(__name__)
 
 CALLS_MOST = 1_000
 
 
-class RayWorker:
-    """The router's handle on one PoolWorker; its payload is the ObjectRef of the rows."""
+class WorkerThreads:
+    """Ray's calls about workers that block, off the router's event loop, which holds the connection to the broker.
 
-    def __init__(self, actor: Actor) -> None:
-        self._actor = actor
+    The creation of a named actor waits for Ray's GCS, and so does the kill of one that is not created yet; a kill
+    need not wait for other creations. A batch above 100 KiB is put into Ray's object store within its call.
+    """
+
+    def __init__(self, kill: Callable[..., None] = ray.kill) -> None:
+        self.kill = kill
+        self.creates = RayThread("create-workers")
+        self.kills = RayThread("kill-workers")
+        self.sends = RayThread("send-batches")
+        self.asks = RayThread("ask-for-nodes")
+
+
+class RayWorker:
+    """The router's handle on one PoolWorker, which Ray may still create; its payload is the ObjectRef of the rows."""
+
+    def __init__(self, name: str, creation: Future[Actor], threads: WorkerThreads) -> None:
+        self._name = name
+        self._creation = creation
+        self._threads = threads
+        self._sending = asyncio.Lock()  # batches arrive in the order of dispatch, one that goes by the thread, too
         self._info: WorkerInfo | None = None
+        self._rss_bytes = 0  # as it told last
+        self._leaving: asyncio.Future[bool] | None = None
+
+    @property
+    def _actor(self) -> Actor:
+        """The actor, which is there once `ready` has answered."""
+        return self._creation.result(timeout=0)
 
     async def ready(self) -> WorkerInfo:
         """Waits until the worker has loaded its handler; WorkerLostError says why it could not."""
         try:
-            self._info = await self._actor.ready.remote()
-        except RayError as error:
-            raise WorkerLostError("start_failed", start_failure(error), may_be_poison=False) from error
+            actor = await asyncio.wrap_future(self._creation)
+            self._info = await actor.ready.remote()
+        except Exception as error:  # the creation raises all kinds where Ray's GCS gives no answer
+            raise WorkerLostError("start_failed", last_line(error), may_be_poison=False) from error
         return self._info
 
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
         """Starts a batch; the rows stay where they are."""
-        return await self._parts(self._actor.run.remote(batch_id, shipment))
+        try:
+            async with self._sending:
+                refs = await self._send(batch_id, shipment)
+        except RayError as error:
+            raise self._lost(error) from error
+        return await self._parts(refs)
 
     async def more(self, batch_id: str) -> tuple[Part, Rows]:
         """The next part of a batch."""
@@ -56,19 +96,49 @@ class RayWorker:
             await self._actor.stop.remote()
             self._actor.__ray_terminate__.remote()
         except RayError as error:
-            raise await self._lost(error) from error
+            raise self._lost(error) from error
 
     def kill(self) -> None:
-        """Ends the worker now."""
-        ray.kill(self._actor, no_restart=True)
+        """Ends the worker soon, one that Ray still creates as soon as it is there; returns at once."""
+        self._creation.cancel()  # one that waits for others is not created at all
+        self._creation.add_done_callback(lambda created: self._threads.kills.submit(self._kill, created))
+
+    def _kill(self, created: Future[Actor]) -> None:
+        if created.cancelled() or created.exception() is not None:
+            return
+        try:
+            self._threads.kill(created.result(), no_restart=True)
+        except Exception as error:  # noqa: BLE001 # it is gone already, or Ray is: it ends with this process at last
+            log.warning("Worker %s could not be killed (%s)", self._name, last_line(error))
+
+    async def _send(self, batch_id: str, shipment: Shipment) -> list[Rows]:
+        if shipment_bytes(shipment) < INLINE_BYTES:
+            refs: list[Rows] = self._actor.run.remote(batch_id, shipment)
+        else:
+            refs = await self._threads.sends.call(self._actor.run.remote, batch_id, shipment)
+        return refs
 
     async def _parts(self, refs: list[Rows]) -> tuple[Part, Rows]:
         try:
-            return decode_part(await refs[0]), refs[1]
+            part = decode_part(await refs[0])
         except RayError as error:
-            raise await self._lost(error) from error
+            raise self._lost(error) from error
+        if part.usage is not None:
+            self._rss_bytes = part.usage.rss_bytes
+        return part, refs[1]
 
-    async def _lost(self, error: RayError) -> WorkerLostError:
+    async def node_leaves(self) -> bool:
+        """Whether its node goes or is gone; all who ask share one answer, some seconds later."""
+        if self._leaving is None:
+            self._leaving = asyncio.ensure_future(self._node_leaves())
+        return await asyncio.shield(self._leaving)
+
+    async def _node_leaves(self) -> bool:
+        if self._info is None:
+            return False
+        return await node_leaves(self._info.node, ask=lambda node: self._threads.asks.call(node_state, node))
+
+    def _lost(self, error: RayError) -> WorkerLostError:
         """Tells a crash of the process, which a job may have caused, from everything else."""
         detail = last_line(error)
         if isinstance(error, RayTaskError):
@@ -76,18 +146,18 @@ class RayWorker:
             return WorkerLostError("worker_error", detail, may_be_poison=True)
         if isinstance(error, ActorUnavailableError | GetTimeoutError):
             return WorkerLostError("unavailable", detail, may_be_poison=False)
+        if isinstance(error, OutOfMemoryError):
+            return self._out_of_memory(str(error))
         if not isinstance(error, ActorDiedError | WorkerCrashedError | RayActorError):
             return WorkerLostError("ray_error", detail, may_be_poison=False)
-        if getattr(error, "preempted", False) or not await self._node_lives():
+        if getattr(error, "preempted", False):
             return WorkerLostError("node_lost", detail, may_be_poison=False)
-        return WorkerLostError("worker_crashed", detail, may_be_poison=True)
+        return WorkerLostError("worker_crashed", detail, may_be_poison=True, node_in_doubt=True)
 
-    async def _node_lives(self) -> bool:
-        info = self._info
-        if info is None:
-            return True
-        nodes = await asyncio.get_running_loop().run_in_executor(None, ray.nodes)
-        return any(node["NodeID"] == info.node and node["Alive"] for node in nodes)
+    def _out_of_memory(self, text: str) -> WorkerLostError:
+        pid, usage = (self._info.pid, self._info.usage) if self._info else (0, None)
+        start = usage.rss_bytes if usage else 0
+        return memory_death(text, pid, at_start=start, last=max(start, self._rss_bytes))
 
 
 class RayFactory:
@@ -97,9 +167,14 @@ class RayFactory:
         self._setup = setup
         self._namespace = namespace
         self._class = ray.remote(PoolWorker)
+        self._threads = WorkerThreads()
 
     def spawn(self, name: str) -> RayWorker:
-        """Asks Ray for a worker; it may stay pending while the cluster has no place for it."""
+        """Asks Ray for a worker and returns at once; it may stay pending while the cluster has no place for it."""
+        return RayWorker(name, self._threads.creates.submit(self._create, name), self._threads)
+
+    def _create(self, name: str) -> Actor:
+        """The name is what Ray's dashboard and its logs show of the worker."""
         setup = replace(self._setup, config=replace(self._setup.config, name=name))
         options = self._class.options(
             name=name,
@@ -109,4 +184,4 @@ class RayFactory:
             max_task_retries=0,
             max_concurrency=CALLS_MOST,
         )
-        return RayWorker(cast("Actor", options.remote(setup)))
+        return cast("Actor", options.remote(setup))

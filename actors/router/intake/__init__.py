@@ -9,6 +9,7 @@ frame_writer       puts acks on a channel, in order and without waiting
 ack_ledger         which tags are finished, and which ack says so
 ack_sender         acks what is finished, gives back what is not
 generation         one connection with one channel and all of the above, ended once
+steadiness         how the next generation begins, by how long those before it lived
 opener             opens generations
 consumer           Intake: consumes, changes the window, opens the next generation after a loss
 """

@@ -13,7 +13,8 @@ from rabbitray.actors.secret import Secret
 class IntakeConfig:
     """How to consume one queue. `single_after_s`: how long a finished tag waits behind an open one.
 
-    `frame_max`: bytes of a frame that the broker is expected to agree on, 0 for any.
+    `frame_max`: bytes of a frame that the broker is expected to agree on, 0 for any. `steady_s`: a connection that is
+    lost earlier is opened again after a growing pause, see `Steadiness`.
     """
 
     url: Secret
@@ -23,6 +24,7 @@ class IntakeConfig:
     connect_timeout_s: float = 15.0
     frame_max: int = 0
     single_after_s: float = 0.2
+    steady_s: float = 5.0
     name: str = "rabbitray"
     queue: str = ""  # the queue to consume, when it is not the topology's main queue
 

@@ -1,22 +1,29 @@
 """Intake: consumes one queue, one generation at a time, and opens the next one after a loss.
 
-Consumers are never robust: recovery is here, with a new connection, a new channel and a fresh tag each time.
+Consumers are never robust: recovery is here, with a new connection, a new channel and a fresh tag each time. After
+losses that come early the next generation begins later and with a window of one message, see `steadiness.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterable
 
-from rabbitray.actors.rabbitmq.reconnect import persist
+from rabbitray.actors.background import BackgroundTasks
+from rabbitray.actors.rabbitmq.reconnect import persist, set_within
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
 from rabbitray.actors.router.intake.opener import GenerationOpener, Opener
+from rabbitray.actors.router.intake.steadiness import Steadiness
 from rabbitray.actors.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""How often a generation with a narrow window is looked at."""
 
 
 class Intake:
@@ -43,7 +50,8 @@ class Intake:
         self._wanted: int | None = None  # the window that a reconnect consumes with; None: do not consume
         self._lock = asyncio.Lock()
         self._stopping = asyncio.Event()
-        self._watcher: asyncio.Task[None] | None = None
+        self._steadiness = Steadiness(steady_s=config.steady_s)
+        self._watching = BackgroundTasks(log, "The connection to RabbitMQ is no longer watched")
         self.reconnects = 0
         self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
 
@@ -53,7 +61,7 @@ class Intake:
         Raises BrokerUnreachableError (host, time tried) or TopologyError. Nothing is consumed yet.
         """
         self._current = await self._opener.first()
-        self._watcher = asyncio.create_task(self._watch(), name="intake-watch")
+        self._watching.spawn(self._watch(), name="intake-watch")
         return self._current.warnings
 
     async def consume(self, window: int) -> None:
@@ -119,26 +127,42 @@ class Intake:
     async def close(self) -> None:
         """Sends every ack that is safe, closes channel and connection. May be called twice and before `open`."""
         self._stopping.set()
-        if self._watcher is not None:
-            self._watcher.cancel()
-            await asyncio.gather(self._watcher, return_exceptions=True)
+        await self._watching.close()
         if self._current is not None:
             await self._current.close()
 
     async def _watch(self) -> None:
         """Waits for the loss of channel or connection and opens the next generation, until closed."""
         while (current := self._current) is not None:
-            await current.lost.wait()
+            await self._until_lost(current)
             if self._stopping.is_set():
                 return
             self._end_current()
             await self._recover()
+
+    async def _until_lost(self, current: Generation) -> None:
+        """Waits for its loss; a narrow one gets the wanted window meanwhile, as soon as it may."""
+        while current.narrow and not await set_within(current.lost, LOOK_S):
+            if self._steadiness.may_widen(current.lived_s, settled=current.settled):
+                await self._widen(current)
+        await current.lost.wait()
+
+    async def _widen(self, current: Generation) -> None:
+        async with self._lock:
+            log.info("Connection to RabbitMQ is steady: the window is %s again", self._wanted)
+            try:
+                with current.noting_loss():
+                    await current.widen(self._wanted, self._on_delivery)
+            except Exception:  # the watcher has to outlive it
+                log.exception("A wider window could not be asked for")
+                current.lost.set()
 
     def _end_current(self) -> None:
         """Ends the generation and tells of its loss, unless that was done before."""
         current = self._current
         if current is None or not current.end():
             return
+        self._steadiness = self._steadiness.ended(current.lived_s, narrow=current.narrow)
         unacked = current.acks.unacked
         log.warning("Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", unacked)
         try:
@@ -148,6 +172,11 @@ class Intake:
 
     async def _recover(self) -> None:
         """Reconnects with jittered back-off for as long as it takes, then consumes again."""
+        pause_s = self._steadiness.pause_s(random.random())
+        if pause_s:
+            log.warning("The connection did not last; the next one is opened in %.1f s", pause_s)
+            if await set_within(self._stopping, pause_s):
+                return
         if await persist(self._reconnect, self._stopping, failed=self._end_attempt):
             self.reconnects += 1
             log.info("Connected to RabbitMQ again (generation %d)", self.generation)
@@ -156,6 +185,9 @@ class Intake:
         """One attempt, from a new connection to a new consumer."""
         assert self._current is not None
         self._current = new = await self._opener.next(self._current)
+        if self._steadiness.narrow:
+            log.warning("Connections do not last: one message is consumed at a time until one has")
+            new.narrow = True
         async with self._lock:
             if self._wanted is not None and not new.consumers.consuming:
                 await new.consume(self._wanted, self._on_delivery)

@@ -35,7 +35,9 @@ class Generation:
 
     `number` counts the channels of one intake from 1. `lost` is set when channel or connection are gone, or the broker
     has cancelled the consumer; whoever waits for it ends the generation. `queue_missing`: the queue was gone and must
-    be declared before the next one consumes. `clock` is monotonic, in seconds.
+    be declared before the next one consumes. `narrow`: its window is one message, whatever is wanted; `since`: when it
+    began, or got its present window (the loop's time); `settled`: whether an outcome of it was acked. `clock` is
+    monotonic, in seconds.
     """
 
     def __init__(
@@ -55,6 +57,9 @@ class Generation:
         self.channel = channel
         self.lost = lost
         self.queue_missing = False
+        self.narrow = False
+        self.since = asyncio.get_running_loop().time()
+        self.settled = False
         self.warnings = list(warnings)
         self._writer = FrameWriter(channel)
         self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing, clock=clock)
@@ -69,13 +74,26 @@ class Generation:
         """Whether deliveries of this generation can still be settled."""
         return not self._ended and not self.channel.is_closed
 
+    @property
+    def lived_s(self) -> float:
+        """Seconds with its present window."""
+        return asyncio.get_running_loop().time() - self.since
+
     async def consume(self, window: int, on_delivery: OnDelivery) -> None:
         """Consumes with prefetch `window`, as `ChannelConsumers.hand_over`; raises what the channel raises."""
+        if self.narrow and self.consumers.consuming:
+            return
         try:
-            await self.consumers.hand_over(window, on_delivery)
+            await self.consumers.hand_over(1 if self.narrow else window, on_delivery)
         except ChannelNotFoundEntity:
             self.queue_missing = True
             raise
+
+    async def widen(self, window: int | None, on_delivery: OnDelivery) -> None:
+        """It is narrow no longer: consumes with prefetch `window`, if any is wanted now."""
+        self.narrow, self.since = False, asyncio.get_running_loop().time()
+        if window is not None:
+            await self.consume(window, on_delivery)
 
     def own(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Those of this generation, and none once it is lost, although acks may still go out until it is ended."""
@@ -88,6 +106,7 @@ class Generation:
         """Acks its own; returns how many were not."""
         tags, stale = self._settle(deliveries)
         if tags:
+            self.settled = True
             self.acks.finish(tags)
         return stale
 

@@ -33,7 +33,7 @@ PICTURE = Picture(
     state="healthy",
     problems=(),
     size=Sizes(wanted=4, had=3, busy=3, starting=1, retiring=0, possible=8, fixed=None),
-    messages=Messages(ready=1_234, held=800, in_flight=640, quarantined=0, oldest_held_s=0.4),
+    messages=Messages(ready=1_234, held=800, in_flight=640, quarantined=0, oldest_held_s=0.4, uncommitted_bytes=0),
     window=800,
     batch_size=50,
     holds={},

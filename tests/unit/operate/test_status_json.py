@@ -34,6 +34,7 @@ REPORT: RouterReport = replace(
         ),
     ),
     quarantined=3,
+    uncommitted_bytes=7_000_000,
     spans_lost=5,
 )  # fmt: skip
 DECISION = DecisionRecord(
@@ -43,7 +44,8 @@ DECISION = DecisionRecord(
 PRINTED = (
     '{"pool": "jobs", "queue": "orders", "state": "degraded", "problems": ["held (store): disk full"], '
     '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
-    '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46}, '
+    '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '
+    '"uncommitted_bytes": 7000000}, '
     '"window": 200, "batch_size": 10, "holds": {"store": "disk full"}, '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150}, '
     '"rates": {"received_s": 10.0, "acked_s": 25.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '

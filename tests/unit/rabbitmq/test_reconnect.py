@@ -100,3 +100,32 @@ async def test_a_probe_whose_connection_is_given_up_answers_unknown() -> None:
     probe = DepthProbe("amqp://127.0.0.1:1/", "jobs", connect=gives_up)
     assert await probe.ready() is None
     assert probe.retry_in_s > 0
+
+
+class Connecting:
+    """A broker that lets a connection wait until the test says `go`."""
+
+    def __init__(self) -> None:
+        self.asked = self.closed = 0
+        self.is_closed = False
+        self.go = asyncio.Event()
+
+    async def connect(self) -> Any:
+        self.asked += 1
+        await self.go.wait()
+        return self
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_probe_that_is_closed_while_it_connects_leaves_no_connection_and_opens_none_later() -> None:
+    broker = Connecting()
+    probe = DepthProbe("amqp://127.0.0.1:1/", "jobs", connect=broker.connect)
+    look = asyncio.create_task(probe.ready())
+    await eventually(lambda: broker.asked == 1)
+    await probe.close()
+    broker.go.set()
+    assert await look is None
+    assert await probe.ready() is None
+    assert (broker.asked, broker.closed) == (1, 1)

@@ -45,6 +45,17 @@ class Held:
         self.given_back += 1
 
 
+async def test_nothing_consumes_after_the_close() -> None:
+    held = Held()
+    await held.consumption.hold("store", "disk full")
+    await held.consumption.close()
+    await held.consumption.start(50)
+    await held.consumption.set_window(70)
+    await held.consumption.release("store")
+    await held.consumption.start(50)
+    assert held.consumer.window == 0
+
+
 async def test_a_second_hold_stops_the_probes_too_and_gives_back_what_waits() -> None:
     held = Held()
     await held.consumption.start(50)

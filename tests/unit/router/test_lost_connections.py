@@ -48,9 +48,11 @@ async def test_a_suspect_is_not_run_when_its_connection_died_while_its_run_was_c
     await path.start()
     path.publish("k0")
     worker, _ = await path.batch()
+    worker.die()
+    worker, _ = await path.batch()  # alone
     await path.store.close()  # the count waits for it
     worker.die()
-    await eventually(lambda: [member for member in path.isolated.members if member.batches])
+    await eventually(lambda: [one for one in path.isolated.members if one.batches and one.handle is not worker])
     path.intake.lose()
     await path.store.open()
     await path.work()

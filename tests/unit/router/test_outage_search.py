@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from rabbitray.actors.message import headers as h
 from tests.kit.tenants import Ends, calling, in_time
 from tests.kit.virtual_time import in_virtual_time
@@ -36,13 +38,25 @@ async def test_good_messages_that_come_later_flow_too_while_the_bad_ones_stay() 
     async with calling(by_tenant) as (path, service):
         path.publish(*BAD[:100])
         await in_time(lambda: "outage" in path.router.holds, within_s=10)
-        for key in GOOD[:10]:
+        for key in GOOD[:5]:
             path.publish(key)
             await in_time(lambda key=key: key in service.done, within_s=150)
             await asyncio.sleep(20)
-        assert set(path.rows()) == set(GOOD[:10])
+        assert set(path.rows()) == set(GOOD[:5])
 
 
+@in_virtual_time
+async def test_good_messages_among_many_bad_ones_flow_although_the_hold_comes_again_and_again() -> None:
+    mixed = [name for n in range(100) for name in (GOOD[n], *BAD[5 * n : 5 * n + 5])]
+    good = {name for name in mixed if name.startswith("good")}
+    async with calling(by_tenant, window=50) as (path, service):
+        path.publish(*mixed)
+        await in_time(lambda: service.done.keys() == good, within_s=120)
+        assert set(path.broker.highest(h.ATTEMPT)) <= set(BAD)
+        assert path.dead() == []
+
+
+@pytest.mark.slow
 @in_virtual_time
 async def test_an_outage_of_an_hour_charges_nothing_kills_nothing_and_asks_seldom() -> None:
     keys = [f"k{n}" for n in range(25)]

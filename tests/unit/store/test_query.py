@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
-from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.query import truncated
+from rabbitray.actors.store.config import ARROW_BYTES, StoreConfig
+from rabbitray.actors.store.query import FETCH_ROWS, gathered, truncated
 from rabbitray.actors.store.store import Store
+from rabbitray.actors.worker.results import MAX_RESULT_BYTES
 from rabbitray.cluster.results.parquet import ParquetFile, write_parquet
 from tests.kit.store_rows import rows_of
 
@@ -130,6 +134,37 @@ async def test_a_stream_gives_all_rows_of_one_snapshot(store: Store) -> None:
     assert first.num_rows == 0
     assert (await store.write(epoch, rows_of(["late"]))).committed == 1
     assert [n for batch in [b async for b in stream] for n in batch["seq"].to_pylist()] == list(range(100))
+
+
+async def test_an_error_in_the_midst_of_the_rows_is_a_query_error_too(store: Store) -> None:
+    """DuckDB tells it to Arrow, which raises an error of its own."""
+    sql = "SELECT CASE WHEN i = 50000 THEN error('no such rate') ELSE i END FROM range(60000) r(i)"
+    with pytest.raises(QueryError, match=r"^Invalid Input Error: no such rate$"):
+        await store.query(sql, max_rows=100_000)
+    with pytest.raises(QueryError, match="no such rate"):
+        async for _ in store.stream(sql):
+            pass
+    assert (await store.query("SELECT 1 AS a")).num_rows == 1
+
+
+def test_what_is_fetched_at_once_fits_into_an_arrow_array() -> None:
+    assert FETCH_ROWS * MAX_RESULT_BYTES < ARROW_BYTES
+
+
+@given(
+    sizes=st.lists(st.integers(0, FETCH_ROWS), max_size=40), rows=st.integers(1, 500), most_bytes=st.integers(1, 5_000)
+)
+def test_fetched_rows_are_gathered_in_order_to_bounded_batches(sizes: list[int], rows: int, most_bytes: int) -> None:
+    numbers = iter(range(10**6))
+    fetched = [pa.record_batch({"n": pa.array([next(numbers) for _ in range(size)], pa.int64())}) for size in sizes]
+    batches = list(gathered(fetched, rows, most_bytes))
+    assert [n for batch in batches for n in batch["n"].to_pylist()] == list(range(sum(sizes)))
+    for batch in batches:
+        assert batch.num_rows <= max(rows, FETCH_ROWS)
+        assert batch.nbytes < most_bytes + 8 * FETCH_ROWS
+    for one, following in pairwise(batches):
+        full = one.num_rows + following.num_rows > min(rows, FETCH_ROWS)
+        assert full or one.nbytes + 8 * FETCH_ROWS > most_bytes, "no smaller than need be"
 
 
 async def test_a_stream_left_open_does_not_hold_up_close(tmp_path: Path) -> None:

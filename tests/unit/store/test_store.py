@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
 import pyarrow as pa
@@ -16,7 +17,7 @@ from rabbitray.actors.store.answers import Answer, Call
 from rabbitray.actors.store.commit.group_commit import GroupCommit
 from rabbitray.actors.store.commit.transaction import Incoming, transact
 from rabbitray.actors.store.commit.writer import CommitThread
-from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.config import ARROW_BYTES, StoreConfig
 from rabbitray.actors.store.dedupe.keys import Identities, identities
 from rabbitray.actors.store.file import CommitGuardError, connect, scalar, wal_of
 from rabbitray.actors.store.query import Readers, read_only_query
@@ -89,6 +90,41 @@ async def test_rows_beyond_the_memory_of_the_file_are_committed_in_several_trans
     assert [answer.committed for answer in answers] == [100] * 9 + [800]
     assert answers[-1].duplicates == (800,)
     await store.close()
+
+
+class Weighed(Incoming):
+    """Notes how large the tables are that are committed."""
+
+    sizes: ClassVar[list[tuple[int, int]]] = []  # rows and bytes
+
+    def append(self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int) -> None:
+        self.sizes.append((rows.num_rows, rows.nbytes))
+        super().append(rows, ids, first_seq, epoch)
+
+
+async def test_no_table_is_larger_than_a_transaction_may_be(config: StoreConfig) -> None:
+    """Neither rows of one call nor those of several, which are joined; a row that is larger by itself goes alone."""
+    core = CommitThread(replace(config, transaction_at=20_000), Readers(), Weighed)
+    core.open()
+    epoch = core.register("a")
+    sizes = [[4_000] * 3, [100] * 50, [], [30_000], [9_000] * 7]
+    calls = [
+        Call(
+            epoch=epoch,
+            rows=rows_of([f"{n}-{at}" for at in range(len(some))], results=[f'"{"x" * size}"' for size in some]),
+        )
+        for n, some in enumerate(sizes)
+    ]
+    answers = core.commit(calls)
+    core.close()
+    assert [answer.committed for answer in answers if isinstance(answer, Answer)] == [len(some) for some in sizes]
+    assert all(size <= 20_000 or rows == 1 for rows, size in Weighed.sizes)
+    assert max(rows for rows, _ in Weighed.sizes) > 3, "and small ones are joined"
+
+
+def test_a_transaction_fits_into_an_arrow_column_whatever_the_memory(config: StoreConfig) -> None:
+    assert replace(config, memory=1024**3).transaction_bytes == 64 * 1024**2
+    assert replace(config, memory=1024**4).transaction_bytes == ARROW_BYTES // 2
 
 
 class FailsTheSecondTime(Incoming):

@@ -125,6 +125,38 @@ async def test_a_slow_job_holds_up_no_other() -> None:
             await worker.more("b")
 
 
+@pytest.mark.parametrize("name", ["plain", "many", "asynchronous"])
+async def test_large_results_go_out_in_parts_of_bounded_size(name: str) -> None:
+    """Arrow's own bound, 2 GiB in a column, is far above; a part is never without a row, however large that is."""
+    texts = ["x" * size for size in (100, 100, 100, 5_000, 100, 0, 100, 100)]
+    async with worker_of(load(f"{SAMPLES}:{name}"), part_chars=250) as worker:
+        async with asyncio.timeout(10):  # the next part is ready at once: none waits for a sign of life
+            parts, rows = await whole(worker, buffer(*texts))
+    assert [part.rows for part in parts] == [3, 1, 4] if name != "asynchronous" else len(parts) > 2
+    assert [part.open for part in parts] == [5, 4, 0] if name != "asynchronous" else parts[-1].open == 0
+    assert sorted(row["key"] for row in rows) == [f"j{n}" for n in range(8)]
+    assert sorted(position for part in parts for position in part.finished) == list(range(8))
+    assert sum(part.jobs for part in parts) == 8
+
+
+async def test_what_is_left_of_a_part_goes_out_while_a_job_still_runs() -> None:
+    go = threading.Event()
+
+    def call(job: Job) -> Any:
+        if job.payload == "slow":
+            go.wait(20)
+        return job.payload
+
+    async with worker_of(handler(call), early_s=0.5, part_chars=1) as worker:
+        first, _ = await worker.run("b", buffer("a", "b", "slow", "never begun"))
+        assert (first.finished, first.returned, first.executing, first.open) == ([0], [3], [2], 2)
+        second, _ = await worker.more("b")
+        assert (second.finished, second.executing, second.open) == ([1], [2], 1)
+        go.set()
+        last, _ = await worker.more("b")
+        assert (last.finished, last.open) == ([2], 0)
+
+
 async def test_a_batch_behind_a_slow_one_is_given_back_whole() -> None:
     go = threading.Event()
 

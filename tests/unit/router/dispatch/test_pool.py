@@ -212,6 +212,23 @@ async def test_all_batches_of_an_async_worker_are_suspected() -> None:
     await pool.pool.stop(0.1)
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_nobody_is_suspected_before_it_is_known_whether_the_node_goes(leaves: bool) -> None:
+    pool = Harness()
+    await pool.ready(1)
+    batch, task = pool.send()
+    await pool.arrived(batch)
+    worker = pool.workers[0]
+    worker.node_in_doubt = True
+    worker.die()
+    await eventually(lambda: pool.pool.count("ready") == 1 and len(pool.workers) == 2, message="replaced meanwhile")
+    assert not task.done()
+    worker.leaving.set_result(leaves)
+    found = await loss(task)
+    assert (found.reason, found.may_be_poison) == (("node_lost", False) if leaves else ("worker_crashed", True))
+    await pool.pool.stop(0.1)
+
+
 async def test_an_answer_that_cannot_be_used_ends_the_worker() -> None:
     pool = Harness()
     await pool.ready(1)
@@ -237,6 +254,19 @@ async def test_a_worker_that_answers_nothing_is_killed_and_replaced() -> None:
     assert not (await loss(sent[1][1])).may_be_poison, "it waited behind the one that hangs"
     assert pool.workers[0].killed
     await eventually(lambda: pool.pool.count("ready") == 1)
+    await pool.pool.stop(0.1)
+
+
+@in_virtual_time
+async def test_silence_of_a_node_that_goes_accuses_nobody() -> None:
+    pool = Harness(handler_timeout_s=60.0)
+    await pool.ready(1)
+    batch, task = pool.send()
+    await pool.arrived(batch)
+    pool.workers[0].node_in_doubt = True
+    pool.workers[0].leaving.set_result(True)
+    found = await loss(task)
+    assert (found.reason, found.may_be_poison) == ("node_lost", False)
     await pool.pool.stop(0.1)
 
 

@@ -10,6 +10,7 @@ import pytest
 from rabbitray.actors.errors import StoreUnavailableError
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Batch, Delivery
+from rabbitray.actors.router.dispatch.isolation import SPARED_MOST
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine, identity
@@ -20,6 +21,7 @@ from tests.kit.virtual_time import in_virtual_time
 
 CRASH = WorkerLostError("worker_crashed", "x", may_be_poison=True)
 NODE = WorkerLostError("node_lost", "x", may_be_poison=False)
+FULL_NODE = WorkerLostError("out_of_memory", "x", may_be_poison=True, merely_chosen=True)
 
 
 class Harness:
@@ -130,6 +132,22 @@ async def test_a_run_after_a_crash_is_counted_before_and_cleared_after() -> None
     await held.pool.stop(0.1)
 
 
+async def test_who_takes_the_router_along_each_time_is_parked_without_another_run() -> None:
+    held = Harness(counts={"m-1": 1})
+    for _ in range(2):
+        held.quarantine.add([delivery(1)])
+        await held.next()
+        held = Harness(counts=dict(held.notes))  # the router ended, and another one reads what the store kept
+    held.quarantine.add([delivery(1)])
+    with pytest.raises(WorkerLostError) as caught:
+        await held.next()
+    (batch,) = [batch for member in held.pool.members for batch in member.batches.values()]
+    await held.end(batch, caught.value)
+    assert [(name, failure.reason) for name, failure in held.parked] == [("m-1", "worker_crashed")]
+    assert held.notes == [("m-1", 0)]
+    await held.pool.stop(0.1)
+
+
 async def test_a_count_outlives_the_router() -> None:
     held = Harness(counts={"m-1": 1})
     assert held.quarantine.knows(delivery(1))
@@ -153,6 +171,19 @@ async def test_a_loss_that_no_job_may_have_caused_counts_for_nothing_and_forgets
     assert held.parked == []
     await held.end(await held.next(), CRASH)
     assert [name for name, _ in held.parked] == ["m-1"]
+    await held.pool.stop(0.1)
+
+
+async def test_a_message_alone_on_a_full_node_is_innocent_but_not_without_end() -> None:
+    held = Harness()
+    await held.suspect(messages(1))
+    for _ in range(SPARED_MOST):
+        await held.end(await held.next(), FULL_NODE)
+    assert held.notes == []
+    await held.end(await held.next(), FULL_NODE)
+    assert held.notes == [("m-1", 1)]
+    await held.end(await held.next(), FULL_NODE)
+    assert [(name, failure.reason) for name, failure in held.parked] == [("m-1", "out_of_memory")]
     await held.pool.stop(0.1)
 
 

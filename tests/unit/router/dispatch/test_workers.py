@@ -1,0 +1,135 @@
+"""The router's handle on a worker: nothing of Ray that can block runs on the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from ray.exceptions import ObjectStoreFullError, RpcError
+
+from rabbitray.actors.message.reply import Part, WorkerInfo, encode_part
+from rabbitray.actors.remote.threads import INLINE_BYTES
+from rabbitray.actors.router.dispatch.member import WorkerLostError
+from rabbitray.actors.router.dispatch.workers import RayWorker, WorkerThreads
+from tests.kit.eventually import eventually
+from tests.kit.fake_actors import FakeActor
+
+INFO = WorkerInfo(slots=1, pid=7, node="n")
+SMALL, LARGE = b"s", bytes(INLINE_BYTES)
+
+
+class Batches:
+    """A worker's actor: takes batches, each on the thread that hands it over. `room`: Ray's store takes them."""
+
+    def __init__(self, refuses: Exception | None = None) -> None:
+        self.taken: list[tuple[str, str]] = []
+        self.room = threading.Event()
+        self.room.set()
+        self._refuses = refuses
+        self.run = self
+
+    def remote(self, batch_id: str, shipment: bytes) -> list[Any]:
+        if len(shipment) >= INLINE_BYTES:
+            self.room.wait(10)
+        if self._refuses is not None:
+            raise self._refuses
+        self.taken.append((batch_id, threading.current_thread().name.partition("_")[0]))
+        return [self._part(), f"rows of {batch_id}"]
+
+    async def _part(self) -> bytes:
+        return encode_part(Part())
+
+
+def worker_on(actor: object, threads: WorkerThreads | None = None) -> RayWorker:
+    created: Future[Any] = Future()
+    created.set_result(actor)
+    return RayWorker("p-worker-0001", created, threads or WorkerThreads())
+
+
+class Kills:
+    """Instead of `ray.kill`."""
+
+    def __init__(self) -> None:
+        self.killed: list[object] = []
+
+    def __call__(self, actor: object, *, no_restart: bool) -> None:
+        self.killed.append(actor)
+
+
+async def test_the_loop_goes_on_while_ray_creates_workers() -> None:
+    """Eight in a row, and the GCS gives no answer: each creation waits in the thread."""
+    gcs, threads = threading.Event(), WorkerThreads()
+
+    def create() -> Any:
+        gcs.wait(10)
+        return FakeActor(INFO)
+
+    workers = [RayWorker(f"p-worker-{n}", threads.creates.submit(create), threads) for n in range(8)]
+    ready = asyncio.gather(*(worker.ready() for worker in workers))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not ready.done()
+    gcs.set()
+    assert await ready == [INFO] * 8
+
+
+async def test_a_worker_that_cannot_be_created_is_a_failed_start() -> None:
+    created: Future[Any] = Future()
+    created.set_exception(RpcError("the GCS gave no answer"))
+    with pytest.raises(WorkerLostError, match="start_failed: the GCS gave no answer") as lost:
+        await RayWorker("p-worker-0001", created, WorkerThreads()).ready()
+    assert not lost.value.may_be_poison
+
+
+async def test_a_worker_killed_while_ray_creates_it_is_ended_once_it_is_there() -> None:
+    gcs, kills = threading.Event(), Kills()
+    threads, actor = WorkerThreads(kills), FakeActor(INFO)
+    creating = threading.Event()
+
+    def create() -> Any:
+        creating.set()
+        gcs.wait(10)
+        return actor
+
+    worker = RayWorker("p-worker-0001", threads.creates.submit(create), threads)
+    never = RayWorker("p-worker-0002", threads.creates.submit(create), threads)
+    await asyncio.to_thread(creating.wait, 10)
+    never.kill()
+    worker.kill()
+    assert kills.killed == []
+    gcs.set()
+    await eventually(lambda: kills.killed)
+    assert kills.killed == [actor], "the one that waited was not created at all"
+
+
+async def test_a_kill_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(actor: object, *, no_restart: bool) -> None:
+        raise RuntimeError("Ray is shut down")
+
+    worker_on(FakeActor(INFO), WorkerThreads(fails)).kill()
+    await eventually(lambda: "could not be killed (Ray is shut down)" in caplog.text)
+
+
+async def test_only_a_large_batch_is_handed_over_by_a_thread() -> None:
+    """Ray puts it into its object store meanwhile. Batches arrive in the order of dispatch all the same."""
+    actor = Batches()
+    worker = worker_on(actor)
+    await worker.run("small", SMALL)
+    actor.room.clear()
+    calls = [asyncio.ensure_future(worker.run(*batch)) for batch in (("large", LARGE), ("next", SMALL))]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert [batch for batch, _ in actor.taken] == ["small"]
+    actor.room.set()
+    assert [rows for _, rows in await asyncio.gather(*calls)] == ["rows of large", "rows of next"]
+    assert actor.taken == [("small", "MainThread"), ("large", "send-batches"), ("next", "MainThread")]
+
+
+@pytest.mark.parametrize("shipment", [SMALL, LARGE])
+async def test_a_batch_that_ray_has_no_room_for_suspects_nobody(shipment: bytes) -> None:
+    with pytest.raises(WorkerLostError) as lost:
+        await worker_on(Batches(ObjectStoreFullError())).run("b", shipment)
+    assert not lost.value.may_be_poison
