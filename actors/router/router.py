@@ -91,7 +91,6 @@ class Router(Generic[P]):
             consumption=self._consumption,
             uncommitted=self.uncommitted,
             run=self._run,
-            give_back=self._source.give_back,
             waited=waited,
             clock=self._clock,
         )

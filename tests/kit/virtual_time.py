@@ -65,15 +65,22 @@ def in_virtual_time(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]
     return run
 
 
+TURNS_MOST = 40_000
+"""Of a SimLoop: more are something that goes on and on, most often without time passing."""
+
+
 class SimLoop(asyncio.BaseEventLoop):
     """As VirtualLoop, without sockets, threads or system calls: for histories by the thousand.
 
     Three methods stand in for asyncio's own, without what is for debugging and for other threads: half of the time.
+    `on_endless` is called once, after TURNS_MOST turns.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._now = 1_000.0
+        self._turns = 0
+        self.on_endless: Callable[[], object] = lambda: None
         self._ready: deque[asyncio.Handle]
         self._scheduled: list[asyncio.TimerHandle]
 
@@ -94,6 +101,9 @@ class SimLoop(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         """What is ready, or else the next timer and those that are due with it."""
         ready, timers = self._ready, self._scheduled
+        self._turns += 1
+        if self._turns == TURNS_MOST:
+            self.on_endless()
         while timers and (timers[0]._cancelled or not ready or timers[0].when() <= self._now):  # type: ignore[attr-defined]
             timer = heapq.heappop(timers)
             timer._scheduled = False  # type: ignore[attr-defined]

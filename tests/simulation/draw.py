@@ -46,7 +46,7 @@ class Theme:
 
 
 THEMES = (
-    Theme(do=("ok", "ok", "ok", "slow", "raise", "retry", "reject", "call", "die", "hang", "unreadable")),
+    Theme(do=("ok", "ok", "ok", "slow", "raise", "retry", "reject", "call", "die", "fat", "hang", "unreadable")),
     Theme(
         do=("call", "call", "call", "ok", "reject", "unreadable"),
         how=("",),
@@ -105,7 +105,7 @@ def _steps(draw: random.Random, theme: Theme) -> list[Step]:
 
 def _publish(draw: random.Random, theme: Theme) -> tuple[Arg, ...]:
     do = draw.choice(theme.do)
-    most = {"die": 2, "hang": 1, "slow": 3}.get(do, 8)
+    most = {"die": 2, "fat": 2, "hang": 1, "slow": 3}.get(do, 8)
     value = {"slow": draw.choice((0.5, 2.0, 5.0)), "call": 1.0}.get(do, float(draw.choice((1, 2, 9))))
     return draw.randint(1, most), do, value, draw.choice(theme.how), draw.choice(theme.due_s)
 

@@ -9,6 +9,7 @@ publish                     nacked, lost (timed out, in no queue), late S (timed
 write, dead_rows, control   unavailable, answer_lost (done), twice, slow S, payload_lost, bug, restart S (done, then
                             the store dies)
 spawn, ready                refused, late S, died
+node                        slow S (nobody says yet whether the worker's node goes away)
 run, more                   unreachable (Ray cannot say), died, node, slow S, bug, answer_lost (done; then it dies)
 """
 
@@ -34,6 +35,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "control": STORE,
     "spawn": ("refused",),
     "ready": ("refused", "late", "died"),
+    "node": ("slow",),
     "run": CALL,
     "more": CALL,
 }

@@ -11,7 +11,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire import encode, join_records, split
 from rabbitray.actors.message.wire.encode import encode_record
 
-KILLS = ("die", "hang")
+KILLS = ("die", "hang", "fat")
 FAILS = ("raise", "retry", "call")
 SHARED_ID = "same"
 
@@ -19,7 +19,7 @@ SHARED_ID = "same"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """One job. `do`: ok, slow (`value` s), raise (transient, `value` times), retry (asked for, `value` times), reject,
-    call (a service `value`, which may be down), die, hang, unreadable."""
+    call (a service `value`, which may be down), die, fat (out of memory), hang, unreadable."""
 
     serial: str
     do: str = "ok"

@@ -155,7 +155,8 @@ class RouterProcess:
     async def hold(self) -> None:
         """`rabbitray pause`, also after a restart."""
         await self.router.hold("paused", "by hand")
-        self.world.checker.paused_since[self.number] = asyncio.get_running_loop().time()
+        if "paused" in self.router.holds:
+            self.world.checker.paused_since[self.number] = asyncio.get_running_loop().time()
 
     async def release(self) -> None:
         """`rabbitray resume`."""

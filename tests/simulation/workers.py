@@ -36,6 +36,7 @@ class SimWorker:
     def __init__(self, name: str, node: int, cluster: SimCluster) -> None:
         self.name, self.node, self._cluster = name, node, cluster
         self.lost: WorkerLostError | None = None
+        self.node_gone = False
         self.executing: set[str] = set()
         self._faults, self._checker = cluster.faults, cluster.checker
         self._runs: dict[str, BatchRun] = {}
@@ -85,12 +86,17 @@ class SimWorker:
         """Of the router: looks like a crash to the calls in flight, as in Ray."""
         self.die("killed", poison=True)
 
+    async def node_leaves(self) -> bool:
+        fault = self._faults.take("node")
+        await asyncio.sleep(fault.value if fault else 0.1)
+        return self.node_gone
+
     # what happens to it
 
-    def die(self, reason: str, *, poison: bool) -> None:
+    def die(self, reason: str, *, poison: bool, in_doubt: bool = False) -> None:
         """The process ends; every call in flight and every later one meets that."""
         if self.lost is None:
-            self.lost = WorkerLostError(reason, "it died", may_be_poison=poison)
+            self.lost = WorkerLostError(reason, "it died", may_be_poison=poison, node_in_doubt=in_doubt)
             self._end.set_result(None)
             for task in self._tasks:
                 task.cancel()
@@ -101,7 +107,7 @@ class SimWorker:
     def crash(self, sent: Sequence[str] = ()) -> None:
         """It ends by itself with what it has in the handler, or on the way there: one of these may have done it."""
         self._checker.crashed({*self.executing, *sent})
-        self.die("worker_crashed", poison=True)
+        self.die("worker_crashed", poison=True, in_doubt=True)
 
     async def _fault(self, place: str, sent: Sequence[str]) -> WorkerLostError | None:
         """What the next call meets; `sent`: what is in hand with it, beside what is in the handler."""
@@ -127,7 +133,10 @@ class SimWorker:
 
     def _must_live(self) -> None:
         if self.lost is not None:
-            raise WorkerLostError(self.lost.reason, "it is dead", may_be_poison=self.lost.may_be_poison)
+            lost = self.lost
+            raise WorkerLostError(
+                lost.reason, "it is dead", may_be_poison=lost.may_be_poison, node_in_doubt=lost.node_in_doubt
+            )
 
     async def _news(self, run: BatchRun, within_s: float) -> None:
         """As BatchRun.news, and the end of this process is news, too."""
@@ -179,6 +188,10 @@ class SimWorker:
         await asyncio.sleep(wish.value if wish.do == "slow" else RUN_S)
         if wish.do == "die":
             self.crash()
+            await asyncio.sleep(3600)
+        if wish.do == "fat":
+            self._checker.crashed([serial])
+            self.die("out_of_memory", poison=True)
             await asyncio.sleep(3600)
         if wish.do == "hang":
             self._checker.crashed([serial])
@@ -276,9 +289,10 @@ class SimCluster:
         return wish.do in ("raise", "retry") and self.checker.failed_runs[wish.serial] < wish.value
 
     def lose_node(self, node: int) -> None:
-        """The node goes away with all its workers."""
+        """The node goes away with all its workers; Ray does not say so at once."""
         for worker in [one for one in self.workers if one.node == node]:
-            worker.die("node_lost", poison=False)
+            worker.node_gone = True
+            worker.die("worker_crashed", poison=True, in_doubt=True)
 
     def end(self) -> None:
         """The router has ended."""

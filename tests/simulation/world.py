@@ -12,7 +12,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from tests.kit.virtual_time import SimLoop, virtual_clock
+from tests.kit.virtual_time import TURNS_MOST, SimLoop, virtual_clock
 from tests.simulation.broker import SimBroker
 from tests.simulation.checker import Checker, Violation
 from tests.simulation.faults import Faults
@@ -140,7 +140,8 @@ class World:
 
     async def _rest(self, stage: Stage) -> None:
         """Nothing fails from now on but services that are down; then these work again, and all comes to an end."""
-        await self._wait(1.0)
+        self.store.commit_again()
+        await self._until(lambda: bool(self.routers))
         stage.heal()
         self.checker.progress_at = asyncio.get_running_loop().time()
         await self._until(lambda: not self._doable())
@@ -211,7 +212,7 @@ def run(script: Script, tamper: Tamper = lambda _: None) -> Violation | None:
     try:
         with virtual_clock(loop):
             random.seed(0)
-            return loop.run_until_complete(_history(script, tamper, listener))
+            return loop.run_until_complete(_history(loop, script, tamper, listener))
     finally:
         random.setstate(state)
         log.removeHandler(listener)
@@ -219,11 +220,20 @@ def run(script: Script, tamper: Tamper = lambda _: None) -> Violation | None:
         loop.close()
 
 
-async def _history(script: Script, tamper: Tamper, listener: Listener) -> Violation | None:
+async def _history(loop: SimLoop, script: Script, tamper: Tamper, listener: Listener) -> Violation | None:
     world = World(script, tamper)
     listener.checker = world.checker
+    playing = loop.create_task(world.play())
+
+    def on_endless() -> None:
+        world.checker.violation("held", f"it goes on and on: {TURNS_MOST:,} turns of the loop")
+        playing.cancel()
+
+    loop.on_endless = on_endless
     try:
-        await world.play()
+        await asyncio.wait([playing])
+        if not playing.cancelled():
+            playing.result()
         return world.checker.violations[0] if world.checker.violations else None
     finally:
         listener.checker = None
