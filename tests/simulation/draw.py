@@ -29,6 +29,8 @@ STEPS: dict[str, Draw] = {
     "resume": lambda draw: (),
     "resize": lambda draw: (draw.randint(0, 4),),
     "widen": lambda draw: (draw.randint(1, 20), draw.randint(1, 5)),
+    "drain_router": lambda draw: (draw.choice((0.0, 1.0, 30.0)),),
+    "second_router": lambda draw: (),
     "kill_router": lambda draw: (draw.choice((0.0, 0.5)),),
 }
 

@@ -163,6 +163,13 @@ class RouterProcess:
         self.world.checker.paused_since.pop(self.number, None)
         await self.router.release("paused")
 
+    async def leave(self, within_s: float) -> None:
+        """As ConsumerRouter.drain; a drain that was cut short is a death."""
+        await self.router.drain(within_s)
+        await asyncio.gather(self.pool.stop(1.0), self.isolated.stop(1.0))
+        await self.intake.close()
+        self.kill()
+
     def run(self, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs a step inside of this process."""
         return self.world.run_in(self, step)

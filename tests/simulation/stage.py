@@ -144,6 +144,15 @@ class Stage:
         if (router := self._router) is not None:
             router.kill(broker_s)
 
+    def drain_router(self, within_s: float) -> None:
+        """The router ends in good order, and another one takes over."""
+        if (router := self._router) is not None:
+            router.run(router.leave(within_s))
+
+    def second_router(self) -> None:
+        """Another one is started beside it: the first one is fenced as soon as it asks the store."""
+        self._world.spawn(self._world.supervise())
+
     # the end
 
     def heal(self) -> None:

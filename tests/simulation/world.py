@@ -103,7 +103,7 @@ class World:
             task.exception()  # whoever awaits it has it; one that nobody awaits any more is no error
 
     async def supervise(self) -> None:
-        """Keeps one router running, as the driver does."""
+        """Keeps one router running, as the driver does; one that was fenced is not wanted any more."""
         while not self.closing:
             process = RouterProcess(self, next(self._numbers))
             self._tamper(process)
@@ -113,8 +113,11 @@ class World:
                 process.kill()
             elif not process.ended.done():
                 self.routers.append(process)
+                self.checker.outage_since = None
                 await process.ended
                 self.routers.remove(process)
+                if process.router.fenced.is_set():
+                    return
             await asyncio.sleep(RESTART_S)
 
     # -- the history
@@ -140,6 +143,7 @@ class World:
 
     async def _rest(self, stage: Stage) -> None:
         """Nothing fails from now on but services that are down; then these work again, and all comes to an end."""
+        await self._wait(1.0)
         self.store.commit_again()
         await self._until(lambda: bool(self.routers))
         stage.heal()
@@ -168,7 +172,7 @@ class World:
     def look(self) -> None:
         """What is looked at once a second."""
         for router in self.routers:
-            if "outage" in router.router.holds:
+            if "outage" in router.router.holds and len(self.routers) == 1:
                 self.checker.knows_outage()
             kept = len(router.router.buffer) + len(router.quarantine)
             if router.intake.connected and kept > router.intake.unacked:
