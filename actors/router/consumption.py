@@ -88,13 +88,9 @@ class Consumption:
             await self._consumer.consume(most)
 
     async def stop_probing(self) -> None:
-        """Lets no more messages come as probes; what came in vain is given back then, and not before: it would come
-        again at once, over and over, for as long as the broker takes to answer. Nothing where consuming goes on again.
-        """
+        """Lets no more messages come as probes; nothing where consuming goes on again by now."""
         if self.holds:
             await self._consumer.pause()
-            if self.holds:
-                self._on_hold()
 
     async def close(self) -> None:
         """Stops consuming for good."""

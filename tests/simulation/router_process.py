@@ -60,6 +60,7 @@ class RouterProcess:
             checker=checker,
             faults=faults,
             slots=world.script.slots,
+            timeout_s=HANDLER_TIMEOUT_S,
             down=world.down,
             serials=world.wishes.serials,
             origins=self._origins,

@@ -121,6 +121,8 @@ class SimWorker:
             case "node":
                 self._cluster.lose_node(self.node)
             case "slow":
+                if fault and fault.value > self._cluster.timeout_s:  # for the router it hangs
+                    self._checker.crashed({*self.executing, *sent})
                 await self._or_lost(asyncio.sleep(fault.value if fault else 0))
             case "bug":  # for the router, what it sent may be at fault
                 self._checker.crashed(sent)
@@ -264,11 +266,13 @@ class SimCluster:
         checker: Checker,
         faults: Faults,
         slots: int,
+        timeout_s: float,
         down: set[float],
         serials: Callable[[bytes], tuple[str, ...]],
         origins: Callable[[str], Iterable[Origin]],
     ) -> None:
         self.router, self.checker, self.faults, self.slots = router, checker, faults, slots
+        self.timeout_s = timeout_s
         self.serials, self.origins = serials, origins
         self.workers: set[SimWorker] = set()
         self._down = down

@@ -26,8 +26,7 @@ _TIMER_GRACE_S = 0.001  # a timer that fires a little early would find nothing d
 class Dispatcher(Generic[P]):
     """Looks when woken and when a wait ends. `run` starts the work on a batch and returns at once.
 
-    `waited` is told at each dispatch how many seconds the median message
-    of the batch waited.
+    `waited` is told at each dispatch how many seconds the median message of the batch waited.
     """
 
     def __init__(
