@@ -167,7 +167,8 @@ class World:
         return any(wish(one).do != "call" or wish(one).value not in self.down for one in self.checker.unfinished)
 
     def _left(self) -> str:
-        return "; ".join(router.at_rest for router in self.routers if router.at_rest) if self.routers else "no router"
+        """What the newest router has in hand; an earlier one that nobody has fenced yet may be paused."""
+        return self.routers[-1].at_rest if self.routers else "no router"
 
     def look(self) -> None:
         """What is looked at once a second."""
