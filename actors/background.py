@@ -1,10 +1,18 @@
-"""BackgroundTasks: tasks that nobody awaits, with an owner that ends them and logs what failed in them."""
+"""BackgroundTasks: tasks that nobody awaits, and their owner: it ends them, logs failures, keeps up what must go on.
+
+Every task and thread of the house has an owner: this one, or who awaits it. tests/project/test_background_owners.py
+goes over all of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from typing import Final
+
+AGAIN_S: Final = 1.0
+"""Seconds until work that failed is begun again: a fault that stays costs a log line each second."""
 
 
 class BackgroundTasks:
@@ -26,6 +34,20 @@ class BackgroundTasks:
         self._tasks.add(task)
         task.add_done_callback(self._done)
         return task
+
+    def keep(
+        self, work: Callable[[], Coroutine[object, object, None]], *, name: str | None = None
+    ) -> asyncio.Task[None]:
+        """As `spawn`, for work that goes on until it returns: whatever it raises is logged, and it begins again."""
+        return self.spawn(self._kept(work), name=name)
+
+    async def _kept(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
+        while True:
+            try:
+                return await work()
+            except Exception as error:  # noqa: BLE001 # whatever it is: what must go on does; logged with its traceback
+                self._log.error("%s; it begins again in %g s", self._failed, AGAIN_S, exc_info=error)
+            await asyncio.sleep(AGAIN_S)
 
     @property
     def running(self) -> list[asyncio.Task[None]]:

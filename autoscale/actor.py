@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
@@ -20,6 +22,8 @@ from rabbitray.autoscale.loop import AutoscaleLoop, DecisionRecord, Pace
 from rabbitray.autoscale.policy.signals import PolicyLimits
 from rabbitray.autoscale.policy.window import WindowLimits
 from rabbitray.autoscale.queue_meter import QueueMeter
+
+actor_log = logging.getLogger(__name__)
 
 REASONS_KEPT = 20
 LOOK_ENDS_WITHIN_S = 2.0
@@ -56,6 +60,7 @@ class Autoscaler:
         self._thread = RayThread("free-cpus")  # the depth's connection is on this event loop
         self._decided: deque[DecisionRecord] = deque(maxlen=REASONS_KEPT)
         self._done = asyncio.Event()
+        self._tasks = BackgroundTasks(actor_log, "The autoscaler has stopped looking")
         self._run: asyncio.Task[None] | None = None
         self._size = 0  # workers at the last look
         self._metrics = setup.metering.recorder()
@@ -75,7 +80,7 @@ class Autoscaler:
         size = control.get("fixed_size")
         if isinstance(size, int):
             self._loop.fix(size)
-        self._run = asyncio.create_task(self._loop.run(), name="autoscale-loop")
+        self._run = self._tasks.keep(self._loop.run, name="autoscale-loop")
         return []
 
     async def fix(self, size: int | None) -> int | None:

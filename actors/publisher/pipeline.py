@@ -10,6 +10,8 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
+from rabbitray.actors.background import BackgroundTasks
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import (
     EncodeError,
     PublisherClosedError,
@@ -45,6 +47,7 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._link: Link | None = None
+        self._tasks = BackgroundTasks(log, "The publisher's connection has failed")
         self._running: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._tick_s = min(0.25, config.confirm_timeout_s / 20)
@@ -68,7 +71,7 @@ class Pipeline:
         if self._running is None:
             self._link = await Link.open(self._config, self._answered)
             self._frame_max = self._link.frame_max
-            self._running = asyncio.get_running_loop().create_task(self._run(self._link))
+            self._running = self._tasks.keep(self._run, name="publisher-connection")
             self._accepting = True
 
     async def close(self, timeout_s: float) -> CloseReport:
@@ -98,11 +101,12 @@ class Pipeline:
         if self._sweeping is not None:
             self._sweeping.cancel()
 
-    async def _run(self, link: Link) -> None:
+    async def _run(self) -> None:
         """Serve a link until it is lost, take back what it carried, get the next one; until cancelled."""
         loop = asyncio.get_running_loop()
         backoff = self._config.backoff
         while True:
+            link = self._link or await self._reopen(backoff)
             began = loop.time()
             loss = await self._serve(link)
             self._link = None
@@ -110,8 +114,11 @@ class Pipeline:
             log.warning("Publisher lost its connection: %s", loss.reason)
             await link.close()
             backoff = backoff.reset() if loop.time() - began > backoff.most_s else backoff.failed()
-            link = await reopen(self._config, self._answered, backoff)
-            self._link, self._frame_max = link, link.frame_max
+
+    async def _reopen(self, backoff: Backoff) -> Link:
+        link = await reopen(self._config, self._answered, backoff)
+        self._link, self._frame_max = link, link.frame_max
+        return link
 
     async def _serve(self, link: Link) -> Loss:
         sender = asyncio.get_running_loop().create_task(self._send(link))

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
-from rabbitray.actors.errors import PublisherClosedError, PublisherFullError, PublishTimeoutError, RabbitrayError
+from rabbitray.actors.errors import PublisherClosedError, PublisherFullError, PublishTimeoutError
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher.config import PublisherConfig
 from rabbitray.actors.publisher.message import Outgoing, Tracer
@@ -65,7 +65,7 @@ class _Room:
         try:
             if not self.publisher.try_send(out, reply):
                 reply.set_exception(PublisherFullError("too many messages are unconfirmed; nothing was sent"))
-        except RabbitrayError as error:
+        except Exception as error:  # noqa: BLE001 # whatever it is, the caller waits for it
             reply.set_exception(error)
 
     def _work(self) -> None:

@@ -13,6 +13,7 @@ from ray.exceptions import (
     GetTimeoutError,
     ObjectStoreFullError,
     OutOfDiskError,
+    OutOfMemoryError,
     PendingCallsLimitExceeded,
     RayError,
     RayTaskError,
@@ -39,6 +40,7 @@ MAY_PASS: Final = (
     GetTimeoutError,
     ObjectStoreFullError,
     OutOfDiskError,
+    OutOfMemoryError,
     PendingCallsLimitExceeded,
     RpcError,
 )
@@ -153,9 +155,11 @@ class WakeAutoscaler:
 
 
 def last_line(error: BaseException) -> str:
-    """The last line of Ray's long texts, where it puts what happened, without the passwords of URLs.
-
-    Ray's list of common causes is left out.
+    """The line of Ray's long texts where it puts what happened, without the passwords of URLs: the last one, and of a
+    memory monitor's the first one. Ray's list of common causes is left out.
     """
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
-    return lines[-1].partition(" Some common causes include")[0] if lines else type(error).__name__
+    if not lines:
+        return type(error).__name__
+    told = lines[0] if isinstance(error, OutOfMemoryError) else lines[-1]
+    return told.partition(" Some common causes include")[0]

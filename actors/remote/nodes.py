@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Literal
+from typing import Final
 
 import ray
 from ray.exceptions import RayError
 
 log = logging.getLogger(__name__)
-
-NodeState = Literal["stays", "leaves", "unknown"]
 
 LOOK_PAUSES_S: Final = (0.0, 1.0, 2.0)
 """Before each question for a node that may be about to go: Ray calls one alive while its processes end one by one."""
@@ -39,25 +37,23 @@ def _draining() -> set[str]:
     return set(asked())
 
 
-def node_state(node: str) -> NodeState:
-    """What Ray says of a node now: it leaves when it is drained or dead. Blocks."""
+def node_stays(node: str) -> bool:
+    """Whether Ray says that a node is there and not drained; False, too, where it says nothing. Blocks."""
     try:
         alive = {str(one["NodeID"]) for one in ray.nodes() if one["Alive"]}
-        return "stays" if node in alive - _draining() else "leaves"
+        return node in alive - _draining()
     except Exception as error:  # noqa: BLE001 # its kinds are Ray's own, and many while the head is away
         log.warning("Ray does not say which nodes there are: %s", error)
-        return "unknown"
+        return False
 
 
-async def node_leaves(node: str, *, ask: Callable[[str], Awaitable[NodeState]]) -> bool:
-    """Whether a node goes or is gone: `ask` is asked for some seconds, and True where the last answer was none."""
-    state: NodeState = "unknown"
+async def node_leaves(node: str, *, stays: Callable[[str], Awaitable[bool]]) -> bool:
+    """Whether a node goes or is gone, or Ray cannot say: asked for some seconds, until it does not stay."""
     for pause_s in LOOK_PAUSES_S:
         await asyncio.sleep(pause_s)
-        state = await ask(node)
-        if state == "leaves":
-            break
-    return state != "stays"
+        if not await stays(node):
+            return True
+    return False
 
 
 def fitting(free: Iterable[float], num_cpus: float) -> int:

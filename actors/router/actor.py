@@ -29,8 +29,8 @@ class ConsumerRouter:
     def __init__(self, setup: RouterSetup) -> None:
         self._setup = setup
         self._flush: Flush = setup.boot("router", ray_attributes("ConsumerRouter", f"{setup.pool}-router"))
-        self._looking = BackgroundTasks(log, "The router's housekeeping has ended")
-        self._flushing = BackgroundTasks(log, "The router's metrics are no longer sent")
+        self._looking = BackgroundTasks(log, "The router's housekeeping has failed")
+        self._flushing = BackgroundTasks(log, "The router's metrics are not sent")
         self._upkeep: Upkeep | None = None  # and with it all parts, once they work
         self._drained = False
         self._drain_asked = asyncio.Event()
@@ -53,8 +53,8 @@ class ConsumerRouter:
         await parts.router.start(setup.window, setup.batch_size)
         await parts.collector.start()
         self._upkeep = Upkeep(parts)
-        self._looking.spawn(self._upkeep.run(), name="router-upkeep")
-        self._flushing.spawn(parts.metrics.run(asyncio.Event()), name="router-metrics")
+        self._looking.keep(self._upkeep.run, name="router-upkeep")
+        self._flushing.keep(lambda: parts.metrics.run(asyncio.Event()), name="router-metrics")
         return warnings
 
     @property

@@ -225,6 +225,10 @@ class Router(Generic[P]):
                 self.tasks.spawn(self._conclude(safety, part, payload))
         except WorkerLostError as loss:
             await self._recover(member, batch, loss)
+        except Exception:  # whatever it was: nobody else has these messages
+            log.exception("Batch %s failed in the router", batch.id)
+            self._concluder.give_back_unanswered(safety)
+            await self._quarantine.clear(batch)
         else:
             self._concluder.give_back_unanswered(safety)
             await self._quarantine.clear(batch)

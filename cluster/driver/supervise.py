@@ -34,7 +34,7 @@ class Supervised:
         self._start = start
         self._end = end
         self._stopping = asyncio.Event()
-        self._tasks = BackgroundTasks(log, f"Actor {name} is no longer supervised")
+        self._tasks = BackgroundTasks(log, f"The supervision of actor {name} has failed")
         self.actor: Actor | None = None
         self.restarts = 0
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -42,7 +42,7 @@ class Supervised:
     async def start(self) -> Actor:
         """The first start; whatever it raises is the caller's. Watching begins when it worked."""
         self.actor = await self._start()
-        self._tasks.spawn(self._run(), name=f"supervise-{self.name}")
+        self._tasks.keep(self._run, name=f"supervise-{self.name}")
         return self.actor
 
     async def _run(self) -> None:

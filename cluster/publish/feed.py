@@ -112,9 +112,9 @@ async def _chunks(stream: BinaryIO) -> AsyncIterator[bytes]:
     A daemon thread: an executor's could not be left behind while it waits for standard input.
     """
     loop = asyncio.get_running_loop()
-    ahead: asyncio.Queue[bytes | OSError] = asyncio.Queue(CHUNKS_AHEAD)
+    ahead: asyncio.Queue[bytes | Exception] = asyncio.Queue(CHUNKS_AHEAD)
 
-    def hand_over(data: bytes | OSError) -> bool:
+    def hand_over(data: bytes | Exception) -> bool:
         if loop.is_closed():
             return False
         with contextlib.suppress(CancelledError):  # the command has ended: nobody wants the rest
@@ -127,13 +127,13 @@ async def _chunks(stream: BinaryIO) -> AsyncIterator[bytes]:
             while (data := _some(stream)) and hand_over(data):
                 pass
             hand_over(b"")
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 # whatever it is, the reader of the queue raises it
             hand_over(error)
 
     threading.Thread(target=read, name="read-lines", daemon=True).start()
     while True:
         data = await ahead.get()
-        if isinstance(data, OSError):
+        if isinstance(data, Exception):
             raise data
         yield data
         if not data:

@@ -1,9 +1,10 @@
 """Traces, metrics and logs of a process: `start` at its beginning, `Telemetry.shutdown` at its end.
 
-config  what the OTEL_* variables ask for
-traces  OpenTelemetry's SDK for spans; imported only when they are asked for
-meters  OpenTelemetry's SDK for metrics; imported only when they are asked for
-logs    text or JSON, with the ids of job and trace, without passwords
+config    what the OTEL_* variables ask for
+traces    OpenTelemetry's SDK for spans; imported only when they are asked for
+meters    OpenTelemetry's SDK for metrics; imported only when they are asked for
+shutdown  their end, in a thread, with a deadline
+logs      text or JSON, with the ids of job and trace, without passwords
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
 from typing import Final
 
@@ -22,6 +21,7 @@ from opentelemetry.sdk.metrics.export import (
 
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.cluster.telemetry.config import MetricsExport, TelemetryConfig
+from rabbitray.cluster.telemetry.shutdown import Shutdown
 from rabbitray.cluster.telemetry.traces import otlp, resource
 
 log = logging.getLogger(__name__)
@@ -78,15 +78,11 @@ class Meters:
     def __init__(self, provider: MeterProvider, exporters: list[SayingExporter]) -> None:
         self.provider = provider
         self._exporters = exporters
-        self._end: threading.Thread | None = None
+        self._end = Shutdown(provider.shutdown, "metrics-shutdown")
 
     def shutdown(self, deadline_s: float = 5.0) -> bool:
         """Exports once more in a thread of its own and waits for it until the deadline; never longer. Repeatable."""
-        if self._end is None:
-            self._end = threading.Thread(target=self.provider.shutdown, name="metrics-shutdown", daemon=True)
-            self._end.start()
-        self._end.join(max(0.0, deadline_s))
-        return not self._end.is_alive() and not any(exporter.failed for exporter in self._exporters)
+        return self._end.within(deadline_s) and not any(exporter.failed for exporter in self._exporters)
 
 
 def install(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Meters | None:

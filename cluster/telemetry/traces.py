@@ -22,6 +22,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.cluster.telemetry.config import CollectorConfig, TelemetryConfig
+from rabbitray.cluster.telemetry.shutdown import Shutdown
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +183,7 @@ class Traces:
     def __init__(self, provider: Provider) -> None:
         self.provider = provider
         self._flows = provider.flows
-        self._end: threading.Thread | None = None
+        self._end = Shutdown(provider.shutdown, "traces-shutdown")
 
     @property
     def sent(self) -> int:
@@ -193,7 +194,7 @@ class Traces:
     def dropped(self) -> int:
         """Spans lost: no room in the queue, refused by the collector, or still waiting after the end."""
         lost = self.provider.spans_lost
-        return lost if self._end is None else lost + sum(flow.waiting for flow in self._flows)
+        return lost + sum(flow.waiting for flow in self._flows) if self._end.begun else lost
 
     def shutdown(self, deadline_s: float = 5.0) -> bool:
         """Sends what is left in a thread of its own and waits for it until the deadline; never longer.
@@ -201,11 +202,7 @@ class Traces:
         The SDK's own flush ignores its time-out (opentelemetry-python#4568), hence the thread. It is a
         daemon: it holds up neither the process nor an actor.
         """
-        if self._end is None:
-            self._end = threading.Thread(target=self.provider.shutdown, name="traces-shutdown", daemon=True)
-            self._end.start()
-        self._end.join(max(0.0, deadline_s))
-        complete = not self._end.is_alive() and self.dropped == 0
+        complete = self._end.within(deadline_s) and self.dropped == 0
         if not complete:
             log.warning("Traces are incomplete: %d spans were not delivered", self.dropped)
         return complete

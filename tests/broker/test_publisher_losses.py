@@ -17,6 +17,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.eventually import eventually
+from tests.kit.killed_task import UnexpectedError, kill_task
 from tests.kit.publishing import QUEUE, config, some_jobs
 from tests.kit.queue_access import declare, drained
 
@@ -46,6 +47,18 @@ async def confirmed_more(publisher: Publisher, count: int, within_s: float = 20)
     """Wait for `count` more confirms."""
     before = publisher.totals.confirmed
     await eventually(lambda: publisher.totals.confirmed >= before + count, within_s=within_s)
+
+
+async def test_what_keeps_the_connection_goes_on_whatever_ends_it(
+    amqp_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beside the tests of tests/unit/test_kept_work.py: it needs a connection."""
+    await declare(amqp_url, QUEUE)
+    async with Publisher(config(amqp_url)) as publisher:
+        await publisher.publish(Job())
+        kill_task("publisher-connection", UnexpectedError("killed by the test"))
+        await eventually(lambda: "it begins again" in caplog.text)
+        assert (await publisher.publish_many(some_jobs(20))).ok
 
 
 async def test_broker_killed_under_load_loses_nothing_that_was_confirmed(

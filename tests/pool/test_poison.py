@@ -82,7 +82,7 @@ async def test_what_blocks_the_process_is_parked_as_a_time_out(
 ) -> None:
     """Without end in Python or in C: neither can be cancelled, and the latter stops the whole process."""
     kinds = all_kinds if rounds > 1 else few
-    few_slots = 8  # what a killed worker held is halved until the killer is alone: seconds for each half
+    few_slots = 8  # what a killed worker held is suspect: the fewer, the fewer run alone
     loaded = settings_for(
         amqp_url, tmp_path, batch_size=2, handler_timeout_s=1, max_crashes=1, queue_concurrency=few_slots
     )

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from rabbitray.actors.router.delivery import Batch
 from rabbitray.actors.router.dispatch.isolation import SPARED_MOST
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
-from rabbitray.actors.router.dispatch.workers import RayWorker
+from rabbitray.actors.router.dispatch.workers import RayWorker, WorkerThreads
 from tests.kit.deliveries import delivery
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import settings_for
@@ -62,7 +63,9 @@ class OnNode:
 
     def spawn(self, name: str) -> RayWorker:
         """One more of them."""
-        return RayWorker(self._class.remote())
+        created: Future[Any] = Future()
+        created.set_result(self._class.remote())
+        return RayWorker(name, created, WorkerThreads())
 
 
 class OneWorker:

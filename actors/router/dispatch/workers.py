@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import cast
@@ -25,7 +25,7 @@ from rabbitray.actors.message.parcel import Shipment, shipment_bytes
 from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line
-from rabbitray.actors.remote.nodes import node_leaves, node_state
+from rabbitray.actors.remote.nodes import node_leaves, node_stays
 from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
@@ -34,6 +34,7 @@ from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
 log = logging.getLogger(__name__)
 
 CALLS_MOST = 1_000
+CAUSE_WITHIN_S = 5.0
 
 
 class WorkerThreads:
@@ -79,16 +80,11 @@ class RayWorker:
 
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
         """Starts a batch; the rows stay where they are."""
-        try:
-            async with self._sending:
-                refs = await self._send(batch_id, shipment)
-        except RayError as error:
-            raise self._lost(error) from error
-        return await self._parts(refs)
+        return await self._parts(self._send(batch_id, shipment))
 
     async def more(self, batch_id: str) -> tuple[Part, Rows]:
         """The next part of a batch."""
-        return await self._parts(self._actor.more.remote(batch_id))
+        return await self._parts(self._ask_more(batch_id))
 
     async def stop(self) -> None:
         """Ends the worker in its own time."""
@@ -112,17 +108,24 @@ class RayWorker:
             log.warning("Worker %s could not be killed (%s)", self._name, last_line(error))
 
     async def _send(self, batch_id: str, shipment: Shipment) -> list[Rows]:
-        if shipment_bytes(shipment) < INLINE_BYTES:
-            refs: list[Rows] = self._actor.run.remote(batch_id, shipment)
-        else:
-            refs = await self._threads.sends.call(self._actor.run.remote, batch_id, shipment)
+        async with self._sending:
+            if shipment_bytes(shipment) < INLINE_BYTES:
+                refs: list[Rows] = self._actor.run.remote(batch_id, shipment)
+            else:
+                refs = await self._threads.sends.call(self._actor.run.remote, batch_id, shipment)
         return refs
 
-    async def _parts(self, refs: list[Rows]) -> tuple[Part, Rows]:
+    async def _ask_more(self, batch_id: str) -> list[Rows]:
+        refs: list[Rows] = self._actor.more.remote(batch_id)
+        return refs
+
+    async def _parts(self, sending: Awaitable[list[Rows]]) -> tuple[Part, Rows]:
+        """What a call answers. Ray's errors of handing it over mean what those of its answer mean."""
         try:
+            refs = await sending
             part = decode_part(await refs[0])
         except RayError as error:
-            raise self._lost(error) from error
+            raise self._lost(await self._cause(error)) from error
         if part.usage is not None:
             self._rss_bytes = part.usage.rss_bytes
         return part, refs[1]
@@ -136,7 +139,19 @@ class RayWorker:
     async def _node_leaves(self) -> bool:
         if self._info is None:
             return False
-        return await node_leaves(self._info.node, ask=lambda node: self._threads.asks.call(node_state, node))
+        return await node_leaves(self._info.node, stays=lambda node: self._threads.asks.call(node_stays, node))
+
+    async def _cause(self, error: RayError) -> RayError:
+        """The error, or why the worker died: one that Ray hears of after a second is unavailable at first."""
+        if isinstance(error, ActorUnavailableError):
+            try:
+                async with asyncio.timeout(CAUSE_WITHIN_S):
+                    await self._actor.ready.remote()
+            except RayError as cause:
+                return cause
+            except TimeoutError:
+                pass
+        return error
 
     def _lost(self, error: RayError) -> WorkerLostError:
         """Tells a crash of the process, which a job may have caused, from everything else."""

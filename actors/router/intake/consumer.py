@@ -51,7 +51,7 @@ class Intake:
         self._lock = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._steadiness = Steadiness(steady_s=config.steady_s)
-        self._watching = BackgroundTasks(log, "The connection to RabbitMQ is no longer watched")
+        self._tasks = BackgroundTasks(log, "The watch over the connection to RabbitMQ has failed")
         self.reconnects = 0
         self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
 
@@ -61,7 +61,7 @@ class Intake:
         Raises BrokerUnreachableError (host, time tried) or TopologyError. Nothing is consumed yet.
         """
         self._current = await self._opener.first()
-        self._watching.spawn(self._watch(), name="intake-watch")
+        self._tasks.keep(self._watch, name="intake-watch")
         return self._current.warnings
 
     async def consume(self, window: int) -> None:
@@ -127,7 +127,7 @@ class Intake:
     async def close(self) -> None:
         """Sends every ack that is safe, closes channel and connection. May be called twice and before `open`."""
         self._stopping.set()
-        await self._watching.close()
+        await self._tasks.close()
         if self._current is not None:
             await self._current.close()
 

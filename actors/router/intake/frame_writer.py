@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 
 from aiormq.abc import AbstractChannel, ChannelFrame
 from pamqp import commands as spec
+
+from rabbitray.actors.background import BackgroundTasks
+
+log = logging.getLogger(__name__)
 
 Frame = spec.Basic.Ack | spec.Basic.Nack
 
@@ -22,6 +27,7 @@ class FrameWriter:
     def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
         self._waiting: deque[ChannelFrame] = deque()
+        self._tasks = BackgroundTasks(log, "Frames for RabbitMQ could not be queued")
         self._late: asyncio.Task[None] | None = None
 
     def write(self, frames: Sequence[Frame]) -> None:
@@ -37,7 +43,7 @@ class FrameWriter:
             return
         self._waiting.append(marshalled)
         if idle:
-            self._late = asyncio.create_task(self._write_late(queue), name="intake-late-frames")
+            self._late = self._tasks.keep(lambda: self._write_late(queue), name="intake-late-frames")
 
     async def written(self, within_s: float) -> None:
         """Waits until no frame waits any more, at most `within_s` seconds."""
@@ -52,4 +58,5 @@ class FrameWriter:
 
     async def _write_late(self, queue: asyncio.Queue[ChannelFrame]) -> None:
         while self._waiting:
-            await queue.put(self._waiting.popleft())
+            await queue.put(self._waiting[0])
+            self._waiting.popleft()

@@ -128,6 +128,9 @@ class Concluder(Generic[P]):
             await self._settler.park(delivery, failure)
         except FencedError as error:
             await self._consumption.fence(str(error))
+        except Exception:  # whatever it was: nobody else has this message
+            log.exception("A message could not be parked; it is given back")
+            self._settler.close(Batch([delivery]), Part(finished=[0]), {0})
 
     def give_back_unanswered(self, safety: BatchSafety) -> None:
         """The worker has ended the batch: the messages that it said nothing of run again."""

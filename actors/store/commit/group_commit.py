@@ -10,10 +10,14 @@ long. (That the last commit held several calls is no sign that more will come: t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
+from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.store.answers import Answer, Call
+
+log = logging.getLogger(__name__)
 
 PACE = 4.0
 _KEPT = 0.75  # of what was seen before, from one commit to the next: about four commits count
@@ -31,6 +35,7 @@ class GroupCommit:
         self._pending: deque[tuple[Call, asyncio.Future[Answer]]] = deque()
         self._pending_rows = 0
         self._arrived = asyncio.Event()
+        self._tasks = BackgroundTasks(log, "The commits of a store have failed")
         self._task: asyncio.Task[None] | None = None
         self._last_start = 0.0
         self._last_took_s = interval_s
@@ -39,13 +44,12 @@ class GroupCommit:
 
     async def submit(self, call: Call) -> Answer:
         """The answer to this call, once its group is committed; raises what the commit raised for it."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._pending.append((call, future))
         self._pending_rows += call.rows.num_rows
         self._arrived.set()
         if self._task is None:
-            self._task = loop.create_task(self._run(), name="group-commit")
+            self._task = self._tasks.spawn(self._run(), name="group-commit")
         return await future
 
     async def drain(self) -> None:
@@ -58,9 +62,11 @@ class GroupCommit:
             while self._pending:
                 await self._gather()
                 await self._commit_group(self._take())
+        except BaseException as error:
+            self._fail_rest(error)
+            raise
         finally:
             self._task = None
-            self._fail_rest()
 
     async def _gather(self) -> None:
         """Where there is no time to commit each call by itself, wait for more until the next commit is due."""
@@ -102,9 +108,10 @@ class GroupCommit:
         for (_, future), answer in zip(group, answers, strict=True):
             _settle(future, answer)
 
-    def _fail_rest(self) -> None:
+    def _fail_rest(self, error: BaseException) -> None:
+        """Each caller that waits learns of what ended the commits; the next call begins them anew."""
         while self._pending:
-            _settle(self._pending.popleft()[1], asyncio.CancelledError())
+            _settle(self._pending.popleft()[1], error)
         self._pending_rows = 0
 
 

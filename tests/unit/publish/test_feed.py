@@ -49,6 +49,16 @@ def test_strict_reads_nothing_beyond_the_first_bad_line() -> None:
     assert [job.id for job in part.jobs] == ["1"]
 
 
+@pytest.mark.parametrize("error", [OSError("no such device"), ValueError("I/O operation on closed file")])
+async def test_whatever_a_stream_raises_ends_the_reading(error: Exception) -> None:
+    class Broken(io.BytesIO):
+        def read1(self, size: int | None = -1, /) -> bytes:
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        await asyncio.wait_for(anext(from_lines(Broken(), 1_000)), 10)
+
+
 async def test_a_slow_pipe_holds_back_nothing() -> None:
     read, write = os.pipe()
     with os.fdopen(read, "rb") as stream:

@@ -6,7 +6,7 @@ import pytest
 import ray
 from ray._private import state
 
-from rabbitray.actors.remote.nodes import NodeState, fitting, free_cpus, node_leaves, node_state
+from rabbitray.actors.remote.nodes import fitting, free_cpus, node_leaves, node_stays
 from tests.kit.virtual_time import in_virtual_time
 
 NODES = {"a": {"CPU": 1.0, "memory": 5.0}, "b": {"CPU": 3.0}, "c": {"memory": 5.0}}
@@ -42,41 +42,39 @@ def test_where_ray_does_not_tell_nodes_apart_they_count_as_one(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("answers", "leaves"),
     [
-        (["leaves"], True),
-        (["stays", "stays", "leaves"], True),  # Ray calls a node alive while its processes end one by one
-        (["stays", "stays", "stays"], False),
-        (["unknown", "unknown", "stays"], False),
-        (["stays", "stays", "unknown"], True),  # an error accuses nobody
+        ([False], True),
+        ([True, True, False], True),  # Ray calls a node alive while its processes end one by one
+        ([True, True, True], False),
     ],
 )
 @in_virtual_time
-async def test_a_node_is_asked_for_until_it_is_known_whether_it_goes(answers: list[NodeState], leaves: bool) -> None:
+async def test_a_node_is_asked_for_until_it_is_known_whether_it_goes(answers: list[bool], leaves: bool) -> None:
     left = iter(answers)
 
-    async def ask(_: str) -> NodeState:
+    async def stays(_: str) -> bool:
         return next(left)
 
-    assert await node_leaves("a", ask=ask) is leaves
+    assert await node_leaves("a", stays=stays) is leaves
     assert list(left) == []
 
 
-@pytest.mark.parametrize(("node", "state_of_it"), [("a", "stays"), ("b", "leaves"), ("c", "leaves"), ("d", "leaves")])
-def test_a_node_that_is_drained_or_dead_or_forgotten_leaves(
-    monkeypatch: pytest.MonkeyPatch, node: str, state_of_it: NodeState
+@pytest.mark.parametrize(("node", "stays"), [("a", True), ("b", False), ("c", False), ("d", False)])
+def test_a_node_that_is_drained_or_dead_or_forgotten_does_not_stay(
+    monkeypatch: pytest.MonkeyPatch, node: str, stays: bool
 ) -> None:
     nodes = [{"NodeID": name, "Alive": name != "c"} for name in "abc"]
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
     monkeypatch.setattr(state.state, "get_draining_nodes", lambda: {"b": 0})
-    assert node_state(node) == state_of_it
+    assert node_stays(node) is stays
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no GCS"), ray.exceptions.RpcError("no GCS")])
-def test_where_ray_cannot_be_asked_nothing_is_known_of_a_node(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_where_ray_cannot_be_asked_no_node_is_said_to_stay(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """So that an error of the look-up accuses nobody."""
+
     def away() -> None:
         raise error
 
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "a", "Alive": True}])
     monkeypatch.setattr(state.state, "get_draining_nodes", away)
-    assert node_state("a") == "unknown"
+    assert not node_stays("a")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError, RayError
+from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError, OutOfMemoryError, RayError
 
 from rabbitray.actors.errors import PayloadLostError, RabbitrayError, StoreUnavailableError
-from rabbitray.actors.remote.calls import MAY_PASS, RAISED, ActorLostError, NamedActor
+from rabbitray.actors.remote.calls import MAY_PASS, RAISED, ActorLostError, NamedActor, last_line
 from rabbitray.actors.store.client import StoreClient
 from rabbitray.cluster.operate.running_pool import NotRunningError, translated
 from tests.kit.fake_actors import FakeActor, FakeActors, raised_in_actor
@@ -70,3 +70,10 @@ def test_a_command_says_that_an_actor_has_ended_only_where_ray_does(error: RayEr
     told = translated(error, "p-router", 5.0)
     assert isinstance(told, RabbitrayError)
     assert isinstance(told, NotRunningError) == (not isinstance(error, (*MAY_PASS, TimeoutError)))
+
+
+def test_of_a_memory_monitor_s_long_text_the_line_is_told_that_says_what_happened() -> None:
+    error = OutOfMemoryError(
+        message="2 worker(s) were killed: the node runs low on memory.\n(ip=1)\nRefer to the docs."
+    )
+    assert last_line(error) == "2 worker(s) were killed: the node runs low on memory."

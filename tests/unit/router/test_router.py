@@ -617,3 +617,15 @@ async def test_what_arrives_beside_a_probe_goes_back_to_the_queue() -> None:
         await eventually(lambda: path.router.holds == {})
         await path.work()
         assert path.rows() == dict.fromkeys(["k20", "k21", "k22"], 1)
+
+
+async def test_messages_of_a_batch_that_fails_for_a_fault_of_ours_are_given_back() -> None:
+    unreadable: Any = None
+    async with path_of() as path:
+        path.publish("k0")
+        worker, batch = await path.batch()
+        worker.answer(batch, Part(open=1, busy_s=unreadable))
+        await eventually(lambda: len(path.running) == 2, message="it did not come again")
+        worker.done(path.running[1][1])
+        await eventually(lambda: path.settler.tally.acked == 1)
+        assert path.rows() == {"k0": 1}

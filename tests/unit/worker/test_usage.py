@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from rabbitray.actors.message.reply import Part, Usage, decode_part
+import msgspec
+
+from rabbitray.actors.message.reply import Part, Usage, decode_part, encode_part
+from rabbitray.actors.message.rows import to_stream
 from rabbitray.actors.publisher import PublishBatch
 from rabbitray.actors.router.meter import PublishMeter
 from rabbitray.actors.router.report import USAGE_FRESH_S, worker_row
@@ -12,6 +15,7 @@ from rabbitray.actors.telemetry.metrics import NO_METRICS, SAMPLED_MOST, Percent
 from rabbitray.actors.worker.usage import ProcessUsage
 from rabbitray.actors.worker.worker import SIGN_OF_LIFE_MOST_S
 from tests.kit.pool_harness import Harness
+from tests.kit.result_rows import rows_of
 
 READING = Usage(cpu_percent=71.5, rss_bytes=45_000_000)
 
@@ -31,8 +35,20 @@ class FakeProcess:
 def test_a_reading_is_carried_by_one_part_only() -> None:
     usage = ProcessUsage(FakeProcess())
     usage.read()
-    first, second = (decode_part(usage.encoded(Part(jobs=1))) for _ in range(2))
+    first, second = (decode_part(usage.encoded(Part(jobs=1), to_stream(rows_of([])))) for _ in range(2))
     assert (first.usage, second.usage) == (READING, None)
+
+
+def test_a_part_tells_the_bytes_of_its_rows() -> None:
+    usage, rows = ProcessUsage(FakeProcess()), to_stream(rows_of(["x" * 1_000]))
+    assert 1_000 < decode_part(usage.encoded(Part(rows=1), rows)).row_bytes == rows.size
+    assert decode_part(usage.encoded(Part(), to_stream(rows_of([])))).row_bytes == 0
+
+
+def test_a_part_of_a_worker_that_tells_no_bytes_is_read() -> None:
+    *told, _ = msgspec.msgpack.decode(encode_part(Part(rows=1, jobs=1, usage=READING)))
+    part = decode_part(msgspec.msgpack.encode(told))
+    assert (part.rows, part.usage, part.row_bytes) == (1, READING, 0)
 
 
 async def test_the_last_that_a_worker_told_is_in_its_row_as_long_as_it_is_fresh() -> None:

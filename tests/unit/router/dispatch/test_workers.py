@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ObjectStoreFullError, RpcError
+from ray.exceptions import ObjectStoreFullError, RaySystemError, RpcError
 
 from rabbitray.actors.message.reply import Part, WorkerInfo, encode_part
 from rabbitray.actors.remote.threads import INLINE_BYTES
@@ -132,4 +133,14 @@ async def test_only_a_large_batch_is_handed_over_by_a_thread() -> None:
 async def test_a_batch_that_ray_has_no_room_for_suspects_nobody(shipment: bytes) -> None:
     with pytest.raises(WorkerLostError) as lost:
         await worker_on(Batches(ObjectStoreFullError())).run("b", shipment)
+    assert not lost.value.may_be_poison
+
+
+async def test_nor_does_a_question_for_more_that_ray_did_not_take() -> None:
+    class Refusing:
+        def remote(self, batch_id: str) -> list[Any]:
+            raise RaySystemError(RuntimeError("not connected"))
+
+    with pytest.raises(WorkerLostError) as lost:
+        await worker_on(SimpleNamespace(more=Refusing())).more("b")
     assert not lost.value.may_be_poison

@@ -296,3 +296,11 @@ async def test_what_a_worker_said_nothing_of_is_given_back() -> None:
     held.safety.batch.take([0])
     held.concluder.give_back_unanswered(held.safety)
     await held.given_back(2)
+
+
+@in_virtual_time
+async def test_a_message_that_cannot_be_parked_for_a_fault_of_ours_is_given_back() -> None:
+    held = Held(BrokenAcks())
+    await held.open()
+    await held.concluder.park(delivery(1), failed(0))
+    await held.given_back(1)
