@@ -107,6 +107,11 @@ class Buffer:
         self.size -= size
         return taken
 
+    def take_behind(self, first: int) -> list[Delivery]:
+        """Takes out all but the `first` ones."""
+        behind = set(list(self._waiting)[first:])
+        return self.remove(lambda delivery: delivery in behind)
+
     def remove(self, unwanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Takes out all that the predicate names."""
         removed = [delivery for delivery in self._waiting if unwanted(delivery)]

@@ -91,7 +91,6 @@ class Router(Generic[P]):
             consumption=self._consumption,
             uncommitted=self.uncommitted,
             run=self._run,
-            give_back=self._source.give_back,
             waited=waited,
             clock=self._clock,
         )
@@ -169,7 +168,15 @@ class Router(Generic[P]):
         if not self._dispatcher.probes_out and (most := rounds.begin_round(now)):
             self.tasks.spawn(self._consumption.start_probing(most))
         elif rounds.is_over(now):
-            self.tasks.spawn(self._consumption.stop_probing())
+            self.tasks.spawn(self._stop_probing())
+
+    async def _stop_probing(self) -> None:
+        """Lets no more probes come. What came in vain goes back then, and not before: it would come again at once, over
+        and over, for as long as the broker takes to answer.
+        """
+        await self._consumption.stop_probing()
+        if self._outage.held:
+            self._source.give_back(self.buffer.take_behind(self._outage.rounds.left(self._clock())))
 
     def wake(self) -> None:
         """Lets the dispatcher look: a worker can take work, or something waits."""
@@ -195,7 +202,7 @@ class Router(Generic[P]):
         else:
             self.buffer.put(delivery)
             if self._outage.held and len(self.buffer) >= self._outage.rounds.left(self._clock()):
-                self.tasks.spawn(self._consumption.stop_probing())  # this round has all its probes
+                self.tasks.spawn(self._stop_probing())  # this round has all its probes
         self.wake()
 
     def drop(self, generation: int) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from rabbitray.actors.router.arrivals import Arrivals
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.consumption import Consumption
-from rabbitray.actors.router.delivery import Batch, Buffer, Delivery
+from rabbitray.actors.router.delivery import Batch, Buffer
 from rabbitray.actors.router.dispatch.arrival_forecast import ArrivalForecast
 from rabbitray.actors.router.dispatch.batching import BufferFront, due_in_s
 from rabbitray.actors.router.dispatch.member import Member
@@ -26,8 +26,7 @@ _TIMER_GRACE_S = 0.001  # a timer that fires a little early would find nothing d
 class Dispatcher(Generic[P]):
     """Looks when woken and when a wait ends. `run` starts the work on a batch and returns at once.
 
-    `give_back` returns deliveries to the queue; `waited` is told at each dispatch how many seconds the median message
-    of the batch waited.
+    `waited` is told at each dispatch how many seconds the median message of the batch waited.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class Dispatcher(Generic[P]):
         consumption: Consumption,
         uncommitted: UncommittedRows,
         run: Callable[[Pool[P], Member[P], Batch], None],
-        give_back: Callable[[Iterable[Delivery]], None],
         waited: Callable[[float], None] | None,
         clock: Callable[[], float],
     ) -> None:
@@ -50,7 +48,7 @@ class Dispatcher(Generic[P]):
         self._buffer, self._arrivals = buffer, arrivals
         self._pool, self._quarantine = pool, quarantine
         self._outage, self._consumption, self._uncommitted = outage, consumption, uncommitted
-        self._run, self._give_back, self._waited = run, give_back, waited
+        self._run, self._waited = run, waited
         self._forecast = ArrivalForecast(config.burst_wait_ms, clock())
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
@@ -129,13 +127,13 @@ class Dispatcher(Generic[P]):
         self._look()
 
     def _send_probes(self) -> None:
-        """During an outage each probe is one message; what this round cannot send any more waits in the queue."""
+        """During an outage each probe is one message; what this round cannot send any more is given back when nothing
+        more comes.
+        """
         rounds, now = self._outage.rounds, self._clock()
         while rounds.left(now) and len(self._buffer) and (member := self._pool.pick()) is not None:
             rounds.started(now)
             self._send(self._pool, member, Batch(self._buffer.take(1, self._config.batch_bytes)))
-        if not rounds.left(now):
-            self._give_back(self._buffer.remove(lambda _: True))
 
     def _send(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:
         batch.worker, batch.probe = member.name, self._outage.held

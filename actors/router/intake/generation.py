@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import aio_pika
@@ -35,7 +36,8 @@ class Generation:
     `number` counts the channels of one intake from 1. `lost` is set when channel or connection are gone, or the broker
     has cancelled the consumer; whoever waits for it ends the generation. `queue_missing`: the queue was gone and must
     be declared before the next one consumes. `narrow`: its window is one message, whatever is wanted; `since`: when it
-    began, or got its present window (the loop's time); `settled`: whether an outcome of it was acked.
+    began, or got its present window (the loop's time); `settled`: whether an outcome of it was acked. `clock` is
+    monotonic, in seconds.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Generation:
         tracing: Tracing,
         lost: asyncio.Event,
         warnings: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
         self.channel = channel
@@ -59,7 +62,7 @@ class Generation:
         self.settled = False
         self.warnings = list(warnings)
         self._writer = FrameWriter(channel)
-        self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing)
+        self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing, clock=clock)
         self.consumers = ChannelConsumers(channel, config, generation=number, delivered=self.acks.delivered)
         self._queue = config.source
         self._connection = connection
