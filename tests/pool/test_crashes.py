@@ -67,7 +67,7 @@ async def test_router_killed_in_a_crash_window(amqp_url: str, tmp_path: Path, pl
             assert await lost_and_duplicated(pool, count) == (0, 0)
 
 
-@pytest.mark.parametrize("victim", ["router", "store"])
+@pytest.mark.parametrize("victim", ["router", pytest.param("store", marks=pytest.mark.long)])  # killed more often below
 async def test_an_actor_killed_at_a_random_moment(amqp_url: str, tmp_path: Path, victim: str, rounds: int) -> None:
     for number in range(rounds):
         folder = tmp_path / f"{victim}-{number}"
@@ -111,14 +111,14 @@ async def _some_acked(pool: RunningPool, count: int) -> bool:
 
 
 async def test_the_broker_is_killed_while_rungs_are_full(
-    own_broker: PrivateBroker, tmp_path: Path, rounds: int
+    own_broker: PrivateBroker, own_url: str, tmp_path: Path, rounds: int
 ) -> None:
     """kill -9 of the node with hundreds of messages in quorum rungs; it starts again on the same files."""
     jobs = [Job(id=f"job-{n}", payload={"do": "raise", "times": 1}) for n in range(COUNT)]
     for number in range(rounds):
         folder = tmp_path / f"broker-{number}"
         folder.mkdir()
-        loaded = settings_for(own_broker.url, folder, retry_delay_ms=4_000, retry_max_delay_ms=8_000, outage_hold=False)
+        loaded = settings_for(own_url, folder, retry_delay_ms=4_000, retry_max_delay_ms=8_000, outage_hold=False)
         async with pool_of(loaded) as pool:
             await pool.publish(jobs)
             await eventually(lambda pool=pool: _retried(pool, COUNT), within_s=90)
@@ -133,8 +133,8 @@ async def _retried(pool: RunningPool, count: int) -> bool:
     return bool((await pool.report()).counts.retried >= count)
 
 
-async def test_connections_closed_by_the_broker(own_broker: PrivateBroker, tmp_path: Path) -> None:
-    loaded = settings_for(own_broker.url, tmp_path, batch_size=10, prefetch_count=60)
+async def test_connections_closed_by_the_broker(own_broker: PrivateBroker, own_url: str, tmp_path: Path) -> None:
+    loaded = settings_for(own_url, tmp_path, batch_size=10, prefetch_count=60)
     async with pool_of(loaded) as pool:
         await pool.publish(mixed_jobs(COUNT))
         for _ in range(3):

@@ -1,4 +1,4 @@
-"""The driver as people start it: `python -m rabbitray ...` as a process of its own."""
+"""The driver as people start it, `rabbitray run`: in a process of its own; most of what is refused, in one for all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,21 @@ import pytest
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.store.query import read_only_query
+from rabbitray.cluster.broker import PrivateBroker
+from tests.kit.command_line import Ran
 from tests.kit.command_process import ROOT, Command, publish, queue_exists, ready, run, work
 from tests.kit.eventually import eventually_sync
 from tests.kit.file_holder import holder_of
+from tests.kit.live_commands import LiveCommands, live_commands
 from tests.kit.pool_settings import HANDLE
 from tests.kit.queue_access import opened
+
+
+@pytest.fixture(scope="module")
+def live(ray_cluster: str) -> Iterator[LiveCommands]:
+    """Whose commands are all refused: each one ends before the next."""
+    with live_commands({"RAY_ADDRESS": ray_cluster}) as found:
+        yield found
 
 
 @pytest.mark.ray
@@ -29,7 +40,7 @@ def test_sigterm_under_load_and_a_second_run(amqp_url: str, ray_cluster: str, tm
     """Every id exactly once in the results, over two runs, the first of which is told to stop half-way."""
     results = tmp_path / "results.duckdb"
     first = Command(amqp_url, ray_cluster, *work(results, "waves"))
-    count = 3_000
+    count = 1_500
     eventually_sync(lambda: queue_exists(amqp_url, "waves"), within_s=90)
     publish(amqp_url, "waves", [Job(id=f"job-{n}", payload={"do": "slow", "s": 0.004}) for n in range(count)])
     eventually_sync(lambda: 0 <= ready(amqp_url, "waves") < count * 0.8, within_s=40)
@@ -57,13 +68,17 @@ def test_sigterm_under_load_and_a_second_run(amqp_url: str, ray_cluster: str, tm
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
-    amqp_url: str, arguments: tuple[str, ...], says: str, tmp_path: Path
+    amqp_url: str, live: LiveCommands, arguments: tuple[str, ...], says: str
 ) -> None:
-    code, out, err = run(amqp_url, None, *arguments)
-    errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert (code, out, len(errors)) == (2, "", 1), err
-    assert says in errors[0]
-    assert "Traceback" not in err
+    assert says in the_error(live.run(*arguments, RABBITMQ_URL=amqp_url))
+
+
+def the_error(ran: Ran) -> str:
+    """The only line of a command that was refused: exit code 2, nothing printed, no traceback."""
+    errors = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert (ran.code, ran.out, len(errors)) == (2, "", 1), ran.err
+    assert "Traceback" not in ran.err
+    return errors[0]
 
 
 @pytest.mark.ray
@@ -74,24 +89,22 @@ def test_mistakes_are_one_line_and_exit_code_2(
         ("amqp://guest:wrong@{address}/", "login refused"),
     ],
 )
-def test_a_broker_that_cannot_be_used(broker: object, ray_cluster: str, url: str, says: str, tmp_path: Path) -> None:
-    address = f"127.0.0.1:{broker.port}"  # type: ignore[attr-defined] # a PrivateBroker
+def test_a_broker_that_cannot_be_used(
+    broker: PrivateBroker, live: LiveCommands, url: str, says: str, tmp_path: Path
+) -> None:
+    address = url.format(address=f"127.0.0.1:{broker.port}")
     arguments = work(tmp_path / "r.duckdb", "jobs", "--connect-timeout-s", "2", "--pool", "unreachable")
-    code, _, err = run(url.format(address=address), ray_cluster, *arguments)
-    errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert (code, len(errors)) == (2, 1), err
-    assert says in errors[0]
-    assert "wrong" not in err
+    ran = live.run(*arguments, RABBITMQ_URL=address)
+    assert says in the_error(ran)
+    assert "wrong" not in ran.err
 
 
 @pytest.mark.ray
-def test_results_files_that_cannot_be_used(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
+def test_results_files_that_cannot_be_used(amqp_url: str, live: LiveCommands, tmp_path: Path) -> None:
     text = tmp_path / "notes.duckdb"
     text.write_text("this is no database")
-    code, _, err = run(amqp_url, ray_cluster, *work(text, "jobs", "--pool", "unusable"))
-    errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert (code, len(errors)) == (2, 1), err
-    assert "notes.duckdb" in errors[0]
+    ran = live.run(*work(text, "jobs", "--pool", "unusable"), RABBITMQ_URL=amqp_url)
+    assert "notes.duckdb" in the_error(ran)
     assert text.read_text() == "this is no database"
 
 
@@ -124,16 +137,14 @@ def test_results_files_that_cannot_be_used(amqp_url: str, ray_cluster: str, tmp_
 async def test_a_queue_that_would_lose_messages_is_refused_before_anything_is_consumed(
     amqp_url: str, ray_cluster: str, tmp_path: Path, name: str, flags: dict[str, Any], says: str
 ) -> None:
+    """In a process of its own, which has to end with what it had started."""
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(name, **{"durable": True} | flags)
         await channel.default_exchange.publish(aio_pika.Message(b"{}", message_id="kept"), name)
         arguments = work(tmp_path / "r.duckdb", "jobs", "--pool", "refused")
         code, out, err = await asyncio.to_thread(run, amqp_url, ray_cluster, *arguments)
-        errors = [line for line in err.splitlines() if line.startswith("error: ")]
-        assert (code, out, len(errors)) == (2, "", 1), err
-        assert says in errors[0]
-        assert "Traceback" not in err
+        assert says in the_error(Ran(code=code, out=out, err=err))
         message = await queue.get(timeout=5)
         assert message is not None
         assert (message.message_id, message.redelivered) == ("kept", False)
@@ -141,17 +152,15 @@ async def test_a_queue_that_would_lose_messages_is_refused_before_anything_is_co
 
 @pytest.mark.ray
 async def test_a_results_file_in_use_is_refused_with_the_holders_pid(
-    amqp_url: str, ray_cluster: str, tmp_path: Path
+    amqp_url: str, live: LiveCommands, tmp_path: Path
 ) -> None:
     results = tmp_path / "results.duckdb"
     async with opened(amqp_url, "jobs") as queue:
         await queue.channel.default_exchange.publish(aio_pika.Message(b"{}", message_id="kept"), "jobs")
         with holder_of(results) as holder:
             arguments = work(results, "jobs", "--pool", "locked", "--results-lock-timeout-ms", "300")
-            code, out, err = await asyncio.to_thread(run, amqp_url, ray_cluster, *arguments)
-        errors = [line for line in err.splitlines() if line.startswith("error: ")]
-        assert (code, out, len(errors)) == (2, "", 1), err
-        assert f"{results} is in use by process {holder.pid}: stop it, or choose another file" in errors[0]
+            ran = await asyncio.to_thread(live.run, *arguments, RABBITMQ_URL=amqp_url)
+        assert f"{results} is in use by process {holder.pid}: stop it, or choose another file" in the_error(ran)
         message = await queue.get(timeout=5)
         assert message is not None
         assert (message.message_id, message.redelivered) == ("kept", False)

@@ -193,14 +193,14 @@ async def _at_rest(pool: RunningPool, *, done: int, dead: int) -> bool:
 
 async def test_only_the_poison_is_parked(amqp_url: str, tmp_path: Path) -> None:
     """One among messages of its own, and one among the records of a packed message."""
-    async with pool_of(settings_for(amqp_url, tmp_path)) as pool:
+    async with pool_of(settings_for(amqp_url, tmp_path, batch_size=8)) as pool:
         alone, packed = (Job(id=key, payload={"do": "die"}) for key in ("alone", "packed"))
-        innocents = jobs(140)
-        await pool.publish([*innocents[:50], alone, *innocents[50:100]])
-        await pool.publish([*innocents[100:120], packed, *innocents[120:]], packed=50)
-        await eventually(lambda: _at_rest(pool, done=140, dead=2), within_s=150)
+        innocents = jobs(56)
+        await pool.publish([*innocents[:20], alone, *innocents[20:40]])
+        await pool.publish([*innocents[40:48], packed, *innocents[48:]], packed=50)
+        await eventually(lambda: _at_rest(pool, done=56, dead=2), within_s=150)
         await pool.stop()
-        assert pool.rows(COUNTS) == [{"rows": 140, "keys": 140}]
+        assert pool.rows(COUNTS) == [{"rows": 56, "keys": 56}]
         assert pool.rows("SELECT max(attempts) AS runs FROM results") == [{"runs": 1}]
         dead = pool.rows("SELECT key, reason FROM dead_letters ORDER BY key")
         assert dead == [{"key": key, "reason": "worker_crashed"} for key in ("alone", "packed")]

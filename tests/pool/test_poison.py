@@ -6,6 +6,7 @@ is for the synchronous one alone.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
@@ -23,11 +24,11 @@ pytestmark = [
     pytest.mark.timeout("600"),
 ]
 
-INNOCENTS = 200
+INNOCENTS = 200 if "ROUNDS" in os.environ else 60
 
 
 def among_innocents(folder: Path, kinds: list[str]) -> list[Job]:
-    """200 innocents, and one poison of each kind, spread over them; it notes its process in `folder`."""
+    """INNOCENTS, and one poison of each kind, spread over them; it notes its process in `folder`."""
     jobs = [Job(id=f"job-{n}", payload={"n": n}) for n in range(INNOCENTS)]
     for number, kind in enumerate(kinds, 1):
         poison = Job(id=kind, payload={"do": kind, "file": str(folder / kind)})
@@ -82,7 +83,7 @@ async def test_what_blocks_the_process_is_parked_as_a_time_out(
 ) -> None:
     """Without end in Python or in C: neither can be cancelled, and the latter stops the whole process."""
     kinds = all_kinds if rounds > 1 else few
-    few_slots = 8  # what a killed worker held is suspect: the fewer, the fewer run alone
+    few_slots = 4  # what a killed worker held is suspect: the fewer, the fewer run alone
     loaded = settings_for(
         amqp_url, tmp_path, batch_size=2, handler_timeout_s=1, max_crashes=1, queue_concurrency=few_slots
     )

@@ -7,7 +7,6 @@ replaced, see `replaced`; nothing else is.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -25,6 +24,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from tests.kit.doc_blocks import DOCUMENTS, ROOT, Block, blocks, commands
 from tests.kit.eventually import eventually_sync
+from tests.kit.live_commands import live_commands
 from tests.kit.pool_status import QUIET_REPORT
 
 README, STARTED, OPERATIONS = ROOT / "README.md", ROOT / "docs/getting-started.md", ROOT / "docs/operations.md"
@@ -80,18 +80,13 @@ class Beside:
 
     def work(self, found: list[list[str]]) -> None:
         """Runs commands, each of which must end with 0; what they print is kept in `commands.log`."""
-        ran = subprocess.run(
-            [sys.executable, "-m", "tests.kit.live_commands"],
-            input=json.dumps(found),
-            cwd=self._folder,
-            env=self._environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        with (self._folder / "commands.log").open("a") as log:
-            log.write(ran.stdout)
-        assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+        with live_commands(self._environ, folder=self._folder) as live:
+            try:
+                for arguments in found:
+                    live.ask(*arguments)
+            finally:
+                with (self._folder / "commands.log").open("a") as log:
+                    log.writelines(live.told)
 
     def stop(self) -> None:
         """SIGTERM to all, as `ray job stop` does; each must end by itself and with 0."""
