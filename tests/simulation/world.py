@@ -28,7 +28,8 @@ NOBODY_AWAITED = (
     "A start of a worker failed",
     "A message that the broker dropped could not be collected",
     "The loss of a connection could not be told",
-    "The connection to RabbitMQ is no longer watched",
+    "The watch over the connection to RabbitMQ has failed",
+    "Frames for RabbitMQ could not be queued",
 )
 RESTART_S = 0.5
 PATIENCE_S = 400.0
