@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from rabbitray.actors.message import headers as h
-from tests.simulation.messages import FAILS, KILLS, Wish, Wishes, attempt
+from tests.simulation.messages import FAILS, Wish, Wishes, attempt
 
 if TYPE_CHECKING:
     from tests.simulation.broker import Channel, Message
@@ -154,12 +154,11 @@ class Checker:
 
     def _deserved(self, serial: str, message: Message) -> None:
         wish, reason = self.wish(serial), str(message.headers.get(h.REASON, ""))
-        shared = wish.do in KILLS and wish.shared  # crashes are counted by this id
         allowed = (
             reason.startswith("broker_")
             or wish.do in ("reject", "unreadable")
             or (wish.do in FAILS and self.failed_runs[serial] > MAX_RETRIES)
-            or self.crashes[serial] >= (1 if shared else MAX_CRASHES)
+            or self.crashes[serial] >= MAX_CRASHES
         )
         if not allowed:
             self.violation("innocent", f"{serial} ({wish.do}) is a dead letter: {reason}")

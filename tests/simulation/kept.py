@@ -89,4 +89,7 @@ KEPT: dict[str, Script] = {
         ),
         faults=(Fault("consume", 2, "late_answer", 0.5),),
     ),
+    "two that kill their worker had one message id: each was parked for the crash of the other": Script(
+        steps=(Step(2.0, "publish", (2, "die", 2.0, "shared", 7.0)),),
+    ),
 }

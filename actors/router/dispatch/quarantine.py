@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 P = TypeVar("P")
 KNOWN_MOST = 10_000
+HASHED_BYTES = 4_096  # of either end of a body
 WORKERS = 2  # one that runs a suspect, and one that is ready when that one dies
 
 
@@ -163,6 +164,15 @@ class Quarantine(Generic[P]):
 
 
 def identity(delivery: Delivery) -> str:
-    """What a message is called before it is decoded: the key header, else the message id, else its body's hash."""
+    """What a message is called before it is decoded: its key header, else its message id with a hash of its body.
+
+    Producers choose message ids, and two messages may have one: a crash of one of them says nothing of the other.
+    """
     parcel = delivery.parcel
-    return parcel.key or parcel.message_id or f"body:{hashlib.blake2b(parcel.body, digest_size=16).hexdigest()}"
+    return parcel.key or f"{parcel.message_id or 'body'}:{_digest(parcel.body)}"
+
+
+def _digest(body: bytes) -> str:
+    """Of its length and its ends: of a large body the whole would cost 0.1 ms for each message that is asked after."""
+    ends = body if len(body) <= 2 * HASHED_BYTES else body[:HASHED_BYTES] + body[-HASHED_BYTES:]
+    return hashlib.blake2b(ends, digest_size=8, salt=len(body).to_bytes(8, "big")).hexdigest()

@@ -14,7 +14,7 @@ from rabbitray.actors.router.dispatch.isolation import SPARED_MOST
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine, identity
-from tests.kit.deliveries import delivery
+from tests.kit.deliveries import delivery as plain_delivery
 from tests.kit.eventually import eventually
 from tests.kit.fake_workers import FakeFactory
 from tests.kit.virtual_time import in_virtual_time
@@ -22,6 +22,11 @@ from tests.kit.virtual_time import in_virtual_time
 CRASH = WorkerLostError("worker_crashed", "x", may_be_poison=True)
 NODE = WorkerLostError("node_lost", "x", may_be_poison=False)
 FULL_NODE = WorkerLostError("out_of_memory", "x", may_be_poison=True, merely_chosen=True)
+
+
+def delivery(tag: int = 1, **changes: Any) -> Delivery:
+    """A delivery with a key header, by which the quarantine calls it."""
+    return plain_delivery(tag, **({"key": f"m-{tag}"} | changes))
 
 
 class Harness:
@@ -310,13 +315,22 @@ async def test_a_delivery_that_is_no_longer_ours_is_not_run_again() -> None:
     ("changes", "name"),
     [
         ({"key": "k"}, "k"),
-        ({"message_id": "m"}, "m"),
+        ({"message_id": "m"}, "m:"),
         ({"message_id": None}, "body:"),
     ],
 )
 def test_a_message_has_a_name_before_it_is_decoded(changes: dict[str, Any], name: str) -> None:
-    assert identity(delivery(1, **changes)).startswith(name)
-    assert identity(delivery(1, **changes)) == identity(delivery(2, **({"message_id": "m-1"} | changes)))
+    one = plain_delivery(1, **changes)
+    assert identity(one).startswith(name)
+    assert identity(one) == identity(plain_delivery(2, **({"message_id": "m-1"} | changes)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(b"{}", b"[]"), (b"{}", b"{} "), (b"a" * 9_000, b"a" * 9_001), (b"a" * 9_000, b"a" * 8_999 + b"b")],
+)
+def test_two_messages_of_one_message_id_have_two_names(one: bytes, other: bytes) -> None:
+    assert identity(plain_delivery(1, one, message_id="m")) != identity(plain_delivery(2, other, message_id="m"))
 
 
 async def test_suspects_are_remembered_within_bounds() -> None:
