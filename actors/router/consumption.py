@@ -47,6 +47,11 @@ class Consumption:
         """Whether what arrives may go out as a probe: an outage is the only hold."""
         return self.holds.keys() == {OUTAGE} and not self.closing
 
+    @property
+    def running(self) -> bool:
+        """Whether a message may go to a worker at all: in a batch, as a probe, or alone as a suspect."""
+        return self.flowing or self.probing
+
     async def start(self, window: int) -> None:
         """Begins to consume, unless something holds."""
         self.window = window

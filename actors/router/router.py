@@ -219,12 +219,13 @@ class Router(Generic[P]):
             await self._quarantine.count(batch)
             self._require_ours(batch)
             async for part, payload in pool.run(member, batch):
-                self._requeue(batch.take(part.returned))
+                await self._take_back(batch, batch.take(part.returned))
                 batch.take(part.finished)
                 self.uncommitted.add(part)
                 self.tasks.spawn(self._conclude(safety, part, payload))
         except WorkerLostError as loss:
-            await self._recover(member, batch, loss)
+            pool.release(member, batch)
+            await self._recover(batch, loss)
         except Exception:  # whatever it was: nobody else has these messages
             log.exception("Batch %s failed in the router", batch.id)
             self._concluder.give_back_unanswered(safety)
@@ -247,9 +248,8 @@ class Router(Generic[P]):
         finally:
             self.uncommitted.remove(part)
 
-    async def _recover(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> None:
+    async def _recover(self, batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the others go out again."""
-        member.batches.pop(batch.id, None)
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
         if loss.may_be_poison or self._quarantine.holds(batch):
@@ -268,8 +268,18 @@ class Router(Generic[P]):
             failure = await self._quarantine.isolate(batch, single, loss)
             if failure is not None:
                 await self._concluder.park(single[0], failure)
+        if not self._consumption.running:
+            self._source.give_back(self._quarantine.take_all())
         for delivery in packed:
             await self._settler.part(delivery, expect=self._quarantine.expect)
+
+    async def _take_back(self, batch: Batch, returned: list[Delivery]) -> None:
+        """What a worker did not start goes out again; a suspect is suspect still, and its crashes stay counted."""
+        if returned and self._quarantine.holds(batch):
+            not_started = WorkerLostError("not_started", "its worker gave it back", may_be_poison=False)
+            await self._isolate(batch, self._source.still_ours(returned), not_started)
+        else:
+            self._requeue(returned)
 
     def _requeue(self, deliveries: list[Delivery]) -> None:
         """They go out again first; while something holds they wait in the queue, like all that was not dispatched."""

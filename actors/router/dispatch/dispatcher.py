@@ -81,7 +81,7 @@ class Dispatcher(Generic[P]):
             self._send_probes()
         while self._consumption.flowing and (member := self._worker_for_next()) is not None:
             self._send(self._pool, member, Batch(self._buffer.take(self.batch_size, self._config.batch_bytes)))
-        if not self._consumption.closing:
+        if self._consumption.running:
             for pool, member, batch in self._quarantine.next():
                 self._send(pool, member, batch)
 

@@ -126,11 +126,15 @@ class Pool(Generic[P]):
                 await self._check_progress(member, batch, progress)
                 part, payload = await self._reply(member, batch, member.handle.more(batch.id))
         finally:
-            member.batches.pop(batch.id, None)
-            member.slow.pop(batch.id, None)
-            if member.state == "retiring" and not member.batches:
-                self._end(member)
-            self._on_change()
+            self.release(member, batch)
+
+    def release(self, member: Member[P], batch: Batch) -> None:
+        """The worker has this batch in hand no longer, be it that it never ran: one that retires may end now."""
+        member.batches.pop(batch.id, None)
+        member.slow.pop(batch.id, None)
+        if member.state == "retiring" and not member.batches:
+            self._end(member)
+        self._on_change()
 
     def remove(self, member: Member[P], *, why: str) -> None:
         """Kills a worker and replaces it."""

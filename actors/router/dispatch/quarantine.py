@@ -1,6 +1,6 @@
 """Quarantine: finds the message that ends workers, beside the normal work.
 
-What was executing when a worker died is suspect, and each suspect runs alone, one after another, on a worker of the
+What a worker had in hand when it died is suspect, and each suspect runs alone, one after another, on a worker of the
 quarantine's own: so a death names its message. One that ends its worker alone `max_crashes` times is parked; the
 others finish, and no attempt is charged to them. The count of a message is kept in the store, so that it survives the
 router. An innocent suspect costs no call of the store.
@@ -113,7 +113,10 @@ class Quarantine(Generic[P]):
             log.error("Message %s ended its worker alone %d times and is parked", name, step.deaths.crashes)
             await self.clear(batch)
             return message_failure(left[0], loss.reason, str(loss), "WorkerLost")
-        self._spared[name] = step.deaths.spared
+        if step.deaths.spared:
+            self._spared[name] = step.deaths.spared
+            if len(self._spared) > KNOWN_MOST:
+                del self._spared[next(iter(self._spared))]
         self._line.extend(left)
         self._leave(batch)
         await self._keep(name, step.deaths.crashes)

@@ -114,7 +114,8 @@ class Settler:
         *,
         spared_s: float | None = None,
     ) -> Set[int]:
-        """Counts the outcomes and publishes copies of what failed; the positions whose copy is not confirmed.
+        """Counts the outcomes and publishes copies of what failed; the positions without a confirmed copy. Those whose
+        copy was left out are among them: a channel that is given up may still take an ack.
 
         `unsafe`: positions that are given back whatever this part says of them. `spared_s`: there is an outage: what
         failed by a service is not charged, and waits so long at least.
@@ -123,9 +124,11 @@ class Settler:
         self.tally.duplicates += len(answer.duplicates)
         failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
         failures += self._rejections(batch, part, answer)
-        if failures:
-            failures = self._without_lost(batch, failures, unsafe)
-        return await self._publish_copies(batch, failures, spared_s) if failures else frozenset()
+        if not failures:
+            return frozenset()
+        kept = self._without_lost(batch, failures, unsafe)
+        left_out = {failure.position for failure in failures} - {failure.position for failure in kept}
+        return left_out | await self._publish_copies(batch, kept, spared_s)
 
     def close(self, batch: Batch, part: Part, unsafe: Set[int]) -> None:
         """Acks the finished messages of a part; those at `unsafe` positions are given back after a pause."""
@@ -160,8 +163,12 @@ class Settler:
             await self.park(delivery, message_failure(delivery, error.reason, str(error), "DecodeError"))
         except EncodeError as error:  # the next try would end in the same way
             await self.park(delivery, message_failure(delivery, "not_encodable", str(error), "EncodeError"))
-        except RabbitrayError as error:
-            log.error("The records of a packed message could not be published singly, it stays: %s", error)
+        except Exception as error:  # whatever it was: nobody else has this message
+            log.error(
+                "The records of a packed message could not be published singly, it stays: %s",
+                error,
+                exc_info=None if isinstance(error, RabbitrayError) else error,
+            )
             self._give_back_later([delivery])
         else:
             log.warning("A packed message of %d records that ended a worker was taken apart", len(pieces))

@@ -97,3 +97,67 @@ async def test_a_killer_costs_so_many_workers_whatever_is_beside_it(slots: int, 
     assert deaths.count <= KILLERS * (MAX_CRASHES + 1)
     assert path.crashes == {}, "nothing is left in the store's control table"
     await path.stop()
+
+
+async def alone(path: PlainPath, *names: str) -> tuple[FakeWorker, str]:
+    """The first of these messages is suspect and runs alone."""
+    path.publish(*names)
+    worker, _ = await path.batch()
+    worker.die()
+    worker, batch = await path.batch()
+    assert path.keys(batch) == [names[0]]
+    return worker, batch
+
+
+async def test_a_suspect_that_its_worker_did_not_start_is_suspect_still() -> None:
+    path = PlainPath()
+    await path.start()
+    worker, _ = await alone(path, "k0")
+    worker.die()
+    worker, batch = await path.batch()
+    worker.answer(batch, Part(returned=[0]))
+    await eventually(lambda: path.running and path.running[0][1] != batch)
+    worker, batch = path.running[0]
+    assert worker.name.startswith("qu-"), "it runs alone, and beside nobody else"
+    worker.die()
+    await eventually(lambda: path.dead() == ["k0"])
+    assert path.crashes == {}
+    await path.stop()
+
+
+async def test_while_paused_no_suspect_runs_and_each_is_suspect_when_it_comes_again() -> None:
+    path = PlainPath()
+    await path.start()
+    path.publish("k0", "k1")
+    worker, _ = await path.batch()
+    await path.router.hold("paused", "by hand")
+    worker.die()
+    await eventually(lambda: path.broker.unacked == 0 or path.running)
+    assert (path.running, path.broker.ready) == ([], 2), "as all that was not dispatched"
+    await path.router.release("paused")
+    worker, _ = await path.batch()
+    assert worker.name.startswith("qu-")
+    await path.router.hold("paused", "by hand")
+    worker.die()
+    await eventually(lambda: path.broker.unacked == 0 or path.running)
+    assert (path.running, path.broker.ready) == ([], 2)
+    await path.router.release("paused")
+    await path.work()
+    assert path.rows() == {"k0": 1, "k1": 1}
+    await path.stop()
+
+
+async def test_a_worker_that_leaves_ends_though_its_suspect_was_not_run() -> None:
+    path = PlainPath()
+    await path.start()
+    worker, _ = await alone(path, "k0")
+    await path.store.close()  # the count of the next run waits for it
+    worker.die()
+    await eventually(lambda: [one for one in path.isolated.members if one.batches and one.handle is not worker])
+    (member,) = (one for one in path.isolated.members if one.batches)
+    path.isolated.leave({"node"})
+    path.intake.lose()
+    await path.store.open()
+    await path.work()
+    await eventually(lambda: member not in path.isolated.members)
+    await path.stop()

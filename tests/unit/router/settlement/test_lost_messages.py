@@ -54,6 +54,7 @@ async def test_what_failed_while_its_channel_died_is_left_out() -> None:
     assert [one.tag for one, _, _ in held.outbox.parked] == [4]
     assert [row["key"] for row in held.buried] == ["k3"]
     assert (held.settler.tally.retried, held.settler.tally.dead) == (1, 1)
+    assert held.acks.acked == [2, 4], "the channel that is given up may still take an ack"
 
 
 async def test_a_row_that_the_store_refused_is_no_dead_letter_of_a_lost_message() -> None:

@@ -304,6 +304,15 @@ async def test_a_packed_message_of_one_record_is_not_taken_apart_twice() -> None
     assert (piece.key, piece.content_type) == ("k", h.MSGPACK), "no packed message any more: the quarantine counts it"
 
 
+@in_virtual_time
+async def test_a_packed_message_that_cannot_be_taken_apart_for_a_fault_of_ours_is_given_back() -> None:
+    held = Harness()
+    held.outbox.failures.append(RuntimeError("nobody foresaw it"))
+    body, _ = pack([Job(id="a"), Job(id="b")])
+    await held.settler.part(delivery(1, body, content_type=h.PACKED))
+    await eventually(lambda: held.acks.returned == [1])
+
+
 async def test_a_piece_that_cannot_be_written_parks_its_message() -> None:
     held = Harness()
     held.outbox.failures.append(EncodeError("a header without an AMQP form"))
