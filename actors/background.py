@@ -20,7 +20,8 @@ class BackgroundTasks:
 
     asyncio keeps only weak references to tasks, and an exception that nobody awaits is seen when the task is
     collected as garbage, if at all. Here a task lives until it ends, and what it raises is logged once, to `log` with
-    the fixed text `failed`. A cancelled task has not failed.
+    the fixed text `failed`. A task that was cancelled has not failed; one that ended since a future that it awaited was
+    cancelled has (aiormq does that when it gives a connection up).
     """
 
     def __init__(self, log: logging.Logger, failed: str) -> None:
@@ -38,14 +39,18 @@ class BackgroundTasks:
     def keep(
         self, work: Callable[[], Coroutine[object, object, None]], *, name: str | None = None
     ) -> asyncio.Task[None]:
-        """As `spawn`, for work that goes on until it returns: whatever it raises is logged, and it begins again."""
+        """As `spawn`, for work that goes on until it returns: whatever it raises is logged, and it begins again, unless
+        its task was cancelled: a future that it awaits may be cancelled by anybody.
+        """
         return self.spawn(self._kept(work), name=name)
 
     async def _kept(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
         while True:
             try:
                 return await work()
-            except Exception as error:  # noqa: BLE001 # whatever it is: what must go on does; logged with its traceback
+            except (Exception, asyncio.CancelledError) as error:  # whatever it is: what must go on does
+                if _asked_to_end():  # whoever cancelled it waits for its end, also where its clean-up fails
+                    raise
                 self._log.error("%s; it begins again in %g s", self._failed, AGAIN_S, exc_info=error)
             await asyncio.sleep(AGAIN_S)
 
@@ -80,8 +85,19 @@ class BackgroundTasks:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if (error := _failure(task)) is not None:
             self._log.error(self._failed, exc_info=error)
+
+
+def _failure(task: asyncio.Task[None]) -> BaseException | None:
+    if not task.cancelled():
+        return task.exception()
+    return None if task.cancelling() else asyncio.CancelledError("a future that it awaited was cancelled")
+
+
+def _asked_to_end() -> bool:
+    task = _current()
+    return task is not None and task.cancelling() > 0
 
 
 def _current() -> asyncio.Task[object] | None:

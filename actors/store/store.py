@@ -168,8 +168,8 @@ class Store:
     async def _closed_within(self, seconds: float) -> bool:
         try:
             await asyncio.wait_for(self._closing.wait(), seconds)
-        except TimeoutError:
-            return False
+        except TimeoutError:  # also where `close` began in the same turn of the loop
+            return self._closing.is_set()
         return True
 
     async def _commit(self, calls: Sequence[Call]) -> Sequence[Answer | Exception]:

@@ -76,16 +76,25 @@ async def _awaited(work: Awaitable[T]) -> T:
 
 
 def _end(parent: int, error: BaseException | None, how: str) -> None:
-    if error is not None:
-        name, text = describe(error)
-        how = f"raised {name}: {' '.join(text.split())}"
-    code = exit_code(error)
+    code = 1
+    try:
+        code = exit_code(error)
+        _tell(parent, how if error is None else _raised(error), code)
+    finally:  # whatever the text of the user's exception raises
+        os._exit(code)
+
+
+def _raised(error: BaseException) -> str:
+    name, text = describe(error)
+    return f"raised {name}: {' '.join(text.split())}"
+
+
+def _tell(parent: int, how: str, code: int) -> None:
     line = (
         f"process {os.getpid()}, forked by the handler's code in process {parent}, {how}: it ends here with code {code}"
     )
     with suppress(OSError):  # directly: a logger's lock or buffer may be a copy of one that the parent uses
         os.write(_STDERR, f"{line}; let a forked child end with os._exit\n".encode())
-    os._exit(code)
 
 
 def exit_code(error: BaseException | None) -> int:

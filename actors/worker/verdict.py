@@ -111,7 +111,7 @@ class Categories:
             return known
         try:
             return self._by_value(error)
-        except Exception:
+        except BaseException:  # the user's code: not even SystemExit may end the worker here
             log.exception("The attributes of a %s cannot be read: its category is unknown", kind.__qualname__)
             return "unknown"
 
@@ -159,7 +159,7 @@ def text_of(error: BaseException) -> str:
     """The text of an exception; one whose own `__str__` raises has none."""
     try:
         return str(error)
-    except Exception as broken:  # noqa: BLE001 # the user's code: what it raises here is told in the text
+    except BaseException as broken:  # noqa: BLE001 # the user's code: what it raises here is told in the text
         return f"(its text cannot be read: {type(broken).__name__})"
 
 

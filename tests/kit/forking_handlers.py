@@ -21,7 +21,7 @@ from rabbitray.actors.worker.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 from tests.kit.worker_batches import buffer, whole
 
-LEAVES = {"returns": 0, "exits": 0, "exits with 3": 3, "exits with a text": 1, "raises": 1}
+LEAVES = {"returns": 0, "exits": 0, "exits with 3": 3, "exits with a text": 1, "raises": 1, "raises what ends": 1}
 """How a child leaves, and with which code it ends."""
 
 SHAPES = {
@@ -35,6 +35,13 @@ SHAPES = {
 
 AROUND = ["exits", "exits with 3", "raises"]
 """How those of SetUp leave that it forks when it is made, set up and closed."""
+
+
+class EndsError(Exception):
+    """Whoever asks for its text gets a SystemExit."""
+
+    def __str__(self) -> str:
+        sys.exit(0)
 
 
 def forked(shape: str, how: str) -> int | None:
@@ -53,6 +60,8 @@ def forked(shape: str, how: str) -> int | None:
             sys.exit("no more")
         case "raises":
             raise ValueError("from\nthe child")
+        case "raises what ends":
+            raise EndsError
     return None
 
 

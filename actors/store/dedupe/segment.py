@@ -102,7 +102,7 @@ def read_segment(path: Path) -> Segment | None:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         return _whole(table)
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+    except (OSError, pa.ArrowException, LookupError, TypeError, ValueError):  # the last three: of what is damaged
         return None
 
 

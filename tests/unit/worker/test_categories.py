@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 import urllib.error
 from email.message import Message
 from enum import Enum
@@ -145,10 +146,22 @@ def test_another_word_is_refused() -> None:
         Categories({"ValueError": "sometimes"})
 
 
-def test_an_exception_that_raises_when_looked_at_is_unknown() -> None:
-    assert CATEGORIES.of(Broken()) == "unknown"
-    assert "RuntimeError" in text_of(Broken())
-    assert "RuntimeError" in describe(Broken())[1]
+class Ends(Exception):
+    """Who looks at it gets a SystemExit."""
+
+    def __str__(self) -> str:
+        sys.exit(0)
+
+    @property
+    def status_code(self) -> int:
+        sys.exit(0)
+
+
+@pytest.mark.parametrize(("error", "name"), [(Broken(), "RuntimeError"), (Ends(), "SystemExit")], ids=["error", "exit"])
+def test_an_exception_that_raises_when_looked_at_is_unknown(error: Exception, name: str) -> None:
+    assert CATEGORIES.of(error) == "unknown"
+    assert name in text_of(error)
+    assert name in describe(error)[1]
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,18 @@ def test_no_changed_byte_of_a_segment_goes_unseen(tmp_path: Path, bits: int) -> 
     assert read_segment(path) is not None
 
 
+def test_a_segment_of_which_any_byte_is_zero_is_refused_or_whole(tmp_path: Path) -> None:
+    """Among them the length of a buffer, which then has none of the bytes that its column needs."""
+    segment = seal("s", 0, 8, identities(rows_of([f"k{number}" for number in range(8)])))
+    path = tmp_path / "segment-000000.arrow"
+    write_segment(segment, path)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(changed(whole, at, whole[at]))
+        read = read_segment(path)
+        assert read is None or same(read, segment), f"byte {at}"
+
+
 def test_no_cut_segment_is_read(tmp_path: Path) -> None:
     path = tmp_path / "segment-000000.arrow"
     write_segment(seal("s", 0, 2, identities(rows_of(["a", "b"]))), path)
