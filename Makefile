@@ -28,7 +28,7 @@ test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some)
 
 test-unit: ## the quick tests that need neither broker nor Ray: under a minute
 	@$(PREPARE) python
-	@$(PY) -m pytest -n 2 --dist loadfile -m "not slow" tests/unit $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile -m "not slow" --hypothesis-profile quick tests/unit $(ARGS)
 
 lint: ## ruff format, ruff, import-linter, mypy
 	@$(PREPARE) python

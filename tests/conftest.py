@@ -58,7 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "ray: needs a local Ray")
     config.addinivalue_line("markers", "slow: some seconds: `make test-unit` leaves it out")
     settings.register_profile("tests", deadline=None)  # a busy machine is no failure
-    settings.load_profile("tests")
+    settings.register_profile("quick", parent=settings.get_profile("tests"), max_examples=20)  # `make test-unit`
+    settings.load_profile(config.getoption("--hypothesis-profile") or "tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -144,6 +144,7 @@ async def test_failures_go_to_rung_and_dead_letters_and_the_rest_commits() -> No
         assert copy.message_id == "k1", "the producer's id stays"
 
 
+@pytest.mark.slow
 async def test_a_slow_job_holds_up_no_other_message() -> None:
     async with path_of(window=6, batch_size=2) as path:
         path.publish("slow", "k0")
@@ -390,6 +391,7 @@ async def test_suspects_of_a_drain_are_given_back() -> None:
         assert (path.broker.unacked, path.broker.ready) == (0, 4)
 
 
+@pytest.mark.slow
 async def test_the_innocent_run_again_and_the_killer_is_parked() -> None:
     async with path_of(workers=2, window=40, batch_size=8, slots=1) as path:
         path.publish(*names(32))
@@ -475,6 +477,7 @@ async def test_an_ambiguous_copy_of_a_key_that_got_its_result_is_not_published_a
         assert path.rows() == {"k0": 1}
 
 
+@pytest.mark.slow
 async def test_an_outage_stops_burning_attempts_and_a_probe_ends_it() -> None:
     async with path_of(outage=True, window=40, batch_size=20) as path:
         path.publish(*names(40))

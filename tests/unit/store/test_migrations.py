@@ -28,6 +28,8 @@ from tests.kit.recorded import kept_results, unpack_results, version_of
 from tests.kit.small_disk import resize, small_disk
 from tests.kit.store_rows import dead_rows, rows_of, sql_in_a_process
 
+pytestmark = pytest.mark.slow  # files of some MB, processes that are killed
+
 ROOT = next(parent for parent in Path(__file__).resolve().parents if (parent / "pyproject.toml").exists())
 CHILD = "tests.kit.later_schema"
 KEYS = [f"k{n}" for n in range(300)]
@@ -192,7 +194,6 @@ async def test_a_step_without_memory_says_what_to_do(config: StoreConfig) -> Non
     await refused(config, next_schema(run=greedy), "duckdb_memory")
 
 
-@pytest.mark.slow
 async def test_a_step_without_room_on_the_disk_says_so_and_runs_once_there_is_room(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "24m") as disk:
         config = await filled(disk / "r.duckdb", RANGE_ROWS % 400_000, "CHECKPOINT")
@@ -270,7 +271,6 @@ async def test_kill_9_leaves_the_version_of_the_last_whole_step(config: StoreCon
     whole(config, [NOW + 2])
 
 
-@pytest.mark.slow
 async def test_kill_9_at_any_moment_leaves_one_version_or_the_next(tmp_path: Path, rounds: int) -> None:
     seed = random.randrange(2**32)
     chance = random.Random(seed)
@@ -291,7 +291,6 @@ def growth_of(path: Path) -> int:
     return int(done.stdout.split()[-3])
 
 
-@pytest.mark.slow
 async def test_a_step_that_rewrites_a_million_rows_stays_within_its_memory(tmp_path: Path) -> None:
     config = await filled(tmp_path / "r.duckdb", RANGE_ROWS % MANY)
     growth = growth_of(config.path)

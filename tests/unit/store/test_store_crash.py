@@ -21,6 +21,8 @@ from tests.kit.small_disk import resize, small_disk
 from tests.kit.store_crash_child import config_of
 from tests.kit.store_rows import rows_of
 
+pytestmark = pytest.mark.slow  # processes that are killed
+
 
 def _write_until_killed(path: Path, turn: int, groups: int) -> set[str]:
     """Kill -9 the child after this many acknowledged groups; the keys of whole groups that it printed."""
@@ -42,7 +44,6 @@ def _write_until_killed(path: Path, turn: int, groups: int) -> set[str]:
     return acked
 
 
-@pytest.mark.slow
 async def test_kill_9_loses_no_acknowledged_row_and_doubles_none(tmp_path: Path, rounds: int) -> None:
     path = tmp_path / "r.duckdb"
     seed = random.randrange(2**32)
