@@ -70,7 +70,7 @@ FULL = Size(
 )
 QUICK = Size(
     bursts=1,
-    burst=5_000,
+    burst=12_000,
     cycles=1,
     wave=1_000,
     idle_s=1.0,
