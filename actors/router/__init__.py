@@ -8,7 +8,6 @@ settlement   4. after the commit: ack, a copy into a rung or the dead letters, o
 consumption  whether the queue is consumed: window, holds, the end
 arrivals     counts of what was delivered
 config       the router's settings
-uncommitted  how many bytes of rows wait for the store
 outage       when one transient error dominates: hold, and probe
 probes       when probes go out, and how many at a time
 status       what the autoscaler decides on

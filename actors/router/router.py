@@ -23,12 +23,12 @@ from rabbitray.actors.router.dispatch.dispatcher import Dispatcher
 from rabbitray.actors.router.dispatch.member import Member, WorkerLostError
 from rabbitray.actors.router.dispatch.pool import Pool
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
+from rabbitray.actors.router.dispatch.uncommitted import UncommittedRows
 from rabbitray.actors.router.outage import Outage
 from rabbitray.actors.router.settlement.conclusion import BatchSafety, Concluder, ResultWriter
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.router.status import RecentOutcomes
-from rabbitray.actors.router.uncommitted import UncommittedRows
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -22,10 +21,10 @@ from typing import IO
 
 from rabbitray.cluster.cli.app import main
 from tests.kit.command_line import Ran
+from tests.kit.eventually import eventually_sync
 from tests.kit.root import ROOT
 
 DEGRADED = 1
-WELL_WITHIN_S = 30.0
 
 
 class LiveCommands:
@@ -50,10 +49,13 @@ class LiveCommands:
 
         On a busy machine a pool may be degraded for a moment, which is what `status` then ends with: it is run again.
         """
-        deadline = time.monotonic() + WELL_WITHIN_S
-        while (ran := self.run(*arguments)).code == DEGRADED and arguments[0] == "status":
-            assert time.monotonic() < deadline, "".join(self.told)
-            time.sleep(0.2)
+
+        def settled() -> Ran | None:
+            ran = self.run(*arguments)
+            return None if ran.code == DEGRADED and arguments[0] == "status" else ran
+
+        ran = eventually_sync(settled, message="the pool stays degraded")
+        assert ran is not None
         assert ran.code == 0, "".join(self.told)
         return ran.out
 

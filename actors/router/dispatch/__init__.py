@@ -3,6 +3,7 @@
 dispatcher        forms batches and hands them out; its timers
 batching          when the front of the buffer goes out (pure)
 arrival_forecast  how many records a free worker's batch waits for (pure)
+uncommitted       how many bytes of rows wait for the store: no batch goes out above a bound
 member            one worker with what it has in hand
 pool              the members: pick, run, retire, replace
 worker_starts     those that are missing are asked for, until they are ready

@@ -15,8 +15,8 @@ from rabbitray.actors.router.dispatch.batching import BufferFront, due_in_s
 from rabbitray.actors.router.dispatch.member import Member
 from rabbitray.actors.router.dispatch.pool import Pool
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
+from rabbitray.actors.router.dispatch.uncommitted import UncommittedRows
 from rabbitray.actors.router.outage import Outage
-from rabbitray.actors.router.uncommitted import UncommittedRows
 
 P = TypeVar("P")
 

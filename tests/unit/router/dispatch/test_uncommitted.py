@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.message.reply import Part
-from rabbitray.actors.router.uncommitted import UncommittedRows
+from rabbitray.actors.router.dispatch.uncommitted import UncommittedRows
 from tests.kit.eventually import eventually
 from tests.kit.fake_workers import FakeWorker
 from tests.kit.plain_path import PlainPath
