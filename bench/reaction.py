@@ -1,7 +1,7 @@
 """How fast a real pool reacts, and what a square wave costs: scale-out, scale-in, nothing lost, nobody killed.
 
 `actors_start_s`: from `scale 4` on a pool of one until the others are ready, the least that growing can take.
-`spinup_s`: from the first message of a burst of 5,000 (a 50 ms async handler) until the pool is at its most; the pool
+`spinup_s`: from the first message of a burst of 12,000 (a 50 ms async handler) until the pool is at its most; the pool
 had been idle for long enough (7 s) that its autoscaler had slowed down to looking every QUEUE_DEPTH_INTERVAL; the
 router wakes it with the first delivery.
 `square_wave`: bursts with a lull after each, so that the pool grows and shrinks in each cycle; workers are retired
@@ -60,7 +60,7 @@ class Size:
 
 FULL = Size(
     bursts=5,
-    burst=5_000,
+    burst=12_000,
     cycles=20,
     wave=5_000,
     idle_s=60.0,
