@@ -47,6 +47,7 @@ def connect(config: StoreConfig) -> duckdb.DuckDBPyConnection:
         con = duckdb.connect(str(config.path), config=options)
     except (duckdb.Error, OSError) as error:
         raise explain(config.path, error) from error
+    con.execute("PRAGMA disable_checkpoint_on_shutdown")  # a file that is ours no more must not lose its log to us
     _harden(con)
     return con
 
@@ -64,6 +65,15 @@ def connect_read_only(path: Path, memory: str = "1GiB") -> duckdb.DuckDBPyConnec
         raise explain(path, error) from error
     _harden(con, "disabled_filesystems = 'LocalFileSystem'")  # the file is open: nothing else needs to be
     return con
+
+
+def store_id_of(con: duckdb.DuckDBPyConnection) -> str:
+    """Which results file this is; "" for none of ours."""
+    try:
+        found = con.execute("SELECT store_id FROM store").fetchall()
+    except duckdb.Error:
+        return ""
+    return str(found[0][0]) if len(found) == 1 else ""
 
 
 def size_of(path: Path) -> int:

@@ -140,4 +140,4 @@ def _options(words: list[str]) -> str:
             return f"FORMAT {form}"
         case ["analyze", "format", form] | ["format", form, "analyze"] if form in _FORMS:
             return f"ANALYZE, FORMAT {form}"
-    raise QueryError("of EXPLAIN, only ANALYZE and FORMAT are known here")
+    raise QueryError(f"{_ALLOWED}, with ANALYZE and FORMAT at most")

@@ -17,7 +17,6 @@ OURS = (
     "only tables of the results file",
     "a statement may only read",
     "may be asked",
-    "of EXPLAIN",
 )
 
 
