@@ -37,7 +37,8 @@ def as_column(hashes: Sequence[bytes]) -> pa.Array:
 
 def _plain(value: Any) -> bytes:  # Any: a value that msgpack has and msgspec has not
     if isinstance(value, msgpack.Timestamp):
-        return value.to_bytes()
+        plain: bytes = value.to_bytes()
+        return plain
     raise NotImplementedError(type(value).__name__)
 
 
