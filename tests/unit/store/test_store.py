@@ -23,6 +23,8 @@ from rabbitray.actors.store.file import CommitGuardError, connect, scalar, wal_o
 from rabbitray.actors.store.query import Readers, read_only_query
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
+from rabbitray.actors.telemetry import kpi
+from rabbitray.actors.telemetry.metrics import NO_METRICS, MetricsBuffer, Recorder, Totals
 from tests.kit.store_calls import calls_of
 from tests.kit.store_rows import dead_rows, rows_of, sql_in_a_process
 from tests.kit.virtual_time import in_virtual_time
@@ -186,13 +188,16 @@ async def test_each_conflict_has_a_row_with_what_the_later_message_gave(config: 
     twice = pa.concat_tables([rows_of(["n"], payload=1), rows_of(["n"], payload=2)])
     assert (await store.write(epoch, twice)).conflicts == 1
     await store.close()
-    store = await reopened(config)
+    buffer = MetricsBuffer(totals := Totals())
+    store = await reopened(config, buffer)
     epoch = await store.register("b")
     real = rows_of([*keys, "new"], payload={"to": "ann"}, results=['"real"'] * 9)
     assert (await store.write(epoch, real)).conflicts == 8
     assert (await store.write(epoch, rows_of(["k0"], payload={"to": "ann"}))).conflicts == 1
     assert (await store.write(epoch, rows_of(keys, payload={"to": "stranger"}))).conflicts == 0
     assert (await store.stats()).conflicts == 9
+    buffer.flush()
+    assert totals.total(kpi.CONFLICTS.name) == 9
     sql = "SELECT key, result, payload_hash, recorded_at IS NOT NULL AS at FROM conflicts WHERE result = '\"real\"'"
     hashed = real["payload_hash"][0].as_py()
     assert (await store.query(f"{sql} ORDER BY key")).to_pylist() == [
@@ -203,8 +208,8 @@ async def test_each_conflict_has_a_row_with_what_the_later_message_gave(config: 
     await store.close()
 
 
-async def reopened(config: StoreConfig) -> Store:
-    store = Store(config)
+async def reopened(config: StoreConfig, metrics: Recorder = NO_METRICS) -> Store:
+    store = Store(config, metrics)
     await store.open()
     return store
 
