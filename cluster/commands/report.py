@@ -64,6 +64,8 @@ def _show(output: Path, run: RecordedRun, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"report": str(output)} | run.summary()))
         return
+    conflicts = f", {run.conflicts:,} keys with another message's result" if run.conflicts else ""
     click.echo(
-        f"wrote {output}: {run.done:,} done, {run.dead:,} dead, {len(run.decisions):,} records of the autoscaler"
+        f"wrote {output}: {run.done:,} done, {run.dead:,} dead{conflicts}, "
+        f"{len(run.decisions):,} records of the autoscaler"
     )
