@@ -17,6 +17,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, is_packed, pack_parcels, unpack_parcels
 from rabbitray.actors.message.wire import MessageLimits, pack
 from rabbitray.actors.publisher.amqp import frames
+from rabbitray.actors.rabbitmq.properties import Properties
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.reading import (
     _COUNTED_AT_MOST,
@@ -24,7 +25,6 @@ from rabbitray.actors.router.intake.reading import (
     read_delivery,
     read_message,
 )
-from rabbitray.actors.router.intake.scanner import Properties
 from tests.kit.deliveries import received
 
 LIMITS = MessageLimits(max_message_bytes=1_000, max_header_bytes=4_096, max_records=100)

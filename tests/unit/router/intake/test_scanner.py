@@ -14,7 +14,8 @@ from pamqp import body as pbody
 from pamqp import commands as spec
 from pamqp import decode, encode, header, heartbeat
 
-from rabbitray.actors.router.intake.scanner import UNREADABLE, Scanned, ScanningReader, read_table, scan
+from rabbitray.actors.rabbitmq.properties import UNREADABLE, read_table
+from rabbitray.actors.router.intake.scanner import Scanned, ScanningReader, scan
 
 short = st.text(max_size=20).filter(lambda text: len(text.encode()) <= 255)
 values = st.integers(-(2**62), 2**62) | st.text(max_size=30) | st.booleans() | st.lists(st.text(max_size=5), max_size=2)
