@@ -22,6 +22,7 @@ import aiormq
 from aiormq.abc import DeliveredMessage
 from pamqp import commands as spec
 
+from rabbitray.actors.rabbitmq.frame_guard import original
 from rabbitray.actors.rabbitmq.properties import UNREADABLE, Properties, read_properties
 from rabbitray.actors.router.intake.reading import PropertiesLike
 
@@ -201,6 +202,6 @@ def take_in_reader(channel: aiormq.abc.AbstractChannel, takers: dict[str, Taker]
         message = await self._read_content(frame, header)
         take = takers.get(frame.consumer_tag or "")
         if take is not None:
-            take(frame.delivery_tag or 0, bool(frame.redelivered), header.properties, message.body)
+            take(frame.delivery_tag or 0, bool(frame.redelivered), original(header.properties), message.body)
 
     channel._on_deliver_frame = types.MethodType(on_deliver_frame, channel)  # type: ignore[attr-defined] # aiormq.Channel has it
