@@ -15,7 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from rabbitray.actors.errors import RabbitrayError
-from rabbitray.actors.secret import redact
+from rabbitray.actors.secret import NO_SECRETS
+from rabbitray.cluster.cli.errors import tell
 
 COMMANDS = {
     "demo": "The main job on reference data, nothing to prepare.",
@@ -87,7 +88,6 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except RabbitrayError as error:
-        for line in redact(str(error)).splitlines():
-            click.echo(f"error: {line}", err=True)
+        tell(error, NO_SECRETS)
         sys.exit(error.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
