@@ -97,7 +97,7 @@ def test_a_refused_password_is_not_printed(
     assert canary.word not in ran.out + ran.err
 
 
-@pytest.mark.parametrize("between", ["/", "?", "#", "/@", "[", "1/"])
+@pytest.mark.parametrize("between", ["/", "?", "#", "/@", "[", "1/", "\\"])
 def test_a_url_whose_password_is_not_encoded_is_refused_without_it(run: Run, url_file: Path, between: str) -> None:
     url_file.write_text(f"amqp://user:1{between}canary@127.0.0.1:1/")
     ran = run("publish", "--generate", "1")

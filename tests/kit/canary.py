@@ -23,6 +23,11 @@ class Canary:
     word: str
 
     @property
+    def in_url(self) -> str:
+        """The password with as little encoded as a client can still read."""
+        return "".join(quote(char, safe="") if char in "/?#[]%\\ " else char for char in self.password)
+
+    @property
     def password(self) -> str:
         """As the broker knows it."""
         return f"{self.word}{NASTY}{self.word}"
@@ -46,5 +51,5 @@ def canary_url(broker: PrivateBroker, amqp_url: str, canary: Canary) -> Iterator
     broker.api("PUT", f"/api/users/{user}", {"password": canary.password, "tags": ""})
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
     broker.api("PUT", f"/api/permissions/{quote(vhost, safe='')}/{user}", everything)
-    yield amqp_url.replace("guest:guest@", f"{user}:{quote(canary.password, safe='')}@")
+    yield amqp_url.replace("guest:guest@", f"{user}:{canary.in_url}@")
     broker.api("DELETE", f"/api/users/{user}")
