@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -24,6 +25,7 @@ from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.cluster.settings import load
 from rabbitray.cluster.telemetry import LogConfig, TelemetryConfig, start, start_logging
 from rabbitray.cluster.telemetry.traces import CountingExporter, SpanFlow, Traces, build
+from tests.kit.canary import new_canary
 from tests.kit.eventually import eventually_sync
 from tests.kit.otlp_receiver import OtlpReceiver
 from tests.kit.root import ROOT
@@ -359,3 +361,23 @@ def test_values_of_resource_attributes_are_percent_encoded() -> None:
 def test_a_variable_of_the_sdk_without_effect_here_is_told(name: str) -> None:
     (notice,) = load({}, {name: "b3"}, None).notices
     assert notice.startswith(f"{name} is set, but has no effect: ")
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_a_line_holds_no_secret_wherever_in_it(log: io.StringIO, kind: Any) -> None:
+    canary = new_canary()
+    url = f"amqp://user:{canary.in_url}@host/"
+    start_logging(LogConfig(format=kind, secrets=(Secret(url),)), "router", stream=log)
+    extra = {"where": canary.careless(url), "all": [{canary.password: (url, 1)}], "bytes": canary.password.encode()}
+    try:
+        raise ConnectionError(canary.careless(url))
+    except ConnectionError:
+        logging.getLogger("x").exception("Lost %s", canary.careless(url), extra=extra)
+    assert log.getvalue().count("amqp://***@host/") >= 4
+    assert canary.word not in log.getvalue()
+
+
+def test_a_secret_that_looks_like_json_breaks_no_line(log: io.StringIO) -> None:
+    start_logging(LogConfig(format="json", secrets=(Secret('", "level": "'),)), "router", stream=log)
+    logging.getLogger("x").warning("well")
+    assert json.loads(log.getvalue())["level"] == "WARNING"
