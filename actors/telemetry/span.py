@@ -12,12 +12,12 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
+from rabbitray.actors.message.reply import ERROR_TEXT_MOST
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.trace_context import Headers, format_context, inject_context
 
 Attribute = str | bool | int | float
 
-TEXT_MOST: Final = 2_000
 STACK_MOST: Final = 20_000
 
 
@@ -130,7 +130,7 @@ def error_type(error: BaseException | ErrorText) -> str:
 
 def _record(span: trace.Span, error: BaseException | ErrorText, redact: Redactor) -> None:
     """Exception event, status and `error.type`; text and stack are cut, and secrets are taken out of them."""
-    text = redact.cut(error.text if isinstance(error, ErrorText) else str(error), TEXT_MOST)
+    text = redact.cut(error.text if isinstance(error, ErrorText) else str(error), ERROR_TEXT_MOST)
     if isinstance(error, ErrorText):
         span.add_event("exception", {"exception.type": error.name, "exception.message": text})
     else:

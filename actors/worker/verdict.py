@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rabbitray.actors.errors import ConfigurationError, Reject, Retry
-from rabbitray.actors.message.reply import Category
+from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Category
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,6 @@ _TRANSIENT_CODES = "ENOTFOUND EAI_AGAIN ESOCKETTIMEDOUT"  # Node's names, which 
 _STATUS_ATTRIBUTES = ("status_code", "status", "code", "http_status")
 _WORDS_MOST = 64
 _TO_SPACES = str.maketrans(dict.fromkeys(".,:;()[]{}<>='\"/\\|!?#@&*+-\n\t", " "))
-
-ERROR_TEXT_MOST = 2_000
 
 
 def _rows(transient: str, permanent: str) -> dict[str, Category]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from rabbitray.actors.backoff import Backoff, retry_while_unavailable
 from rabbitray.actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
 from rabbitray.actors.message.parcel import Record, records_of, whole_message
-from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
 from rabbitray.actors.router.outage import of_a_service
@@ -280,7 +280,8 @@ class Settler:
 
     def _shown(self, failure: Failure) -> Failure:
         """As it is kept for people: a worker has hidden the secrets in its own, not those of the router's."""
-        error, error_class = self._redact(failure.error), self._redact(failure.error_class)
+        error = self._redact.cut(failure.error, ERROR_TEXT_MOST)
+        error_class = self._redact.cut(failure.error_class, ERROR_TEXT_MOST)
         if (error, error_class) == (failure.error, failure.error_class):
             return failure
         return msgspec.structs.replace(failure, error=error, error_class=error_class)

@@ -22,7 +22,7 @@ from pamqp import commands as spec
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import clean_headers
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Failure
 from rabbitray.actors.publisher import EncodedMessage as Copy
 from rabbitray.actors.publisher import PublisherConfig
 from rabbitray.actors.publisher.message_maker import Maker
@@ -31,7 +31,7 @@ from rabbitray.actors.router.settlement.copies import CopyOutbox, dead_letter_ro
 from rabbitray.actors.router.settlement.retries import Rung
 from rabbitray.actors.secret import NO_SECRETS, Redactor, Secret
 from rabbitray.actors.telemetry.rate_limit import EVERY_S
-from rabbitray.actors.telemetry.span import NO_SPAN, STACK_MOST, TEXT_MOST, ErrorText
+from rabbitray.actors.telemetry.span import NO_SPAN, STACK_MOST, ErrorText
 from rabbitray.actors.telemetry.trace_context import (
     consumer_destination,
     current_ids,
@@ -500,4 +500,4 @@ def test_the_error_of_a_span_holds_no_secret_of_its_process_and_is_cut() -> None
     shown = "".join(span.to_json() for span in recorded.spans)
     assert "cannot reach amqp://host by amqp://***@host/" in shown
     assert canary.word not in shown
-    assert len(shown) < 2 * (TEXT_MOST + STACK_MOST)
+    assert len(shown) < 2 * (ERROR_TEXT_MOST + STACK_MOST)
