@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 from pydantic_core import PydanticUndefined
 
+from rabbitray.cluster.cli.terminal import tell
 from rabbitray.cluster.settings import Settings, load_here
 from rabbitray.cluster.settings.kinds import allowed_values
 from rabbitray.cluster.settings.showing import shown
@@ -42,7 +43,7 @@ def with_settings(*names: str) -> Callable[[F], F]:
             own = {name: given.pop(name) for name in names}
             loaded = load_here(own)
             for notice in loaded.notices:
-                click.echo(f"note: {notice}", err=True)
+                tell(f"note: {notice}", err=True)
             return command(loaded, **given)
 
         decorated: Any = run  # Any: click adds its parameters to the function
