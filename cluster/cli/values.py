@@ -40,7 +40,9 @@ def column_values(column: pa.ChunkedArray) -> list[object]:
     """The values of one column."""
     if not _by_value(column.type):
         try:
-            return [_plain(value) for value in column.to_pylist()]
+            found: list[object] = column.to_pylist()
+            converted = pa.types.is_decimal(column.type) or pa.types.is_interval(column.type)
+            return [_plain(value) for value in found] if converted else found
         except (OverflowError, ValueError):  # a time beyond Python's
             pass
     return [_value(scalar) for chunk in column.chunks for scalar in chunk]
