@@ -15,10 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from rabbitray.actors.errors import ConfigurationError, RabbitrayError
+from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.printable import printable
-from rabbitray.actors.secret import redact
-from rabbitray.cluster.cli.terminal import prepare, tell, tell_fault
+from rabbitray.actors.secret import NO_SECRETS
+from rabbitray.cluster.cli.errors import tell_error, tell_fault
+from rabbitray.cluster.cli.terminal import prepare
 
 COMMANDS = {
     "demo": "The main job on reference data, nothing to prepare.",
@@ -85,12 +86,6 @@ def _show(error: click.ClickException) -> None:
     error.show()
 
 
-def _lines(error: RabbitrayError) -> list[str]:
-    """One line; mistakes in settings are one each. What a line quotes of others begins no line of its own."""
-    text = redact(str(error))
-    return text.split("\n") if isinstance(error, ConfigurationError) else [text]
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command; every error of ours is one line on standard error."""
     for library in ("aiormq", "aio_pika"):  # what they say reaches a log that was set up, not the terminal
@@ -104,9 +99,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except RabbitrayError as error:
-        tell(*(f"error: {line}" for line in _lines(error)), err=True)
+        tell_error(error, NO_SECRETS)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 # a fault of ours: as Python tells it, but printable and without passwords
-        tell_fault(error)
+        tell_fault(error, NO_SECRETS)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

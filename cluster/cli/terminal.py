@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import sys
-import traceback
 
 import click
 from rich.console import Console
@@ -29,12 +28,6 @@ def tell(*lines: str, err: bool = False) -> None:
 def tell_json(value: object) -> None:
     """Writes one JSON value on a line of its own, UTF-8 whatever the terminal's encoding is; never fails."""
     click.echo(json_text(value).encode())
-
-
-def tell_fault(error: Exception) -> None:
-    """Writes a traceback to standard error, indented but for its first line."""
-    first, _, rest = redact("".join(traceback.format_exception(error)).rstrip()).partition("\n")
-    click.echo(f"{printable(first)}\n{below(rest)}", err=True)
 
 
 def column(text: str, indent: int) -> list[str]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import click
 
+from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate import doctor
@@ -25,7 +27,8 @@ def command(loaded: Loaded, no_ray: bool, as_json: bool) -> int:
 
     Looks and changes nothing. Exit code 2 when anything would keep a pool from starting.
     """
-    rows = examine(loaded, with_ray=not no_ray)
+    redact = Redactor(*loaded.secrets)
+    rows = [replace(row, text=redact(row.text)) for row in examine(loaded, with_ray=not no_ray)]
     if as_json:
         tell_json(rows)
     else:

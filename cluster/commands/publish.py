@@ -13,6 +13,7 @@ import click
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.publisher import Publisher
 from rabbitray.actors.rabbitmq.inspect import contact, declare, place, ready_count
+from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.span import OpenSpan
 from rabbitray.actors.telemetry.trace_context import producer_destination
 from rabbitray.actors.telemetry.tracing import Tracing
@@ -95,7 +96,7 @@ def _source(file: BinaryIO | None, generate: int | None) -> Source:
 async def _publish(loaded: Loaded, source: Source, pace: SendPace, *, create: bool, strict: bool, quiet: bool) -> Sent:
     settings = loaded.settings
     await _prepare(loaded, create=create)
-    traces = telemetry.start(loaded.telemetry, "publisher")
+    traces = telemetry.start(loaded.telemetry, "publisher", redact=Redactor(*loaded.secrets))
     tracing = tracing_of(settings)
     total = source.generate or size_left(source.stream)
     with Bar("publishing", total, quiet=quiet) as bar:

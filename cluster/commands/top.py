@@ -18,6 +18,7 @@ from rich.live import Live
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.router.report import RouterReport, WorkerRow
+from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.keyboard import Keys, typed
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
@@ -107,6 +108,7 @@ class Screen:
         self._queue = loaded.settings.queue
         self._every_s = every_s
         self._probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), loaded.settings.queue, timeout_s=2.0)
+        self._redact = Redactor(*loaded.secrets)
         self._usage = LocalUsage()
         self._report: RouterReport | None = None
         self._reported_at = 0.0
@@ -154,7 +156,7 @@ class Screen:
         live.update(render(view, width=size.width, height=size.height), refresh=True)
 
     def _notify(self, notice: str) -> None:
-        self._notice, self._notice_until = notice, time.monotonic() + NOTICE_S
+        self._notice, self._notice_until = self._redact(notice), time.monotonic() + NOTICE_S
 
     async def _keep_looking(self) -> None:
         """Looks for ever; a silent actor is told, a pool that is gone ends it."""

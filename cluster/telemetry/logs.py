@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TextIO
 
 from rabbitray.actors.printable import below, json_text, printable
-from rabbitray.actors.secret import Secret, redact
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.trace_context import current_ids
 from rabbitray.actors.worker.batch_run import called_ids
 
@@ -20,7 +20,7 @@ _HANDLER_NAME: Final = "rabbitray"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    """How a process logs. `secrets` are texts that must not appear even outside a URL."""
+    """How a process logs. `secrets` are URLs and texts that it knows, whose passwords must not appear anywhere."""
 
     format: Literal["text", "json"] = "text"
     level: str = "INFO"
@@ -69,13 +69,7 @@ class _Clean(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s {} %(name)s: %(message)s".format(role.replace("%", "%%")))
         self._role = role
         self._ids = ids
-        self._secrets = [secret.reveal() for secret in secrets if len(secret.reveal()) >= 4]
-
-    def clean(self, text: str) -> str:
-        """`text` without the passwords of URLs and without the known secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return redact(text)
+        self.clean = Redactor(*secrets)
 
 
 class TextLines(_Clean):
@@ -120,8 +114,20 @@ class JsonLines(_Clean):
         }
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        cleaned = {key: self.clean(value) if isinstance(value, str) else value for key, value in entry.items()}
-        return self.clean(json_text(cleaned))
+        return json_text({key: _cleaned(value, self.clean) for key, value in entry.items()})
+
+
+def _cleaned(value: object, clean: Redactor) -> object:
+    """A JSON value, its texts without secrets: in the line as a whole a secret could look like JSON itself."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Mapping():
+            return {clean(str(name)): _cleaned(one, clean) for name, one in value.items()}
+        case list() | tuple():
+            return [_cleaned(one, clean) for one in value]
+        case _:
+            return clean(str(value))
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:

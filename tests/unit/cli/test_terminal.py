@@ -6,8 +6,10 @@ import logging
 
 import pytest
 
+from rabbitray.actors.secret import NO_SECRETS
 from rabbitray.cluster.cli import app
-from rabbitray.cluster.cli.terminal import LINES_MOST, column, prepare, tell, tell_fault
+from rabbitray.cluster.cli.errors import tell_fault
+from rabbitray.cluster.cli.terminal import LINES_MOST, column, prepare, tell
 from tests.kit.command_line import Run
 from tests.kit.hostile import FORGED, LONG, TEXTS, unfit
 
@@ -30,7 +32,7 @@ def test_a_fault_of_ours_is_told_without_lines_of_others(capfd: pytest.CaptureFi
     try:
         raise KeyError from ValueError(f"amqp://u:geheim@host\n{FORGED}\x1b[2J")
     except KeyError as error:
-        tell_fault(error)
+        tell_fault(error, NO_SECRETS)
     lines = capfd.readouterr().err.split("\n")
     assert lines[0] == "ValueError: amqp://***@host"
     assert all(line.startswith("  ") for line in lines[1:-1])

@@ -263,4 +263,5 @@ def test_bar() -> None:
 
 def test_without_a_terminal_it_says_what_to_use() -> None:
     found = CliRunner().invoke(group, ["top"])
-    assert "--once" in str(found.exception)
+    assert found.exit_code == 2
+    assert "--once" in found.stderr

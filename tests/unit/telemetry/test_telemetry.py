@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -25,6 +26,7 @@ from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.cluster.settings import load
 from rabbitray.cluster.telemetry import LogConfig, TelemetryConfig, start, start_logging
 from rabbitray.cluster.telemetry.traces import CountingExporter, SpanFlow, Traces, build
+from tests.kit.canary import new_canary
 from tests.kit.eventually import eventually_sync
 from tests.kit.hostile import FORGED, unfit
 from tests.kit.otlp_receiver import OtlpReceiver
@@ -417,3 +419,23 @@ def test_json_lines_are_one_line_of_json_whatever_is_in_them(log: io.StringIO) -
     assert not unfit(log.getvalue())
     assert entries[0]["key"] == f"k\r\n{FORGED}\x9b"
     assert entries[1]["message"] == "Handler raised \u202e"
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_a_line_holds_no_secret_wherever_in_it(log: io.StringIO, kind: Any) -> None:
+    canary = new_canary()
+    url = f"amqp://user:{canary.in_url}@host/"
+    start_logging(LogConfig(format=kind, secrets=(Secret(url),)), "router", stream=log)
+    extra = {"where": canary.careless(url), "all": [{canary.password: (url, 1)}], "bytes": canary.password.encode()}
+    try:
+        raise ConnectionError(canary.careless(url))
+    except ConnectionError:
+        logging.getLogger("x").exception("Lost %s", canary.careless(url), extra=extra)
+    assert log.getvalue().count("amqp://***@host/") >= 4
+    assert canary.word not in log.getvalue()
+
+
+def test_a_secret_that_looks_like_json_breaks_no_line(log: io.StringIO) -> None:
+    start_logging(LogConfig(format="json", secrets=(Secret('", "level": "'),)), "router", stream=log)
+    logging.getLogger("x").warning("well")
+    assert json.loads(log.getvalue())["level"] == "WARNING"
