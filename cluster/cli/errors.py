@@ -9,14 +9,25 @@ from contextlib import contextmanager
 import click
 from click.exceptions import Exit
 
-from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.secret import Redactor
+from rabbitray.cluster.cli.terminal import tell
 
 
-def tell(error: RabbitrayError, redact: Redactor) -> None:
-    """Each line of an error of ours on standard error."""
-    for line in redact(str(error)).splitlines():
-        click.echo(f"error: {line}", err=True)
+def tell_error(error: RabbitrayError, redact: Redactor) -> None:
+    """An error of ours on standard error: one line, but one for each mistake in the settings.
+
+    Whatever else has line breaks quotes somebody, who begins no line.
+    """
+    text = redact(str(error))
+    lines = text.split("\n") if isinstance(error, ConfigurationError) else [text]
+    tell(*(f"error: {line}" for line in lines), err=True)
+
+
+def tell_fault(error: Exception, redact: Redactor) -> None:
+    """What nobody foresaw on standard error, as Python tells it; all lines but the first are indented."""
+    first, *rest = redact("".join(traceback.format_exception(error)).rstrip()).split("\n")
+    tell(first, *(f"  {line}" for line in rest), err=True)
 
 
 @contextmanager
@@ -31,8 +42,8 @@ def errors_told(redact: Redactor) -> Iterator[None]:
     except (click.ClickException, click.Abort, Exit):
         raise
     except RabbitrayError as error:
-        tell(error, redact)
+        tell_error(error, redact)
         raise Exit(error.exit_code) from None
-    except Exception:  # noqa: BLE001 # whatever it is, Python would print it as it is
-        click.echo(redact(traceback.format_exc()), err=True, nl=False)
+    except Exception as error:  # noqa: BLE001 # whatever it is, Python would print it as it is
+        tell_fault(error, redact)
         raise Exit(1) from None

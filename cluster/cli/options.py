@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.errors import errors_told
+from rabbitray.cluster.cli.terminal import tell
 from rabbitray.cluster.settings import Settings, load_here
 from rabbitray.cluster.settings.kinds import allowed_values
 from rabbitray.cluster.settings.showing import shown
@@ -45,7 +46,7 @@ def with_settings(*names: str) -> Callable[[F], F]:
             own = {name: given.pop(name) for name in names}
             loaded = load_here(own)
             for notice in loaded.notices:
-                click.echo(f"note: {notice}", err=True)
+                tell(f"note: {notice}", err=True)
             with errors_told(Redactor(*loaded.secrets)):
                 return command(loaded, **given)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.keyboard import Keys, typed
 from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.commands.status import look
 from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
@@ -58,13 +58,13 @@ def command(loaded: Loaded, once: bool, as_json: bool, every_s: float) -> int:
         )
     with running(loaded.settings) as pool:
         if as_json:
-            click.echo(json.dumps(picture(look(pool, loaded, every_s)).as_json()))
+            tell_json(picture(look(pool, loaded, every_s)).as_json())
         elif once:
             usage = LocalUsage()
             usage.read(_pids(pool.report().workers))  # from here on CPU is measured
             _print_once(look(pool, loaded, every_s), usage)
         else:
-            click.echo(asyncio.run(Screen(pool, loaded, every_s).run()))
+            tell(asyncio.run(Screen(pool, loaded, every_s).run()))
     return 0
 
 
@@ -85,7 +85,7 @@ def _print_once(seen: Look, usage: LocalUsage) -> None:
     if console.is_terminal:
         console.print(render(view, width=width, height=None))
     else:
-        click.echo(frame(view, width=width, height=None), nl=False)
+        tell(*frame(view, width=width, height=None).splitlines())
 
 
 def _pids(workers: Iterable[WorkerRow]) -> list[int]:
