@@ -45,6 +45,11 @@ _LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
 _SCALAR = 9  # the largest number: its type and 8 bytes
 
 
+def content_kind(content_type: str | None) -> str:
+    """The content type without its parameters, in small letters; empty where there is none."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
 def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header values
     """The headers without RabbitMQ's death records and without our own from an earlier round."""
     ours = (ERROR, ERROR_CLASS, CATEGORY, REASON, DUE, ATTEMPT, HEADERS_CUT, *ROUTING)
