@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from typing import TypeVar
 
@@ -14,16 +14,17 @@ import numpy as np
 import pyarrow as pa
 
 from rabbitray.actors.errors import FencedError, StoreOpenError, StoreUnavailableError
+from rabbitray.actors.message.rows import RESULT_SCHEMA, conform
 from rabbitray.actors.store import schema
 from rabbitray.actors.store.answers import Answer, AnswerBuilder, Call, StoreStats
 from rabbitray.actors.store.commit import records
 from rabbitray.actors.store.commit.call_slice import CallSlice, halves
-from rabbitray.actors.store.commit.transaction import Incoming, as_results
+from rabbitray.actors.store.commit.transaction import Incoming
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe import restore as loading
 from rabbitray.actors.store.dedupe.bloom import SLOTS
 from rabbitray.actors.store.dedupe.index import Dedupe, Sorted
-from rabbitray.actors.store.dedupe.keys import Identities, identities, identities_of
+from rabbitray.actors.store.dedupe.keys import Identities, differing, identities, identities_of
 from rabbitray.actors.store.file import EPOCH_SQL, Connection, connect, connect_again, scalar, size_of, wal_of
 from rabbitray.actors.store.file_watch import FileWatch
 from rabbitray.actors.store.query import Readers
@@ -46,6 +47,7 @@ ROW_ERRORS = (
 
 CLOSED = "the store is not open: it has been closed, or was not opened yet"
 
+_NO_CONFLICTS = RESULT_SCHEMA.empty_table()
 _SAVE_FILTER_EVERY = 8  # sealed segments; what a crash leaves to be added at start
 
 
@@ -214,20 +216,22 @@ class CommitThread:
         incoming = self._ready()
         if not any(part.call.rows.num_rows for part in parts):
             return
-        rows = pa.concat_tables([as_results(part.call.rows) for part in parts]).combine_chunks()
+        rows = pa.concat_tables([conform(part.call.rows, RESULT_SCHEMA) for part in parts]).combine_chunks()
         ids = identities(rows)
         verdict = self._dedupe.sort(ids) if self._dedupe else Sorted(fresh=np.arange(rows.num_rows))
-        if len(verdict.fresh) < rows.num_rows:
+        conflicts = differing(rows, ids, verdict.duplicates, verdict.winners)
+        others = rows.take(pa.array(conflicts, pa.int64())) if conflicts else _NO_CONFLICTS
+        if verdict.duplicates:
             rows, ids = rows.take(pa.array(verdict.fresh)), ids.take(verdict.fresh)
-        self._insert(incoming, rows, ids)
-        self._count(parts, verdict)
+        self._insert(incoming, rows, ids, others)
+        self._count(parts, verdict, set(conflicts))
 
-    def _insert(self, incoming: Incoming, rows: pa.Table, ids: Identities) -> None:
-        if not rows.num_rows:
+    def _insert(self, incoming: Incoming, rows: pa.Table, ids: Identities, conflicts: pa.Table) -> None:
+        if not rows.num_rows and not conflicts.num_rows:
             return
         started = time.perf_counter()
         try:
-            incoming.append(rows, ids, self._next_seq, self._epoch)
+            incoming.append(rows, ids, self._next_seq, self._epoch, conflicts)
         except ROW_ERRORS:
             raise
         except (duckdb.Error, StoreUnavailableError) as error:
@@ -239,7 +243,7 @@ class CommitThread:
             self._dedupe.add(ids)
         self._must_be_ours(incoming.con)
 
-    def _count(self, parts: list[CallSlice], verdict: Sorted) -> None:
+    def _count(self, parts: list[CallSlice], verdict: Sorted, conflicts: Set[int]) -> None:
         ends = np.cumsum([part.call.rows.num_rows for part in parts])
         for part in parts:
             part.tally.committed += part.call.rows.num_rows
@@ -248,11 +252,12 @@ class CommitThread:
         for row, index in zip(verdict.duplicates, owners, strict=True):
             parts[index].tally.committed -= 1
             parts[index].tally.duplicates.append(row - starts[index] + parts[index].call.offset)
+            parts[index].tally.conflicts += row in conflicts
         stats = self._stats
         self._stats = replace(
             stats,
             duplicates=stats.duplicates + len(verdict.duplicates),
-            conflicts=stats.conflicts + verdict.conflicts,
+            conflicts=stats.conflicts + len(conflicts),
         )
 
     def _learn(self, con: Connection) -> None:
