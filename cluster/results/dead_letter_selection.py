@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import clean_headers
+from rabbitray.actors.message.headers import carried_headers, clean_headers, header_number
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.publisher import EncodedMessage
 
@@ -82,19 +83,22 @@ def first_seen_ms(message: DeadMessage) -> int | None:
 
 def replays(message: DeadMessage) -> int:
     """How often it was replayed before."""
-    value = message.headers.get(h.REPLAYS)
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+    return header_number(message.headers.get(h.REPLAYS), 0, h.MAX_COUNT)
 
 
-def replay_copy(message: DeadMessage, queue: str) -> EncodedMessage:
+def replay_copy(message: DeadMessage, queue: str, *, foreign: bool = True) -> EncodedMessage:
     """The copy for the main queue: attempts at 0, death and error headers gone, history kept, one replay more.
 
-    The identity stays: the key header where there is one, and the message id itself.
+    The identity stays: the key header where there is one, and the message id itself. `foreign`: with the producer's
+    headers. It may wait 30 days once more, see `latest_due_ms`.
     """
-    headers = clean_headers(message.headers)
-    headers |= {h.ATTEMPT: 0, h.REPLAYS: replays(message) + 1, h.ORIGIN: message.headers.get(h.ORIGIN) or queue}
+    now_ms = time.time_ns() // 1_000_000
+    theirs, ours = clean_headers(message.headers), carried_headers(message.headers, now_ms)
+    headers = (theirs if foreign else {h.HEADERS_CUT: len(theirs)}) | ours
+    headers.pop(h.HOPS, None)
+    headers |= {h.ATTEMPT: 0, h.REPLAYS: replays(message) + 1, h.REPLAYED: now_ms, h.ORIGIN: ours.get(h.ORIGIN, queue)}
     seen = first_seen_ms(message)
-    headers |= {h.FIRST_SEEN: seen} if seen is not None else {}
+    headers |= {h.FIRST_SEEN: min(seen, now_ms)} if seen is not None else {}
     return EncodedMessage(
         body=message.body,
         message_id=message.message_id or uuid7(),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from aiormq.abc import AbstractChannel
 
+from rabbitray.actors.rabbitmq.strays import Strays, read_route
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.reading import PropertiesLike, read_message
@@ -97,15 +98,16 @@ class ChannelConsumers:
         take = self.takers.get(found.consumer_tag)
         if take is None:
             return False
-        take(found.delivery_tag, found.redelivered, found.properties, found.body)
+        take(found.delivery_tag, found.redelivered, found.properties, found.body, found.route)
         return True
 
     def _taker(self, consumer: int, on_delivery: OnDelivery) -> Taker:
         """What a consumer does with a message: reads its properties and buffers; nothing else may happen here."""
         generation, limits = self._generation, self._config.limits
+        strays = Strays(self._config.topology.exchange, self._config.source)
         delivered, held_by = self._delivered, self.held_by
 
-        def take(tag: int, redelivered: bool, properties: PropertiesLike, body: bytes) -> None:
+        def take(tag: int, redelivered: bool, properties: PropertiesLike, body: bytes, route: bytes) -> None:
             delivery = read_message(
                 properties,
                 body,
@@ -115,6 +117,8 @@ class ChannelConsumers:
                 consumer=consumer,
                 limits=limits,
             )
+            if strays.suspects(route, properties.headers):
+                delivery.stray = strays.holds(*read_route(route), properties.headers)
             delivered(tag)
             held_by[consumer] += 1
             on_delivery(delivery)

@@ -25,6 +25,7 @@ from pamqp import commands as spec
 from pamqp import decode
 from pamqp.exceptions import PAMQPException
 
+from rabbitray.actors.rabbitmq.strays import route_of
 from rabbitray.actors.router.intake.reading import PropertiesLike
 
 Table = dict[str, Any]  # Any: AMQP field values
@@ -46,8 +47,8 @@ _NUMBERS = {ord(kind): struct.Struct(form) for kind, form in _WHOLE.items()}
 UNREADABLE = (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, struct.error, PAMQPException)
 """What bytes that are no AMQP can raise here; aiormq reads them again and says what is wrong."""
 log = logging.getLogger(__name__)
-Taker = Callable[[int, bool, PropertiesLike, bytes], None]
-"""Gets tag, redelivered, properties and body of a message."""
+Taker = Callable[[int, bool, PropertiesLike, bytes, bytes], None]
+"""Gets tag, redelivered, properties, body and route of a message."""
 
 
 class Properties(msgspec.Struct, gc=False, kw_only=True):
@@ -62,7 +63,7 @@ class Properties(msgspec.Struct, gc=False, kw_only=True):
 
 
 class Scanned(NamedTuple):
-    """One delivery as it stood in the bytes, and where it ended."""
+    """One delivery as it stood in the bytes, and where it ended. `route`: exchange and routing key, see `route_of`."""
 
     consumer_tag: str
     delivery_tag: int
@@ -70,6 +71,7 @@ class Scanned(NamedTuple):
     properties: Properties
     body: bytes
     end: int
+    route: bytes = b""
 
 
 def scan(data: bytearray, start: int, channel: int) -> Scanned | int | None:
@@ -89,6 +91,7 @@ def scan(data: bytearray, start: int, channel: int) -> Scanned | int | None:
     at += 5 + length
     (tag,) = _LONG.unpack_from(data, at)
     redelivered = bool(data[at + 8] & 1)
+    route = bytes(data[at + 9 : start + 7 + size])
     head = start + size + 8
     size = _frame(data, head, FRAME_HEADER, channel)
     if not size:
@@ -98,7 +101,7 @@ def scan(data: bytearray, start: int, channel: int) -> Scanned | int | None:
     found = _body(data, head + size + 8, body_size, channel)
     if not isinstance(found, tuple):
         return found
-    return Scanned(consumer, tag, redelivered, properties, found[0], found[1])
+    return Scanned(consumer, tag, redelivered, properties, found[0], found[1], route)
 
 
 def _frame(data: bytearray, start: int, kind: int, channel: int) -> int | None:
@@ -280,6 +283,7 @@ def take_in_reader(channel: aiormq.abc.AbstractChannel, takers: dict[str, Taker]
         message = await self._read_content(frame, header)
         take = takers.get(frame.consumer_tag or "")
         if take is not None:
-            take(frame.delivery_tag or 0, bool(frame.redelivered), header.properties, message.body)
+            route = route_of(frame.exchange or "", frame.routing_key or "")
+            take(frame.delivery_tag or 0, bool(frame.redelivered), header.properties, message.body, route)
 
     channel._on_deliver_frame = types.MethodType(on_deliver_frame, channel)  # type: ignore[attr-defined] # aiormq.Channel has it

@@ -16,9 +16,18 @@ import pyarrow as pa
 
 from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import MAX_TEXT, Headers, clean_headers, table_bytes
+from rabbitray.actors.message.headers import (
+    MAX_TEXT,
+    Headers,
+    carried_headers,
+    clean_headers,
+    cut_text,
+    header_number,
+    latest_due_ms,
+    table_bytes,
+)
 from rabbitray.actors.message.job import uuid7
-from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record
+from rabbitray.actors.message.parcel import Record
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
@@ -30,7 +39,12 @@ from rabbitray.actors.router.settlement.retries import Rung
 
 log = logging.getLogger(__name__)
 
-HEADER_TEXT_MOST = 1_000
+ERROR_MOST_BYTES = 1_000
+ERROR_CLASS_MOST_BYTES = 150
+REASON_MOST_BYTES = 80
+TRACESTATE_MOST_BYTES = 150
+"""Cut so far, our own headers fit into a frame of 4,096 bytes, the smallest that AMQP allows, at their largest."""
+
 FOREIGN_MOST_BYTES = DEFAULT_LIMITS.max_header_bytes
 """All headers of a message must fit one frame, ours included: RabbitMQ closes the connection otherwise."""
 
@@ -53,16 +67,17 @@ class CopyOutbox:
         """A copy into the rung of `rung.delay_ms`; its TTL brings it back to the main queue."""
         own: Headers = {h.ATTEMPT: rung.attempt} | ({h.DUE: rung.due_ms} if rung.due_ms else {})
         own |= {h.SPARED: rung.spared} if rung.spared else {}
+        own |= {h.HOPS: rung.hops} if rung.hops else {}
         await self._send(delivery, record, own, self._topology.rung(rung.delay_ms))
 
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None:
         """A copy into the dead-letter queue, with what went wrong."""
         own: Headers = {
             h.ATTEMPT: failure.attempt + 1,
-            h.ERROR: failure.error[:HEADER_TEXT_MOST],
-            h.ERROR_CLASS: failure.error_class[:HEADER_TEXT_MOST],
+            h.ERROR: cut_text(failure.error, ERROR_MOST_BYTES),
+            h.ERROR_CLASS: cut_text(failure.error_class, ERROR_CLASS_MOST_BYTES),
             h.CATEGORY: failure.category,
-            h.REASON: reason,
+            h.REASON: cut_text(reason, REASON_MOST_BYTES),
             h.ORIGIN: self._topology.queue,
         }
         await self._send(delivery, failure, own, self._topology.dead_queue)
@@ -91,10 +106,9 @@ def copy_of(
     parcel = delivery.parcel
     alone = record.body is not None
     key = record.key if alone else record.key or parcel.key
-    table = _kept(delivery, foreign=foreign)
-    table |= {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms} | own
-    table |= {h.KEY: key} if key else {}
-    table |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
+    table = _foreign(delivery) if foreign else None
+    table = _cut(delivery) if table is None else table
+    table |= _carried(delivery) | own | ({h.KEY: key} if key else {})
     if alone:
         table.pop(h.RECORDS, None)
     return EncodedMessage(
@@ -109,30 +123,49 @@ def copy_of(
     )
 
 
-def _kept(delivery: Delivery, *, foreign: bool) -> Headers:
-    """The headers that stay on a copy: the producer's and ours; ours alone where his cannot travel."""
-    given: Mapping[str, Any] = getattr(delivery.properties, "headers", None) or {}  # Any: AMQP header values
-    table = clean_headers(given)
-    table.pop(h.KEY, None)
-    if foreign and (not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES):
-        return table
+def _given(delivery: Delivery) -> Mapping[str, Any]:  # Any: AMQP header values
+    return getattr(delivery.properties, "headers", None) or {}
+
+
+def _foreign(delivery: Delivery) -> Headers | None:
+    """The producer's headers; None where they are too large for a copy."""
+    table = clean_headers(_given(delivery))
+    return table if not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES else None
+
+
+def _cut(delivery: Delivery) -> Headers:
+    """What stays of a producer's headers that cannot travel: the trace, and how many were left behind."""
     parcel = delivery.parcel
-    ours = {
-        h.REPLAYS: delivery.replays,
-        h.SPARED: spared_before(delivery),
-        h.TRACEPARENT: parcel.traceparent,
-        h.TRACESTATE: parcel.tracestate,
-    }
-    kept: Headers = {name: value for name, value in ours.items() if value}
-    kept |= {h.RECORDS: delivery.records} if h.RECORDS in table else {}
-    return kept | {h.HEADERS_CUT: sum(name not in kept and not name.startswith(h.OURS) for name in table)}
+    kept: Headers = {h.TRACEPARENT: parcel.traceparent} if parcel.traceparent else {}
+    if parcel.tracestate and len(parcel.tracestate.encode("utf-8", "replace")) <= TRACESTATE_MOST_BYTES:
+        kept[h.TRACESTATE] = parcel.tracestate
+    foreign = clean_headers(_given(delivery))
+    return kept | {h.HEADERS_CUT: sum(name not in kept and not name.startswith(h.OURS) for name in foreign)}
+
+
+def _carried(delivery: Delivery) -> Headers:
+    """Our own headers that stay from copy to copy, as they were read when the message came."""
+    parcel, given = delivery.parcel, _given(delivery)
+    kept = carried_headers(given, parcel.received_ms) | {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms}
+    kept.pop(h.KEY, None)
+    kept |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
+    return kept | ({h.RECORDS: delivery.records} if h.RECORDS in given else {})
 
 
 def spared_before(delivery: Delivery) -> int:
     """How many failures of this message charged no attempt; clamped, for producers can write it."""
-    given = getattr(delivery.properties, "headers", None) or {}
-    count = given.get(h.SPARED)
-    return min(max(count, 0), MAX_ATTEMPT) if isinstance(count, int) and not isinstance(count, bool) else 0
+    return header_number(_given(delivery).get(h.SPARED), 0, h.MAX_COUNT)
+
+
+def hops_before(delivery: Delivery) -> int:
+    """How often this message was put back without a charge; clamped likewise."""
+    return header_number(_given(delivery).get(h.HOPS), 0, h.MAX_HOPS)
+
+
+def may_wait_until_ms(delivery: Delivery) -> int:
+    """Until when this message may be put back without a charge (Unix ms)."""
+    parcel = delivery.parcel
+    return latest_due_ms(_given(delivery), parcel.first_seen_ms, parcel.received_ms)
 
 
 def _short(text: str | None) -> str | None:
