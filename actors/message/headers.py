@@ -72,10 +72,10 @@ def is_foreign(name: str) -> bool:
 
 def carried_headers(table: Mapping[str, Any], now_ms: int) -> Headers:  # Any: AMQP header values
     """Our own headers that a copy carries on, clamped as they are read; what is not of its type stays behind."""
-    most = dict.fromkeys((SPARED, REPLAYS, RECORDS), MAX_COUNT) | {HOPS: MAX_HOPS}
+    most = dict.fromkeys((SPARED, REPLAYS, RECORDS, HEADERS_CUT), MAX_COUNT) | {HOPS: MAX_HOPS}
     most |= dict.fromkeys((FIRST_SEEN, PUBLISHED, REPLAYED), now_ms)
     numbers = {name: header_number(table.get(name), 0, bound) for name, bound in most.items()}
-    texts = {name: header_text(table.get(name)) for name in (KEY, ORIGIN)}
+    texts = {KEY: header_text(table.get(KEY)), ORIGIN: cut_text(header_text(table.get(ORIGIN)) or "", MAX_TEXT)}
     return {name: value for name, value in (numbers | texts).items() if value}
 
 

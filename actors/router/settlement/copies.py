@@ -108,7 +108,7 @@ def copy_of(
     key = record.key if alone else record.key or parcel.key
     table = _foreign(delivery) if foreign else None
     table = _cut(delivery) if table is None else table
-    table |= _carried(delivery) | own | ({h.KEY: key} if key else {})
+    table = _carried(delivery) | table | own | ({h.KEY: key} if key else {})
     if alone:
         table.pop(h.RECORDS, None)
     return EncodedMessage(
@@ -139,8 +139,9 @@ def _cut(delivery: Delivery) -> Headers:
     kept: Headers = {h.TRACEPARENT: parcel.traceparent} if parcel.traceparent else {}
     if parcel.tracestate and len(parcel.tracestate.encode("utf-8", "replace")) <= TRACESTATE_MOST_BYTES:
         kept[h.TRACESTATE] = parcel.tracestate
-    foreign = clean_headers(_given(delivery))
-    return kept | {h.HEADERS_CUT: sum(name not in kept and not name.startswith(h.OURS) for name in foreign)}
+    given = _given(delivery)
+    left = sum(name not in kept for name in clean_headers(given))
+    return kept | {h.HEADERS_CUT: left + header_number(given.get(h.HEADERS_CUT), 0, h.MAX_COUNT)}
 
 
 def _carried(delivery: Delivery) -> Headers:
