@@ -25,11 +25,9 @@ class Strays:
 
     def __init__(self, exchange: str, queue: str) -> None:
         self._exchange, self._queue = exchange, queue
-        self._way = _short(exchange)
-
-    def suspects(self, route: bytes, table: Mapping[str, object] | None) -> bool:
-        """Whether it is worth asking `are`: hardly any message is. `route`: see `route_of`."""
-        return route.startswith(self._way) or (table is not None and DEATHS in table)
+        self.way = _short(exchange)
+        """The route of a message that came through our exchange begins so, see `route_of`. Only such a one, and one with
+        DEATHS among its headers, is worth asking `holds` for."""
 
     def holds(self, exchange: str, routing_key: str, table: Mapping[str, object] | None) -> bool:
         """Whether a message that came to the queue by this way is a stray. Raises nothing on any table."""
@@ -55,7 +53,7 @@ def route_of(exchange: str, routing_key: str) -> bytes:
     return _short(exchange) + _short(routing_key)
 
 
-def read_route(route: bytes) -> tuple[str, str]:
+def read_route(route: bytes | bytearray) -> tuple[str, str]:
     """The exchange and the routing key of `route_of`; what is no UTF-8 in it is replaced."""
     exchange, rest = _cut(route)
     return exchange, _cut(rest)[0]
@@ -75,7 +73,7 @@ def _short(text: str) -> bytes:
     return bytes((len(raw),)) + raw
 
 
-def _cut(data: bytes) -> tuple[str, bytes]:
+def _cut(data: bytes | bytearray) -> tuple[str, bytes | bytearray]:
     length = data[0] if data else 0
     return data[1 : 1 + length].decode("utf-8", "replace"), data[1 + length :]
 

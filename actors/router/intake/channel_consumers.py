@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from aiormq.abc import AbstractChannel
 
+from rabbitray.actors.message.headers import DEATHS
 from rabbitray.actors.rabbitmq.strays import Strays, read_route
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
@@ -105,9 +106,12 @@ class ChannelConsumers:
         """What a consumer does with a message: reads its properties and buffers; nothing else may happen here."""
         generation, limits = self._generation, self._config.limits
         strays = Strays(self._config.topology.exchange, self._config.source)
+        own = strays.way
         delivered, held_by = self._delivered, self.held_by
 
-        def take(tag: int, redelivered: bool, properties: PropertiesLike, body: bytes, route: bytes) -> None:
+        def take(
+            tag: int, redelivered: bool, properties: PropertiesLike, body: bytes, route: bytes | bytearray
+        ) -> None:
             delivery = read_message(
                 properties,
                 body,
@@ -117,7 +121,7 @@ class ChannelConsumers:
                 consumer=consumer,
                 limits=limits,
             )
-            if strays.suspects(route, properties.headers):
+            if route.startswith(own) or (properties.headers and DEATHS in properties.headers):
                 delivery.stray = strays.holds(*read_route(route), properties.headers)
             delivered(tag)
             held_by[consumer] += 1

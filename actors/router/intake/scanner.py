@@ -47,7 +47,7 @@ _NUMBERS = {ord(kind): struct.Struct(form) for kind, form in _WHOLE.items()}
 UNREADABLE = (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, struct.error, PAMQPException)
 """What bytes that are no AMQP can raise here; aiormq reads them again and says what is wrong."""
 log = logging.getLogger(__name__)
-Taker = Callable[[int, bool, PropertiesLike, bytes, bytes], None]
+Taker = Callable[[int, bool, PropertiesLike, bytes, bytes | bytearray], None]
 """Gets tag, redelivered, properties, body and route of a message."""
 
 
@@ -71,7 +71,7 @@ class Scanned(NamedTuple):
     properties: Properties
     body: bytes
     end: int
-    route: bytes = b""
+    route: bytes | bytearray = b""
 
 
 def scan(data: bytearray, start: int, channel: int) -> Scanned | int | None:
@@ -91,7 +91,7 @@ def scan(data: bytearray, start: int, channel: int) -> Scanned | int | None:
     at += 5 + length
     (tag,) = _LONG.unpack_from(data, at)
     redelivered = bool(data[at + 8] & 1)
-    route = bytes(data[at + 9 : start + 7 + size])
+    route = data[at + 9 : start + 7 + size]
     head = start + size + 8
     size = _frame(data, head, FRAME_HEADER, channel)
     if not size:
