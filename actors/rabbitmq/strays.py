@@ -26,7 +26,7 @@ class Strays:
     def __init__(self, exchange: str, queue: str) -> None:
         self._exchange, self._queue = exchange, queue
         self.way = _short(exchange)
-        """The route of a message that came through our exchange begins so, see `route_of`. Only such a one, and one with
+        """The route of what came through our exchange begins so, see `route_of`. Only such a message, and one with
         DEATHS among its headers, is worth asking `holds` for."""
 
     def holds(self, exchange: str, routing_key: str, table: Mapping[str, object] | None) -> bool:
