@@ -60,14 +60,19 @@ _LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
 _SCALAR = 9  # the largest number: its type and 8 bytes
 
 
-def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header values
-    """The producer's headers, and those of later versions of us: without RabbitMQ's death records and without ours."""
-    return {name: value for name, value in table.items() if is_foreign(name)}
-
-
-def is_foreign(name: str) -> bool:
-    """Whether a header of this name is carried on as it is."""
+def travels(name: str) -> bool:
+    """Whether a header stays on a copy as it is: no death record of RabbitMQ, and none of ours: they are made again."""
     return name not in _OURS and not name.startswith(DEATH_PREFIXES)
+
+
+def content_kind(content_type: str | None) -> str:
+    """The content type without its parameters, in small letters; empty where there is none."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header values
+    """The headers that travel: the producer's, and those of later versions of us."""
+    return {name: value for name, value in table.items() if travels(name)}
 
 
 def carried_headers(table: Mapping[str, Any], now_ms: int) -> Headers:  # Any: AMQP header values

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from rabbitray.actors.message.headers import (
     header_number,
     latest_due_ms,
     table_bytes,
+    travels,
 )
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.message.parcel import Record
@@ -32,6 +33,7 @@ from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
+from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.failpoints import Failpoints
@@ -106,11 +108,10 @@ def copy_of(
     parcel = delivery.parcel
     alone = record.body is not None
     key = record.key if alone else record.key or parcel.key
-    table = _foreign(delivery) if foreign else None
-    table = _cut(delivery) if table is None else table
-    table = _carried(delivery) | table | own | ({h.KEY: key} if key else {})
+    kept, entries = _kept(delivery, foreign=foreign)
+    ours = _carried(delivery) | kept | own | ({h.KEY: key} if key else {})
     if alone:
-        table.pop(h.RECORDS, None)
+        ours.pop(h.RECORDS, None)
     return EncodedMessage(
         body=parcel.body if record.body is None else record.body,
         message_id=_short(parcel.message_id) or uuid7(),
@@ -118,7 +119,8 @@ def copy_of(
         routing_key=routing_key,
         content_type=_short(record.content_type or parcel.content_type),
         content_encoding=None if alone else _short(parcel.content_encoding),
-        headers=table,
+        headers=ours,
+        entries=entries,
         timestamp_s=parcel.published_ms // 1_000,
     )
 
@@ -127,21 +129,36 @@ def _given(delivery: Delivery) -> Mapping[str, Any]:  # Any: AMQP header values
     return getattr(delivery.properties, "headers", None) or {}
 
 
-def _foreign(delivery: Delivery) -> Headers | None:
-    """The producer's headers; None where they are too large for a copy."""
+def _kept(delivery: Delivery, *, foreign: bool) -> tuple[Headers, bytes]:
+    """The producer's headers that stay on a copy: as values, and as they stood in their frame.
+
+    Where they cannot travel, the trace alone, and how many stay behind.
+    """
+    properties = delivery.properties
+    if isinstance(properties, Properties) and properties.header_bytes:
+        entries, lost = headers_where(properties, travels)
+        if foreign and len(entries) <= FOREIGN_MOST_BYTES:
+            return _left_behind(delivery, lost), entries
+        return _cut(delivery, [name for name in header_names(properties) if travels(name)]), b""
     table = clean_headers(_given(delivery))
-    return table if not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES else None
+    if foreign and (not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES):
+        return table, b""
+    return _cut(delivery, table), b""
 
 
-def _cut(delivery: Delivery) -> Headers:
-    """What stays of a producer's headers that cannot travel: the trace, and how many were left behind."""
+def _cut(delivery: Delivery, names: Collection[str]) -> Headers:
+    """Of the producer's headers of these names the trace, and how many stay behind."""
     parcel = delivery.parcel
     kept: Headers = {h.TRACEPARENT: parcel.traceparent} if parcel.traceparent else {}
     if parcel.tracestate and len(parcel.tracestate.encode("utf-8", "replace")) <= TRACESTATE_MOST_BYTES:
         kept[h.TRACESTATE] = parcel.tracestate
-    given = _given(delivery)
-    left = sum(name not in kept for name in clean_headers(given))
-    return kept | {h.HEADERS_CUT: left + header_number(given.get(h.HEADERS_CUT), 0, h.MAX_COUNT)}
+    return kept | _left_behind(delivery, sum(name not in kept for name in names))
+
+
+def _left_behind(delivery: Delivery, count: int) -> Headers:
+    """So many headers are missing on this copy, and those that an earlier one had to leave behind."""
+    count += header_number(_given(delivery).get(h.HEADERS_CUT), 0, h.MAX_COUNT)
+    return {h.HEADERS_CUT: count} if count else {}
 
 
 def _carried(delivery: Delivery) -> Headers:
@@ -150,6 +167,7 @@ def _carried(delivery: Delivery) -> Headers:
     kept = carried_headers(given, parcel.received_ms) | {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms}
     kept.pop(h.KEY, None)
     kept |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
+    kept |= {h.REPLAYS: delivery.replays} if delivery.replays else {}
     return kept | ({h.RECORDS: delivery.records} if h.RECORDS in given else {})
 
 
@@ -174,6 +192,12 @@ def _short(text: str | None) -> str | None:
     return text if text and len(text.encode()) <= MAX_TEXT else None
 
 
+def _unread(delivery: Delivery) -> bytes | None:
+    """All properties as they came, where their headers could not be read, or not all of them."""
+    properties = delivery.properties
+    return properties.raw if isinstance(properties, Properties) and properties.unreadable else None
+
+
 def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, worker: str = "") -> pa.Table:
     """One row for each (delivery, failure, reason). `worker`: whose last run it was; empty: not known."""
     now_us = time.time_ns() // 1_000
@@ -186,7 +210,7 @@ def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, 
 def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: str, now_us: int) -> dict[str, object]:
     parcel = delivery.parcel
     return {
-        "key": failure.key or parcel.key or parcel.message_id,
+        "key": failure.key or parcel.key or (None if failure.unread else parcel.message_id),
         "message_id": failure.message_id or parcel.message_id,
         "queue": queue,
         "message_type": failure.message_type,
@@ -202,4 +226,5 @@ def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: 
         "headers": json.dumps(getattr(delivery.properties, "headers", None) or {}, default=str),
         "content_type": failure.content_type or parcel.content_type or None,
         "body": failure.body if failure.body is not None else parcel.body,
+        "raw_properties": _unread(delivery),
     }
