@@ -10,7 +10,7 @@ from aiormq.connection import TCPTransportFactory, TLSTransportFactory, Transpor
 from yarl import URL
 
 from rabbitray.actors.rabbitmq.errors import is_loss
-from rabbitray.actors.router.intake.scanner import ScanningReader
+from rabbitray.actors.router.intake.scanning_reader import ScanningReader
 from rabbitray.actors.secret import Secret
 
 STREAM_BYTES = 1024 * 1024
@@ -18,7 +18,7 @@ CLOSE_WITHIN_S = 5.0
 
 
 class ScanningConnection(aio_pika.Connection):
-    """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanner`."""
+    """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanning_reader`."""
 
     def __init__(self, url: URL, *arguments: Any, **options: Any) -> None:  # Any: handed through to aio-pika
         super().__init__(url, *arguments, **options)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage
     from pamqp.commands import Basic
 
+    from rabbitray.actors.router.spool import SpooledBody
+
 _COUNTED_AT_MOST = 20  # times what a table took in its frame, where a value may be 1 byte and a name 1 byte more
 FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000: beyond it a time stamp is noise
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -62,8 +64,12 @@ def read_message(
     generation: int,
     consumer: int,
     limits: MessageLimits,
+    spooled: SpooledBody | None = None,
 ) -> Delivery:
-    """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input."""
+    """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input.
+
+    `spooled`: where its body is, when it is not in `body`.
+    """
     table: Table = properties.headers or _EMPTY
     kind = properties.content_type
     return Delivery(
@@ -88,28 +94,31 @@ def read_message(
         records=count_records(body, kind, properties.content_encoding, max_records=limits.max_records),
         arrived_at=time.monotonic(),
         redelivered=redelivered,
-        refused=_refused(body, properties, limits),
+        refused=_refused(len(body) if spooled is None else spooled.size, properties, limits),
         returned=h.ATTEMPT in table or h.DUE in table,
         due_ms=_number(table.get(h.DUE), 0, FAR_FUTURE_MS),
         replays=_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT),
+        spooled=spooled,
     )
 
 
-def _refused(body: bytes, properties: PropertiesLike, limits: MessageLimits) -> str | None:
-    if len(body) > limits.max_message_bytes:
-        return f"too_large: body of {len(body):,} bytes, at most {limits.max_message_bytes:,}"
-    if properties.headers and not _headers_fit(properties, limits.max_header_bytes):
+def _refused(size: int, properties: PropertiesLike, limits: MessageLimits) -> str | None:
+    if size > limits.max_message_bytes:
+        return f"too_large: body of {size:,} bytes, at most {limits.max_message_bytes:,}"
+    in_frame: int = getattr(properties, "header_bytes", 0)  # pamqp's properties have none
+    if (in_frame or properties.headers) and not _headers_fit(properties.headers, in_frame, limits.max_header_bytes):
         return f"too_large: headers of more than {limits.max_header_bytes:,} bytes"
     return None
 
 
-def _headers_fit(properties: PropertiesLike, most: int) -> bool:
+def _headers_fit(table: Table | None, in_frame: int, most: int) -> bool:
     """Whether the table is small enough, by the count that its copies will be held to.
 
     The scanner knows how long the table was in its frame. Where that is small there is nothing to count.
     """
-    in_frame: int = getattr(properties, "header_bytes", 0)  # pamqp's properties have none
-    return 0 < in_frame * _COUNTED_AT_MOST <= most or table_bytes(properties.headers, most) <= most
+    if in_frame > most:
+        return False
+    return 0 < in_frame * _COUNTED_AT_MOST <= most or table_bytes(table, most) <= most
 
 
 def _number(value: object, least: int, most: int) -> int:
