@@ -1,28 +1,40 @@
-"""The properties of a message, read from the bytes of its content header."""
+"""The properties of a message, read from the bytes of its content header: whatever they are, none of them raises.
+
+Deliveries, messages that were got and messages that came back are all read here; pamqp, which closes the connection
+for what it cannot read, never sees them (`frame_guard`).
+"""
 
 from __future__ import annotations
 
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
-from pamqp import decode
-from pamqp.exceptions import PAMQPException
 
-Table = dict[str, Any]  # Any: AMQP field values
+from rabbitray.actors.rabbitmq.field_table import Table, UnreadableError, entries, read_table
 
+MOST_TABLE_BYTES: Final = 256 * 1024
+"""A header table beyond it is not read; a frame of RabbitMQ has 128 KiB, where nobody set another size."""
+
+PLAIN: Final = 0xF0C0
+"""The flags of what our publisher writes on a copy: content type and encoding, headers, delivery mode, id, time."""
+
+UNREADABLE = (ValueError, IndexError, struct.error)
+"""What bytes that are no AMQP frames can raise in those who read frames."""
+
+_FLAGS = struct.Struct(">H")
 _LONG = struct.Struct(">Q")
 _SIZE = struct.Struct(">I")
-_TEXT = ord("S")
-_WHOLE = {"b": ">b", "s": ">h", "u": ">H", "I": ">i", "i": ">I", "l": ">q"}  # field types that pamqp writes
-_NUMBERS = {ord(kind): struct.Struct(form) for kind, form in _WHOLE.items()}
-
-UNREADABLE = (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, struct.error, PAMQPException)
-"""What bytes that are no AMQP can raise here; aiormq reads them again and says what is wrong."""
+_ENDS_EARLY = "the properties end too early"
 
 
 class Properties(msgspec.Struct, gc=False, kw_only=True):
-    """The basic properties that we use. `timestamp`: Unix seconds; `header_bytes`: what the table took in its frame."""
+    """The basic properties that we use. `timestamp`: Unix seconds, or what the producer took for them.
+
+    `raw`: all properties as they stood in the content header, flags first. In it the header table has `header_bytes`
+    from `table_at` on. `unreadable`: why the headers or properties are not all here, None as a rule.
+    """
 
     content_type: str | None = None
     content_encoding: str | None = None
@@ -30,60 +42,108 @@ class Properties(msgspec.Struct, gc=False, kw_only=True):
     message_id: str | None = None
     timestamp: int | None = None
     header_bytes: int = 0
+    table_at: int = 0
+    raw: bytes = b""
+    unreadable: str | None = None
+
+    @property
+    def flags(self) -> int:
+        """Which properties there are, by AMQP's bits; 0 where `raw` is not known."""
+        return int.from_bytes(self.raw[:2], "big")
 
 
-def read_properties(data: bytearray, at: int, end: int, flags: int) -> Properties:
-    """The property list of a content header that ends at `end` (AMQP 0-9-1, 4.2.6.1), in the order of its flags."""
-    found = Properties()
-    if flags & 0x8000:
-        found.content_type, at = _text(data, at)
-    if flags & 0x4000:
-        found.content_encoding, at = _text(data, at)
-    if flags & 0x2000:
-        (size,) = _SIZE.unpack_from(data, at)
-        if at + 4 + size > end:
-            raise ValueError("a header table beyond its frame")
-        if size:
-            found.headers = read_table(data, at, size)
-            found.header_bytes = size
-        at += 4 + size
-    at += bool(flags & 0x1000) + bool(flags & 0x0800)  # delivery mode, priority
-    for bit in (0x0400, 0x0200, 0x0100):  # correlation id, reply to, expiration
-        if flags & bit:
-            at += 1 + data[at]
-    if flags & 0x0080:
-        found.message_id, at = _text(data, at)
-    if flags & 0x0040:
-        (found.timestamp,) = _LONG.unpack_from(data, at)
+def read_properties(
+    data: bytes | bytearray, at: int, end: int, flags: int, *, most_table: int = MOST_TABLE_BYTES
+) -> Properties:
+    """The property list of a content header from `at` to `end` (AMQP 0-9-1, 4.2.6.1), in the order of its flags.
+
+    The two bytes before `at` are the flags. Raises nothing; what cannot be read is told in `unreadable`.
+    A header table of more than `most_table` bytes is not read.
+    """
+    raw = bytes(data[at - 2 : end])
+    found = Properties(raw=raw)
+    at = 2
+    try:
+        if flags & 0x8000:
+            found.content_type, at = _text(raw, at)
+        if flags & 0x4000:
+            found.content_encoding, at = _text(raw, at)
+        if flags & 0x2000:
+            at = _read_headers(found, raw, at, most_table)
+        at += bool(flags & 0x1000) + bool(flags & 0x0800)  # delivery mode, priority
+        if flags & 0x0700:
+            for bit in (0x0400, 0x0200, 0x0100):  # correlation id, reply to, expiration
+                if flags & bit:
+                    at += 1 + raw[at]
+        if flags & 0x0080:
+            found.message_id, at = _text(raw, at)
+        if flags & 0x0040:
+            (found.timestamp,) = _LONG.unpack_from(raw, at)
+        if at > len(raw):
+            found.unreadable = found.unreadable or _ENDS_EARLY
+        elif flags & 0x0001:
+            found.unreadable = found.unreadable or "properties that AMQP does not know"
+    except (IndexError, struct.error):
+        found.unreadable = found.unreadable or _ENDS_EARLY
     return found
 
 
-def read_table(data: bytearray, start: int, size: int) -> Table:
-    """The field table of `size` bytes behind its length at `start`, all of them in `data`.
+def from_raw(raw: bytes | bytearray) -> Properties:
+    """The properties of which `raw` is all there was, flags first."""
+    if len(raw) < 2:
+        return Properties(raw=bytes(raw), unreadable=_ENDS_EARLY)
+    return read_properties(raw, 2, len(raw), _FLAGS.unpack_from(raw)[0])
 
-    Texts and whole numbers, which are what our publisher and every tracer write, are read here in a third of pamqp's
-    time; a table with anything else, or one that is damaged, is left to pamqp as a whole.
+
+def headers_where(properties: Properties, keep: Callable[[str], bool], *, readable: bool = False) -> tuple[bytes, int]:
+    """The entries of the header table that `keep` takes by name, as they stood there, and how many others it took.
+
+    `readable`: only those that can be read; the others that `keep` takes are counted. Behind an entry whose end is
+    not known nothing is found. Names that are not UTF-8 reach `keep` with surrogate escapes.
     """
-    found: Table = {}
-    at, end = start + 4, start + 4 + size
+    raw, start = properties.raw, properties.table_at
+    kept: list[bytes] = []
+    left = 0
     try:
-        while at < end:
-            kind = at + 1 + data[at]
-            name = data[at + 1 : kind].decode()
-            if data[kind] == _TEXT:
-                text = kind + 5
-                at = text + _SIZE.unpack_from(data, kind + 1)[0]
-                found[name] = data[text:at].decode()
-            elif number := _NUMBERS.get(data[kind]):
-                (found[name],) = number.unpack_from(data, kind + 1)
-                at = kind + 1 + number.size
+        for entry in entries(raw, start, start + properties.header_bytes):
+            if not keep(entry.name.decode("utf-8", "surrogateescape")):
+                continue
+            if readable and read_table(raw, entry.start, entry.end)[1] is not None:
+                left += 1
             else:
-                break
-    except (IndexError, struct.error, UnicodeDecodeError):
-        at = -1
-    return found if at == end else decode.field_table(bytes(memoryview(data)[start:end]))[1]
+                kept.append(raw[entry.start : entry.end])
+    except UnreadableError:
+        left += 1
+    return b"".join(kept), left
 
 
-def _text(data: bytearray, at: int) -> tuple[str, int]:
-    end = at + 1 + data[at]
-    return data[at + 1 : end].decode("utf-8", "replace"), end
+def header_names(properties: Properties) -> list[str]:
+    """The names in the header table, as `headers_where` has them, also of a table that was not read."""
+    names: list[str] = []
+
+    def note(name: str) -> bool:
+        names.append(name)
+        return False
+
+    headers_where(properties, note)
+    return names
+
+
+def _read_headers(found: Properties, raw: bytes, at: int, most: int) -> int:
+    """Reads the header table whose length stands at `at`; returns where it ends."""
+    size: int = _SIZE.unpack_from(raw, at)[0]
+    start, end = at + 4, at + 4 + size
+    if end > len(raw):
+        found.unreadable = "a header table that goes beyond its frame"
+        return end
+    if size > most:
+        found.unreadable = f"a header table of {size:,} bytes"
+    elif size:
+        found.headers, found.unreadable = read_table(raw, start, end)
+    found.header_bytes, found.table_at = size, start
+    return end
+
+
+def _text(raw: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + raw[at]
+    return raw[at + 1 : end].decode("utf-8", "replace"), end

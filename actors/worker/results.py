@@ -158,6 +158,7 @@ def results(units: Sequence[Unit], queue: str, worker: str, batch_id: str) -> pa
         "worker": pa.repeat(pa.scalar(worker), count),
         "batch_id": pa.repeat(pa.scalar(batch_id), count),
         "trace_id": pa.array([_trace_id(unit.parcel.traceparent) for unit in units], pa.string()),
+        "payload_hash": pa.nulls(count, pa.uint64()),
     }
     return pa.table(columns, schema=RESULT_SCHEMA)
 

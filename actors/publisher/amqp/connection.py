@@ -18,6 +18,7 @@ from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.publisher.amqp.channel import FIRST_CHANNEL, Answered, ConfirmChannel
 from rabbitray.actors.publisher.config import PublisherConfig
 from rabbitray.actors.rabbitmq.errors import thrown_in
+from rabbitray.actors.rabbitmq.frame_guard import transports_for
 from rabbitray.actors.secret import redact
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Link:
         url = _address(config)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
-                connection = await aiormq.connect(url)
+                connection = await aiormq.connect(url, transport_factory=transports_for(url))
                 return cls(connection, await _open_channels(connection, config, answered, kind))
         except CONNECT_ERRORS as error:
             raise _unreachable(url, config, error) from error

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from rabbitray.actors.router.spool import SpooledBody
 
 _COUNTED_AT_MOST = 20  # times what a table took in its frame, where a value may be 1 byte and a name 1 byte more
+UNREADABLE_HEADERS = "unreadable_headers"
+"""The reason of a dead letter whose headers or properties could not be read, or not all of them."""
+
 FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000: beyond it a time stamp is noise
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -108,13 +111,14 @@ def _refused(size: int, properties: PropertiesLike, limits: MessageLimits) -> st
     in_frame: int = getattr(properties, "header_bytes", 0)  # pamqp's properties have none
     if (in_frame or properties.headers) and not _headers_fit(properties.headers, in_frame, limits.max_header_bytes):
         return f"too_large: headers of more than {limits.max_header_bytes:,} bytes"
-    return None
+    unreadable: str | None = getattr(properties, "unreadable", None)
+    return unreadable and f"{UNREADABLE_HEADERS}: {unreadable}"
 
 
 def _headers_fit(table: Table | None, in_frame: int, most: int) -> bool:
-    """Whether the table is small enough, by the count that its copies will be held to.
+    """Whether the table is small enough, by the count that its values take in memory.
 
-    The scanner knows how long the table was in its frame. Where that is small there is nothing to count.
+    Ours knows how long the table was in its frame. Where that is small there is nothing to count.
     """
     if in_frame > most:
         return False

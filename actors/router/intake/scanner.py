@@ -17,7 +17,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from rabbitray.actors.message.wire import MessageLimits
-from rabbitray.actors.rabbitmq.properties import UNREADABLE, Properties, read_properties
+from rabbitray.actors.rabbitmq.properties import Properties, read_properties
 from rabbitray.actors.router.spool import Spool, SpooledBody
 
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY = 1, 2, 3
@@ -27,9 +27,6 @@ DELIVER = b"\x00\x3c\x00\x3c"  # class 60, method 60
 _FRAME = struct.Struct(">BHI")
 _HEADER = struct.Struct(">HHQH")
 _LONG = struct.Struct(">Q")
-_SIZE = struct.Struct(">I")
-_TABLE = 0x2000  # the flag of the header table
-_OTHERS = 4_096  # bytes of a header frame that are no table: ten short texts and four numbers
 
 
 class Scanned(NamedTuple):
@@ -72,7 +69,6 @@ class Scanner:
         self._channel = channel
         self._take = take
         self._limits = limits
-        self._most_header = limits.max_header_bytes + _OTHERS
         self._spool = spool
         self._method: Method | None = None  # of a delivery that has begun
         self._properties: Properties | None = None  # once its header is there
@@ -126,13 +122,9 @@ class Scanner:
             raise ConnectionError(f"a frame of kind {kind} where a content header must be")
         _, _, size, flags = _HEADER.unpack_from(data, start)
         self._missing = size
-        try:
-            if end - start > self._most_header:
-                self._properties = _without_table(data, start + _HEADER.size, end, flags)
-            else:
-                self._properties = read_properties(data, start + _HEADER.size, end, flags)
-        except UNREADABLE as error:
-            raise ConnectionError(f"a content header that cannot be read: {error!r}") from error
+        self._properties = read_properties(
+            data, start + _HEADER.size, end, flags, most_table=self._limits.max_header_bytes
+        )
         if size > self._limits.max_message_bytes:
             self._spooled = self._spool.begin(size)
 
@@ -164,19 +156,3 @@ def _deliver(data: bytearray, at: int, end: int) -> Method:
         raise ConnectionError("a basic.deliver that ends early")
     consumer = data[at + 1 : tag_at].decode("utf-8", "replace")
     return consumer, _LONG.unpack_from(data, tag_at)[0], bool(data[tag_at + 8] & 1), bytes(data[route_at:end])
-
-
-def _without_table(data: bytearray, at: int, end: int, flags: int) -> Properties:
-    """The properties without their header table, of which only the size is read."""
-    table_at = at
-    for bit in (0x8000, 0x4000):  # content type and encoding stand before it
-        table_at += 1 + data[table_at] if flags & bit else 0
-    if not flags & _TABLE:
-        return read_properties(data, at, end, flags)
-    (size,) = _SIZE.unpack_from(data, table_at)
-    if table_at + 4 + size > end:
-        raise ValueError("a header table beyond its frame")
-    rest = data[at:table_at] + data[table_at + 4 + size : end]
-    found = read_properties(rest, 0, len(rest), flags & ~_TABLE)
-    found.header_bytes = size
-    return found

@@ -89,10 +89,3 @@ def append(con: Connection, sql: str, batch: pa.Table, *, epoch: int | None) -> 
     finally:
         with contextlib.suppress(duckdb.Error):  # the instance may be dead; the next batch replaces this one
             con.unregister(_BATCH)
-
-
-def as_results(rows: pa.Table) -> pa.Table:
-    """The rows with exactly the columns and types of RESULT_SCHEMA; raises pa.ArrowInvalid or KeyError."""
-    if rows.schema.equals(RESULT_SCHEMA):
-        return rows
-    return rows.select(RESULT_SCHEMA.names).cast(RESULT_SCHEMA)

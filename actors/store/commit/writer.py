@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from rabbitray.actors.errors import FencedError, StoreOpenError, StoreUnavailableError
+from rabbitray.actors.message.rows import RESULT_SCHEMA, conform
 from rabbitray.actors.store import schema
 from rabbitray.actors.store.answers import Answer, AnswerBuilder, Call, StoreStats
 from rabbitray.actors.store.commit import records
 from rabbitray.actors.store.commit.call_slice import CallSlice, halves
-from rabbitray.actors.store.commit.transaction import Incoming, as_results
+from rabbitray.actors.store.commit.transaction import Incoming
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe import restore as loading
 from rabbitray.actors.store.dedupe.bloom import SLOTS
@@ -196,7 +197,7 @@ class CommitThread:
         incoming = self._ready()
         if not any(part.call.rows.num_rows for part in parts):
             return
-        rows = pa.concat_tables([as_results(part.call.rows) for part in parts]).combine_chunks()
+        rows = pa.concat_tables([conform(part.call.rows, RESULT_SCHEMA) for part in parts]).combine_chunks()
         ids = identities(rows)
         verdict = self._dedupe.sort(ids) if self._dedupe else Sorted(fresh=np.arange(rows.num_rows))
         if len(verdict.fresh) < rows.num_rows:

@@ -191,6 +191,16 @@ async def test_values_arrive_as_they_were_sent(store: Store) -> None:
     assert (await store.query("SELECT inputs FROM decisions")).to_pylist() == [{"inputs": '{"ready":3}'}]
 
 
+async def test_a_dead_letter_keeps_its_raw_properties_and_may_come_without_any(store: Store) -> None:
+    epoch = await store.register("a")
+    rows = dead_rows(["x"])
+    raw = rows.column_names.index("raw_properties")
+    await store.record_dead_letters(epoch, rows.set_column(raw, rows.schema.field(raw), [[b"\x80\x00\xff"]]))
+    await store.record_dead_letters(epoch, dead_rows(["y"]).drop_columns(["raw_properties"]))
+    dead = (await store.query("SELECT raw_properties AS raw FROM dead_letters ORDER BY key")).to_pylist()
+    assert dead == [{"raw": b"\x80\x00\xff"}, {"raw": None}]
+
+
 async def test_a_dead_letter_that_cannot_be_stored_is_a_value_error(store: Store) -> None:
     epoch = await store.register("a")
     rows = dead_rows(["x"])
