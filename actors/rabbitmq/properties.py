@@ -17,8 +17,8 @@ from rabbitray.actors.rabbitmq.field_table import Table, UnreadableError, entrie
 MOST_TABLE_BYTES: Final = 256 * 1024
 """A header table beyond it is not read; a frame of RabbitMQ has 128 KiB, where nobody set another size."""
 
-PLAIN: Final = 0xF0C0
-"""The flags of what our publisher writes on a copy: content type and encoding, headers, delivery mode, id, time."""
+_PLAIN: Final = 0xF0C0  # content type and encoding, headers, delivery mode, message id, time
+_PRIORITY: Final = 0x0800
 
 UNREADABLE = (ValueError, IndexError, struct.error)
 """What bytes that are no AMQP frames can raise in those who read frames."""
@@ -45,11 +45,6 @@ class Properties(msgspec.Struct, gc=False, kw_only=True):
     table_at: int = 0
     raw: bytes = b""
     unreadable: str | None = None
-
-    @property
-    def flags(self) -> int:
-        """Which properties there are, by AMQP's bits; 0 where `raw` is not known."""
-        return int.from_bytes(self.raw[:2], "big")
 
 
 def read_properties(
@@ -93,6 +88,21 @@ def from_raw(raw: bytes | bytearray) -> Properties:
     if len(raw) < 2:
         return Properties(raw=bytes(raw), unreadable=_ENDS_EARLY)
     return read_properties(raw, 2, len(raw), _FLAGS.unpack_from(raw)[0])
+
+
+def is_plain(properties: Properties) -> bool:
+    """Whether there is nothing but what our publisher writes on a copy; some clients write a priority of 0 as well."""
+    raw = properties.raw
+    more = int.from_bytes(raw[:2], "big") & ~_PLAIN
+    if more != _PRIORITY or properties.unreadable:
+        return not more
+    at = properties.table_at + properties.header_bytes
+    if not properties.table_at:
+        at = 2
+        for bit in (0x80, 0x40):  # content type, content encoding
+            at += 1 + raw[at] if raw[0] & bit else 0
+    at += bool(raw[0] & 0x10)  # delivery mode
+    return raw[at : at + 1] == b"\0"
 
 
 def headers_where(properties: Properties, keep: Callable[[str], bool], *, readable: bool = False) -> tuple[bytes, int]:

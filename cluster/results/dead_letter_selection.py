@@ -8,7 +8,7 @@ from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import Headers, travels
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.publisher import EncodedMessage
-from rabbitray.actors.rabbitmq.properties import PLAIN, Properties, header_names, headers_where
+from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain
 
 _MILLISECONDS_FROM = 0xFFFFFFFF  # a `timestamp` above (seconds until the year 2106) was written in milliseconds
 _FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000
@@ -123,7 +123,7 @@ def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
     properties = message.properties
     entries, lost = headers_where(properties, lambda name: name not in h.DELIVERY_COUNTS)
     texts = (properties.message_id, properties.content_type, properties.content_encoding)
-    strange = properties.flags & ~PLAIN or set(header_names(properties)) & set(h.ROUTING)
+    strange = not is_plain(properties) or set(header_names(properties)) & set(h.ROUTING)
     if strange or lost or not properties.message_id or not properties.timestamp:
         return None
     if any(_REPLACED in text for text in texts if text):

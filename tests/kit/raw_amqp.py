@@ -11,11 +11,12 @@ from aiormq.abc import ChannelFrame
 from hypothesis import strategies as st
 from yarl import URL
 
-from rabbitray.actors.publisher.amqp.frames import append_publish, publish_method
+from rabbitray.actors.publisher.amqp.frames import append_publish
 from rabbitray.actors.rabbitmq.field_table import entries
 from rabbitray.actors.rabbitmq.frame_guard import original, transports_for
 from rabbitray.actors.rabbitmq.properties import Properties
 
+_METHOD = b"\x00\x3c\x00\x28\x00\x00"  # basic.publish
 UNIX_MOST = 253_402_300_799  # the last second of the year 9999
 SCALARS: dict[str, str] = {
     "t": ">?", "b": ">b", "B": ">B", "s": ">h", "u": ">H", "I": ">i", "i": ">I",
@@ -113,14 +114,15 @@ tables = st.lists(st.builds(entry, names, values), max_size=6).map(table)
 """Header tables of all types, nested, each with its length; among them what pamqp cannot read."""
 
 
-async def publish(url: str, queue: str, messages: Sequence[tuple[bytes, bytes]], *, exchange: str = "") -> None:
+async def publish(url: str, key: str | bytes, messages: Sequence[tuple[bytes, bytes]], *, exchange: str = "") -> None:
     """Sends messages, each a property list with its flags and a body, and waits until the broker has taken them."""
+    method = _METHOD + short(exchange.encode()) + short(key.encode() if isinstance(key, str) else key) + b"\0"
     async with aiormq.connect(url) as connection:
         channel = await connection.channel()
         parts: list[bytes] = []
         for raw, body in messages:
             header = b"\x00\x3c\x00\x00" + len(body).to_bytes(8, "big") + raw
-            append_publish(parts, channel.number, publish_method(exchange, queue), header, body, 131_072)
+            append_publish(parts, channel.number, method, header, body, 131_072)
         await channel.confirm_delivery()
         done = connection.loop.create_future()
         answered = 0

@@ -16,6 +16,7 @@ from rabbitray.actors.rabbitmq.properties import (
     from_raw,
     header_names,
     headers_where,
+    is_plain,
     read_properties,
 )
 from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, entry, long, properties, scalar, table, tables
@@ -53,12 +54,29 @@ def test_properties_are_read_as_pamqp_wrote_them(given_: dict[str, Any], data: s
     assert from_raw(cut).raw == cut
 
 
+@given(
+    st.fixed_dictionaries(
+        {
+            **dict.fromkeys(["content_type", "content_encoding", "message_id"], short),
+            **dict.fromkeys(["reply_to", "app_id"], st.none() | st.just("x")),
+            "headers": st.sampled_from([None, {"a": 1}]),
+            "delivery_mode": st.sampled_from([None, 2]),
+            "priority": st.sampled_from([None, 0, 3]),
+        }
+    )
+)
+def test_what_our_publisher_does_not_write_is_known(given_: dict[str, Any]) -> None:
+    found = from_raw(spec.Basic.Properties(**given_).marshal())
+    assert is_plain(found) == (not any((given_["reply_to"], given_["app_id"], given_["priority"])))
+
+
 @given(st.binary(max_size=80))
 def test_any_bytes_are_properties_of_some_kind(raw: bytes) -> None:
     found = from_raw(raw)
     assert found.raw == raw
     kept, _ = headers_where(found, lambda name: True)
     assert kept in raw
+    assert is_plain(found) in (True, False)
 
 
 @given(tables)

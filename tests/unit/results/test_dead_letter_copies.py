@@ -70,3 +70,11 @@ def test_an_unchanged_copy_has_every_header_as_it_stood() -> None:
 def test_a_message_whose_id_is_no_text_is_not_copied() -> None:
     raw = b"\xb0\xc0" + properties(table({}), b"\xff")[2:] + (5).to_bytes(8, "big")
     assert unchanged(DeadLetter(b"x", from_raw(raw)), DEAD) is None
+
+
+@pytest.mark.parametrize("headers", [{}, {"a": 1}])
+def test_a_priority_of_0_is_as_good_as_none(headers: dict[str, Any]) -> None:
+    """aio-pika always writes one."""
+    copy = unchanged(dead(headers, priority=0, delivery_mode=2), DEAD)
+    assert copy is not None
+    assert headers_sent(copy) == headers
