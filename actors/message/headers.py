@@ -52,6 +52,11 @@ def travels(name: str) -> bool:
     return not name.startswith(DEATH_PREFIXES) and name not in _LEFT_BEHIND
 
 
+def content_kind(content_type: str | None) -> str:
+    """The content type without its parameters, in small letters; empty where there is none."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
 def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header values
     """The headers that travel."""
     return {name: value for name, value in table.items() if travels(name)}

@@ -15,7 +15,7 @@ from rabbitray.actors.rabbitmq.declare import TopologyBuilder
 from rabbitray.actors.rabbitmq.guarded import GuardedConnection
 from rabbitray.actors.rabbitmq.reconnect import within
 from rabbitray.actors.rabbitmq.topology import Topology
-from rabbitray.actors.secret import Secret, redact
+from rabbitray.actors.secret import Redactor, Secret, without_credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +80,12 @@ async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection
             connection_class=GuardedConnection,
         )
 
-    return await within(within_s, connect, where=place(url))
+    return await within(within_s, connect, where=place(url), redact=Redactor(url))
 
 
 def place(url: Secret) -> str:
     """The URL without its credentials."""
-    return redact(url.reveal())
+    return without_credentials(url)
 
 
 def server_version(connection: AbstractConnection) -> str:

@@ -45,12 +45,12 @@ class Properties(msgspec.Struct, gc=False, kw_only=True):
 
 
 def read_properties(
-    data: bytes | bytearray, at: int, end: int, flags: int, most_table_bytes: int = MOST_TABLE_BYTES
+    data: bytes | bytearray, at: int, end: int, flags: int, *, most_table: int = MOST_TABLE_BYTES
 ) -> Properties:
     """The property list of a content header from `at` to `end` (AMQP 0-9-1, 4.2.6.1), in the order of its flags.
 
-    The two bytes before `at` are the flags. A header table beyond `most_table_bytes` is not read. Raises nothing; what
-    is not read is told in `unreadable`.
+    The two bytes before `at` are the flags. Raises nothing; what cannot be read is told in `unreadable`.
+    A header table of more than `most_table` bytes is not read.
     """
     raw = bytes(data[at - 2 : end])
     found = Properties(raw=raw)
@@ -61,7 +61,7 @@ def read_properties(
         if flags & 0x4000:
             found.content_encoding, at = _text(raw, at)
         if flags & 0x2000:
-            at = _read_headers(found, raw, at, most_table_bytes)
+            at = _read_headers(found, raw, at, most_table)
         at += bool(flags & 0x1000) + bool(flags & 0x0800)  # delivery mode, priority
         if flags & 0x0700:
             for bit in (0x0400, 0x0200, 0x0100):  # correlation id, reply to, expiration

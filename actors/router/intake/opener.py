@@ -13,6 +13,7 @@ from rabbitray.actors.router.intake.connection import ScanningConnection, connec
 from rabbitray.actors.router.intake.generation import Generation
 from rabbitray.actors.router.intake.scanner import Scanner
 from rabbitray.actors.router.spool import Spool
+from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.tracing import Tracing
 
 
@@ -37,7 +38,8 @@ class GenerationOpener:
     async def first(self) -> Generation:
         """Tries to connect for `connect_timeout_s`; the generation has the warnings."""
         config = self._config
-        connection = await within(config.connect_timeout_s, self._connect, where=address(config.url))
+        where, redact = address(config.url), Redactor(config.url)
+        connection = await within(config.connect_timeout_s, self._connect, where=where, redact=redact)
         return await self._open(connection, 1, declare=True)
 
     async def next(self, old: Generation) -> Generation:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import MAX_TEXT, table_bytes
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Parcel
-from rabbitray.actors.message.wire import MessageLimits, count_records
+from rabbitray.actors.message.wire import MessageLimits, count_records, plain_size
 from rabbitray.actors.router.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def read_message(
         generation=generation,
         tag=tag,
         consumer=consumer,
-        size=len(body),
+        size=plain_size(body, properties.content_encoding, limits),
         records=count_records(body, kind, properties.content_encoding, max_records=limits.max_records),
         arrived_at=time.monotonic(),
         redelivered=redelivered,

@@ -122,8 +122,9 @@ class Scanner:
             raise ConnectionError(f"a frame of kind {kind} where a content header must be")
         _, _, size, flags = _HEADER.unpack_from(data, start)
         self._missing = size
-        at = start + _HEADER.size
-        self._properties = read_properties(data, at, end, flags, self._limits.max_header_bytes)
+        self._properties = read_properties(
+            data, start + _HEADER.size, end, flags, most_table=self._limits.max_header_bytes
+        )
         if size > self._limits.max_message_bytes:
             self._spooled = self._spool.begin(size)
 

@@ -198,7 +198,7 @@ def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: 
     parcel, spooled = delivery.parcel, delivery.spooled
     elsewhere = f"; its body of {spooled.size:,} bytes is in {Topology(queue=queue).dead_queue} only" if spooled else ""
     return {
-        "key": failure.key or parcel.key or parcel.message_id,
+        "key": failure.key or parcel.key or (None if failure.unread else parcel.message_id),
         "message_id": failure.message_id or parcel.message_id,
         "queue": queue,
         "message_type": failure.message_type,
