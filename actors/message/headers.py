@@ -26,7 +26,7 @@ ORIGIN: Final = "x-rabbitray-origin"  # the queue it was worked from
 REPLAYS: Final = "x-rabbitray-replays"  # how often it came back from the dead letters
 REPLAYED: Final = "x-rabbitray-replayed"  # Unix ms, when it did so last
 RECORDS: Final = "x-rabbitray-records"  # how many records a packed message holds; for people: the body is counted
-HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many headers of the producer this copy had to leave behind
+HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many of the producer's it had to leave behind
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 

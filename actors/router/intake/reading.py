@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage
     from pamqp.commands import Basic
 
+    from rabbitray.actors.router.spool import SpooledBody
+
 _COUNTED_AT_MOST = 20  # times what a table took in its frame, where a value may be 1 byte and a name 1 byte more
 UNREADABLE_HEADERS = "unreadable_headers"
 """The reason of a dead letter whose headers or properties could not be read, or not all of them."""
@@ -64,8 +66,12 @@ def read_message(
     generation: int,
     consumer: int,
     limits: MessageLimits,
+    spooled: SpooledBody | None = None,
 ) -> Delivery:
-    """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input."""
+    """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input.
+
+    `spooled`: where its body is, when it is not in `body`.
+    """
     table: Table = properties.headers or _EMPTY
     kind = properties.content_type
     now_ms = int(time.time() * 1000)
@@ -92,10 +98,11 @@ def read_message(
         records=count_records(body, kind, properties.content_encoding, max_records=limits.max_records),
         arrived_at=time.monotonic(),
         redelivered=redelivered,
-        refused=_refused(body, properties, limits),
+        refused=_refused(len(body) if spooled is None else spooled.size, properties, limits),
         returned=h.ATTEMPT in table or h.DUE in table,
         due_ms=_due(table, first_seen_ms, now_ms) if h.DUE in table else 0,
         replays=header_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT),
+        spooled=spooled,
     )
 
 
@@ -103,9 +110,9 @@ def _due(table: Table, first_seen_ms: int, now_ms: int) -> int:
     return header_number(table[h.DUE], 0, latest_due_ms(table, first_seen_ms, now_ms))
 
 
-def _refused(body: bytes, properties: PropertiesLike, limits: MessageLimits) -> str | None:
-    if len(body) > limits.max_message_bytes:
-        return f"too_large: body of {len(body):,} bytes, at most {limits.max_message_bytes:,}"
+def _refused(size: int, properties: PropertiesLike, limits: MessageLimits) -> str | None:
+    if size > limits.max_message_bytes:
+        return f"too_large: body of {size:,} bytes, at most {limits.max_message_bytes:,}"
     in_frame: int = getattr(properties, "header_bytes", 0)  # pamqp's properties have none
     if (in_frame or properties.headers) and not _headers_fit(properties.headers, in_frame, limits.max_header_bytes):
         return f"too_large: headers of more than {limits.max_header_bytes:,} bytes"

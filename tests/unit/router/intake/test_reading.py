@@ -161,7 +161,7 @@ def test_too_large_messages_are_refused_before_decoding() -> None:
     ],
 )
 def test_headers_are_too_large_whoever_read_them(table: dict[str, Any]) -> None:
-    """aiormq gets some deliveries of a consumer, the scanner the others."""
+    """The scanner knows how long a table was in its frame, pamqp does not."""
     sent = Properties(headers=table, header_bytes=len(frames.table(table)) - 4)
     scanned = read_message(sent, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=LIMITS)
     assert scanned.refused == read(b"", table).refused
