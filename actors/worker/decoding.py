@@ -61,7 +61,7 @@ def _units(position: int, parcel: Parcel, limits: MessageLimits, rules: Identity
                 parcel=parcel,
                 key=key,
                 attempt=attempt,
-                payload_hash=payload_hash(job, parcel.body),
+                payload_hash=payload_hash(job.payload, parcel.body),
             )
         )
     return units
