@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.worker.verdict import describe
 
@@ -96,7 +97,7 @@ def _tell(parent: int, how: str, code: int) -> None:
         f"process {os.getpid()}, forked by the handler's code in process {parent}, {how}: it ends here with code {code}"
     )
     with suppress(OSError):  # directly: a logger's lock or buffer may be a copy of one that the parent uses
-        os.write(_STDERR, f"{line}; let a forked child end with os._exit\n".encode())
+        os.write(_STDERR, f"{printable(line)}; let a forked child end with os._exit\n".encode())
 
 
 def exit_code(error: BaseException | None) -> int:

@@ -10,9 +10,9 @@ from typing import Final
 import pytest
 from ray.exceptions import RayError
 
-from rabbitray.actors.errors import DecodeError
+from rabbitray.actors.errors import ERROR_TEXT_MOST, DecodeError
 from rabbitray.actors.message.headers import clean_headers, table_bytes
-from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Failure
+from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.wire.shapes import read_id, read_time
 from rabbitray.actors.rabbitmq import errors as rabbitmq_errors
 from rabbitray.actors.remote.calls import last_line

@@ -19,10 +19,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 from pamqp import commands as spec
 
+from rabbitray.actors.errors import ERROR_TEXT_MOST
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import clean_headers
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Failure
+from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.publisher import EncodedMessage as Copy
 from rabbitray.actors.publisher import PublisherConfig
 from rabbitray.actors.publisher.message_maker import Maker
