@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from rabbitray.actors.message.parcel import Record
 
 Category = Literal["transient", "permanent", "unknown"]
+
+ERROR_TEXT_MOST: Final = 2_000
+"""Characters that are kept of the text of an error."""
+_REASON_MOST: Final = 64
 
 
 class Failure(Record, frozen=True, kw_only=True, array_like=True):
@@ -28,12 +32,16 @@ class Failure(Record, frozen=True, kw_only=True, array_like=True):
     def permanent(
         cls, record: Record, reason: str, error: str, error_class: str, *, position: int = 0, unread: bool = False
     ) -> Failure:
-        """The failure of a record that is not to run again."""
+        """The failure of a record that is not to run again.
+
+        Twice as much as is kept is taken of `error`, which may hold what a producer wrote: whoever keeps it hides the
+        secrets in it first, and cuts it then.
+        """
         return cls(
             position=position,
             verdict="dead",
-            reason=reason,
-            error=error,
+            reason=reason[:_REASON_MOST],
+            error=error[: 2 * ERROR_TEXT_MOST],
             error_class=error_class,
             category="permanent",
             record=record.record,

@@ -172,6 +172,7 @@ def _settler(setup: RouterSetup, store: StoreClient, publisher: Publisher, traci
         record_dead_letters=store.record_dead_letters,
         tracing=tracing,
         wire=setup.worker.config.wire,
+        redact=setup.worker.config.redact,
         codes=setup.worker.config.codes,
     )
 

@@ -20,6 +20,7 @@ from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, split
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker import results as table
@@ -44,7 +45,8 @@ class WorkerConfig:
     """How one worker runs. Times in seconds; `slots`: jobs at once for async handlers.
 
     `part_chars`: so much text of results ends a part, and the others go out with the next one. An Arrow column of text
-    holds 2 GiB at most, and a part is in the memory of this process three times while it is made.
+    holds 2 GiB at most, and a part is in the memory of this process three times while it is made. `redact`: what the
+    texts of errors must not hold.
     """
 
     name: str
@@ -57,6 +59,7 @@ class WorkerConfig:
     identity: IdentityRules = field(default_factory=IdentityRules)
     wire: MessageLimits = field(default_factory=MessageLimits)
     codes: TypeCodes = REPORT_CODES
+    redact: Redactor = NO_SECRETS
 
 
 class UnknownBatchError(RabbitrayError):
@@ -78,7 +81,7 @@ class Worker:
         self._categories = categories
         self._tracing = tracing
         self._meter = meter
-        self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s)
+        self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact)
         self._runs: dict[str, BatchRun] = {}
         self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
 
@@ -183,7 +186,7 @@ class Worker:
     ) -> Failure:
         """`dead`: the reason of a permanent failure that is not the handler's verdict."""
         judged = judge(error, self._categories)
-        name, text = describe(error)
+        name, text = describe(error, self._config.redact)
         timed_out = isinstance(error, HandlerTimeoutError)
         body = self._piece(unit, pieces) if unit.packed else None
         self._tracing.failure(

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rabbitray.actors.errors import ConfigurationError, DecodeError, StoreOpenError
 from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, decode
-from rabbitray.cluster.cli.tables import rows
+from rabbitray.cluster.cli.values import rows
 from rabbitray.cluster.results.reader import Reader, literal, results
 from rabbitray.cluster.settings import Loaded
 
@@ -28,6 +28,7 @@ GROUP BY ALL ORDER BY count DESC, last DESC
 """
 
 SHOWN_MOST: Final = 20
+_BREAKS: Final = str.maketrans("\r\n\t", "   ")
 LOOKED_UP_MOST: Final = 10_000
 
 
@@ -46,7 +47,7 @@ def find(reader: Reader, name: str) -> dict[str, Any]:  # Any: values of the row
         f"SELECT * FROM dead_letters WHERE id = {text} OR key = {text} OR message_id = {text} "
         f"OR (length({text}) >= 4 AND starts_with(id, {text})) ORDER BY dead_at DESC, recorded_at DESC"
     )
-    found = reader.query(sql, max_rows=SHOWN_MOST).to_pylist()
+    found = rows(reader.query(sql, max_rows=SHOWN_MOST))
     if not found:
         raise ConfigurationError(
             f"no dead letter has the id, key or message id {name!r}; `rabbitray dlq ls` lists them"
@@ -73,8 +74,13 @@ def keys_of(loaded: Loaded, names: Iterable[str]) -> frozenset[str]:
 
 
 def readable(row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES) -> dict[str, Any]:  # Any: JSON values
-    """A row ready for JSON: headers as an object, the body as its jobs, as text or as hexadecimal."""
-    shown = {name: value for name, value in row.items() if name not in ("body", "headers")}
+    """A row ready for JSON: headers as an object, the body as its jobs, as text or as hexadecimal.
+
+    Raw properties, where there are any, as hexadecimal.
+    """
+    shown = {name: value for name, value in row.items() if name not in ("body", "headers", "raw_properties")}
+    if row.get("raw_properties") is not None:
+        shown["raw_properties"] = row["raw_properties"].hex()
     body = row.get("body") or b""
     headers = json.loads(row.get("headers") or "{}")
     return shown | {"headers": headers, "body_bytes": len(body), **_body(row, body, codes)}
@@ -96,6 +102,6 @@ def _job(job: Any) -> dict[str, Any]:  # Any: msgspec's field values
 
 def _is_text(body: bytes) -> bool:
     try:
-        return body.decode().replace("\n", " ").isprintable()
+        return body.decode().translate(_BREAKS).isprintable()
     except UnicodeDecodeError:
         return False

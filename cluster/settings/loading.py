@@ -56,6 +56,13 @@ class Loaded:
     notices: tuple[str, ...] = ()
     job_stop_wait_s: float | None = None
 
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What no text of this process may show: the URLs that can hold a login."""
+        to = self.telemetry
+        urls = (self.settings.rabbitmq_url, to.collector.endpoint, to.metrics.collector.endpoint)
+        return tuple(dict.fromkeys(urls))
+
     def is_set(self, name: str) -> bool:
         """Whether the user set it, in whatever way."""
         return not self.sources[name].startswith(("default", "derived"))

@@ -59,7 +59,7 @@ class Settings(BaseModel):
         Secret(DEFAULT_URL),
         env="RABBITMQ_URL",
         aliases=("AMQP_URL", "CLOUDAMQP_URL"),
-        allowed="amqp://user:password@host:port/vhost, or amqps://",
+        allowed="amqp:// or amqps:// and user:password@host:port/vhost, with %2F %3F %23 %5C for / ? # \\ in it",
         help="The broker. Rather from the environment or a file than from anywhere that others can read.",
     )
     rabbitmq_url_file: Path | None = _broker(

@@ -22,6 +22,7 @@ from rabbitray.actors.store.store import Store
 from rabbitray.cluster.results.dead_letter_replay import Replay, ReplayPlan
 from rabbitray.cluster.results.dead_letter_selection import Selection
 from tests.kit.command_line import Run, runner
+from tests.kit.hostile import FORGED, TEXTS, unfit
 from tests.kit.queue_access import declare, depth, drained
 
 DEAD = "jobs.dead"
@@ -160,6 +161,20 @@ def test_show_reads_the_body_of_one(run: Run, tmp_path: Path) -> None:
     missing = run("dlq", "show", "nothing")
     assert missing.code == 2
     assert "no dead letter has the id" in missing.err
+
+
+def test_what_a_stranger_named_is_replayed_and_told_printable(run: Run, amqp_url: str) -> None:
+    """Keys and error classes of the queue, with and without `--json`, also where the queue itself has such a name."""
+    dead = [_died(f"{number}{text}"[:100], text[:100], **{"x-own": text}) for number, text in enumerate(TEXTS)]
+    asyncio.run(_park(amqp_url, *dead, body=b"\x1b[2J\xff"))
+    classes = {text[:100] for text in TEXTS}
+    for dry in (("--dry-run",), ()):
+        told = run("dlq", "replay", "--all", "--limit", "11", *dry)
+        assert (told.code, unfit(told.out + told.err), FORGED in told.out.split("\n")) == (0, set(), False)
+        ran = run("dlq", "replay", "--all", "--limit", "11", "--json", *dry)
+        assert (ran.code, unfit(ran.out), ran.json["classes"].keys() <= classes) == (0, set(), True)
+    lost = run("dlq", "replay", "--all", "--queue", "\x1b[2J\u202e")
+    assert (lost.code, unfit(lost.err), lost.err.count("\n")) == (2, set(), 1)
 
 
 def test_replay_and_purge_as_commands(run: Run, amqp_url: str, tmp_path: Path) -> None:

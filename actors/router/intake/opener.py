@@ -12,6 +12,7 @@ from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.connection import ScanningConnection, connect, drop_connection, frame_warnings
 from rabbitray.actors.router.intake.generation import Generation
 from rabbitray.actors.router.intake.scanner import take_in_reader
+from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.tracing import Tracing
 
 
@@ -35,7 +36,8 @@ class GenerationOpener:
     async def first(self) -> Generation:
         """Tries to connect for `connect_timeout_s`; the generation has the warnings."""
         config = self._config
-        connection = await within(config.connect_timeout_s, self._connect, where=address(config.url))
+        where, redact = address(config.url), Redactor(config.url)
+        connection = await within(config.connect_timeout_s, self._connect, where=where, redact=redact)
         return await self._open(connection, 1, declare=True)
 
     async def next(self, old: Generation) -> Generation:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from rabbitray.actors.backoff import Backoff, retry_while_unavailable
 from rabbitray.actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
 from rabbitray.actors.message.parcel import Record, records_of, whole_message
-from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
 from rabbitray.actors.router.outage import of_a_service
@@ -33,6 +33,7 @@ from rabbitray.actors.router.settlement.retries import (
     spare,
     wait_until,
 )
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.store.answers import Answer
 from rabbitray.actors.telemetry.metrics import Latency
 from rabbitray.actors.telemetry.span import ErrorText
@@ -74,7 +75,9 @@ class Tally:
 
 
 class Settler:
-    """Settles parts of batches. `record_dead_letters` appends rows (DEAD_LETTER_SCHEMA) to `dead_letters`."""
+    """Settles parts of batches. `record_dead_letters` appends rows (DEAD_LETTER_SCHEMA) to `dead_letters`; `redact`:
+    what the error of a dead letter must not hold, in its headers, its row and the log.
+    """
 
     def __init__(
         self,
@@ -87,6 +90,7 @@ class Settler:
         tracing: Tracing | None = None,
         wire: MessageLimits | None = None,
         codes: TypeCodes = REPORT_CODES,
+        redact: Redactor = NO_SECRETS,
     ) -> None:
         self._limits = limits
         self._queue = queue
@@ -96,6 +100,7 @@ class Settler:
         self._tracing = tracing or Tracing(queue=queue)
         self._wire = wire or MessageLimits()
         self._codes = codes
+        self._redact = redact
         self._backoff = GIVE_BACK
         self.tally = Tally()
 
@@ -239,6 +244,10 @@ class Settler:
         """Publishes the copies; the positions for which that failed."""
         now_ms = time.time_ns() // 1_000_000
         moves = [self._way(batch.deliveries[failure.position], failure, now_ms, spared_s) for failure in failures]
+        failures = [
+            self._shown(failure) if isinstance(move, Park) else failure
+            for failure, move in zip(failures, moves, strict=True)
+        ]
         results = await asyncio.gather(
             *(self._move(batch.deliveries[f.position], f, move) for f, move in zip(failures, moves, strict=True)),
             return_exceptions=True,
@@ -269,6 +278,14 @@ class Settler:
         if spared_s is None or not self._limits.rungs_ms or not of_a_service(failure):
             return settlement(failure, self._limits, now_ms)
         return spare(failure, spared_before(delivery), self._limits, now_ms, least_ms=round(spared_s * 1000))
+
+    def _shown(self, failure: Failure) -> Failure:
+        """As it is kept for people: a worker has hidden the secrets in its own, not those of the router's."""
+        error = self._redact.cut(failure.error, ERROR_TEXT_MOST)
+        error_class = self._redact.cut(failure.error_class, ERROR_TEXT_MOST)
+        if (error, error_class) == (failure.error, failure.error_class):
+            return failure
+        return msgspec.structs.replace(failure, error=error, error_class=error_class)
 
     async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]], worker: str) -> None:
         """Appends to `dead_letters`. The copies are confirmed: giving the messages back now would double them."""

@@ -19,12 +19,14 @@ from rabbitray import Job, Reject
 from rabbitray.actors.errors import Retry
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, encode, pack
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.decoding import IdentityRules
 from rabbitray.actors.worker.handlers import Handler, Style, load
 from rabbitray.actors.worker.verdict import Categories
 from rabbitray.actors.worker.worker import UnknownBatchError, Worker, WorkerConfig
 from tests.kit import sample_handlers
+from tests.kit.canary import new_canary
 from tests.kit.deliveries import parcel
 from tests.kit.worker_batches import buffer, parcels, single, whole
 
@@ -503,3 +505,25 @@ async def test_a_body_that_cannot_be_read_fails_in_the_trace_of_its_message() ->
     assert failed.attributes["error.type"] == "DecodeError"
     assert (failed.attributes["messaging.message.id"], failed.attributes["rabbitray.attempt"]) == ("m1", 1)
     assert failed.status.description == part.failures[0].error
+
+
+async def test_the_error_of_a_job_holds_no_secret_of_the_pool() -> None:
+    canary = new_canary()
+    url = f"amqp://user:{canary.in_url}@host/"
+
+    def careless(job: Job) -> None:
+        raise ConnectionError(canary.careless(url))
+
+    async with worker_of(handler(careless), redact=Redactor(Secret(url))) as worker:
+        (part,), _ = await whole(worker, buffer("a"))
+    assert "cannot reach amqp://host by amqp://***@host/" in part.failures[0].error
+    assert canary.word not in part.failures[0].error
+
+
+async def test_an_error_of_many_urls_costs_no_more_than_what_is_kept_of_it() -> None:
+    def careless(job: Job) -> None:
+        raise ConnectionError("http://user:secret@host:80/x," * 15_000)
+
+    async with worker_of(handler(careless)) as worker:
+        (part,), _ = await whole(worker, buffer("a"))
+    assert "secret" not in part.failures[0].error

@@ -31,8 +31,10 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, e
 from rabbitray.actors.router.delivery import Batch, message_failure, refusal
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
 from rabbitray.actors.router.settlement.settler import GIVE_BACK, Settler
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.store.answers import Answer
 from rabbitray.actors.telemetry.tracing import Tracing
+from tests.kit.canary import new_canary
 from tests.kit.deliveries import delivery
 from tests.kit.eventually import eventually
 from tests.kit.fake_acks import FakeAcks
@@ -457,3 +459,17 @@ async def test_latency_is_counted_from_the_publish() -> None:
     batch = Batch([delivery(1, published_ms=1_000), delivery(2)])
     await held.settler.settle(batch, done(0, 1), Answer(committed=2))
     assert held.settler.tally.latency.count == 1, "only where the time of the publish is known"
+
+
+async def test_a_dead_letter_holds_no_secret_in_its_headers_its_row_and_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    canary = new_canary()
+    url = f"amqp://user:{canary.in_url}@host/"
+    held = Harness(redact=Redactor(Secret(url)))
+    one = delivery(1)
+    await held.settler.park(one, message_failure(one, "bad_json", canary.careless(url), canary.password))
+    ((_, parked, _),) = held.outbox.parked
+    shown = f"{parked} {held.buried} {caplog.text}"
+    assert shown.count("cannot reach amqp://host by amqp://***@host/") == 3
+    assert canary.word not in shown
