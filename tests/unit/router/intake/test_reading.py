@@ -95,6 +95,14 @@ def test_records_are_counted_in_the_body_whatever_the_header_says(
     assert (found.records, is_packed(found.parcel)) == (30, True)
 
 
+def test_a_compressed_message_weighs_what_it_says_it_holds() -> None:
+    """As much as a worker gets when it reads it; a batch of bombs would be too much for one."""
+    body = gzip.compress(b"x" * 900)
+    assert read(body, content_encoding="gzip", content_type="text/plain").size == 900
+    assert read(body, content_type="text/plain").size == len(body)
+    assert read(gzip.compress(b"x" * 900_000), content_encoding="gzip").size == LIMITS.max_message_bytes
+
+
 def test_what_is_not_packed_is_one_record() -> None:
     body, _ = pack([Job(id=str(n)) for n in range(30)])
     for kind in (h.MSGPACK, h.JSON, None, "", "x" * 200):
