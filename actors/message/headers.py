@@ -47,6 +47,18 @@ _LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
 _SCALAR = 9  # the largest number: its type and 8 bytes
 
 
+def text_of(raw: bytes) -> str:
+    """A text, also where it is no UTF-8: then each byte is a character (Latin-1).
+
+    Texts are identities. With a replacement character for every odd byte two binary ids would be one, and the second
+    job a duplicate.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
 def travels(name: str) -> bool:
     """Whether a header stays on a copy: not one of RabbitMQ's death records, nor of ours from an earlier round."""
     return not name.startswith(DEATH_PREFIXES) and name not in _LEFT_BEHIND

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import MAX_TEXT, table_bytes
+from rabbitray.actors.message.headers import MAX_TEXT, table_bytes, text_of
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Parcel
 from rabbitray.actors.message.wire import MessageLimits, count_records, plain_size
 from rabbitray.actors.router.delivery import Delivery
@@ -134,7 +134,7 @@ def _number(value: object, least: int, most: int) -> int:
 
 def _text(value: object) -> str | None:
     if isinstance(value, bytes | bytearray):
-        value = bytes(value).decode("utf-8", "replace")
+        value = text_of(bytes(value))
     return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT else None
 
 
