@@ -23,7 +23,7 @@ REASON: Final = "x-rabbitray-reason"
 ORIGIN: Final = "x-rabbitray-origin"  # the queue it was worked from
 REPLAYS: Final = "x-rabbitray-replays"  # how often it came back from the dead letters
 RECORDS: Final = "x-rabbitray-records"  # how many records a packed message holds; for people: the body is counted
-HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many headers of the producer this copy had to leave behind
+HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many of the producer's it had to leave behind
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 
@@ -45,6 +45,18 @@ Headers = dict[str, Any]  # Any: AMQP header values
 MAX_TEXT = 255
 _LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
 _SCALAR = 9  # the largest number: its type and 8 bytes
+
+
+def text_of(raw: bytes) -> str:
+    """A text, also where it is no UTF-8: then each byte is a character (Latin-1).
+
+    Texts are identities. With a replacement character for every odd byte two binary ids would be one, and the second
+    job a duplicate.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def travels(name: str) -> bool:

@@ -9,11 +9,15 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rabbitray.actors.message.parcel import Parcel, Record, whole_message
 from rabbitray.actors.message.reply import Failure
+
+if TYPE_CHECKING:
+    from rabbitray.actors.router.spool import SpooledBody
 
 _numbers = itertools.count(1)
 
@@ -37,6 +41,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     returned: bool = False  # came back from a rung: not an arrival
     due_ms: int = 0  # not to be run before, Unix ms
     replays: int = 0  # how often it was replayed from the dead letters
+    spooled: SpooledBody | None = None  # where the body is, of one that is refused for its size
 
 
 @dataclass(slots=True, eq=False)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import MAX_TEXT, table_bytes
+from rabbitray.actors.message.headers import MAX_TEXT, table_bytes, text_of
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Parcel
 from rabbitray.actors.message.wire import MessageLimits, count_records, plain_size
 from rabbitray.actors.router.delivery import Delivery
@@ -20,6 +20,8 @@ from rabbitray.actors.router.delivery import Delivery
 if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage
     from pamqp.commands import Basic
+
+    from rabbitray.actors.router.spool import SpooledBody
 
 _COUNTED_AT_MOST = 20  # times what a table took in its frame, where a value may be 1 byte and a name 1 byte more
 UNREADABLE_HEADERS = "unreadable_headers"
@@ -65,8 +67,12 @@ def read_message(
     generation: int,
     consumer: int,
     limits: MessageLimits,
+    spooled: SpooledBody | None = None,
 ) -> Delivery:
-    """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input."""
+    """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input.
+
+    `spooled`: where its body is, when it is not in `body`.
+    """
     table: Table = properties.headers or _EMPTY
     kind = properties.content_type
     return Delivery(
@@ -91,16 +97,17 @@ def read_message(
         records=count_records(body, kind, properties.content_encoding, max_records=limits.max_records),
         arrived_at=time.monotonic(),
         redelivered=redelivered,
-        refused=_refused(body, properties, limits),
+        refused=_refused(len(body) if spooled is None else spooled.size, properties, limits),
         returned=h.ATTEMPT in table or h.DUE in table,
         due_ms=_number(table.get(h.DUE), 0, FAR_FUTURE_MS),
         replays=_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT),
+        spooled=spooled,
     )
 
 
-def _refused(body: bytes, properties: PropertiesLike, limits: MessageLimits) -> str | None:
-    if len(body) > limits.max_message_bytes:
-        return f"too_large: body of {len(body):,} bytes, at most {limits.max_message_bytes:,}"
+def _refused(size: int, properties: PropertiesLike, limits: MessageLimits) -> str | None:
+    if size > limits.max_message_bytes:
+        return f"too_large: body of {size:,} bytes, at most {limits.max_message_bytes:,}"
     in_frame: int = getattr(properties, "header_bytes", 0)  # pamqp's properties have none
     if (in_frame or properties.headers) and not _headers_fit(properties.headers, in_frame, limits.max_header_bytes):
         return f"too_large: headers of more than {limits.max_header_bytes:,} bytes"
@@ -127,7 +134,7 @@ def _number(value: object, least: int, most: int) -> int:
 
 def _text(value: object) -> str | None:
     if isinstance(value, bytes | bytearray):
-        value = bytes(value).decode("utf-8", "replace")
+        value = text_of(bytes(value))
     return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT else None
 
 

@@ -28,6 +28,7 @@ from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.retries import Rung
+from rabbitray.actors.router.spool import SpooledBody
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +43,25 @@ class CopySender(Protocol):
     async def publish_message(self, message: EncodedMessage) -> None: ...
 
 
-class CopyOutbox:
-    """Builds and publishes retry copies and dead letters of one queue."""
+class LargeSender(Protocol):
+    """Publishes one message whose body is in a file, mandatory; returns once confirmed, else raises."""
 
-    def __init__(self, sender: CopySender, topology: Topology, failpoints: Failpoints | None = None) -> None:
+    async def publish(self, message: EncodedMessage, body: SpooledBody) -> None: ...
+
+
+class CopyOutbox:
+    """Builds and publishes retry copies and dead letters of one queue; `large` those whose bodies are in files."""
+
+    def __init__(
+        self,
+        sender: CopySender,
+        topology: Topology,
+        failpoints: Failpoints | None = None,
+        *,
+        large: LargeSender | None = None,
+    ) -> None:
         self._sender = sender
+        self._large = large
         self._failpoints = failpoints or Failpoints("")
         self._topology = topology
 
@@ -75,11 +90,18 @@ class CopyOutbox:
     async def _send(self, delivery: Delivery, record: Record, own: Headers, queue: str) -> None:
         exchange = self._topology.exchange
         try:
-            await self._sender.publish_message(copy_of(delivery, record, own, exchange, queue))
+            await self._publish(delivery, copy_of(delivery, record, own, exchange, queue))
         except EncodeError as error:  # only what the producer wrote can be at fault, and the next try would be alike
             log.warning("A copy of message %s leaves its headers behind: %s", delivery.parcel.message_id, error)
-            await self._sender.publish_message(copy_of(delivery, record, own, exchange, queue, foreign=False))
+            await self._publish(delivery, copy_of(delivery, record, own, exchange, queue, foreign=False))
         self._failpoints.reach("after_publish")
+
+    async def _publish(self, delivery: Delivery, copy: EncodedMessage) -> None:
+        if delivery.spooled is None:
+            await self._sender.publish_message(copy)
+        else:
+            assert self._large is not None
+            await self._large.publish(copy, delivery.spooled)
 
 
 def copy_of(
@@ -173,13 +195,14 @@ def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, 
 
 
 def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: str, now_us: int) -> dict[str, object]:
-    parcel = delivery.parcel
+    parcel, spooled = delivery.parcel, delivery.spooled
+    elsewhere = f"; its body of {spooled.size:,} bytes is in {Topology(queue=queue).dead_queue} only" if spooled else ""
     return {
         "key": failure.key or parcel.key or (None if failure.unread else parcel.message_id),
         "message_id": failure.message_id or parcel.message_id,
         "queue": queue,
         "message_type": failure.message_type,
-        "error": failure.error,
+        "error": failure.error + elsewhere,
         "error_class": failure.error_class,
         "category": failure.category,
         "reason": reason,
@@ -190,6 +213,6 @@ def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: 
         "trace_id": parcel.traceparent[3:35] if parcel.traceparent else None,
         "headers": json.dumps(getattr(delivery.properties, "headers", None) or {}, default=str),
         "content_type": failure.content_type or parcel.content_type or None,
-        "body": failure.body if failure.body is not None else parcel.body,
+        "body": None if spooled else failure.body if failure.body is not None else parcel.body,
         "raw_properties": _unread(delivery),
     }
