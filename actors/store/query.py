@@ -164,7 +164,7 @@ class Reading:
     def _read(self, cursor: duckdb.DuckDBPyConnection, batch_rows: int) -> Iterator[pa.RecordBatch]:
         reader = start(cursor, self._sql, min(batch_rows, FETCH_ROWS))
         try:
-            for batch in chain([pa.RecordBatch.from_pylist([], reader.schema)], gathered(reader, batch_rows)):
+            for batch in chain([_empty(reader.schema)], gathered(reader, batch_rows)):
                 if self._ended.is_set():
                     raise QueryError(_ENDED)
                 self._readers.rest(cursor, reader)
@@ -172,6 +172,11 @@ class Reading:
                 self._readers.resume(cursor)
         finally:
             reader.close()
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    """No rows of any types: `from_pylist` knows no unions."""
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 def start(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> pa.RecordBatchReader:

@@ -120,6 +120,7 @@ DUCKDB_VALUES = (
     "'12:34:56+02'::TIMETZ", "'12:00:00.123456789'::TIME_NS", "'101010'::BIT", "'a'::ENUM('a','b')",
     "MAP{'\\[/x]':1}", "MAP{'infinity'::TIMESTAMP: INTERVAL 1 DAY}", "{'a': 'NaN'::DOUBLE, 'b': [NULL, 1.5]}",
     "[1,2]::INTEGER[2]", "'\\x00\\xff'::BLOB",
+    "union_value(k := 'x')", "{'u': [union_value(k := 1)]}", "MAP{'m': union_value(k := INTERVAL 1 DAY)}",
     "'{\"a\":1}'::JSON", "repeat('9', 5000)::VARINT", "chr(0) || chr(27) || chr(8238)", "[[[[[INTERVAL 1 MONTH]]]]]",
 )  # fmt: skip
 
@@ -165,6 +166,7 @@ SAID: Final = (
     ("12345678901234567890.12::DECIMAL(38,2)", "12345678901234567890.12"),
     ("2::DECIMAL(38,0)", 2),
     ("MAP{'a': 1}", [["a", 1]]),
+    ("[union_value(k := 'x'), NULL]", ["x", None]),
     ("'\\x00\\xff'::BLOB", "AP8="),
 )
 
