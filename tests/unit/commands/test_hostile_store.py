@@ -23,19 +23,18 @@ from tests.kit.root import ROOT
 
 FILE = "hostile.duckdb"
 SEED = int(os.environ.get("SEED", "1"))
+"""Another file: `SEED=7 make test ARGS="-k hostile"`."""
+
 MOST = 200_000
 """Characters that people get of a file in which a single value has a million."""
 
 
 @pytest.fixture
-def hostile(run: Run, tmp_path: Path) -> Run:
+def hostile(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command on the file."""
     hostile_file(tmp_path / FILE, SEED)
-
-    def on_the_file(*arguments: str) -> Ran:
-        return run(*arguments, "--results", FILE)
-
-    return on_the_file
+    monkeypatch.setenv("RABBITRAY_RESULTS", FILE)
+    return run
 
 
 def require_fit(ran: Ran, code: int = 0) -> Ran:
@@ -92,8 +91,8 @@ def test_dlq_lists_and_shows_every_letter(hostile: Run) -> None:
 
 def test_trace_tells_every_story(hostile: Run) -> None:
     for key in [*values("key", "results")[:4], *values("key", "dead_letters")[-4:]]:
-        told(hostile("trace", key))
-        assert require_fit(hostile("trace", key, "--json")).json[0]["key"] == key
+        told(hostile("trace", "--", key))
+        assert require_fit(hostile("trace", "--json", "--", key)).json[0]["key"] == key
     told(hostile("trace", "\x1b[2Jnobody\u202e"), code=1)
 
 
