@@ -17,6 +17,7 @@ _WORD_OF_URL: Final = re.compile(r"""://[^\s"'<>]*+""")
 _USER: Final = re.compile("[^/:@]*+")
 _PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")  # RFC 3986, unreserved
 _LETTERS: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f", "\v": "v", "\a": "a", "\0": "0"}
+_SHOWN_LOGIN: Final = f"://{MASK}"
 _LONGEST_FORM: Final = 64
 """More than the characters in which `_form_of` finds one character of a secret."""
 
@@ -67,17 +68,24 @@ class Redactor:
     or more where no letter, digit or `_` is beside it, a shorter one and `guest` only in a URL, and so the user.
     """
 
-    __slots__ = ("_known", "_reach", "_secrets")
+    __slots__ = ("_known", "_logins", "_passwords", "_reach", "_secrets")
 
     def __init__(self, *secrets: Secret) -> None:
         self._secrets = secrets
-        found = dict.fromkeys(pattern for secret in secrets for pattern in _patterns(secret.reveal()))
-        self._known = re.compile("|".join(found)) if found else None
+        urls = [login for secret in secrets for login in _logins(secret.reveal())]
+        words = [secret.reveal() for secret in secrets if "://" not in secret.reveal()]
+        logins = [_of_login(user, password) for user, password in urls]
+        passwords = [_of_password(text) for text in (*words, *(password for _, password in urls))]
+        self._logins = _any_of(logins)
+        self._passwords = _any_of(passwords)
+        self._known = _any_of([*logins, *passwords])
         self._reach = _LONGEST_FORM * max((len(secret.reveal()) for secret in secrets), default=0)
 
     def __call__(self, text: str) -> str:
         """`text` without secrets."""
-        return redact(text if self._known is None else self._known.sub(MASK, text))
+        if self._logins is not None and "://" in text:
+            text = self._logins.sub(_SHOWN_LOGIN, text)
+        return redact(text if self._passwords is None else self._passwords.sub(MASK, text))
 
     def cut(self, text: str, most: int) -> str:
         """The first `most` characters of `text` without secrets, also not with a part of one that the cut would leave.
@@ -97,7 +105,7 @@ class Redactor:
         for found in self._known.finditer(text[: most + self._reach]):
             if found.start() >= most:
                 break
-            kept += text[at : found.start()], MASK
+            kept += text[at : found.start()], _SHOWN_LOGIN if found[0].startswith("://") else MASK
             at = found.end()
         return "".join([*kept, text[at:most]])
 
@@ -114,10 +122,6 @@ class Redactor:
         return Redactor, self._secrets
 
 
-NO_SECRETS: Final = Redactor()
-"""Of who knows none: the credentials of URLs are hidden."""
-
-
 def redact(text: str) -> str:
     """Return `text` with the credentials of each URL in it hidden: `amqp://user:pw@host` -> `amqp://***@host`.
 
@@ -132,11 +136,6 @@ def without_credentials(url: Secret) -> str:
     scheme, mark, rest = url.reveal().partition("://")
     credentials, at, place = rest.rpartition("@")
     return f"{scheme}{mark}{MASK}@{place}" if at and credentials else url.reveal()
-
-
-def passwords(url: Secret) -> Iterator[str]:
-    """The passwords that a URL may mean, as they are written in it: one that is not encoded can be read in two ways."""
-    yield from dict.fromkeys(password for _, password in _logins(url.reveal()) if password)
 
 
 def _without_users(word: re.Match[str]) -> str:
@@ -157,7 +156,7 @@ def _without_users(word: re.Match[str]) -> str:
 
 def _logins(url: str) -> Iterator[tuple[str, str]]:
     """(user, password) of a URL as RFC 3986 reads it, and as it was meant where a `/`, `?` or `#` is not encoded."""
-    rest = url.partition("://")[2]
+    rest = url.partition("://")[2]  # nothing, of a secret that is no URL
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     for part in dict.fromkeys((authority, rest)):
         login, at, _ = part.rpartition("@")
@@ -166,25 +165,22 @@ def _logins(url: str) -> Iterator[tuple[str, str]]:
             yield user, password
 
 
-def _patterns(secret: str) -> Iterator[str]:
-    """Regular expressions of what is to be hidden of a secret."""
-    if "://" not in secret:
-        yield from _of_password(secret)
-        return
-    for user, password in _logins(secret):
-        login = _forms(user) + (f":{_forms(password)}" if password else "")
-        yield f"(?<=://){login}(?=@)"
-        yield from _of_password(password)
+def _any_of(patterns: list[str]) -> re.Pattern[str] | None:
+    found = dict.fromkeys(filter(None, patterns))
+    return re.compile("|".join(found)) if found else None
 
 
-def _of_password(text: str) -> Iterator[str]:
+def _of_login(user: str, password: str) -> str:
+    """In a URL."""
+    return "://" + _forms(user) + (f":{_forms(password)}" if password else "") + "(?=@)"
+
+
+def _of_password(text: str) -> str:
+    """Wherever it may stand; an empty pattern for one that is not looked for outside a URL."""
     plain = unquote(text)
     if len(plain) < ALONE_CHARS or plain in PUBLIC:
-        return
-    if len(plain) >= ANYWHERE_CHARS:
-        yield _forms(text)
-    else:
-        yield rf"(?<!\w){_forms(text)}(?!\w)"
+        return ""
+    return _forms(text) if len(plain) >= ANYWHERE_CHARS else rf"(?<!\w){_forms(text)}(?!\w)"
 
 
 def _forms(text: str) -> str:
@@ -221,3 +217,7 @@ def _form_of(char: str) -> str:
     forms += [_LETTERS[char]] if char in _LETTERS else []
     forms += [r"\+"] if char == " " else []
     return f"(?:(?i:{'|'.join(dict.fromkeys(forms[1:]))})|{forms[0]})"
+
+
+NO_SECRETS: Final = Redactor()
+"""Of who knows none: the credentials of URLs are hidden."""

@@ -38,6 +38,8 @@ DEATH_PREFIXES: Final = ("x-death", "x-first-death-", "x-last-death-", *DELIVERY
 """Headers that RabbitMQ adds on dead-lettering; stripped on every republish (<= 3.13 interprets them)."""
 
 
+_LEFT_BEHIND: Final = frozenset((ERROR, ERROR_CLASS, CATEGORY, REASON, DUE, ATTEMPT, HEADERS_CUT, *ROUTING))
+
 Headers = dict[str, Any]  # Any: AMQP header values
 
 MAX_TEXT = 255
@@ -45,10 +47,19 @@ _LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
 _SCALAR = 9  # the largest number: its type and 8 bytes
 
 
+def travels(name: str) -> bool:
+    """Whether a header stays on a copy: not one of RabbitMQ's death records, nor of ours from an earlier round."""
+    return not name.startswith(DEATH_PREFIXES) and name not in _LEFT_BEHIND
+
+
+def content_kind(content_type: str | None) -> str:
+    """The content type without its parameters, in small letters; empty where there is none."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
 def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header values
-    """The headers without RabbitMQ's death records and without our own from an earlier round."""
-    ours = (ERROR, ERROR_CLASS, CATEGORY, REASON, DUE, ATTEMPT, HEADERS_CUT, *ROUTING)
-    return {name: value for name, value in table.items() if not name.startswith(DEATH_PREFIXES) and name not in ours}
+    """The headers that travel."""
+    return {name: value for name, value in table.items() if travels(name)}
 
 
 def table_bytes(value: object, most: int) -> int:

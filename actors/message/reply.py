@@ -26,9 +26,12 @@ class Failure(Record, frozen=True, kw_only=True, array_like=True):
     error_class: str
     category: Category
     after_s: float | None = None
+    unread: bool = False  # nobody has read its body: the key that it is worked under may not be the message id
 
     @classmethod
-    def permanent(cls, record: Record, reason: str, error: str, error_class: str, *, position: int = 0) -> Failure:
+    def permanent(
+        cls, record: Record, reason: str, error: str, error_class: str, *, position: int = 0, unread: bool = False
+    ) -> Failure:
         """The failure of a record that is not to run again.
 
         Twice as much as is kept is taken of `error`, which may hold what a producer wrote: whoever keeps it hides the
@@ -48,6 +51,7 @@ class Failure(Record, frozen=True, kw_only=True, array_like=True):
             message_type=record.message_type,
             body=record.body,
             content_type=record.content_type,
+            unread=unread,
         )
 
 

@@ -30,6 +30,7 @@ RESULT_SCHEMA = pa.schema(
         ("worker", pa.string()),
         ("batch_id", pa.string()),
         ("trace_id", pa.string()),
+        ("payload_hash", pa.uint64()),  # tells another payload from the same one; NULL: not known
     ]
 )
 
@@ -51,8 +52,21 @@ DEAD_LETTER_SCHEMA = pa.schema(
         ("headers", pa.string()),  # JSON text
         ("content_type", pa.string()),
         ("body", pa.binary()),
+        ("raw_properties", pa.binary()),  # properties and headers as they came, where they could not be read
     ]
 )
+
+_MAY_LACK = frozenset(("payload_hash", "raw_properties"))
+"""Columns of later versions: rows without them are taken, with NULL there."""
+
+
+def conform(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with exactly the columns and types of `schema`; raises pa.ArrowInvalid or KeyError."""
+    if rows.schema.equals(schema):
+        return rows
+    for name in _MAY_LACK.intersection(schema.names).difference(rows.column_names):
+        rows = rows.append_column(schema.field(name), pa.nulls(rows.num_rows, schema.field(name).type))
+    return rows.select(schema.names).cast(schema)
 
 
 def to_stream(rows: pa.Table) -> pa.Buffer:

@@ -73,7 +73,7 @@ class Maker:
             raise EncodeError("a message needs a message_id, which errors and traces name it by")
         header = frames.content_header(
             body_size=len(message.body),
-            headers=frames.table(message.headers),
+            headers=frames.table(message.headers, message.entries),
             message_id=message.message_id,
             timestamp_s=message.timestamp_s or int(time.time()),
             content_type=message.content_type,

@@ -12,6 +12,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 
 from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.declare import TopologyBuilder
+from rabbitray.actors.rabbitmq.guarded import GuardedConnection
 from rabbitray.actors.rabbitmq.reconnect import within
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.secret import Redactor, Secret, without_credentials
@@ -29,7 +30,8 @@ class QueueFinding:
 
 @asynccontextmanager
 async def contact(url: Secret, *, within_s: float, name: str = "rabbitray") -> AsyncIterator[AbstractConnection]:
-    """An open connection; raises BrokerUnreachableError naming host and time tried, at once for a refused login."""
+    """An open connection, see `frame_guard`; raises BrokerUnreachableError naming host and time tried, at once for a
+    refused login."""
     connection = await _opened(url, within_s, name)
     try:
         yield connection
@@ -71,7 +73,12 @@ async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: 
 
 async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection:
     async def connect() -> AbstractConnection:
-        return await aio_pika.connect(url.reveal(), timeout=within_s, client_properties={"connection_name": name})
+        return await aio_pika.connect(
+            url.reveal(),
+            timeout=within_s,
+            client_properties={"connection_name": name},
+            connection_class=GuardedConnection,
+        )
 
     return await within(within_s, connect, where=place(url), redact=Redactor(url))
 

@@ -29,7 +29,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     generation: int
     tag: int
     consumer: int  # number of the consumer that got it: window hand-overs count what the old ones hold
-    size: int  # bytes of the body
+    size: int  # bytes of the body; of a compressed one as many as it says it holds: so much it is at a worker
     records: int  # jobs inside: 1 unless packed
     arrived_at: float  # monotonic seconds
     redelivered: bool
@@ -126,9 +126,9 @@ class Buffer:
         self.records += sign * delivery.records
 
 
-def rejection(record: Record, position: int, reason: str) -> Failure:
-    """The failure of a job whose row the store cannot hold."""
-    return Failure.permanent(record, "store_rejected", reason, "RejectedRow", position=position)
+def rejection(record: Record, position: int, reason: str, *, unread: bool = False) -> Failure:
+    """The failure of a job whose row the store cannot hold. `unread`: `record` is not from the body."""
+    return Failure.permanent(record, "store_rejected", reason, "RejectedRow", position=position, unread=unread)
 
 
 def refusal(delivery: Delivery) -> Failure:
@@ -138,5 +138,5 @@ def refusal(delivery: Delivery) -> Failure:
 
 
 def message_failure(delivery: Delivery, reason: str, error: str, error_class: str) -> Failure:
-    """A permanent failure of a whole message."""
-    return Failure.permanent(whole_message(delivery.parcel), reason, error, error_class)
+    """A permanent failure of a whole message that nobody has read."""
+    return Failure.permanent(whole_message(delivery.parcel), reason, error, error_class, unread=True)

@@ -12,13 +12,15 @@ class Answer:
     """What became of each row of one write; only this makes an outcome final.
 
     `committed`: rows now on disk. `duplicates`: indices of rows whose (queue, key) already had a result,
-    also earlier in the same write. `rejected`: (index, reason) of rows that the table cannot hold.
+    also earlier in the same write; `conflicts` counts those of them that are another message than the one that has it.
+    `rejected`: (index, reason) of rows that the table cannot hold.
     `already`: those of the `failed_keys` that have a result, so that a retry or dead letter of them must
     not be published.
     """
 
     committed: int = 0
     duplicates: tuple[int, ...] = ()
+    conflicts: int = 0
     rejected: tuple[tuple[int, str], ...] = ()
     already: tuple[str, ...] = ()
 
@@ -27,7 +29,7 @@ class Answer:
 class StoreStats:
     """Counters since this store opened, except `rows` and `bytes`, which describe the file.
 
-    `rows`: rows ever committed to `results` (the next `seq`). `conflicts`: duplicates that carried another
+    `rows`: rows ever committed to `results` (the next `seq`). `conflicts`: duplicates that carried another payload,
     message_type or user_id than the row that won. `commit_s`: seconds spent in commits. `filter_fill`:
     sealed keys / capacity, above 1 it gets slower, never wrong. `bytes`: file and write-ahead log.
     `paused`: why nothing can be committed, "" when all is well.
@@ -62,6 +64,7 @@ class AnswerBuilder:
 
     committed: int = 0
     duplicates: list[int] = field(default_factory=list)
+    conflicts: int = 0
     rejected: list[tuple[int, str]] = field(default_factory=list)
     already: tuple[str, ...] = ()
 
@@ -70,6 +73,7 @@ class AnswerBuilder:
         return Answer(
             committed=self.committed,
             duplicates=tuple(sorted(self.duplicates)),
+            conflicts=self.conflicts,
             rejected=tuple(sorted(self.rejected)),
             already=self.already,
         )

@@ -40,10 +40,6 @@ class Migration:
     run: Callable[[Connection], object]
 
 
-MIGRATIONS: tuple[Migration, ...] = ()
-"""Every step there ever was, in order; the first one goes from version 1 to 2. None is changed once it is released."""
-
-
 def statements(*sql: str) -> Callable[[Connection], None]:
     """A step that is nothing but these statements."""
 
@@ -52,6 +48,22 @@ def statements(*sql: str) -> Callable[[Connection], None]:
             con.execute(statement)
 
     return run
+
+
+_TO_2 = (
+    "ALTER TABLE dead_letters ADD COLUMN raw_properties BLOB",
+    "ALTER TABLE results ADD COLUMN payload_hash UBIGINT",
+    """CREATE TABLE conflicts (
+        key VARCHAR, message_id VARCHAR, queue VARCHAR, message_type VARCHAR, user_id VARCHAR, result JSON,
+        attempts INTEGER, published_at TIMESTAMP WITH TIME ZONE, received_at TIMESTAMP WITH TIME ZONE,
+        finished_at TIMESTAMP WITH TIME ZONE, worker VARCHAR, batch_id VARCHAR, trace_id VARCHAR,
+        payload_hash UBIGINT, recorded_at TIMESTAMP WITH TIME ZONE)""",
+)
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(to=2, what="unreadable properties of dead letters, payloads under a known key", run=statements(*_TO_2)),
+)
+"""Every step there ever was, in order; the first one goes from version 1 to 2. None is changed once it is released."""
 
 
 def migrate(

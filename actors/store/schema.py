@@ -1,7 +1,8 @@
 """The tables of the results file, versioned, and their check at start.
 
 `results` has no key index (it slows every commit as it grows); `seq` numbers the rows without gaps in the
-order of their commits. All tables are append-only.
+order of their commits. `conflicts` holds what came under a key that had a result already, from another message. All
+tables are append-only.
 
 Who adds a column or a table: raise SCHEMA_VERSION, add the step to `migrations.MIGRATIONS`, and keep a file of the
 version before in `tests/kept` (the tests say how).
@@ -19,7 +20,7 @@ import duckdb
 from rabbitray.actors.errors import StoreOpenError
 from rabbitray.actors.store.migrations import MIGRATIONS, Migration, migrate
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TIME = "TIMESTAMP WITH TIME ZONE"
 
@@ -44,7 +45,25 @@ RESULTS = {
     "batch_id": "VARCHAR",
     "trace_id": "VARCHAR",
     "key_hash": "UBIGINT",
+    "payload_hash": "UBIGINT",
     "committed_at": _TIME,
+}
+CONFLICTS = {
+    "key": "VARCHAR",
+    "message_id": "VARCHAR",
+    "queue": "VARCHAR",
+    "message_type": "VARCHAR",
+    "user_id": "VARCHAR",
+    "result": "JSON",
+    "attempts": "INTEGER",
+    "published_at": _TIME,
+    "received_at": _TIME,
+    "finished_at": _TIME,
+    "worker": "VARCHAR",
+    "batch_id": "VARCHAR",
+    "trace_id": "VARCHAR",
+    "payload_hash": "UBIGINT",
+    "recorded_at": _TIME,
 }
 DEAD_LETTERS = {
     "key": "VARCHAR",
@@ -63,6 +82,7 @@ DEAD_LETTERS = {
     "headers": "JSON",
     "content_type": "VARCHAR",
     "body": "BLOB",
+    "raw_properties": "BLOB",
     "id": "VARCHAR",
     "recorded_at": _TIME,
 }
@@ -81,6 +101,7 @@ STORE = {"schema_version": "INTEGER", "store_id": "VARCHAR", "created_at": _TIME
 
 TABLES = {
     "results": RESULTS,
+    "conflicts": CONFLICTS,
     "dead_letters": DEAD_LETTERS,
     "decisions": DECISIONS,
     "control": CONTROL,
@@ -88,7 +109,7 @@ TABLES = {
     "store": STORE,
 }
 _NOT_NULL = {"seq", "queue", "status", "schema_version", "store_id", "epoch", "version", "name"}
-_FREE_IN = {"dead_letters", "decisions"}  # a record of trouble must not be refused for what it lacks
+_FREE_IN = {"conflicts", "dead_letters", "decisions"}  # a record of trouble must not be refused for what it lacks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

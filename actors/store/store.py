@@ -176,6 +176,7 @@ class Store:
         began = time.perf_counter()
         answers = await self._on_writer(lambda: self._core.commit(calls))
         self._metrics.record(kpi.COMMIT_DURATION.name, (time.perf_counter() - began) * 1000)
+        self._metrics.record(kpi.CONFLICTS.name, sum(one.conflicts for one in answers if isinstance(one, Answer)))
         self._metrics.record(kpi.COMMIT_ROWS.name, sum(call.rows.num_rows for call in calls))
         return answers
 

@@ -186,6 +186,9 @@ DLQ_RATE: Final = _gauge(
 
 DONE: Final = _counter("messages.done", "Jobs whose result was committed.")
 DUPLICATES: Final = _counter("messages.duplicates", "Jobs whose key had a result already.")
+CONFLICTS: Final = _counter(
+    "messages.conflicts", "Jobs whose key had the result of another message: of another payload, type or user."
+)
 RETRIED: Final = _counter("messages.retried", "Failed runs that went to a retry rung.")
 DEAD: Final = _counter("messages.dead", "Jobs that went to the dead letters.")
 PUBLISH_ERRORS: Final = _counter("queue.publish.errors", "Publishes that the broker did not confirm.")
@@ -216,7 +219,7 @@ REPORT: Final = (
 """The KPIs of the report, 7.1."""
 
 OURS: Final = (
-    *(DONE, DUPLICATES, RETRIED, DEAD, PUBLISH_ERRORS),
+    *(DONE, DUPLICATES, CONFLICTS, RETRIED, DEAD, PUBLISH_ERRORS),
     *(HELD, IN_FLIGHT, WINDOW),
     *(WORKERS_WANTED, WORKERS_READY, WORKERS_STARTING),
     *(HOLD, CONNECTED, LOOP_LAG),

@@ -10,6 +10,7 @@ import msgspec
 
 from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.parcel import Parcel, attempt_of, identity, whole_message
+from rabbitray.actors.message.payload_hash import payload_hash
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, decode
 from rabbitray.actors.worker.batch_run import Unit
@@ -60,6 +61,7 @@ def _units(position: int, parcel: Parcel, limits: MessageLimits, rules: Identity
                 parcel=parcel,
                 key=key,
                 attempt=attempt,
+                payload_hash=payload_hash(job, parcel.body),
             )
         )
     return units

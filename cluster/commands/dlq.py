@@ -135,8 +135,8 @@ def replay(
     rabbitray dlq replay 3f2a90c1d4e5f60718293a4b5c6d7e8f
 
     A copy is confirmed in the main queue before the dead letter is removed, and keeps its key: a job that has a
-    result already is not worked twice. What is not selected stays. Exit code 1 when a copy was not confirmed, or
-    when an ID is not in the dead-letter queue.
+    result already is not worked twice. Headers that could not be read stay behind. What is not selected stays. Exit
+    code 1 when a copy was not confirmed, or when an ID is not in the dead-letter queue.
     """
     if not (names or error_class or older_than is not None or newer_than is not None or everything):
         raise click.UsageError("say which: IDs, --class, --older-than, --newer-than, or --all")
@@ -182,6 +182,7 @@ def _tell(loaded: Loaded, found: Replayed, *, dry: bool, as_json: bool) -> None:
             "selected": sum(found.classes.values()) + found.failed,
             "replayed": found.replayed,
             "failed": found.failed,
+            "without_unreadable_headers": found.cut,
             "returned": found.returned,
             "classes": dict(found.classes),
             "errors": found.errors,
@@ -196,6 +197,8 @@ def _tell(loaded: Loaded, found: Replayed, *, dry: bool, as_json: bool) -> None:
         tell(f"{sum(found.classes.values()):,} of {found.looked_at:,} looked at would be replayed (dry run)")
     else:
         tell(f"{found.replayed:,} of {found.looked_at:,} looked at replayed, {found.failed:,} failed")
+        if found.cut:
+            tell(f"{found.cut:,} of them without the headers that could not be read")
 
 
 @command.command("purge")

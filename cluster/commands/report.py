@@ -65,4 +65,8 @@ def _show(output: Path, run: RecordedRun, *, as_json: bool) -> None:
     if as_json:
         tell_json({"report": str(output)} | run.summary())
         return
-    tell(f"wrote {output}: {run.done:,} done, {run.dead:,} dead, {len(run.decisions):,} records of the autoscaler")
+    conflicts = f", {run.conflicts:,} keys with another message's result" if run.conflicts else ""
+    tell(
+        f"wrote {output}: {run.done:,} done, {run.dead:,} dead{conflicts}, "
+        f"{len(run.decisions):,} records of the autoscaler"
+    )

@@ -87,7 +87,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """The whole status. Its fields, and theirs, are the keys of `rabbitray status --json`: a documented interface."""
+    """The whole status. Its fields, and theirs, are the keys of `rabbitray status --json`: a documented interface.
+
+    `conflicts`: messages that came under the key of another one's result, since the store started.
+    """
 
     pool: str
     queue: str
@@ -105,6 +108,7 @@ class Picture:
     errors: tuple[ErrorCount, ...]
     reasons: tuple[Reason, ...]
     rows: int | None
+    conflicts: int | None = None
     connected: bool
     spans_lost: int
     workers: tuple[WorkerRow, ...]
@@ -142,6 +146,7 @@ def picture(look: Look) -> Picture:
         errors=report.errors[:ERRORS_SHOWN],
         reasons=tuple(_reason(record) for record in (look.decisions or ())[-REASONS_SHOWN:]),
         rows=None if look.store is None else look.store.rows,
+        conflicts=None if look.store is None else look.store.conflicts,
         connected=report.connected,
         spans_lost=report.spans_lost,
         workers=report.workers,
@@ -232,6 +237,7 @@ def lines(seen: Picture) -> list[str]:
         f"rates     {rates.received_s:,.1f} in, {rates.acked_s:,.1f} finished per second; "
         f"per worker {known(rates.speed_per_worker_s)}",
         f"counts    {_counts(seen.counts)}; {known(seen.rows)} rows",
+        *([f"conflicts {seen.conflicts:,} messages came under the key of another's result"] if seen.conflicts else []),
         f"latency   p50 {known(latency.p50)} ms, p99 {known(latency.p99)} ms (publish to ack)",
         *(f"error     {error_line(one)}" for one in seen.errors),
         f"holds     {holds}",

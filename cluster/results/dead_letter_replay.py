@@ -20,9 +20,18 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQu
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, UnroutableError
+from rabbitray.actors.message import headers as h
 from rabbitray.actors.publisher import EncodedMessage, Publisher
 from rabbitray.actors.rabbitmq.errors import describe, is_loss
-from rabbitray.cluster.results.dead_letter_selection import Selection, deliveries, error_class, replay_copy, unchanged
+from rabbitray.actors.rabbitmq.frame_guard import original
+from rabbitray.cluster.results.dead_letter_selection import (
+    DeadLetter,
+    Selection,
+    deliveries,
+    error_class,
+    replay_copy,
+    unchanged,
+)
 
 ROUND_MESSAGES = 100
 ROUND_BYTES = 16 * 1024 * 1024
@@ -52,12 +61,16 @@ class ReplayPlan:
 
 @dataclass(slots=True, kw_only=True)
 class Replayed:
-    """What came of it. `classes`: error class -> messages that were (dry: would be) replayed."""
+    """What came of it. `classes`: error class -> messages that were (dry: would be) replayed.
+
+    `cut`: how many of them were replayed without the headers that cannot be read.
+    """
 
     looked_at: int = 0
     replayed: int = 0
     returned: int = 0
     failed: int = 0
+    cut: int = 0
     classes: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
 
@@ -67,12 +80,13 @@ class _Move:
     """A dead letter in hand, and its copy: for the main queue (`replays`), or for the end of the dead letters."""
 
     message: AbstractIncomingMessage
+    letter: DeadLetter
     copy: EncodedMessage
     replays: bool
 
 
 class Replay:
-    """Replays the dead letters of one queue over an open connection and an open publisher. Used once."""
+    """Replays the dead letters of one queue over an open, guarded connection and an open publisher. Used once."""
 
     def __init__(
         self,
@@ -165,17 +179,18 @@ class Replay:
 
     def _decided(self, message: AbstractIncomingMessage, plan: ReplayPlan) -> _Move | None:
         """What becomes of a message; None: it is held until the end."""
-        if plan.selection.takes(message):
+        letter = DeadLetter(message.body, original(message))
+        if plan.selection.takes(letter):
             self._taken += 1
             if not plan.dry:
-                return _Move(message=message, copy=replay_copy(message, self._queue), replays=True)
-            self.found.classes[error_class(message)] += 1
+                return _Move(message=message, letter=letter, copy=replay_copy(letter, self._queue), replays=True)
+            self.found.classes[error_class(letter)] += 1
         self.found.returned += 1
-        copy = None if plan.dry and deliveries(message) < LOOKED_AT_MOST else unchanged(message, self._dead_queue)
+        copy = None if plan.dry and deliveries(letter) < LOOKED_AT_MOST else unchanged(letter, self._dead_queue)
         if copy is None:
             self._hold()
             return None
-        return _Move(message=message, copy=copy, replays=False)
+        return _Move(message=message, letter=letter, copy=copy, replays=False)
 
     async def _copy(self, moves: list[_Move]) -> None:
         """Confirmed first, then acked here; whatever fails is held until the end."""
@@ -199,7 +214,8 @@ class Replay:
             return False
         if move.replays:
             self.found.replayed += 1
-            self.found.classes[error_class(move.message)] += 1
+            self.found.cut += h.HEADERS_CUT in move.copy.headers
+            self.found.classes[error_class(move.letter)] += 1
         return True
 
     def _note(self, text: str) -> None:

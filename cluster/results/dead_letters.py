@@ -74,8 +74,13 @@ def keys_of(loaded: Loaded, names: Iterable[str]) -> frozenset[str]:
 
 
 def readable(row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES) -> dict[str, Any]:  # Any: JSON values
-    """A row ready for JSON: headers as an object, the body as its jobs, as text or as hexadecimal."""
-    shown = {name: value for name, value in row.items() if name not in ("body", "headers")}
+    """A row ready for JSON: headers as an object, the body as its jobs, as text or as hexadecimal.
+
+    Raw properties, where there are any, as hexadecimal.
+    """
+    shown = {name: value for name, value in row.items() if name not in ("body", "headers", "raw_properties")}
+    if row.get("raw_properties") is not None:
+        shown["raw_properties"] = row["raw_properties"].hex()
     body = row.get("body") or b""
     headers = json.loads(row.get("headers") or "{}")
     return shown | {"headers": headers, "body_bytes": len(body), **_body(row, body, codes)}

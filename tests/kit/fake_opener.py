@@ -11,10 +11,11 @@ from pamqp import commands as spec
 from pamqp.frame import unmarshal
 
 from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.rabbitmq.properties import Properties
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
-from rabbitray.actors.router.intake.scanner import Properties, Scanned
+from rabbitray.actors.router.intake.scanner import Scanned
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 

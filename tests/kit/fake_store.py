@@ -33,7 +33,7 @@ class FakeStore:
         self.reject_keys: set[str] = set()
         self.writes = 0
         self.waiting = 0
-        self._known: set[tuple[str, str]] = set()
+        self._known: dict[tuple[str, str], dict[str, object]] = {}
         self._failures: deque[Exception] = deque()
         self._gate = asyncio.Event()
         self._gate.set()
@@ -76,10 +76,12 @@ class FakeStore:
             raise self._failures.popleft()
         self._check(epoch)
         place = queue or _only_queue(rows) if failed_keys else ""
-        duplicates, rejected = self._store(rows)
+        duplicates, conflicts, rejected = self._store(rows)
         already = tuple(key for key in failed_keys if (place, key) in self._known)
         committed = rows.num_rows - len(duplicates) - len(rejected)
-        return Answer(committed=committed, duplicates=duplicates, rejected=rejected, already=already)
+        return Answer(
+            committed=committed, duplicates=duplicates, conflicts=conflicts, rejected=rejected, already=already
+        )
 
     async def record_dead_letters(self, epoch: int, rows: pa.Table) -> None:
         self._must_be_open()
@@ -102,8 +104,9 @@ class FakeStore:
         self._must_be_open()
         return StoreStats(rows=len(self.results), commits=self.writes)
 
-    def _store(self, rows: pa.Table) -> tuple[tuple[int, ...], tuple[tuple[int, str], ...]]:
+    def _store(self, rows: pa.Table) -> tuple[tuple[int, ...], int, tuple[tuple[int, str], ...]]:
         duplicates: list[int] = []
+        conflicts = 0
         rejected: list[tuple[int, str]] = []
         for index, row in enumerate(rows.cast(RESULT_SCHEMA).to_pylist()):
             pair = (row["queue"], row["key"])
@@ -111,10 +114,11 @@ class FakeStore:
                 rejected.append((index, "rejected by the test"))
             elif row["key"] is not None and pair in self._known:
                 duplicates.append(index)
+                conflicts += _are_others(row, self._known[pair])
             else:
-                self._known.add(pair)
+                self._known[pair] = row
                 self.results.append(row)
-        return tuple(duplicates), tuple(rejected)
+        return tuple(duplicates), conflicts, tuple(rejected)
 
     def _check(self, epoch: int) -> None:
         if epoch != len(self.routers):
@@ -123,6 +127,12 @@ class FakeStore:
     def _must_be_open(self) -> None:
         if not self._is_open:
             raise StoreUnavailableError("the store is not open")
+
+
+def _are_others(row: Mapping[str, object], known: Mapping[str, object]) -> bool:
+    """Whether two rows with one key are of different messages."""
+    names = ("message_type", "user_id") if known["payload_hash"] is None else ("payload_hash",)
+    return any(row[name] != known[name] for name in names)
 
 
 def _only_queue(rows: pa.Table) -> str:

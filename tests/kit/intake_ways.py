@@ -171,7 +171,7 @@ class RealWay:
         self.got: list[Delivery] = []
         self.lost: list[int] = []
         self.wire: Wire | None = None
-        config = IntakeConfig(
+        self.config = config = IntakeConfig(
             url=Secret(through or url),
             topology=TOPOLOGY,
             limits=MessageLimits(),

@@ -11,6 +11,8 @@ from tests.kit.store_rows import sql_in_a_process
 
 JOBS = 6_000
 DEAD = 60
+CONFLICTS_KEYS = 30
+"""Each of which two other messages have."""
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"
 
 _START = "TIMESTAMPTZ '2026-01-02 03:00:00+00'"
@@ -37,6 +39,11 @@ SELECT 'dead-' || n AS key, 'orders' AS queue, 'BIRTHDAY' AS message_type, 'told
   {_START} + to_milliseconds(n * 2500) AS first_seen, first_seen + to_milliseconds(4000) AS dead_at,
   'orders-worker-0001' AS worker, encode('body') AS body, 'd' || n AS id, dead_at AS recorded_at
 FROM range({DEAD}) AS made(n)"""
+CONFLICTS = f"""
+INSERT INTO conflicts BY NAME
+SELECT 'job-' || n % {CONFLICTS_KEYS} AS key, 'orders' AS queue, 'BIRTHDAY' AS message_type, 'stranger' AS user_id,
+  n::UBIGINT AS payload_hash, {_START} + to_milliseconds(n * 4000) AS recorded_at
+FROM range(2 * {CONFLICTS_KEYS}) AS made(n)"""
 DECISIONS = f"""
 INSERT INTO decisions BY NAME
 SELECT {_START} + to_milliseconds(n * 8000) AS decided_at, 'orders' AS pool,
@@ -68,7 +75,9 @@ def eventful_file(path: Path) -> Path:
         RESULTS,
         DEAD_LETTERS,
         DECISIONS,
+        CONFLICTS,
         f"UPDATE dead_letters SET key = '{hostile}', error = '{hostile}', error_class = '{hostile}' WHERE id = 'd59'",
+        f"UPDATE conflicts SET message_type = '{hostile}', trace_id = '{hostile}' WHERE payload_hash = 59",
         f"UPDATE results SET user_id = '{hostile}', message_type = '{hostile}' WHERE seq = 5",
         f"UPDATE decisions SET reason = '{hostile}' WHERE current <> wanted AND decided_at = "
         "(SELECT min(decided_at) FROM decisions)",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.payload_hash import as_column, payload_hash
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA, RESULT_SCHEMA
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -21,13 +23,16 @@ def rows_of(
     queue: str | None = "jobs",
     results: Sequence[str | None] | None = None,
     user_id: str = "u1",
+    payload: object = None,
 ) -> pa.Table:
-    """One DONE row for each key."""
+    """One DONE row for each key. `payload`: of each; None: the rows have no hash of one, as in earlier versions."""
     count = len(keys)
     columns: dict[str, object] = {name: [None] * count for name in RESULT_SCHEMA.names}
     columns.update(key=list(keys), message_id=list(keys), queue=[queue] * count, status=["DONE"] * count)
     columns.update(result=list(results or ['{"ok":true}'] * count), user_id=[user_id] * count)
     columns.update(attempts=[1] * count, finished_at=[NOW] * count)
+    if payload is not None:
+        columns["payload_hash"] = as_column([payload_hash(Job(user_id=user_id, payload=payload), b"")] * count)
     return pa.table(columns, schema=RESULT_SCHEMA)
 
 

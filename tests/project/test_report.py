@@ -23,7 +23,8 @@ from rabbitray.cluster.results.report import RecordedRun, page, read_run
 from rabbitray.cluster.results.report.page import templates
 from rabbitray.cluster.results.report.recorded_run import Row
 from tests.kit.chrome import Tab, chromium
-from tests.kit.results_file import DEAD, HOSTILE, JOBS, empty_file, eventful_file
+from tests.kit.recorded import kept_results, unpack_results, version_of
+from tests.kit.results_file import CONFLICTS_KEYS, DEAD, HOSTILE, JOBS, empty_file, eventful_file
 
 CHARTS_WITH_SIZE = """[...document.querySelectorAll('figure.chart svg')].map(svg => {
   const sized = one => one.getBBox().width + one.getBBox().height > 0;
@@ -73,6 +74,26 @@ def test_the_figures_are_those_of_the_file(results: Path) -> None:
     slowest = [row["handler_ms"] for row in run.slowest]
     assert slowest == sorted(slowest, reverse=True)
     assert slowest[0] == pytest.approx(409)
+
+
+def test_keys_with_another_messages_result_are_counted_and_their_newest_messages_shown(
+    results: Path, tmp_path: Path
+) -> None:
+    run = run_of(results)
+    assert run.conflicts == run.summary()["conflicts"] == CONFLICTS_KEYS
+    assert [row["key"] for row in run.conflicting] == [f"job-{n}" for n in reversed(range(10, CONFLICTS_KEYS))]
+    assert run_of(results, datetime(2026, 1, 2, 3, 3, 0, tzinfo=UTC)).conflicts == 15, "of the last 15 messages"
+    printed = CliRunner().invoke(group, ["report", str(results), "-o", str(tmp_path / "r.html")]).output
+    assert f"{CONFLICTS_KEYS} keys with another message's result" in printed
+    assert "Other messages under a known key" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("archive", [one for one in kept_results() if version_of(one) == 1], ids=lambda one: one.name)
+def test_a_file_of_schema_version_1_has_a_report_too(archive: Path, tmp_path: Path) -> None:
+    run = run_of(unpack_results(archive, tmp_path))
+    assert run.done > 0
+    assert (run.conflicts, run.conflicting) == (0, ())
+    assert "Other messages" not in page(run, made_at=datetime(2026, 1, 2, tzinfo=UTC))
 
 
 def test_only_what_ended_since(results: Path) -> None:
@@ -210,6 +231,7 @@ def named_in_all_places(run: RecordedRun, word: str) -> RecordedRun:
         types=rows_with_it(run.types),
         slowest=rows_with_it(run.slowest),
         dead_letters=rows_with_it(run.dead_letters),
+        conflicting=rows_with_it(run.conflicting),
     )
 
 

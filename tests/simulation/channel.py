@@ -18,10 +18,11 @@ import aiormq
 from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 
+from rabbitray.actors.rabbitmq.properties import Properties
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
-from rabbitray.actors.router.intake.scanner import Properties, Scanned
+from rabbitray.actors.router.intake.scanner import Scanned
 from rabbitray.actors.telemetry.tracing import Tracing
 from tests.simulation.broker import Message, SimBroker
 from tests.simulation.faults import Faults

@@ -18,6 +18,7 @@ from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.publisher.amqp.channel import FIRST_CHANNEL, Answered, ConfirmChannel
 from rabbitray.actors.publisher.config import PublisherConfig
 from rabbitray.actors.rabbitmq.errors import thrown_in
+from rabbitray.actors.rabbitmq.frame_guard import transports_for
 from rabbitray.actors.secret import NO_SECRETS, Redactor, without_credentials
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Link:
         url = _address(config)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
-                connection = await aiormq.connect(url)
+                connection = await aiormq.connect(url, transport_factory=transports_for(url))
                 channels = await _open_channels(connection, config, answered)
                 return cls(connection, channels, Redactor(config.secret_url))
         except CONNECT_ERRORS as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import MAX_TEXT, table_bytes
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Parcel
-from rabbitray.actors.message.wire import MessageLimits, count_records
+from rabbitray.actors.message.wire import MessageLimits, count_records, plain_size
 from rabbitray.actors.router.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pamqp.commands import Basic
 
 _COUNTED_AT_MOST = 20  # times what a table took in its frame, where a value may be 1 byte and a name 1 byte more
+UNREADABLE_HEADERS = "unreadable_headers"
+"""The reason of a dead letter whose headers or properties could not be read, or not all of them."""
+
 FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000: beyond it a time stamp is noise
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -84,7 +87,7 @@ def read_message(
         generation=generation,
         tag=tag,
         consumer=consumer,
-        size=len(body),
+        size=plain_size(body, properties.content_encoding, limits),
         records=count_records(body, kind, properties.content_encoding, max_records=limits.max_records),
         arrived_at=time.monotonic(),
         redelivered=redelivered,
@@ -98,18 +101,21 @@ def read_message(
 def _refused(body: bytes, properties: PropertiesLike, limits: MessageLimits) -> str | None:
     if len(body) > limits.max_message_bytes:
         return f"too_large: body of {len(body):,} bytes, at most {limits.max_message_bytes:,}"
-    if properties.headers and not _headers_fit(properties, limits.max_header_bytes):
-        return f"too_large: headers of more than {limits.max_header_bytes:,} bytes"
-    return None
-
-
-def _headers_fit(properties: PropertiesLike, most: int) -> bool:
-    """Whether the table is small enough, by the count that its copies will be held to.
-
-    The scanner knows how long the table was in its frame. Where that is small there is nothing to count.
-    """
     in_frame: int = getattr(properties, "header_bytes", 0)  # pamqp's properties have none
-    return 0 < in_frame * _COUNTED_AT_MOST <= most or table_bytes(properties.headers, most) <= most
+    if (in_frame or properties.headers) and not _headers_fit(properties.headers, in_frame, limits.max_header_bytes):
+        return f"too_large: headers of more than {limits.max_header_bytes:,} bytes"
+    unreadable: str | None = getattr(properties, "unreadable", None)
+    return unreadable and f"{UNREADABLE_HEADERS}: {unreadable}"
+
+
+def _headers_fit(table: Table | None, in_frame: int, most: int) -> bool:
+    """Whether the table is small enough, by the count that its values take in memory.
+
+    Ours knows how long the table was in its frame. Where that is small there is nothing to count.
+    """
+    if in_frame > most:
+        return False
+    return 0 < in_frame * _COUNTED_AT_MOST <= most or table_bytes(table, most) <= most
 
 
 def _number(value: object, least: int, most: int) -> int:

@@ -9,20 +9,21 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import MAX_TEXT, Headers, clean_headers, table_bytes
+from rabbitray.actors.message.headers import MAX_TEXT, Headers, table_bytes, travels
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
+from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.failpoints import Failpoints
@@ -91,12 +92,10 @@ def copy_of(
     parcel = delivery.parcel
     alone = record.body is not None
     key = record.key if alone else record.key or parcel.key
-    table = _kept(delivery, foreign=foreign)
-    table |= {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms} | own
-    table |= {h.KEY: key} if key else {}
-    table |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
-    if alone:
-        table.pop(h.RECORDS, None)
+    ours: Headers = {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms} | own
+    ours |= {h.KEY: key} if key else {}
+    ours |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
+    kept, entries = _kept(delivery, {*ours, h.KEY, *((h.RECORDS,) if alone else ())}, foreign=foreign)
     return EncodedMessage(
         body=parcel.body if record.body is None else record.body,
         message_id=_short(parcel.message_id) or uuid7(),
@@ -104,18 +103,36 @@ def copy_of(
         routing_key=routing_key,
         content_type=_short(record.content_type or parcel.content_type),
         content_encoding=None if alone else _short(parcel.content_encoding),
-        headers=table,
+        headers=kept | ours,
+        entries=entries,
         timestamp_s=parcel.published_ms // 1_000,
     )
 
 
-def _kept(delivery: Delivery, *, foreign: bool) -> Headers:
-    """The headers that stay on a copy: the producer's and ours; ours alone where his cannot travel."""
-    given: Mapping[str, Any] = getattr(delivery.properties, "headers", None) or {}  # Any: AMQP header values
-    table = clean_headers(given)
-    table.pop(h.KEY, None)
+def _kept(delivery: Delivery, replaced: Set[str], *, foreign: bool) -> tuple[Headers, bytes]:
+    """The headers that stay on a copy, less those of `replaced`: as values, and as they stood in their frame.
+
+    The producer's and ours; ours alone where his cannot travel.
+    """
+
+    def stays(name: str) -> bool:
+        return name not in replaced and travels(name)
+
+    properties = delivery.properties
+    if isinstance(properties, Properties) and properties.header_bytes:
+        entries, lost = headers_where(properties, stays)
+        if foreign and len(entries) <= FOREIGN_MOST_BYTES:
+            return {h.HEADERS_CUT: lost} if lost else {}, entries
+        return _ours(delivery, [name for name in header_names(properties) if stays(name)]), b""
+    given: Mapping[str, Any] = getattr(properties, "headers", None) or {}  # Any: AMQP header values
+    table = {name: value for name, value in given.items() if stays(name)}
     if foreign and (not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES):
-        return table
+        return table, b""
+    return _ours(delivery, table), b""
+
+
+def _ours(delivery: Delivery, names: Collection[str]) -> Headers:
+    """Of the headers of these names our own, made again, and how many stay behind."""
     parcel = delivery.parcel
     ours = {
         h.REPLAYS: delivery.replays,
@@ -124,8 +141,8 @@ def _kept(delivery: Delivery, *, foreign: bool) -> Headers:
         h.TRACESTATE: parcel.tracestate,
     }
     kept: Headers = {name: value for name, value in ours.items() if value}
-    kept |= {h.RECORDS: delivery.records} if h.RECORDS in table else {}
-    return kept | {h.HEADERS_CUT: sum(name not in kept and not name.startswith(h.OURS) for name in table)}
+    kept |= {h.RECORDS: delivery.records} if h.RECORDS in names else {}
+    return kept | {h.HEADERS_CUT: sum(name not in kept and not name.startswith(h.OURS) for name in names)}
 
 
 def spared_before(delivery: Delivery) -> int:
@@ -140,6 +157,12 @@ def _short(text: str | None) -> str | None:
     return text if text and len(text.encode()) <= MAX_TEXT else None
 
 
+def _unread(delivery: Delivery) -> bytes | None:
+    """All properties as they came, where their headers could not be read, or not all of them."""
+    properties = delivery.properties
+    return properties.raw if isinstance(properties, Properties) and properties.unreadable else None
+
+
 def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, worker: str = "") -> pa.Table:
     """One row for each (delivery, failure, reason). `worker`: whose last run it was; empty: not known."""
     now_us = time.time_ns() // 1_000
@@ -152,7 +175,7 @@ def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, 
 def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: str, now_us: int) -> dict[str, object]:
     parcel = delivery.parcel
     return {
-        "key": failure.key or parcel.key or parcel.message_id,
+        "key": failure.key or parcel.key or (None if failure.unread else parcel.message_id),
         "message_id": failure.message_id or parcel.message_id,
         "queue": queue,
         "message_type": failure.message_type,
@@ -168,4 +191,5 @@ def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: 
         "headers": json.dumps(getattr(delivery.properties, "headers", None) or {}, default=str),
         "content_type": failure.content_type or parcel.content_type or None,
         "body": failure.body if failure.body is not None else parcel.body,
+        "raw_properties": _unread(delivery),
     }

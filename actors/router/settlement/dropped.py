@@ -17,6 +17,7 @@ from rabbitray.actors.router.delivery import Delivery, message_failure
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.intake.opener import Opener
+from rabbitray.actors.router.intake.reading import UNREADABLE_HEADERS
 from rabbitray.actors.router.settlement.settler import Settler
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,15 @@ AGAIN_S = 30.0
 
 
 def dropped(delivery: Delivery) -> Failure:
-    """The failure of a message from the queue `<queue>.dropped`."""
+    """The failure of a message from the queue `<queue>.dropped`; one with unreadable headers is told as such."""
     death = _newest_death(getattr(delivery.properties, "headers", None))
     reason = str(death.get("reason", "unknown"))
     queue = str(death.get("queue", "?"))
-    return message_failure(
-        delivery, f"broker_{reason}", f"dead-lettered by the broker from {queue}: {reason}", "BrokerDrop"
-    )
+    why, code = f"dead-lettered by the broker from {queue}: {reason}", f"broker_{reason}"
+    refused = delivery.refused or ""
+    if refused.startswith(UNREADABLE_HEADERS):
+        why, code = f"{why}; {refused}", UNREADABLE_HEADERS
+    return message_failure(delivery, code, why, "BrokerDrop")
 
 
 def _newest_death(table: object) -> Mapping[str, object]:

@@ -144,11 +144,12 @@ class Settler:
     async def park(self, delivery: Delivery, failure: Failure) -> None:
         """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked.
 
-        Where the failure knows no key, it gets the one that the message is worked under, if it can be read.
+        Where the failure knows no key, it gets the one that the message is worked under, if it is in one of our own
+        forms. Of others the key stays unknown: what strangers wrote is read by workers only.
         """
         batch = Batch([delivery])
         if failure.key is None and delivery.refused is None and len(pieces := self._records(delivery)) == 1:
-            failure = msgspec.structs.replace(failure, key=pieces[0].key)
+            failure = msgspec.structs.replace(failure, key=pieces[0].key, unread=False)
         self._trace(delivery, failure)
         await self.settle(batch, Part(failures=[failure], finished=[0]), Answer())
 
@@ -217,7 +218,7 @@ class Settler:
                 read[position] = self._records(delivery)
             known = next((piece for piece in read[position] if piece.record == record), None)
             whole = msgspec.structs.replace(whole_message(delivery.parcel), record=record)
-            found.append(rejection(known or whole, position, reason))
+            found.append(rejection(known or whole, position, reason, unread=known is None))
             self._trace(delivery, found[-1], part.span)
         return found
 
@@ -233,7 +234,7 @@ class Settler:
         )
 
     def _records(self, delivery: Delivery) -> list[Record]:
-        """The records of a message; none where it cannot be read."""
+        """The records of a message; none where it is in none of our own forms."""
         try:
             return records_of(delivery.parcel, self._wire, self._codes)
         except DecodeError:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import msgspec
 import pyarrow as pa
 
-from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA, TIMESTAMP
+from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA, TIMESTAMP, conform
 from rabbitray.actors.store.commit.transaction import append
 from rabbitray.actors.store.file import EPOCH_SQL, Connection, scalar
 
@@ -41,7 +41,7 @@ def register(con: Connection, router: str) -> int:
 
 def record_dead_letters(con: Connection, epoch: int, rows: pa.Table) -> None:
     """Append dead letters with their bodies; each gets an `id` of its own."""
-    rows = rows.select(DEAD_LETTER_SCHEMA.names).cast(DEAD_LETTER_SCHEMA)
+    rows = conform(rows, DEAD_LETTER_SCHEMA)
     batch = rows.append_column("id", pa.array([uuid.uuid4().hex for _ in range(rows.num_rows)], pa.string()))
     sql = "INSERT INTO dead_letters BY NAME SELECT *, now() AS recorded_at FROM rabbitray_batch"
     append(con, sql, batch, epoch=epoch)

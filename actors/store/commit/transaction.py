@@ -18,12 +18,16 @@ from rabbitray.actors.errors import FencedError
 from rabbitray.actors.message.rows import RESULT_SCHEMA
 from rabbitray.actors.store.dedupe.keys import Identities
 from rabbitray.actors.store.file import EPOCH_SQL, CommitGuardError, Connection, scalar
-from rabbitray.actors.store.schema import RESULTS
+from rabbitray.actors.store.schema import CONFLICTS, RESULTS
 
 _BATCH = "rabbitray_batch"
 _INCOMING = "rabbitray_incoming"
 _TAKEN = [name for name in RESULTS if name != "committed_at"]
 _INSERT = f"INSERT INTO results BY NAME SELECT {', '.join(_TAKEN)}, now() AS committed_at FROM {_INCOMING}"
+_KEPT = [name for name in CONFLICTS if name != "recorded_at"]
+_CONFLICTING = "rabbitray_conflicting"
+_INSERT_CONFLICTS = f"INSERT INTO conflicts BY NAME SELECT {', '.join(_KEPT)}, now() AS recorded_at FROM {_CONFLICTING}"
+_NO_CONFLICTS = RESULT_SCHEMA.empty_table()
 _NO_ROWS = RESULT_SCHEMA.append(pa.field("seq", pa.int64())).append(pa.field("key_hash", pa.uint64())).empty_table()
 
 
@@ -51,8 +55,8 @@ def transact(con: Connection, insert: Callable[[], int], *, expected: int, epoch
 class _Handed:
     """What DuckDB scans: the rows of the moment. It asks anew for each statement, and for the columns of the view."""
 
-    def __init__(self) -> None:
-        self.rows = _NO_ROWS
+    def __init__(self, rows: pa.Table) -> None:
+        self.rows = rows
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The rows as Arrow's C stream."""
@@ -67,18 +71,29 @@ class Incoming:
 
     def __init__(self, con: Connection) -> None:
         self.con = con
-        self._handed = _Handed()  # without the connection: the two would hold each other, out of Python's sight
+        # without the connection: the two would hold each other, out of Python's sight
+        self._handed, self._conflicting = _Handed(_NO_ROWS), _Handed(_NO_CONFLICTS)
         con.register(_INCOMING, self._handed)
+        con.register(_CONFLICTING, self._conflicting)
 
-    def append(self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int) -> None:
-        """Commit rows of RESULT_SCHEMA, numbered from `first_seq`. Raises like `transact`."""
+    def append(
+        self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int, conflicts: pa.Table = _NO_CONFLICTS
+    ) -> None:
+        """Commit rows of RESULT_SCHEMA, numbered from `first_seq`, and `conflicts`, of the same columns, into the table
+        of that name. Raises like `transact`.
+        """
         seq = pa.array(np.arange(first_seq, first_seq + rows.num_rows))
         hashes = pa.array(ids.hashes, mask=np.asarray(ids.texts.is_null()))
         self._handed.rows = rows.append_column("seq", seq).append_column("key_hash", hashes)
+        self._conflicting.rows = conflicts
         try:
-            transact(self.con, lambda: scalar(self.con, _INSERT), expected=rows.num_rows, epoch=epoch)
+            transact(self.con, self._insert, expected=rows.num_rows + conflicts.num_rows, epoch=epoch)
         finally:
-            self._handed.rows = _NO_ROWS
+            self._handed.rows, self._conflicting.rows = _NO_ROWS, _NO_CONFLICTS
+
+    def _insert(self) -> int:
+        inserted = scalar(self.con, _INSERT)
+        return inserted + scalar(self.con, _INSERT_CONFLICTS) if self._conflicting.rows.num_rows else inserted
 
 
 def append(con: Connection, sql: str, batch: pa.Table, *, epoch: int | None) -> None:
@@ -89,10 +104,3 @@ def append(con: Connection, sql: str, batch: pa.Table, *, epoch: int | None) -> 
     finally:
         with contextlib.suppress(duckdb.Error):  # the instance may be dead; the next batch replaces this one
             con.unregister(_BATCH)
-
-
-def as_results(rows: pa.Table) -> pa.Table:
-    """The rows with exactly the columns and types of RESULT_SCHEMA; raises pa.ArrowInvalid or KeyError."""
-    if rows.schema.equals(RESULT_SCHEMA):
-        return rows
-    return rows.select(RESULT_SCHEMA.names).cast(RESULT_SCHEMA)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from typing import TypeVar
 
@@ -13,17 +14,19 @@ import numpy as np
 import pyarrow as pa
 
 from rabbitray.actors.errors import FencedError, StoreOpenError, StoreUnavailableError
+from rabbitray.actors.message.rows import RESULT_SCHEMA, conform
 from rabbitray.actors.store import schema
 from rabbitray.actors.store.answers import Answer, AnswerBuilder, Call, StoreStats
 from rabbitray.actors.store.commit import records
 from rabbitray.actors.store.commit.call_slice import CallSlice, halves
-from rabbitray.actors.store.commit.transaction import Incoming, as_results
+from rabbitray.actors.store.commit.transaction import Incoming
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe import restore as loading
 from rabbitray.actors.store.dedupe.bloom import SLOTS
 from rabbitray.actors.store.dedupe.index import Dedupe, Sorted
-from rabbitray.actors.store.dedupe.keys import Identities, identities, identities_of
-from rabbitray.actors.store.file import EPOCH_SQL, Connection, connect, scalar, size_of
+from rabbitray.actors.store.dedupe.keys import Identities, differing, identities, identities_of
+from rabbitray.actors.store.file import EPOCH_SQL, Connection, connect, scalar, size_of, store_id_of, wal_of
+from rabbitray.actors.store.file_watch import Fault, FileWatch, Finding, in_words
 from rabbitray.actors.store.query import Readers
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ ROW_ERRORS = (
 
 CLOSED = "the store is not open: it has been closed, or was not opened yet"
 
+_NO_CONFLICTS = RESULT_SCHEMA.empty_table()
 _SAVE_FILTER_EVERY = 8  # sealed segments; what a crash leaves to be added at start
 
 
@@ -61,6 +65,7 @@ class CommitThread:
         self._incoming = incoming
         self._readers = readers
         self._open: Incoming | None = None  # the one writing connection
+        self._watch: FileWatch | None = None  # of the file that it has open
         self._closed = True
         self._dedupe: Dedupe | None = None
         self._store_id = ""
@@ -75,11 +80,16 @@ class CommitThread:
         self._closed = False
 
     def _connect(self) -> None:
+        path = self._config.path
+        if self._store_id and not path.exists():
+            raise StoreOpenError(f"{path} was moved away or removed: put it back, or start the pool anew without it")
         con = connect(self._config)
         try:
-            self._store_id = schema.prepare(con, str(self._config.path))
+            self._refuse_another(con)
+            self._store_id = schema.prepare(con, str(path))
             self._learn(con)
             self._epoch = scalar(con, EPOCH_SQL)
+            self._watch = FileWatch(path, wal_of(path))
             self._open = self._incoming(con)
         except BaseException:
             con.close()
@@ -88,16 +98,24 @@ class CommitThread:
         self._stats = replace(self._stats, paused="")
 
     def close(self) -> None:
-        """Checkpoint, keep the filter for the next start, let go of the file."""
+        """Checkpoint, keep the filter for the next start, let go of the file.
+
+        Raises StoreUnavailableError where that file is not the one at its path any more, or is damaged.
+        """
         self._closed = True
-        if self._open is not None:
+        found = None
+        if self._open is not None and self._watch is not None:
+            found = self._watch.look()
             try:
                 self._readers.detach()
-                self._save_filter(every=1)
-                self._checkpoint(self._open.con)
+                if found is None or found.fault is Fault.LOG_LOST:
+                    self._save_filter(every=1)
+                    self._checkpoint(self._open.con)
             finally:
                 self._open.con.close()
-        self._open, self._dedupe, self._filter_saved = None, None, 0
+        self._open, self._watch, self._dedupe, self._filter_saved, self._store_id = None, None, None, 0, ""
+        if found is not None and found.fault is not Fault.LOG_LOST:
+            raise StoreUnavailableError(in_words(self._config.path, found))
 
     def _checkpoint(self, con: Connection) -> None:
         try:
@@ -107,6 +125,9 @@ class CommitThread:
 
     def stats(self) -> StoreStats:
         """Counters as they are now."""
+        if self._open is not None:
+            with contextlib.suppress(StoreUnavailableError):  # it is in `paused` then
+                self._must_be_ours(self._open.con)
         dedupe = self._dedupe
         fill = len(dedupe.sealed) / SLOTS if dedupe else 0.0
         plane = dedupe.bloom.plane.nbytes if dedupe else 0
@@ -119,11 +140,13 @@ class CommitThread:
         """
         con = self._ready().con
         try:
-            return work(con)
+            done = work(con)
         except ROW_ERRORS as error:
             raise ValueError(first_line(error)) from error
         except (duckdb.Error, StoreUnavailableError) as error:
             raise self._lose(error) from error
+        self._must_be_ours(con)
+        return done
 
     def register(self, router: str) -> int:
         """Issue the next epoch."""
@@ -196,20 +219,22 @@ class CommitThread:
         incoming = self._ready()
         if not any(part.call.rows.num_rows for part in parts):
             return
-        rows = pa.concat_tables([as_results(part.call.rows) for part in parts]).combine_chunks()
+        rows = pa.concat_tables([conform(part.call.rows, RESULT_SCHEMA) for part in parts]).combine_chunks()
         ids = identities(rows)
         verdict = self._dedupe.sort(ids) if self._dedupe else Sorted(fresh=np.arange(rows.num_rows))
-        if len(verdict.fresh) < rows.num_rows:
+        conflicts = differing(rows, ids, verdict.duplicates, verdict.winners)
+        others = rows.take(pa.array(conflicts, pa.int64())) if conflicts else _NO_CONFLICTS
+        if verdict.duplicates:
             rows, ids = rows.take(pa.array(verdict.fresh)), ids.take(verdict.fresh)
-        self._insert(incoming, rows, ids)
-        self._count(parts, verdict)
+        self._insert(incoming, rows, ids, others)
+        self._count(parts, verdict, set(conflicts))
 
-    def _insert(self, incoming: Incoming, rows: pa.Table, ids: Identities) -> None:
-        if not rows.num_rows:
+    def _insert(self, incoming: Incoming, rows: pa.Table, ids: Identities, conflicts: pa.Table) -> None:
+        if not rows.num_rows and not conflicts.num_rows:
             return
         started = time.perf_counter()
         try:
-            incoming.append(rows, ids, self._next_seq, self._epoch)
+            incoming.append(rows, ids, self._next_seq, self._epoch, conflicts)
         except ROW_ERRORS:
             raise
         except (duckdb.Error, StoreUnavailableError) as error:
@@ -219,8 +244,9 @@ class CommitThread:
         self._next_seq += rows.num_rows
         if self._dedupe is not None:
             self._dedupe.add(ids)
+        self._must_be_ours(incoming.con)
 
-    def _count(self, parts: list[CallSlice], verdict: Sorted) -> None:
+    def _count(self, parts: list[CallSlice], verdict: Sorted, conflicts: Set[int]) -> None:
         ends = np.cumsum([part.call.rows.num_rows for part in parts])
         for part in parts:
             part.tally.committed += part.call.rows.num_rows
@@ -229,11 +255,12 @@ class CommitThread:
         for row, index in zip(verdict.duplicates, owners, strict=True):
             parts[index].tally.committed -= 1
             parts[index].tally.duplicates.append(row - starts[index] + parts[index].call.offset)
+            parts[index].tally.conflicts += row in conflicts
         stats = self._stats
         self._stats = replace(
             stats,
             duplicates=stats.duplicates + len(verdict.duplicates),
-            conflicts=stats.conflicts + verdict.conflicts,
+            conflicts=stats.conflicts + len(conflicts),
         )
 
     def _learn(self, con: Connection) -> None:
@@ -259,7 +286,41 @@ class CommitThread:
                 self._stats = replace(self._stats, paused=reason)
                 raise StoreUnavailableError(f"the results file cannot be opened again: {reason}") from error
         assert self._open is not None
+        self._must_be_ours(self._open.con)
         return self._open
+
+    def _must_be_ours(self, con: Connection) -> None:
+        """Raises StoreUnavailableError as long as the file is not what DuckDB takes it for; says so once.
+
+        The instance stays open: what was moved away can be put back, and of what was removed the bytes are still there.
+        """
+        assert self._watch is not None
+        found = self._watch.look()
+        if found is not None and found.fault is Fault.LOG_LOST:
+            found = self._make_good(con, self._watch, found)
+        why = "" if found is None else in_words(self._config.path, found)
+        if why != self._stats.paused:
+            log.error("The store holds: %s", why) if why else log.warning("The store goes on: its file is back")
+            self._stats = replace(self._stats, paused=why)
+        if why:
+            raise StoreUnavailableError(why)
+
+    def _make_good(self, con: Connection, watch: FileWatch, found: Finding) -> Finding | None:
+        """The rows of a lost log go from memory into the file itself."""
+        try:
+            con.execute("CHECKPOINT")
+        except duckdb.Error as error:
+            return replace(found, what=f"{found.what}, and its rows cannot be put into it ({first_line(error)})")
+        watch.made_good()
+        log.warning("%s %s; a checkpoint has put its rows into it", self._config.path, found.what)
+        return None
+
+    def _refuse_another(self, con: Connection) -> None:
+        """Opened again, it must be the file whose rows were acknowledged: the dedupe and `seq` go on from those."""
+        if self._store_id and store_id_of(con) != self._store_id:
+            raise StoreOpenError(
+                f"{self._config.path} was replaced by another file: put it back, or start the pool anew"
+            )
 
     def _lose(self, error: Exception) -> StoreUnavailableError:
         """Close the instance, whose state is in doubt; the next use opens it and learns what it holds."""

@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sorted:
-    """Rows of a batch, told apart: indices of fresh rows and of duplicates, and how many duplicates
-    conflict.
+    """Rows of a batch, told apart: indices of fresh rows and of duplicates; the tag of the row that won for each
+    duplicate.
     """
 
     fresh: npt.NDArray[np.int64]
     duplicates: tuple[int, ...] = ()
-    conflicts: int = 0
+    winners: tuple[int, ...] = ()
 
 
 class Dedupe:
@@ -76,9 +76,8 @@ class Dedupe:
         else:
             self._add_each(texts, ids, winners)
         duplicates = sorted(winners)
-        conflicts = sum(winners[row] != int(ids.tags[row]) for row in duplicates)
         fresh = np.delete(np.arange(len(texts)), duplicates) if duplicates else np.arange(len(texts))
-        return Sorted(fresh=fresh, duplicates=tuple(duplicates), conflicts=conflicts)
+        return Sorted(fresh=fresh, duplicates=tuple(duplicates), winners=tuple(winners[row] for row in duplicates))
 
     def known(self, ids: Identities) -> list[bool]:
         """For each identity, whether a row with it exists."""

@@ -26,7 +26,7 @@ from rabbitray.actors.store.file import scalar
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = "seq, queue, key, message_type, user_id"
+_COLUMNS = "seq, queue, key, message_type, user_id, payload_hash"
 _FILTER = "filter.npz"
 
 

@@ -1,9 +1,12 @@
-"""A sealed segment: the identities of one range of rows, sorted by hash, in a side file that is
+"""A sealed segment: the identities of one range of rows, sorted by hash and then by text, in a side file that is
 memory-mapped.
 
 Its pages belong to the page cache, so it costs no memory that the kernel cannot take back. A segment file
 is only a copy: one that is missing, damaged or does not match the table is made again from the table. A checksum
 over all that it says finds the damage; reading it costs 0.02 s for a million rows.
+
+The hash is no secret, so whoever may publish can make any number of keys with one hash. They cost a search among them,
+not a walk.
 """
 
 from __future__ import annotations
@@ -11,17 +14,21 @@ from __future__ import annotations
 import json
 import os
 import zlib
+from bisect import bisect_left
 from dataclasses import asdict, dataclass
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rabbitray.actors.store.dedupe.keys import U64, Identities, hash_texts
 
 _META = b"rabbitray"
 _CHECK = b"rabbitray.crc32"
+_BY_BOTH = [("hash", "ascending"), ("text", "ascending")]
 _SCHEMA = pa.schema([("hash", pa.uint64()), ("tag", pa.uint64()), ("text", pa.string())])
 
 
@@ -50,32 +57,40 @@ class Segment:
     def find(self, ids: Identities, rows: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
         """(row, tag of the winner) for those of `rows` whose text is in this segment."""
         wanted = ids.hashes[rows]
-        at = np.searchsorted(self.hashes, wanted)
-        inside = at < len(self.hashes)
+        first = np.searchsorted(self.hashes, wanted)
+        inside = first < len(self.hashes)
         same = np.zeros(len(rows), bool)
-        same[inside] = self.hashes[at[inside]] == wanted[inside]
+        same[inside] = self.hashes[first[inside]] == wanted[inside]
+        end = np.searchsorted(self.hashes, wanted[same], side="right")
         found = []
-        for row, place in zip(rows[same].tolist(), at[same].tolist(), strict=True):
-            tag = self._tag(ids.texts[row].as_py(), ids.hashes[row], place)
-            if tag is not None:
-                found.append((row, tag))
+        for row, low, high in zip(rows[same].tolist(), first[same].tolist(), end.tolist(), strict=True):
+            place = self._place(ids.texts[row].as_py(), low, high)
+            if place is not None:
+                found.append((row, int(self.tags[place])))
         return found
 
-    def _tag(self, text: str, hash_: np.uint64, place: int) -> int | None:
-        while place < len(self.hashes) and self.hashes[place] == hash_:
-            if self.texts[place].as_py() == text:
-                return int(self.tags[place])
-            place += 1
-        return None
+    def _place(self, text: str, low: int, high: int) -> int | None:
+        """Where the text is among those with its hash, the rows [low, high)."""
+        if high - low > 1:
+            low = bisect_left(self.texts, text, low, high - 1, key=methodcaller("as_py"))
+        return low if self.texts[low].as_py() == text else None
 
 
 def seal(store_id: str, first: int, rows: int, ids: Identities) -> Segment:
-    """Sort the identities of a range; rows without a key are left out."""
+    """Sort the identities of a range; rows without a key are left out. Of equal texts the earlier row stays first."""
     keyed = np.flatnonzero(np.asarray(ids.texts.is_valid()))
-    order = keyed[np.argsort(ids.hashes[keyed])]
+    order = keyed[np.argsort(ids.hashes[keyed], kind="stable")]
     taken = ids.take(order)
+    if len(_not_above_the_last(taken.hashes)):
+        by_both = pc.sort_indices(pa.table([taken.hashes, taken.texts], ["hash", "text"]), sort_keys=_BY_BOTH)
+        taken = taken.take(by_both.to_numpy())
     head = SegmentHead(store_id=store_id, first=first, rows=rows, keys=len(order), xor=xor_of(taken.hashes))
     return Segment(head=head, hashes=taken.hashes, tags=taken.tags, texts=taken.texts)
+
+
+def _not_above_the_last(hashes: U64) -> npt.NDArray[np.int64]:
+    """Rows whose hash is not above that of the row before."""
+    return np.flatnonzero(hashes[1:] <= hashes[:-1]) + 1
 
 
 def xor_of(hashes: U64) -> int:
@@ -117,7 +132,18 @@ def _whole(table: pa.Table) -> Segment | None:
     segment = Segment(head=head, hashes=hashes, tags=tags, texts=columns[2])
     check = table.schema.metadata.get(_CHECK)
     good = _agrees_with_itself(segment) if check is None else int(check) == _checksum(meta, segment)
-    return segment if good else None
+    return segment if good and _can_be_searched(segment) else None
+
+
+def _can_be_searched(segment: Segment) -> bool:
+    """Whether it is in order; one of an earlier version has equal hashes in any order of their texts."""
+    later = _not_above_the_last(segment.hashes)
+    if not len(later):
+        return True
+    if np.any(segment.hashes[later] < segment.hashes[later - 1]):
+        return False
+    before, after = (segment.texts.take(pa.array(rows)) for rows in (later - 1, later))
+    return bool(pc.all(pc.less_equal(before, after)).as_py())
 
 
 def _checksum(meta: bytes, segment: Segment) -> int:
@@ -134,8 +160,7 @@ def _agrees_with_itself(segment: Segment) -> bool:
     """For a file without a checksum, from before there was one; takes ten times as long."""
     segment.texts.validate(full=True)
     hashes = segment.hashes
-    in_order = bool(np.all(hashes[:-1] <= hashes[1:])) and xor_of(hashes) == segment.head.xor
-    return in_order and np.array_equal(hash_texts(segment.texts), hashes)
+    return xor_of(hashes) == segment.head.xor and np.array_equal(hash_texts(segment.texts), hashes)
 
 
 def flush_to_disk(path: Path) -> None:

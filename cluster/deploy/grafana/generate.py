@@ -92,7 +92,7 @@ def queue_performance() -> Json:
         _values("Error rate", kpi.ERROR_RATE),
         _values("Retry rate", kpi.RETRY_RATE),
         _values("Dead-letter rate", kpi.DLQ_RATE),
-        _rates("Outcomes", kpi.DONE, kpi.DUPLICATES, kpi.RETRIED, kpi.DEAD, kpi.PUBLISH_ERRORS),
+        _rates("Outcomes", kpi.DONE, kpi.DUPLICATES, kpi.CONFLICTS, kpi.RETRIED, kpi.DEAD, kpi.PUBLISH_ERRORS),
         _values("Held messages and window", kpi.HELD, kpi.IN_FLIGHT, kpi.WINDOW),
         _duration("Commit time", kpi.COMMIT_DURATION),
         _panel("Commit size", kpi.COMMIT_ROWS, [(ql.mean(kpi.COMMIT_ROWS, FILTER, span=SPAN), "rows {{pool}}")]),

@@ -19,6 +19,7 @@ BUCKETS_MOST = 150
 DECISIONS_MOST = 2_000
 SLOWEST = 20
 DEAD_SHOWN = 50
+CONFLICTS_SHOWN = 20
 
 _PUBLISHED = "coalesce(published_at, received_at, started_at)"
 _LATENCY = f"((epoch_us(committed_at) - epoch_us({_PUBLISHED})) / 1000.0)"
@@ -82,6 +83,7 @@ class RecordedRun:
     dead: int
     retried: int  # done jobs that needed more than one run
     workers: int  # distinct workers that finished a job
+    conflicts: int  # distinct keys under which another message came once they had a result
     series: Series | None
     decisions: tuple[RecordedDecision, ...]
     latency: Spread
@@ -91,6 +93,7 @@ class RecordedRun:
     types: tuple[Row, ...]
     slowest: tuple[Row, ...]
     dead_letters: tuple[Row, ...]
+    conflicting: tuple[Row, ...]
 
     def summary(self) -> dict[str, object]:
         """The figures of the page's head, as JSON values."""
@@ -100,6 +103,7 @@ class RecordedRun:
             "dead": self.dead,
             "retried": self.retried,
             "workers": self.workers,
+            "conflicts": self.conflicts,
             "decisions": sum(decision.event == "decided" for decision in self.decisions),
             "throughput_msg_s": round(self.done / active_s, 1) if active_s else 0.0,
             "latency_ms": {"p50": self.latency.p50_ms, "p95": self.latency.p95_ms, "p99": self.latency.p99_ms},
@@ -111,6 +115,7 @@ def read_run(ask: Ask, source: str, *, since: datetime | None = None) -> Recorde
     """Reads what was worked, decided and parked from `since` (aware) on; raises what `ask` raises."""
     done, dead, decided = (_from(column, since) for column in ("committed_at", "dead_at", "decided_at"))
     [totals] = ask(_totals(done, dead, decided))
+    conflicts, conflicting = _conflicts(ask, since)
     begin, end = totals["began"], totals["ended"]
     series = _series(ask, begin, end, done, dead) if begin is not None else None
     return RecordedRun(
@@ -124,6 +129,7 @@ def read_run(ask: Ask, source: str, *, since: datetime | None = None) -> Recorde
         dead=totals["dead"],
         retried=totals["retried"],
         workers=totals["workers"],
+        conflicts=conflicts,
         series=series,
         decisions=tuple(_decision(row) for row in ask(_decisions(decided))),
         latency=_spread(ask, _LATENCY, done),
@@ -135,11 +141,26 @@ def read_run(ask: Ask, source: str, *, since: datetime | None = None) -> Recorde
         types=tuple(ask(_types(done))),
         slowest=tuple(ask(_slowest(done))),
         dead_letters=tuple(ask(_dead_letters(dead))),
+        conflicting=conflicting,
     )
 
 
 def _from(column: str, since: datetime | None) -> str:
     return f"{column} >= TIMESTAMPTZ '{since.isoformat()}'" if since else f"{column} IS NOT NULL"
+
+
+def _conflicts(ask: Ask, since: datetime | None) -> tuple[int, tuple[Row, ...]]:
+    """How many keys had one, and the newest of them. A file of schema version 1 has no table of them."""
+    [store] = ask("SELECT schema_version FROM store")
+    if store["schema_version"] < 2:
+        return 0, ()
+    where = _from("recorded_at", since)
+    [total] = ask(f"SELECT count(*) AS n FROM (SELECT DISTINCT queue, key FROM conflicts WHERE {where})")
+    return total["n"], tuple(
+        ask(f"""
+    SELECT epoch_us(recorded_at) / 1e6 AS at_s, key, message_type, user_id, message_id, worker, trace_id
+    FROM conflicts WHERE {where} ORDER BY recorded_at DESC LIMIT {CONFLICTS_SHOWN}""")
+    )
 
 
 def _totals(done: str, dead: str, decided: str) -> str:

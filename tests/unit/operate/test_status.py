@@ -57,6 +57,14 @@ def test_a_healthy_pool() -> None:
     assert seen.reasons[0].reason == "want 3: load"
 
 
+def test_conflicts_are_told_where_there_are_any_and_are_no_fault_of_the_pool() -> None:
+    """Anybody who may publish can make one."""
+    seen = picture(replace(HEALTHY, store=StoreStats(rows=140, conflicts=1_200)))
+    assert "conflicts 1,200 messages came under the key of another's result" in lines(seen)
+    assert (seen.state, seen.conflicts) == ("healthy", 1_200)
+    assert not [line for line in lines(picture(HEALTHY)) if line.startswith("conflicts")]
+
+
 def test_what_fails_and_why_is_told() -> None:
     errors = tuple(ErrorCount(error_class=f"E{n}", count=1_200 - n, example="no such\nhost") for n in range(5))
     seen = picture(replace(HEALTHY, report=replace(REPORT, errors=errors)))

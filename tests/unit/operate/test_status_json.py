@@ -54,7 +54,7 @@ PRINTED = (
     '{"error_class": "E1", "count": 8, "example": "no such host"}, '
     '{"error_class": "E2", "count": 7, "example": "no such host"}], '
     '"reasons": [{"at": "2025-10-09T08:53:20+00:00", "event": "decided", "wanted": 3, "reason": "want 3: load"}], '
-    '"rows": 140, "connected": true, "spans_lost": 5, "workers": ['
+    '"rows": 140, "conflicts": 4, "connected": true, "spans_lost": 5, "workers": ['
     '{"name": "jobs-worker-0002", "state": "starting", "pid": null, "batches": 0, "jobs": 0, "busy_s": 0.0, '
     '"cpu_percent": null, "rss_bytes": null}, '
     '{"name": "jobs-worker-0003", "state": "ready", "pid": 6, "batches": 2, "jobs": 12, "busy_s": 2.25, '
@@ -71,7 +71,7 @@ def test_the_json_of_a_status() -> None:
         apart_s=2.0,
         status=STATUS,
         decisions=[DECISION],
-        store=StoreStats(rows=140),
+        store=StoreStats(rows=140, conflicts=4),
         control={"fixed_size": 3},
         ready=12,
     )

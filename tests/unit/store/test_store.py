@@ -23,6 +23,8 @@ from rabbitray.actors.store.file import CommitGuardError, connect, scalar, wal_o
 from rabbitray.actors.store.query import Readers, read_only_query
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
+from rabbitray.actors.telemetry import kpi
+from rabbitray.actors.telemetry.metrics import NO_METRICS, MetricsBuffer, Recorder, Totals
 from tests.kit.store_calls import calls_of
 from tests.kit.store_rows import dead_rows, rows_of, sql_in_a_process
 from tests.kit.virtual_time import in_virtual_time
@@ -97,9 +99,9 @@ class Weighed(Incoming):
 
     sizes: ClassVar[list[tuple[int, int]]] = []  # rows and bytes
 
-    def append(self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int) -> None:
+    def append(self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int, conflicts: pa.Table) -> None:
         self.sizes.append((rows.num_rows, rows.nbytes))
-        super().append(rows, ids, first_seq, epoch)
+        super().append(rows, ids, first_seq, epoch, conflicts)
 
 
 async def test_no_table_is_larger_than_a_transaction_may_be(config: StoreConfig) -> None:
@@ -132,11 +134,11 @@ class FailsTheSecondTime(Incoming):
 
     commits = 0
 
-    def append(self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int) -> None:
+    def append(self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int, conflicts: pa.Table) -> None:
         self.commits += 1
         if self.commits > 1:
             raise StoreUnavailableError("the disk is full")
-        super().append(rows, ids, first_seq, epoch)
+        super().append(rows, ids, first_seq, epoch, conflicts)
 
 
 async def test_what_was_committed_before_the_file_failed_is_answered_as_committed(config: StoreConfig) -> None:
@@ -177,6 +179,53 @@ async def test_duplicates_with_another_owner_are_counted_as_conflicts(store: Sto
     assert (await store.stats()).conflicts == 2
 
 
+async def test_each_conflict_has_a_row_with_what_the_later_message_gave(config: StoreConfig) -> None:
+    """Sealed or newest, alone or among many, in one write or after a restart; what is known is the first result."""
+    keys = [f"k{n}" for n in range(8)]  # 6 of them are sealed
+    store = await reopened(config)
+    epoch = await store.register("a")
+    await store.write(epoch, rows_of(keys, payload={"to": "stranger"}, results=['"stranger"'] * 8))
+    twice = pa.concat_tables([rows_of(["n"], payload=1), rows_of(["n"], payload=2)])
+    assert (await store.write(epoch, twice)).conflicts == 1
+    await store.close()
+    buffer = MetricsBuffer(totals := Totals())
+    store = await reopened(config, buffer)
+    epoch = await store.register("b")
+    real = rows_of([*keys, "new"], payload={"to": "ann"}, results=['"real"'] * 9)
+    assert (await store.write(epoch, real)).conflicts == 8
+    assert (await store.write(epoch, rows_of(["k0"], payload={"to": "ann"}))).conflicts == 1
+    assert (await store.write(epoch, rows_of(keys, payload={"to": "stranger"}))).conflicts == 0
+    assert (await store.stats()).conflicts == 9
+    buffer.flush()
+    assert totals.total(kpi.CONFLICTS.name) == 9
+    sql = "SELECT key, result, payload_hash, recorded_at IS NOT NULL AS at FROM conflicts WHERE result = '\"real\"'"
+    hashed = real["payload_hash"][0].as_py()
+    assert (await store.query(f"{sql} ORDER BY key")).to_pylist() == [
+        {"key": key, "result": '"real"', "payload_hash": hashed, "at": True} for key in keys
+    ]
+    kept = await store.query("SELECT DISTINCT result FROM results WHERE key LIKE 'k%'")
+    assert kept.to_pylist() == [{"result": '"stranger"'}]
+    await store.close()
+
+
+async def reopened(config: StoreConfig, metrics: Recorder = NO_METRICS) -> Store:
+    store = Store(config, metrics)
+    await store.open()
+    return store
+
+
+def test_a_conflict_is_committed_with_its_neighbours_or_not_at_all(config: StoreConfig) -> None:
+    con = connect(config)
+    prepare(con, "here")
+    incoming, row, other = Incoming(con), rows_of(["a"], payload=1), rows_of(["a"], payload=2)
+    with pytest.raises(FencedError):
+        incoming.append(row, identities(row), 0, 7, other)
+    assert scalar(con, "SELECT count(*) FROM conflicts") == 0
+    incoming.append(row, identities(row), 0, 0, other)
+    assert scalar(con, "SELECT count(*) FROM conflicts") == scalar(con, "SELECT count(*) FROM results") == 1
+    con.close()
+
+
 async def test_values_arrive_as_they_were_sent(store: Store) -> None:
     epoch = await store.register("a")
     await store.write(epoch, rows_of(["a"], results=['{"n":[1,2]}']))
@@ -189,6 +238,16 @@ async def test_values_arrive_as_they_were_sent(store: Store) -> None:
     assert dead["body"] == b"\x00\xffx"
     assert dead["id"]
     assert (await store.query("SELECT inputs FROM decisions")).to_pylist() == [{"inputs": '{"ready":3}'}]
+
+
+async def test_a_dead_letter_keeps_its_raw_properties_and_may_come_without_any(store: Store) -> None:
+    epoch = await store.register("a")
+    rows = dead_rows(["x"])
+    raw = rows.column_names.index("raw_properties")
+    await store.record_dead_letters(epoch, rows.set_column(raw, rows.schema.field(raw), [[b"\x80\x00\xff"]]))
+    await store.record_dead_letters(epoch, dead_rows(["y"]).drop_columns(["raw_properties"]))
+    dead = (await store.query("SELECT raw_properties AS raw FROM dead_letters ORDER BY key")).to_pylist()
+    assert dead == [{"raw": b"\x80\x00\xff"}, {"raw": None}]
 
 
 async def test_a_dead_letter_that_cannot_be_stored_is_a_value_error(store: Store) -> None:

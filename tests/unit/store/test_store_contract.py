@@ -42,6 +42,23 @@ async def test_first_commit_of_a_key_wins(store: AnyStore) -> None:
     assert answer.duplicates == (1, 2)
 
 
+async def test_another_message_under_a_known_key_is_a_conflict(store: AnyStore) -> None:
+    epoch = await store.register("a")
+    await store.write(epoch, rows_of(["a", "b"], payload="mine"))
+    again = await store.write(epoch, rows_of(["a", "b"], payload="mine"))
+    assert (again.duplicates, again.conflicts) == ((0, 1), 0)
+    for other in (rows_of(["a", "c"], payload="yours"), rows_of(["a", "d"], payload="mine", user_id="u2")):
+        answer = await store.write(epoch, other)
+        assert (answer.committed, answer.duplicates, answer.conflicts) == (1, (0,), 1)
+
+
+async def test_rows_of_earlier_versions_conflict_by_type_and_user_alone(store: AnyStore) -> None:
+    epoch = await store.register("a")
+    await store.write(epoch, rows_of(["a"]))
+    assert (await store.write(epoch, rows_of(["a"], payload="mine"))).conflicts == 0
+    assert (await store.write(epoch, rows_of(["a"], payload="mine", user_id="u2"))).conflicts == 1
+
+
 async def test_the_same_key_in_another_queue_is_another_job(store: AnyStore) -> None:
     epoch = await store.register("a")
     await store.write(epoch, rows_of(["a"], queue="jobs"))

@@ -17,6 +17,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, is_packed, pack_parcels, unpack_parcels
 from rabbitray.actors.message.wire import MessageLimits, pack
 from rabbitray.actors.publisher.amqp import frames
+from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.reading import (
     _COUNTED_AT_MOST,
@@ -24,8 +25,10 @@ from rabbitray.actors.router.intake.reading import (
     read_delivery,
     read_message,
 )
-from rabbitray.actors.router.intake.scanner import Properties
 from tests.kit.deliveries import received
+from tests.kit.raw_amqp import BEYOND, long, scalar
+from tests.kit.raw_amqp import properties as raw_properties
+from tests.kit.raw_amqp import table as raw_table
 
 LIMITS = MessageLimits(max_message_bytes=1_000, max_header_bytes=4_096, max_records=100)
 MEBIBYTES = "x" * (2 * 1024 * 1024)
@@ -225,3 +228,25 @@ def test_the_timestamp_property_counts_whoever_read_it() -> None:
     assert published(1_764_000_000) == 1_764_000_000_000
     assert published(datetime(2025, 11, 24, 16, 0, tzinfo=UTC)) == 1_764_000_000_000
     assert [published(noise) for noise in (None, -5, True, "x", datetime(2025, 1, 1))] == [0, 0, 0, 0, 0]  # noise
+
+
+def by_scanner(headers: dict[bytes, bytes], limits: MessageLimits = LIMITS) -> Delivery:
+    properties = from_raw(raw_properties(raw_table(headers)))
+    return read_message(properties, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=limits)
+
+
+def test_headers_that_cannot_be_read_are_refused_and_the_others_are_there() -> None:
+    found = by_scanner({h.KEY.encode(): long("S", b"k"), b"when": scalar("T", BEYOND[0])})
+    assert found.refused == f"unreadable_headers: header 'when': the time stamp {BEYOND[0]}, beyond the year 9999"
+    assert (found.parcel.key, found.parcel.message_id) == ("k", "m")
+
+
+def test_too_large_comes_before_unreadable() -> None:
+    found = by_scanner({b"big": long("x", bytes(5_000)), b"when": scalar("T", BEYOND[0])})
+    assert found.refused == "too_large: headers of more than 4,096 bytes"
+
+
+def test_more_values_than_any_headers_may_have_are_refused() -> None:
+    many = {b"%05d" % number: scalar("V") for number in range(8_193)}
+    assert by_scanner(many, MessageLimits()).refused == "too_large: headers of more than 65,536 bytes"
+    assert by_scanner(many, MessageLimits(max_header_bytes=10**6)).refused is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,11 +12,22 @@ from rabbitray.actors.errors import EncodeError, RefusedError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.publisher import EncodedMessage
+from rabbitray.actors.publisher.amqp import frames
+from rabbitray.actors.rabbitmq.field_table import entries
+from rabbitray.actors.rabbitmq.properties import from_raw
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.settlement.copies import FOREIGN_MOST_BYTES, CopyOutbox, copy_of, spared_before
+from rabbitray.actors.router.settlement.copies import (
+    FOREIGN_MOST_BYTES,
+    CopyOutbox,
+    copy_of,
+    dead_letter_rows,
+    spared_before,
+)
 from rabbitray.actors.router.settlement.retries import Rung
 from tests.kit.deliveries import delivery
+from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, long, scalar, table
+from tests.kit.raw_amqp import properties as raw_properties
 
 FRAME = 131_072
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -82,10 +94,11 @@ class Picky:
 
     def __init__(self, *refused: str) -> None:
         self.refused = refused
+        self.refuses_entries = False
         self.sent: list[EncodedMessage] = []
 
     async def publish_message(self, message: EncodedMessage) -> None:
-        if any(name in message.headers for name in self.refused):
+        if any(name in message.headers for name in self.refused) or (self.refuses_entries and message.entries):
             raise EncodeError("message headers: no AMQP form")
         if h.KEY not in message.headers:
             raise RefusedError("full")
@@ -123,3 +136,57 @@ async def test_any_other_refusal_is_told() -> None:
     outbox = CopyOutbox(Picky(), Topology(queue="q"))
     with pytest.raises(RefusedError):
         await outbox.park(delivery(1), failure(key=None), "r")
+
+
+# what the producer wrote travels as it stood in its frame
+
+
+def as_it_came(headers: dict[bytes, bytes], **changes: Any) -> Delivery:
+    """A delivery with these headers, as the intake reads it."""
+    return delivery(1, properties=from_raw(raw_properties(table(headers))), **changes)
+
+
+def on_the_wire(copy: EncodedMessage) -> dict[bytes, bytes]:
+    """The headers of a copy as they stand in its frame."""
+    written = frames.table(copy.headers, copy.entries)
+    return {one.name: written[one.at : one.end] for one in entries(written, 4, len(written))}
+
+
+def test_a_header_is_on_the_copy_what_it_was_of_every_type() -> None:
+    ours = {h.KEY.encode(): long("S", b"old"), h.ATTEMPT.encode(): scalar("b", 1), b"x-death": long("A", b"")}
+    copy = copied(as_it_came(ONE_OF_EACH | ours), failure(key="k"), **{h.ATTEMPT: 2})
+    found = on_the_wire(copy)
+    assert {name: found.pop(name) for name in ONE_OF_EACH} == ONE_OF_EACH
+    assert found.keys() == {h.KEY.encode(), h.ATTEMPT.encode(), h.FIRST_SEEN.encode()}
+    assert (copy.headers[h.KEY], copy.headers[h.ATTEMPT]) == ("k", 2)
+
+
+def test_headers_that_nobody_can_read_are_on_the_copy_and_in_the_row() -> None:
+    odd = {b"when": scalar("T", BEYOND[0]), b"\xff": scalar("V"), b"tenant": long("S", b"a")}
+    one = as_it_came(odd)
+    found = on_the_wire(copied(one, failure(key="k")))
+    assert odd.items() <= found.items()
+    [row] = dead_letter_rows([(one, failure(key="k"), "unreadable_headers")], "q").to_pylist()
+    assert row["raw_properties"] == raw_properties(table(odd))
+    assert json.loads(row["headers"]) == {"tenant": "a"}
+
+
+def test_the_row_of_what_was_read_keeps_no_bytes_of_it() -> None:
+    [row] = dead_letter_rows([(as_it_came(ONE_OF_EACH), failure(key="k"), "r")], "q").to_pylist()
+    assert row["raw_properties"] is None
+
+
+def test_of_a_table_that_is_too_large_ours_travel() -> None:
+    many = {b"%05d" % number: scalar("l", number) for number in range(10_000)}
+    one = as_it_came(many | {h.REPLAYS.encode(): scalar("b", 3)}, replays=3)
+    copy = copied(one, failure(key="k"))
+    assert (copy.headers[h.HEADERS_CUT], copy.headers[h.REPLAYS], copy.entries) == (10_000, 3, b"")
+
+
+async def test_a_copy_that_does_not_fit_its_frame_leaves_the_entries_behind() -> None:
+    sender = Picky("never")
+    sender.refuses_entries = True
+    outbox = CopyOutbox(sender, Topology(queue="q", rung_delays_ms=(100,)))
+    await outbox.retry(as_it_came(ONE_OF_EACH), failure(key="k"), Rung(delay_ms=100, attempt=2))
+    [sent] = sender.sent
+    assert (sent.entries, sent.headers[h.HEADERS_CUT]) == (b"", len(ONE_OF_EACH))

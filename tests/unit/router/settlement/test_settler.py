@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from typing import Any
 
 import msgpack
@@ -24,8 +25,9 @@ from rabbitray.actors.errors import (
 )
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.parcel import whole_message
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, pack
+from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, encode, pack
 from rabbitray.actors.router.delivery import Batch, message_failure, refusal
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
 from rabbitray.actors.router.settlement.settler import GIVE_BACK, Settler
@@ -339,8 +341,13 @@ async def test_type_codes_hold_where_a_message_is_taken_apart() -> None:
     [
         (b'{"i":"own","t":"B"}', {}, "own"),
         (b'{"i":"own","t":"B"}', {"key": "header"}, "header"),
-        (b'{"x":1}', {}, "m-1"),
+        (b'{"i":null,"t":"B"}', {}, "m-1"),
+        (b'{"x":1}', {}, None),
+        (b'{"t":"B","i":"own"}', {}, None),
         (b"{broken", {}, None),
+        (encode(Job(id="own"))[0], {"content_type": h.MSGPACK}, "own"),
+        (msgpack.packb({"i": "own", "t": "B"}), {"content_type": h.MSGPACK}, None),
+        (gzip.compress(b'{"i":"own","t":"B"}'), {"content_encoding": "gzip"}, None),
         (b'{"i":"own","t":"B"}', {"refused": "too_large: whatever"}, None),
         (pack([Job(id="a"), Job(id="b")])[0], {"content_type": h.PACKED}, None),
     ],
@@ -353,6 +360,21 @@ async def test_a_message_that_is_parked_whole_keeps_the_key_that_it_is_worked_un
     await held.settler.park(one, message_failure(one, "worker_crashed", "it died", "WorkerLost"))
     ((_, failure, _),) = held.outbox.parked
     assert failure.key == key
+    assert [row["key"] for row in held.buried] == [key], "no guess: what is worked under another key would be missed"
+
+
+async def test_the_row_of_a_body_that_a_worker_could_not_read_has_its_message_id_for_a_key() -> None:
+    held = Harness()
+    found = Failure.permanent(whole_message(delivery(1).parcel), "bad_json", "bad", "DecodeError")
+    await held.settler.settle(batch_of(1), Part(failures=[found], finished=[0]), Answer())
+    assert [row["key"] for row in held.buried] == ["m-1"]
+
+
+async def test_a_rejected_row_of_a_body_in_no_form_of_ours_has_no_key() -> None:
+    held = Harness()
+    one = delivery(1, b'{"t":"B","i":"own"}')
+    await held.settler.settle(Batch([one]), done(0), Answer(rejected=((0, "too long"),)))
+    assert [(row["key"], row["message_id"], row["body"]) for row in held.buried] == [(None, "m-1", one.parcel.body)]
 
 
 async def test_a_packed_message_is_acked_once_all_of_it_is_safe() -> None:

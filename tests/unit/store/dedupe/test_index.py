@@ -177,22 +177,27 @@ def test_the_hash_is_stored_in_files_so_it_may_never_change() -> None:
     assert found.tolist() == [10827432478463413923, 1688757546581009187, 6812551598821529858]
 
 
-@given(
-    st.lists(
-        st.tuples(QUEUES, *[st.none() | st.text(max_size=20) | st.sampled_from(["é" * 256, "x" * 600])] * 3), max_size=4
-    )
-)
-def test_a_few_rows_have_the_identities_that_they_have_among_many(rows: list[tuple[str | None, ...]]) -> None:
-    def table(some: list[tuple[str | None, ...]]) -> pa.Table:
-        columns = ["queue", "key", "message_type", "user_id"]
-        return pa.Table.from_pylist(
-            [dict(zip(columns, row, strict=True)) for row in some], pa.schema([(name, pa.string()) for name in columns])
-        )
+TEXTS = st.none() | st.text(max_size=20) | st.sampled_from(["é" * 256, "x" * 600])
+HASHED = st.none() | st.integers(0, 2**64 - 1)
 
-    few, many = identities(table(rows)), identities(table(rows + [("q", "k", None, None)] * 5))
+
+@given(
+    rows=st.lists(st.tuples(QUEUES, TEXTS, TEXTS, TEXTS, HASHED), max_size=4),
+    more=st.tuples(st.just("q"), st.just("k"), st.none(), st.none(), HASHED),
+)
+def test_a_few_rows_have_the_identities_that_they_have_among_many(
+    rows: list[tuple[str | int | None, ...]], more: tuple[str | int | None, ...]
+) -> None:
+    few, many = identities(table_of(rows)), identities(table_of(rows + [more] * 5))
     assert few.texts.to_pylist() == many.texts.to_pylist()[: len(rows)]
     assert few.hashes.tolist() == many.hashes.tolist()[: len(rows)]
     assert few.tags.tolist() == many.tags.tolist()[: len(rows)]
+
+
+def table_of(rows: list[tuple[str | int | None, ...]]) -> pa.Table:
+    columns = ["queue", "key", "message_type", "user_id", "payload_hash"]
+    schema = pa.schema([(name, pa.uint64() if name == "payload_hash" else pa.string()) for name in columns])
+    return pa.Table.from_pylist([dict(zip(columns, row, strict=True)) for row in rows], schema)
 
 
 def test_hashes_spread() -> None:
