@@ -15,13 +15,10 @@ import msgspec
 from rabbitray.actors.rabbitmq.field_table import Table, UnreadableError, entries, read_table
 
 MOST_TABLE_BYTES: Final = 256 * 1024
-"""A header table beyond it is not read; a frame of RabbitMQ has 128 KiB, where nobody set another size."""
+"""A frame of RabbitMQ has 128 KiB, where nobody set another size."""
 
 _PLAIN: Final = 0xF0C0  # content type and encoding, headers, delivery mode, message id, time
 _PRIORITY: Final = 0x0800
-
-UNREADABLE = (ValueError, IndexError, struct.error)
-"""What bytes that are no AMQP frames can raise in those who read frames."""
 
 _FLAGS = struct.Struct(">H")
 _LONG = struct.Struct(">Q")
@@ -47,10 +44,13 @@ class Properties(msgspec.Struct, gc=False, kw_only=True):
     unreadable: str | None = None
 
 
-def read_properties(data: bytes | bytearray, at: int, end: int, flags: int) -> Properties:
+def read_properties(
+    data: bytes | bytearray, at: int, end: int, flags: int, *, most_table: int = MOST_TABLE_BYTES
+) -> Properties:
     """The property list of a content header from `at` to `end` (AMQP 0-9-1, 4.2.6.1), in the order of its flags.
 
     The two bytes before `at` are the flags. Raises nothing; what cannot be read is told in `unreadable`.
+    A header table of more than `most_table` bytes is not read.
     """
     raw = bytes(data[at - 2 : end])
     found = Properties(raw=raw)
@@ -61,7 +61,7 @@ def read_properties(data: bytes | bytearray, at: int, end: int, flags: int) -> P
         if flags & 0x4000:
             found.content_encoding, at = _text(raw, at)
         if flags & 0x2000:
-            at = _read_headers(found, raw, at)
+            at = _read_headers(found, raw, at, most_table)
         at += bool(flags & 0x1000) + bool(flags & 0x0800)  # delivery mode, priority
         if flags & 0x0700:
             for bit in (0x0400, 0x0200, 0x0100):  # correlation id, reply to, expiration
@@ -106,7 +106,7 @@ def headers_where(properties: Properties, keep: Callable[[str], bool], *, readab
     """The entries of the header table that `keep` takes by name, as they stood there, and how many others it took.
 
     `readable`: only those that can be read; the others that `keep` takes are counted. Behind an entry whose end is
-    not known nothing is found. Names that are not UTF-8 reach `keep` with surrogate escapes.
+    not known, and behind MOST_VALUES, nothing is found. Names that are not UTF-8 reach `keep` with surrogate escapes.
     """
     raw, start = properties.raw, properties.table_at
     kept: list[bytes] = []
@@ -136,14 +136,14 @@ def header_names(properties: Properties) -> list[str]:
     return names
 
 
-def _read_headers(found: Properties, raw: bytes, at: int) -> int:
+def _read_headers(found: Properties, raw: bytes, at: int, most: int) -> int:
     """Reads the header table whose length stands at `at`; returns where it ends."""
     size: int = _SIZE.unpack_from(raw, at)[0]
     start, end = at + 4, at + 4 + size
     if end > len(raw):
         found.unreadable = "a header table that goes beyond its frame"
         return end
-    if size > MOST_TABLE_BYTES:
+    if size > most:
         found.unreadable = f"a header table of {size:,} bytes"
     elif size:
         found.headers, found.unreadable = read_table(raw, start, end)

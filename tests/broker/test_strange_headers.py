@@ -14,7 +14,6 @@ from typing import Any
 
 import aio_pika
 import pyarrow as pa
-import pytest
 
 from rabbitray.actors.errors import UnroutableError
 from rabbitray.actors.message import headers as h
@@ -78,15 +77,12 @@ class Pool:
 
 
 @asynccontextmanager
-async def pool(url: str, *, through: str = "scanner") -> AsyncIterator[Pool]:
-    """A pool that is open; `through`: who takes deliveries out of the connection, the scanner or aiormq."""
+async def pool(url: str) -> AsyncIterator[Pool]:
+    """A pool that is open, over one connection."""
     async with Publisher(PublisherConfig(url=url, queue=QUEUE)) as publisher:
         found = Pool(url, publisher)
         await found.way.start()
         await found.way.intake.open()
-        scanner = found.way.opener.opened[0]._connection.scanner
-        if through == "aiormq" and scanner is not None:
-            scanner.watch(1, lambda _: False)
         yield found
         assert len(found.way.opener.opened) == 1, "no connection was lost"
         await found.way.close()
@@ -97,9 +93,8 @@ def unlike(found: dict[bytes, bytes], sent: dict[bytes, bytes]) -> dict[bytes, b
     return {name: found.get(name) for name, value in sent.items() if found.get(name) != value}
 
 
-@pytest.mark.parametrize("through", ["scanner", "aiormq"])
-async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once(amqp_url: str, through: str) -> None:
-    async with pool(amqp_url, through=through) as found:
+async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once(amqp_url: str) -> None:
+    async with pool(amqp_url) as found:
         await publish(amqp_url, QUEUE, [*GOOD[:50], (POISON, b'{"i":"p"}'), *GOOD[50:]])
         await found.way.intake.consume(200)
         await all_got(found.way, 101)
@@ -134,9 +129,8 @@ async def test_a_header_of_every_type_is_on_a_retry_and_on_the_dead_letter_what_
     assert unlike(headers_of(copy), ONE_OF_EACH) == {}
 
 
-@pytest.mark.parametrize("through", ["scanner", "aiormq"])
-async def test_a_routing_key_that_is_no_text_is_delivered_once(amqp_url: str, through: str) -> None:
-    async with pool(amqp_url, through=through) as found:
+async def test_a_routing_key_that_is_no_text_is_delivered_once(amqp_url: str) -> None:
+    async with pool(amqp_url) as found:
         own = await aio_pika.connect(amqp_url)
         channel = await own.channel()
         exchange = await channel.declare_exchange("theirs", aio_pika.ExchangeType.FANOUT)
