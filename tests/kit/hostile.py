@@ -107,7 +107,11 @@ def hostile_file(path: Path, seed: int, count: int = 11) -> Path:
         store = Store(StoreConfig(path=path, dedupe_capacity=1_000))
         await store.open()
         epoch = await store.register("test")
-        await store.write(epoch, pa.Table.from_pylist([_result(chance, n) for n in range(count)], RESULT_SCHEMA))
+        done = [_result(chance, n) for n in range(count)]
+        again = [_result(chance, n) | {"key": row["key"], "queue": row["queue"]} for n, row in enumerate(done)]
+        for number, rows in enumerate((done, again)):
+            hashed = [row | {"payload_hash": number} for row in rows]
+            await store.write(epoch, pa.Table.from_pylist(hashed, RESULT_SCHEMA))
         await store.record_dead_letters(
             epoch, pa.Table.from_pylist([_dead(chance, n) for n in range(count)], DEAD_LETTER_SCHEMA)
         )

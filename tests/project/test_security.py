@@ -17,7 +17,7 @@ TOLD_OF_DEAD_LETTERS = {"body", "headers", "raw_properties", "error"}
 
 
 def claims() -> Iterator[tuple[str, str]]:
-    """Each claim of the page, and by what it is held."""
+    """Each claim of the page, and what holds it."""
     for table in PAGE.split(HEAD)[1:]:
         rows = table.partition("\n\n")[0].strip().splitlines()[1:]
         yield from (tuple(cell.strip() for cell in row.strip("|").split(" | ")) for row in rows)  # type: ignore[misc]

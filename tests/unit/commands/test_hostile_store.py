@@ -57,7 +57,7 @@ def values(column: str, table: str) -> list[str]:
     return [row["v"] for row in rows]
 
 
-@pytest.mark.parametrize("table", ["results", "dead_letters", "decisions"])
+@pytest.mark.parametrize("table", ["results", "conflicts", "dead_letters", "decisions"])
 def test_query_shows_and_gives_out_whatever_is_there(hostile: Run, table: str) -> None:
     sql = f"SELECT * FROM {table}"
     told(hostile("query", sql))
@@ -66,6 +66,7 @@ def test_query_shows_and_gives_out_whatever_is_there(hostile: Run, table: str) -
     whole = read_only_query(Path(FILE), sql)
     found = require_fit(hostile("query", sql, "--json")).json
     texts = [name for name in whole.column_names if pyarrow.types.is_string(whole[name].type)]
+    assert found
     assert [{name: row[name] for name in texts} for row in found] == whole.select(texts).to_pylist(), "nothing is lost"
     assert hostile("query", sql, "-o", "all.parquet").code == 0
     assert pyarrow.parquet.read_table("all.parquet").equals(whole.replace_schema_metadata(None))
@@ -103,7 +104,8 @@ def test_report_export_and_check_end_well(hostile: Run) -> None:
     assert "<script>alert" not in page
     assert LONG not in page
     require_fit(hostile("report", "--json"))
-    require_fit(hostile("export", "out", "--table", "results", "--table", "dead_letters", "--table", "decisions"))
+    tables = ("results", "conflicts", "dead_letters", "decisions")
+    require_fit(hostile("export", "out", *(word for table in tables for word in ("--table", table))))
     keys = pyarrow.parquet.read_table("out/dead_letters.parquet")["key"].to_pylist()
     assert sorted(keys) == sorted(values("key", "dead_letters"))
     told(hostile("replay", "--recorded", "--duration", "60s"), code=0)
