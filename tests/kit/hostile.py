@@ -88,6 +88,7 @@ BODIES: Final = (
     (b"\xff\xfe\x1b[2J", "application/octet-stream"),
     (b"\xff\xfe\x1b[2J", None),
     (b"", "\\[/x]"),
+    (None, "text/plain"),
 )
 
 
@@ -99,7 +100,7 @@ def unfit(text: str) -> set[str]:
     return {one for one in set(text) if one != "\n" and (one in _UNSEEN or (category(one)[0] in "CZ" and one != " "))}
 
 
-def hostile_file(path: Path, seed: int, count: int = 11) -> Path:
+def hostile_file(path: Path, seed: int, count: int = len(BODIES)) -> Path:
     """A results file of which every text, body and header was chosen by a stranger."""
     chance = random.Random(seed)
 
@@ -163,5 +164,6 @@ def _dead(chance: random.Random, number: int) -> dict[str, Any]:
         "headers": json.dumps(headers, default=str),
         "content_type": content_type,
         "body": body,
+        "raw_properties": chance.randbytes(9),
     }
     return _common(chance) | own
