@@ -30,7 +30,7 @@ BESIDE_FROM_BYTES: Final = 32 * 1024
 """A body from here on is not copied into the buffer of its batch; below, the copy costs less than a buffer more."""
 
 
-MAX_ATTEMPT = 1_000
+MAX_ATTEMPT: Final = h.MAX_COUNT
 
 
 class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from rabbitray.actors.message.headers import text_of
 from rabbitray.actors.rabbitmq.field_table import Table, UnreadableError, entries, read_table
 
 MOST_TABLE_BYTES: Final = 256 * 1024
@@ -153,4 +154,4 @@ def _read_headers(found: Properties, raw: bytes, at: int, most: int) -> int:
 
 def _text(raw: bytes, at: int) -> tuple[str, int]:
     end = at + 1 + raw[at]
-    return raw[at + 1 : end].decode("utf-8", "replace"), end
+    return text_of(raw[at + 1 : end]), end

@@ -86,8 +86,18 @@ HOSTILE: dict[str, Callable[[int], Body]] = {
         PACKED,
         "",
     ),
-    "a gzip bomb": lambda n: (gzip.compress(b"\x00" * n, 1), "text/plain", "gzip"),
-    "a gzip bomb that lies": lambda n: (gzip.compress(b"\x00" * n, 1)[:-4] + b"\x01\x00\x00\x00", "text/plain", "gzip"),
+    "a thousand records with a name of bytes": lambda n: (
+        b"\xdc\x03\xe8"
+        + (b"\x82\xa1i\xa1a\xa1p\x81\xc4\x01k\xc5" + (n // 1_000).to_bytes(2, "big") + b"y" * (n // 1_000)) * 1_000,
+        PACKED,
+        "",
+    ),
+    "a gzip bomb": lambda n: (gzip.compress(b"\x00" * n, 1, mtime=0), "text/plain", "gzip"),
+    "a gzip bomb that lies": lambda n: (
+        gzip.compress(b"\x00" * n, 1, mtime=0)[:-4] + b"\x01\x00\x00\x00",
+        "text/plain",
+        "gzip",
+    ),
     "gzip of nothing": lambda n: (
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff" + b"\x00\x00\x00\xff\xff" * (n // 5),
         "text/plain",
