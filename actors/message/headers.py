@@ -60,6 +60,18 @@ _LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
 _SCALAR = 9  # the largest number: its type and 8 bytes
 
 
+def text_of(raw: bytes) -> str:
+    """A text, also where it is no UTF-8: then each byte is a character (Latin-1).
+
+    Texts are identities. With a replacement character for every odd byte two binary ids would be one, and the second
+    job a duplicate.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
 def travels(name: str) -> bool:
     """Whether a header stays on a copy as it is: no death record of RabbitMQ, and none of ours: they are made again."""
     return name not in _OURS and not name.startswith(DEATH_PREFIXES)
@@ -94,7 +106,7 @@ def header_number(value: object, least: int, most: int) -> int:
 def header_text(value: object) -> str | None:
     """A text header of 1 to MAX_TEXT characters; None for anything else."""
     if isinstance(value, bytes | bytearray):
-        value = bytes(value).decode("utf-8", "replace")
+        value = text_of(bytes(value))
     return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT else None
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rabbitray.actors.errors import ConfigurationError, Reject, Retry
+from rabbitray.actors.errors import ERROR_TEXT_MOST, ConfigurationError, Reject, Retry
 from rabbitray.actors.message.headers import WAIT_MOST_MS
-from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Category
+from rabbitray.actors.message.reply import Category
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 
 log = logging.getLogger(__name__)

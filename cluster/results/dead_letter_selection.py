@@ -6,14 +6,13 @@ import time
 from dataclasses import dataclass
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import Headers, carried_headers, header_number, travels
+from rabbitray.actors.message.headers import Headers, carried_headers, header_number, text_of, travels
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain
 
 _MILLISECONDS_FROM = 0xFFFFFFFF  # a `timestamp` above (seconds until the year 2106) was written in milliseconds
 _FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000
-_REPLACED = "\ufffd"  # in a text that was no UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
     strange = not is_plain(properties) or set(header_names(properties)) & set(h.ROUTING)
     if strange or lost or not properties.message_id or not properties.timestamp:
         return None
-    if any(_REPLACED in text for text in texts if text):
+    if any(text.encode() not in properties.raw for text in texts if text):  # it was no UTF-8
         return None
     return EncodedMessage(
         body=message.body,
@@ -155,4 +154,4 @@ def _same_class(wanted: str, found: str) -> bool:
 
 
 def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    return text_of(bytes(value)) if isinstance(value, bytes | bytearray) else str(value)

@@ -17,9 +17,9 @@ import msgspec
 import pyarrow as pa
 
 from rabbitray.actors.backoff import Backoff, retry_while_unavailable
-from rabbitray.actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
+from rabbitray.actors.errors import ERROR_TEXT_MOST, DecodeError, EncodeError, FencedError, RabbitrayError
 from rabbitray.actors.message.parcel import Record, records_of, whole_message
-from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Failure, Part
+from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
 from rabbitray.actors.router.settlement.copies import dead_letter_rows

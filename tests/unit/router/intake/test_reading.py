@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, reject
+from hypothesis import assume, given, reject
 from hypothesis import strategies as st
 
 from rabbitray.actors.errors import EncodeError
@@ -96,6 +96,14 @@ def test_records_are_counted_in_the_body_whatever_the_header_says(
     assert (found.records, is_packed(found.parcel)) == (30, True)
 
 
+def test_a_compressed_message_weighs_what_it_says_it_holds() -> None:
+    """As much as a worker gets when it reads it; a batch of bombs would be too much for one."""
+    body = gzip.compress(b"x" * 900)
+    assert read(body, content_encoding="gzip", content_type="text/plain").size == 900
+    assert read(body, content_type="text/plain").size == len(body)
+    assert read(gzip.compress(b"x" * 900_000), content_encoding="gzip").size == LIMITS.max_message_bytes
+
+
 def test_what_is_not_packed_is_one_record() -> None:
     body, _ = pack([Job(id=str(n)) for n in range(30)])
     for kind in (h.MSGPACK, h.JSON, None, "", "x" * 200):
@@ -123,7 +131,7 @@ def test_headers_are_never_reckoned_smaller_than_they_are(table: dict[str, Any])
         (MEBIBYTES, None),
         (7, None),
         ([], None),
-        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"\xff\xfe", "\u00ff\u00fe"),
     ],
 )
 def test_a_key_is_text_of_bounded_length(key: object, read_as: str | None) -> None:
@@ -270,3 +278,23 @@ def test_more_values_than_any_headers_may_have_are_refused() -> None:
     many = {b"%05d" % number: scalar("V") for number in range(8_193)}
     assert by_scanner(many, MessageLimits()).refused == "too_large: headers of more than 65,536 bytes"
     assert by_scanner(many, MessageLimits(max_header_bytes=10**6)).refused is not None
+
+
+@given(st.binary(min_size=1, max_size=16), st.binary(min_size=1, max_size=16))
+def test_two_binary_ids_are_two(one: bytes, other: bytes) -> None:
+    """.NET writes the bytes of a Guid, others a packed number. As one identity the second job would be a duplicate."""
+    assume(one != other and not _is_text(one) and not _is_text(other))
+
+    def names(raw: bytes) -> tuple[str | None, str | None]:
+        properties = from_raw(raw_properties(raw_table({h.KEY.encode(): long("x", raw)}), raw))
+        found = read_message(properties, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=LIMITS)
+        return found.parcel.key, found.parcel.message_id
+
+    assert not set(names(one)) & set(names(other))
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        return raw.decode() is not None
+    except UnicodeDecodeError:
+        return False
