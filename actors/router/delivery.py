@@ -38,6 +38,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     arrived_at: float  # monotonic seconds
     redelivered: bool
     refused: str | None = None  # why it must not be decoded: `reason: detail`
+    stray: bool = False  # a copy that was meant for another queue
     returned: bool = False  # came back from a rung: not an arrival
     due_ms: int = 0  # not to be run before, Unix ms
     replays: int = 0  # how often it was replayed from the dead letters

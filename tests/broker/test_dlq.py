@@ -84,6 +84,7 @@ async def test_a_replay_keeps_identity_and_history_and_starts_over(amqp_url: str
     assert message.message_id == "copy-0"
     assert message.headers == {
         h.KEY: "k1", h.ATTEMPT: 0, h.REPLAYS: 2, h.FIRST_SEEN: NOW_MS, h.ORIGIN: "jobs", "mine": "kept",
+        h.REPLAYED: message.headers[h.REPLAYED],
     }  # fmt: skip
 
 

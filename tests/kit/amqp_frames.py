@@ -141,6 +141,33 @@ def _delivery(begun: list[object], content: bytes) -> Scanned:
     deliver, head = begun
     assert isinstance(deliver, commands.Basic.Deliver)
     assert isinstance(head, header.ContentHeader)
-    return Scanned(
-        deliver.consumer_tag or "", deliver.delivery_tag or 0, bool(deliver.redelivered), head.properties, content
-    )
+    tag = (deliver.delivery_tag or 0) % 2**64  # pamqp takes it for signed
+    return Scanned(deliver.consumer_tag or "", tag, bool(deliver.redelivered), head.properties, content)
+
+
+def cut(stream: bytes, sizes: Iterable[int]) -> list[bytes]:
+    """The stream in pieces of these sizes, and the rest."""
+    pieces = []
+    for size in sizes:
+        pieces.append(stream[:size])
+        stream = stream[size:]
+    return [*pieces, stream]
+
+
+def split(stream: bytes) -> list[bytes]:
+    """Whole frames."""
+    found = []
+    while stream:
+        end = 8 + int.from_bytes(stream[3:7], "big")
+        found.append(stream[:end])
+        stream = stream[end:]
+    return found
+
+
+def agree(read: Read, full: Read) -> None:
+    """What both took is the same, and whoever took less said that the bytes are no AMQP."""
+    both = min(len(read.taken), len(full.taken))
+    assert read.bodies[:both] == full.bodies[:both]
+    assert [one[1:3] for one in read.taken[:both]] == [one[1:3] for one in full.taken[:both]]
+    assert len(read.taken) == both or full.error is not None
+    assert len(full.taken) == both or read.error is not None

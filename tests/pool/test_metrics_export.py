@@ -82,6 +82,7 @@ async def test_every_measurement_of_the_table_is_exported_where_it_is_switched_o
 def check_totals(samples: list[Sample]) -> None:
     assert total(samples, kpi.DONE.prometheus) == RUNS_OK
     assert total(samples, kpi.DUPLICATES.prometheus) == 1
+    assert total(samples, kpi.CONFLICTS.prometheus) == 1
     assert total(samples, kpi.RETRIED.prometheus) == RETRIES
     assert total(samples, kpi.DEAD.prometheus) == REJECTED
     assert total(samples, kpi.CONSUMED.prometheus) == RUNS_OK + RETRIES + REJECTED + 1

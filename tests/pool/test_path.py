@@ -167,7 +167,10 @@ async def test_failures_are_retried_then_parked(amqp_url: str, tmp_path: Path) -
         await eventually(lambda: _at_rest(pool, done=4, dead=2), within_s=30)
         assert (await pool.report()).replaced == 0
         await asyncio.to_thread(_trace_tells, pool.loaded)
+        await _others_under_a_known_key(pool, tmp_path / "ran")
         await pool.stop()
+        others = pool.rows("SELECT key, message_id, attempts, result IS NOT NULL AS kept FROM conflicts")
+        assert others == [{"key": "fine", "message_id": "fine", "attempts": 1, "kept": True}]
         assert pool.rows("SELECT result->>'code' AS code FROM results WHERE key = 'forks'") == [{"code": "7"}]
         done = {row["key"]: row["attempts"] for row in pool.rows("SELECT key, attempts FROM results")}
         assert done == {"once": 2, "twice": 3, "forks": 1, "fine": 1}
@@ -192,6 +195,18 @@ def _trace_tells(loaded: Loaded) -> None:
     assert (parked.ended, whats(parked)[-2:]) == ("dead", ["recorded", "settled"])
     queue = loaded.settings.queue
     assert whereabouts(loaded, reader) == Whereabouts(queue=queue, ready=0, waiting=0, held=0)
+
+
+async def _others_under_a_known_key(pool: RunningPool, ran: Path) -> None:
+    """Whoever came first has the result: later messages under its key are run, and acked whatever comes of it."""
+    acked = (await pool.report()).counts.acked
+    again = Job(id="fine", payload={"do": "ok"})
+    await pool.publish([again, Job(id="fine", payload={"do": "stamp", "file": str(ran), "times": 0})])
+    await pool.publish([Job(id="fine", payload={"do": "raise"}), Job(id="fine", payload={"do": "reject"})])
+    await pool.acked(acked + 4)
+    counts = (await pool.report()).counts
+    assert (counts.done, counts.duplicates, counts.dead) == (4, 2, 2)
+    assert await asyncio.to_thread(ran.exists)
 
 
 async def _at_rest(pool: RunningPool, *, done: int, dead: int) -> bool:

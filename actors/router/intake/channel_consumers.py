@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
+from rabbitray.actors.message.headers import DEATHS
+from rabbitray.actors.rabbitmq.strays import Strays, read_route
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.reading import read_message
@@ -106,6 +108,8 @@ class ChannelConsumers:
     def _taker(self, consumer: int, on_delivery: OnDelivery) -> Take:
         """What a consumer does with a message: reads its properties and buffers; nothing else may happen here."""
         generation, limits = self._generation, self._config.limits
+        strays = Strays(self._config.topology.exchange, self._config.source)
+        own = strays.way
         delivered, held_by = self._delivered, self.held_by
 
         def take(found: Scanned) -> None:
@@ -119,6 +123,9 @@ class ChannelConsumers:
                 limits=limits,
                 spooled=found.spooled,
             )
+            headers = found.properties.headers
+            if found.route.startswith(own) or (headers and DEATHS in headers):
+                delivery.stray = strays.holds(*read_route(found.route), headers)
             delivered(found.delivery_tag)
             held_by[consumer] += 1
             on_delivery(delivery)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +15,18 @@ from pamqp import commands as spec
 from pamqp import encode, heartbeat
 
 from rabbitray.actors.message.wire import MessageLimits
-from tests.kit.amqp_frames import CHANNEL, LIMITS, Read, frames, read_fully, scanned, spooled_bytes
+from tests.kit.amqp_frames import (
+    CHANNEL,
+    LIMITS,
+    Read,
+    agree,
+    cut,
+    frames,
+    read_fully,
+    scanned,
+    split,
+    spooled_bytes,
+)
 
 short = st.text(max_size=20).filter(lambda text: len(text.encode()) <= 255)
 values = st.integers(-(2**62), 2**62) | st.text(max_size=30) | st.booleans() | st.lists(st.text(max_size=5), max_size=2)
@@ -85,15 +96,6 @@ def streams(draw: st.DrawFn) -> list[bytes]:
     return found
 
 
-def cut(stream: bytes, sizes: Iterable[int]) -> list[bytes]:
-    """The stream in pieces of these sizes, and the rest."""
-    pieces = []
-    for size in sizes:
-        pieces.append(stream[:size])
-        stream = stream[size:]
-    return [*pieces, stream]
-
-
 @given(streams(), st.lists(st.integers(1, 700), max_size=40))
 def test_it_takes_what_aiormq_would_and_leaves_it_the_rest(plan: list[bytes], sizes: list[int]) -> None:
     stream = b"".join(plan)
@@ -109,16 +111,6 @@ def test_it_takes_what_aiormq_would_and_leaves_it_the_rest(plan: list[bytes], si
         assert one.properties.headers == (full.properties.headers if fits else None)
 
 
-def split(stream: bytes) -> list[bytes]:
-    """Whole frames."""
-    found = []
-    while stream:
-        end = 8 + int.from_bytes(stream[3:7], "big")
-        found.append(stream[:end])
-        stream = stream[end:]
-    return found
-
-
 @given(streams(), st.lists(st.integers(1, 700), max_size=10), st.data())
 def test_damaged_bytes_are_read_alike_or_refused(plan: list[bytes], sizes: list[int], data: st.DataObject) -> None:
     stream = bytearray(b"".join(plan))
@@ -130,15 +122,6 @@ def test_damaged_bytes_are_read_alike_or_refused(plan: list[bytes], sizes: list[
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_alike_or_refused(stream: bytes) -> None:
     agree(scanned([stream]), read_fully(stream))
-
-
-def agree(read: Read, full: Read) -> None:
-    """What both took is the same, and whoever took less said that the bytes are no AMQP."""
-    both = min(len(read.taken), len(full.taken))
-    assert read.bodies[:both] == full.bodies[:both]
-    assert [one[1:3] for one in read.taken[:both]] == [one[1:3] for one in full.taken[:both]]
-    assert len(read.taken) == both or full.error is not None
-    assert len(full.taken) == both or read.error is not None
 
 
 # -- work and memory
