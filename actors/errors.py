@@ -6,6 +6,12 @@ that says what is wrong, where, and what to do.
 
 from __future__ import annotations
 
+from typing import Final
+
+ERROR_TEXT_MOST: Final = 2_000
+"""Characters that are kept of the text of an error."""
+DETAIL_MOST: Final = 1_000
+
 
 class RabbitrayError(Exception):
     """Base of all errors of rabbitray but Retry and Reject. `exit_code`: what a command that meets one ends with."""
@@ -38,9 +44,10 @@ class StoreOpenError(ConfigurationError):
 
 class DecodeError(RabbitrayError):
     """A body cannot be read as a job. `reason`: a short code that stays the same, e.g. `bad_msgpack`, `too_deep`;
-    `detail`: what is wrong, for people."""
+    `detail`: what is wrong, for people, cut to DETAIL_MOST characters: it may quote what a producer wrote."""
 
     def __init__(self, reason: str, detail: str) -> None:
+        detail = detail[:DETAIL_MOST]
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail

@@ -57,9 +57,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: `make faults` runs it, `make test` something shorter of its kind")
     config.addinivalue_line("markers", "ray: needs a local Ray")
     config.addinivalue_line("markers", "slow: some seconds: `make test-unit` leaves it out")
-    settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+    settings.register_profile("thorough", deadline=None)  # a busy machine is no failure
+    settings.register_profile("tests", parent=settings.get_profile("thorough"), max_examples=50)
     settings.register_profile("quick", parent=settings.get_profile("tests"), max_examples=20)  # `make test-unit`
-    settings.load_profile(config.getoption("--hypothesis-profile") or "tests")
+    settings.load_profile(
+        config.getoption("--hypothesis-profile") or ("thorough" if "ROUNDS" in os.environ else "tests")
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -67,6 +70,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         long = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in long]
         config.hook.pytest_deselected(items=long)  # told in the summary
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> None:
+    """What a test logged may hold half a surrogate pair, which a process of `pytest -n 2` could not send on."""
+    shown = [
+        (when, name, text.encode("utf-8", "backslashreplace").decode()) for when, name, text in item._report_sections
+    ]
+    item._report_sections[:] = shown
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -126,8 +138,9 @@ def ray_cluster() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         # Two Rays on one machine (`pytest -n 2`): both would want the agent's fixed port, which serves jobs
         # and logs (`ray.init` has no argument for it, 2.60), and a job asks a file in this folder which Ray is its own.
-        free = functools.partialmethod(RayParams.__init__, dashboard_agent_listen_port=0)
-        patch.setattr(RayParams, "__init__", free)
+        # The log monitor would read every line of every process for drivers that do not want them.
+        ours = functools.partialmethod(RayParams.__init__, dashboard_agent_listen_port=0, include_log_monitor=False)
+        patch.setattr(RayParams, "__init__", ours)
         context = ray.init(
             address="local",
             num_cpus=16,

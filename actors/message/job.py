@@ -90,4 +90,5 @@ def _require_times(scheduled_at: object, timestamp_ms: object) -> None:
         if offset is None or offset.microseconds:
             raise ValueError(f"scheduled_at: a datetime with a zone of whole seconds, not {scheduled_at!r}")
     if timestamp_ms is not None and (type(timestamp_ms) is not int or not -(2**63) <= timestamp_ms < 2**63):
-        raise ValueError(f"timestamp_ms: Unix milliseconds as an int, not {timestamp_ms!r}")
+        shown = f"one of {timestamp_ms.bit_length()}" if type(timestamp_ms) is int else type(timestamp_ms).__name__
+        raise ValueError(f"timestamp_ms: Unix milliseconds as an int of 64 bits, not {shown}")

@@ -7,6 +7,7 @@ band), which Ray writes to where it wants them without another copy in the route
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pickle import PickleBuffer
@@ -16,13 +17,23 @@ import msgspec
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, decode, is_packed_type, split
+from rabbitray.actors.message.wire import (
+    REPORT_CODES,
+    MessageLimits,
+    TypeCodes,
+    is_packed_type,
+    read_head,
+    read_record_head,
+    split,
+)
 
 BESIDE_FROM_BYTES: Final = 32 * 1024
 """A body from here on is not copied into the buffer of its batch; below, the copy costs less than a buffer more."""
 
 
-MAX_ATTEMPT = 1_000
+_ID_KEPT: Final = 200
+
+MAX_ATTEMPT: Final = h.MAX_COUNT
 
 
 class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -118,7 +129,16 @@ def identity(job: Job, parcel: Parcel, record: int | None) -> str | None:
         return job.id
     if parcel.message_id is None:
         return None
-    return f"{parcel.message_id}#{record}" if record else parcel.message_id
+    return _numbered(parcel.message_id, record) if record else parcel.message_id
+
+
+def _numbered(message_id: str, record: int) -> str:
+    """The name of a record of a packed message; short enough for the key header of a copy, which is not read beyond."""
+    name = f"{message_id}#{record}"
+    if len(name) <= h.MAX_TEXT:
+        return name
+    digest = hashlib.blake2b(message_id.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return f"{message_id[:_ID_KEPT]}~{digest}#{record}"
 
 
 def is_packed(parcel: Parcel) -> bool:
@@ -132,23 +152,30 @@ def whole_message(parcel: Parcel) -> Record:
 
 
 def records_of(parcel: Parcel, limits: MessageLimits, codes: TypeCodes = REPORT_CODES) -> list[Record]:
-    """Each record with its own key, attempt and body. Raises DecodeError.
+    """Each record with its own key, attempt and body, as far as it is known without reading a payload.
 
-    The one record of a message that is not packed has no body of its own: its copy is that of the message.
+    Raises DecodeError where the message is in none of our own forms, or damaged. The one record of a message that is
+    not packed has no body of its own: its copy is that of the message.
     """
-    jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits, codes=codes)
-    bodies: Sequence[bytes | None] = [None]
-    if is_packed(parcel):
-        bodies = split(parcel.body, parcel.content_encoding, limits)
+    if not is_packed(parcel):
+        head = read_head(parcel.body, parcel.content_type, parcel.content_encoding, codes=codes)
+        return [_record_of(head, parcel, None, None)]
+    bodies = split(parcel.body, parcel.content_encoding, limits)
+    many = len(bodies) > 1
     return [
-        Record(
-            record=record,
-            attempt=attempt_of(job, parcel),
-            key=identity(job, parcel, record if len(jobs) > 1 else None),
-            message_id=parcel.message_id,
-            message_type=job.message_type or None,
-            body=body,
-            content_type=h.MSGPACK if body is not None else None,
-        )
-        for record, (job, body) in enumerate(zip(jobs, bodies, strict=True))
+        _record_of(read_record_head(body, codes=codes), parcel, record if many else None, body)
+        for record, body in enumerate(bodies)
     ]
+
+
+def _record_of(head: Job, parcel: Parcel, record: int | None, body: bytes | None) -> Record:
+    """`record`: its index among several; `body`: of a record that was cut out of a packed message."""
+    return Record(
+        record=record or 0,
+        attempt=attempt_of(head, parcel),
+        key=identity(head, parcel, record),
+        message_id=parcel.message_id,
+        message_type=head.message_type or None,
+        body=body,
+        content_type=h.MSGPACK if body is not None else None,
+    )

@@ -1,4 +1,4 @@
-"""What a payload says as one number, by which the store tells another one under a known key from the same. Pure."""
+"""What a job says as 64 bits, by which the store tells another one under a known key from the same one. Pure."""
 
 from __future__ import annotations
 
@@ -8,23 +8,37 @@ from zlib import crc32
 import msgpack
 import msgspec
 
+from rabbitray.actors.message.job import Job
+
 _LENGTH_BITS: Final = 32
 
 
-def payload_hash(payload: Any, body: bytes) -> int:  # Any: whatever a producer wrote
-    """Length and CRC-32 of a payload, as 64 bits; to be asked before a handler can change it.
+def payload_hash(job: Job, text: bytes | None = None) -> int:
+    """Length and CRC-32 of what a job says, as 64 bits; to be asked before a handler can change it.
 
-    It counts as it was decoded: the order of its fields, content type and compression change nothing, and neither do
-    the times that a producer writes beside it. What msgspec cannot write (whole numbers of more than 64 bits, keys that
-    are bytes) counts by `body`, the message as it came. Of two payloads that nobody chose one in 2^32 has the hash of
-    the other; whoever knows a payload beforehand can make another one with its hash. (SHA-256 would prevent that, and
-    cost packed and large messages 7 % of their speed, for a number that decides nothing.)
+    `text`: the message's body where that is JSON. It counts as it came, unless a producer wrote a time beside the
+    payload, since a second one with another time says the same. Every other payload counts as msgpack has it, a record
+    of a packed message like the same one alone. The same payload in another form (JSON, msgpack, compressed JSON) is
+    another one.
+
+    Of two that nobody chose one in 2^32 has the hash of the other; whoever knows one beforehand can make another one
+    with its hash. (SHA-256 of each payload would prevent that, and cost large messages 10 % of their speed, for a
+    number that decides nothing.)
     """
-    try:
-        said = _encode(payload)
-    except (TypeError, ValueError, OverflowError, NotImplementedError):
-        said = body
+    timed = job.timestamp_ms is not None or job.scheduled_at is not None
+    said = _encoded(job.payload) if text is None or timed else text
     return (len(said) & 0xFFFF_FFFF) << _LENGTH_BITS | crc32(said)
+
+
+def _encoded(payload: Any) -> bytes:  # Any: whatever a producer wrote
+    """msgspec has no form for keys that are bytes, neither has msgpack for numbers of more than 64 bits."""
+    for encode in (_encode, msgpack.packb):
+        try:
+            encoded: bytes = encode(payload)
+        except (TypeError, ValueError, OverflowError, NotImplementedError):
+            continue
+        return encoded
+    return repr(payload).encode("utf-8", "backslashreplace")
 
 
 def _plain(value: Any) -> bytes:  # Any: a value that msgpack has and msgspec has not
@@ -34,4 +48,4 @@ def _plain(value: Any) -> bytes:  # Any: a value that msgpack has and msgspec ha
     raise NotImplementedError(type(value).__name__)
 
 
-_encode = msgspec.msgpack.Encoder(enc_hook=_plain, order="deterministic").encode
+_encode = msgspec.msgpack.Encoder(enc_hook=_plain).encode

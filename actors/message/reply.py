@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
+from rabbitray.actors.errors import ERROR_TEXT_MOST
 from rabbitray.actors.message.parcel import Record
 
 Category = Literal["transient", "permanent", "unknown"]
+
+_REASON_MOST: Final = 64
 
 
 class Failure(Record, frozen=True, kw_only=True, array_like=True):
@@ -22,15 +25,22 @@ class Failure(Record, frozen=True, kw_only=True, array_like=True):
     error_class: str
     category: Category
     after_s: float | None = None
+    unread: bool = False  # nobody has read its body: the key that it is worked under may not be the message id
 
     @classmethod
-    def permanent(cls, record: Record, reason: str, error: str, error_class: str, *, position: int = 0) -> Failure:
-        """The failure of a record that is not to run again."""
+    def permanent(
+        cls, record: Record, reason: str, error: str, error_class: str, *, position: int = 0, unread: bool = False
+    ) -> Failure:
+        """The failure of a record that is not to run again.
+
+        Twice as much as is kept is taken of `error`, which may hold what a producer wrote: whoever keeps it hides the
+        secrets in it first, and cuts it then.
+        """
         return cls(
             position=position,
             verdict="dead",
-            reason=reason,
-            error=error,
+            reason=reason[:_REASON_MOST],
+            error=error[: 2 * ERROR_TEXT_MOST],
             error_class=error_class,
             category="permanent",
             record=record.record,
@@ -40,6 +50,7 @@ class Failure(Record, frozen=True, kw_only=True, array_like=True):
             message_type=record.message_type,
             body=record.body,
             content_type=record.content_type,
+            unread=unread,
         )
 
 

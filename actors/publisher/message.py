@@ -25,7 +25,8 @@ class EncodedMessage:
     - `body`: as it goes onto the wire.
     - `message_id`: 1 to 255 UTF-8 bytes. After a loss it is sent again under the same id. Others may have it, too.
     - `exchange`, `routing_key`: where it goes.
-    - `headers`: any AMQP field values.
+    - `headers`: any AMQP field values. A float is a `d` (64 bits), bytes are an `x`, a datetime has whole seconds.
+    - `entries`: header entries beside them, as they stand in a frame; nobody looks into them.
     - `content_type`, `content_encoding`: at most 255 bytes.
     - `timestamp_s`: Unix seconds.
     """
@@ -37,6 +38,7 @@ class EncodedMessage:
     content_type: str | None = None
     content_encoding: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)  # Any: AMQP header values
+    entries: bytes = b""
     timestamp_s: int = 0
 
 

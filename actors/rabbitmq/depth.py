@@ -18,6 +18,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.rabbitmq.errors import is_loss
+from rabbitray.actors.rabbitmq.guarded import GuardedConnection
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,10 @@ class DepthProbe:
 
     async def _connect_to_url(self) -> AbstractConnection:
         return await aio_pika.connect(
-            self._url, timeout=self._timeout_s, client_properties={"connection_name": "rabbitray-depth"}
+            self._url,
+            timeout=self._timeout_s,
+            client_properties={"connection_name": "rabbitray-depth"},
+            connection_class=GuardedConnection,
         )
 
     async def _back_off(self) -> None:

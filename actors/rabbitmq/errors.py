@@ -7,7 +7,7 @@ import asyncio
 import aiormq
 from aiormq.exceptions import AMQPError
 
-from rabbitray.actors.secret import Secret, redact
+from rabbitray.actors.secret import NO_SECRETS, Redactor, Secret
 
 CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, RuntimeError, asyncio.TimeoutError)
 """What aio-pika and aiormq raise when a connection or channel is gone or cannot be made."""
@@ -25,7 +25,7 @@ def is_loss(error: BaseException) -> bool:
     return thrown_in(error) or isinstance(error, CONNECTION_ERRORS)
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, redact: Redactor = NO_SECRETS) -> str:
     """An error in words, without credentials."""
     if isinstance(error, asyncio.CancelledError):
         return "the connection gave no sign of life any more"
@@ -37,7 +37,7 @@ def address(url: Secret) -> str:
     return url.reveal().rpartition("@")[2].rpartition("://")[2]
 
 
-def refusal(error: BaseException) -> str | None:
+def refusal(error: BaseException, redact: Redactor = NO_SECRETS) -> str | None:
     """One sentence for errors that trying again cannot change: wrong credentials, missing vhost; else None."""
     text = redact(str(error))
     if isinstance(error, aiormq.exceptions.ProbableAuthenticationError) or "ACCESS_REFUSED" in text:

@@ -12,9 +12,10 @@ from aiormq.exceptions import ChannelNotFoundEntity
 
 from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.declare import TopologyBuilder
+from rabbitray.actors.rabbitmq.guarded import GuardedConnection
 from rabbitray.actors.rabbitmq.reconnect import within
 from rabbitray.actors.rabbitmq.topology import Topology
-from rabbitray.actors.secret import Secret, redact
+from rabbitray.actors.secret import Redactor, Secret, without_credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,8 @@ class QueueFinding:
 
 @asynccontextmanager
 async def contact(url: Secret, *, within_s: float, name: str = "rabbitray") -> AsyncIterator[AbstractConnection]:
-    """An open connection; raises BrokerUnreachableError naming host and time tried, at once for a refused login."""
+    """An open connection, see `frame_guard`; raises BrokerUnreachableError naming host and time tried, at once for a
+    refused login."""
     connection = await _opened(url, within_s, name)
     try:
         yield connection
@@ -58,6 +60,15 @@ async def inspect(connection: AbstractConnection, topology: Topology) -> list[Qu
     return [await _look(connection, builder, name) for name in topology.queues()]
 
 
+async def exchange_refused(connection: AbstractConnection, topology: Topology) -> str | None:
+    """Why the exchange that is there cannot be ours; None where it can, and where it is still to be created."""
+    try:
+        await TopologyBuilder(connection, topology).compare_exchange()
+    except TopologyError as error:
+        return str(error)
+    return None
+
+
 async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: str) -> QueueFinding:
     ready = await ready_count(connection, name)
     if ready is None:
@@ -71,14 +82,19 @@ async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: 
 
 async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection:
     async def connect() -> AbstractConnection:
-        return await aio_pika.connect(url.reveal(), timeout=within_s, client_properties={"connection_name": name})
+        return await aio_pika.connect(
+            url.reveal(),
+            timeout=within_s,
+            client_properties={"connection_name": name},
+            connection_class=GuardedConnection,
+        )
 
-    return await within(within_s, connect, where=place(url))
+    return await within(within_s, connect, where=place(url), redact=Redactor(url))
 
 
 def place(url: Secret) -> str:
     """The URL without its credentials."""
-    return redact(url.reveal())
+    return without_credentials(url)
 
 
 def server_version(connection: AbstractConnection) -> str:

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, RabbitrayError
 from rabbitray.actors.rabbitmq.errors import describe, is_loss, refusal
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +23,11 @@ RECONNECT: Final = Backoff(first_s=0.2, most_s=10.0, jitter=(0.5, 1.5))
 T = TypeVar("T")
 
 
-async def within(limit_s: float, step: Callable[[], Awaitable[T]], *, where: str) -> T:
+async def within(limit_s: float, step: Callable[[], Awaitable[T]], *, where: str, redact: Redactor = NO_SECRETS) -> T:
     """`step`, a connection attempt, until it succeeds.
 
     Raises BrokerUnreachableError after `limit_s`, and at once for a refusal that trying again cannot change. `where`:
-    host, port and vhost, for people.
+    host, port and vhost, for people; `redact`: what the error must not hold.
     """
     start, backoff = time.monotonic(), FIRST_CONNECT
     while True:
@@ -35,12 +36,12 @@ async def within(limit_s: float, step: Callable[[], Awaitable[T]], *, where: str
         except BaseException as error:
             if not is_loss(error):
                 raise
-            if refused := refusal(error):
+            if refused := refusal(error, redact):
                 raise BrokerUnreachableError(f"RabbitMQ at {where}: {refused}") from None
             tried = time.monotonic() - start
             if tried + backoff.delay_s() > limit_s:
                 raise BrokerUnreachableError(
-                    f"RabbitMQ at {where} cannot be reached (tried for {tried:.0f} s): {describe(error)}; "
+                    f"RabbitMQ at {where} cannot be reached (tried for {tried:.0f} s): {describe(error, redact)}; "
                     "check RABBITMQ_URL and that the broker runs"
                 ) from None
         await asyncio.sleep(backoff.delay_s())

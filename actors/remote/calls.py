@@ -22,10 +22,10 @@ from ray.exceptions import (
 )
 
 from rabbitray.actors.background import BackgroundTasks
-from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.errors import ERROR_TEXT_MOST, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
-from rabbitray.actors.secret import redact
+from rabbitray.actors.secret import NO_SECRETS
 
 log = logging.getLogger(__name__)
 LULL_S = 1.0
@@ -155,11 +155,11 @@ class WakeAutoscaler:
 
 
 def last_line(error: BaseException) -> str:
-    """The line of Ray's long texts where it puts what happened, without the passwords of URLs: the last one, and of a
-    memory monitor's the first one. Ray's list of common causes is left out.
+    """The line of Ray's long texts where it puts what happened, cut and without the passwords of URLs: the last one,
+    and of a memory monitor's the first one. Ray's list of common causes is left out.
     """
-    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
+    lines = str(error).strip().splitlines()
     if not lines:
         return type(error).__name__
     told = lines[0] if isinstance(error, OutOfMemoryError) else lines[-1]
-    return told.partition(" Some common causes include")[0]
+    return NO_SECRETS.cut(told.strip().partition(" Some common causes include")[0], ERROR_TEXT_MOST)

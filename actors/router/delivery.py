@@ -9,11 +9,15 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rabbitray.actors.message.parcel import Parcel, Record, whole_message
 from rabbitray.actors.message.reply import Failure
+
+if TYPE_CHECKING:
+    from rabbitray.actors.router.spool import SpooledBody
 
 _numbers = itertools.count(1)
 
@@ -29,14 +33,16 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     generation: int
     tag: int
     consumer: int  # number of the consumer that got it: window hand-overs count what the old ones hold
-    size: int  # bytes of the body
+    size: int  # bytes of the body; of a compressed one as many as it says it holds: so much it is at a worker
     records: int  # jobs inside: 1 unless packed
     arrived_at: float  # monotonic seconds
     redelivered: bool
     refused: str | None = None  # why it must not be decoded: `reason: detail`
+    stray: bool = False  # a copy that was meant for another queue
     returned: bool = False  # came back from a rung: not an arrival
     due_ms: int = 0  # not to be run before, Unix ms
     replays: int = 0  # how often it was replayed from the dead letters
+    spooled: SpooledBody | None = None  # where the body is, of one that is refused for its size
 
 
 @dataclass(slots=True, eq=False)
@@ -126,9 +132,9 @@ class Buffer:
         self.records += sign * delivery.records
 
 
-def rejection(record: Record, position: int, reason: str) -> Failure:
-    """The failure of a job whose row the store cannot hold."""
-    return Failure.permanent(record, "store_rejected", reason, "RejectedRow", position=position)
+def rejection(record: Record, position: int, reason: str, *, unread: bool = False) -> Failure:
+    """The failure of a job whose row the store cannot hold. `unread`: `record` is not from the body."""
+    return Failure.permanent(record, "store_rejected", reason, "RejectedRow", position=position, unread=unread)
 
 
 def refusal(delivery: Delivery) -> Failure:
@@ -138,5 +144,5 @@ def refusal(delivery: Delivery) -> Failure:
 
 
 def message_failure(delivery: Delivery, reason: str, error: str, error_class: str) -> Failure:
-    """A permanent failure of a whole message."""
-    return Failure.permanent(whole_message(delivery.parcel), reason, error, error_class)
+    """A permanent failure of a whole message that nobody has read."""
+    return Failure.permanent(whole_message(delivery.parcel), reason, error, error_class, unread=True)

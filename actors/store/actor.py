@@ -81,9 +81,11 @@ class ResultStore:
 
     async def close(self) -> None:
         """Commits, checkpoints and closes the file."""
-        await self._store.close()
-        self._metrics.flush()
-        await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
+        try:
+            await self._store.close()
+        finally:
+            self._metrics.flush()
+            await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
 
     def __repr__(self) -> str:
         return f"ResultStore({self._name.removesuffix('-store')})"

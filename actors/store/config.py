@@ -18,7 +18,7 @@ class StoreConfig:
     `memory`: bytes that DuckDB may take. `commit_interval_ms` is the longest that
     a write waits for others before its commit starts. `dedupe_capacity` is the number of keys that the
     filter is sized for: 40 bits each, so 50 MB for the default, whatever the table holds. `temp_dir` None:
-    beside the file. `export_dir`: the only folder that SQL may write to; None: nowhere. `answer_bytes`: of one query's
+    beside the file. `answer_bytes`: of one query's
     answer, which is built in the memory of the only process that can write.
 
     DuckDB keeps what is not checkpointed in its memory, and stops when that is full: hence `checkpoint_bytes` of
@@ -38,7 +38,6 @@ class StoreConfig:
     answer_bytes: int = ANSWER_BYTES
     temp_dir: Path | None = None
     lock_wait_s: float = 10.0
-    export_dir: Path | None = None
     query_threads: int = 2
 
     @property

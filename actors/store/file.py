@@ -47,7 +47,19 @@ def connect(config: StoreConfig) -> duckdb.DuckDBPyConnection:
         con = duckdb.connect(str(config.path), config=options)
     except (duckdb.Error, OSError) as error:
         raise explain(config.path, error) from error
-    _harden(con, config.export_dir)
+    con.execute("PRAGMA disable_checkpoint_on_shutdown")  # a file that is ours no more must not lose its log to us
+    _harden(con)
+    return con
+
+
+def connect_again(config: StoreConfig, store_id: str) -> duckdb.DuckDBPyConnection:
+    """One attempt to open the results file of this id once more; makes no new one. Raises like `connect`."""
+    if not config.path.exists():
+        raise StoreOpenError(f"{config.path} was moved away or removed: put it back, or start the pool anew without it")
+    con = connect(config)
+    if store_id_of(con) != store_id:
+        con.close()
+        raise StoreOpenError(f"{config.path} was replaced by another file: put it back, or start the pool anew")
     return con
 
 
@@ -62,8 +74,17 @@ def connect_read_only(path: Path, memory: str = "1GiB") -> duckdb.DuckDBPyConnec
         con = duckdb.connect(str(path), read_only=True, config={"memory_limit": memory, "temp_directory": ""})
     except duckdb.Error as error:
         raise explain(path, error) from error
-    _harden(con, None)
+    _harden(con, "disabled_filesystems = 'LocalFileSystem'")  # the file is open: nothing else needs to be
     return con
+
+
+def store_id_of(con: duckdb.DuckDBPyConnection) -> str:
+    """Which results file this is; "" for none of ours."""
+    try:
+        found = con.execute("SELECT store_id FROM store").fetchall()
+    except duckdb.Error:
+        return ""
+    return str(found[0][0]) if len(found) == 1 else ""
 
 
 def size_of(path: Path) -> int:
@@ -100,17 +121,18 @@ def explain(path: Path, error: Exception) -> StoreOpenError:
     return StoreOpenError(f"cannot open the results file {path}: {text}")
 
 
-def _harden(con: duckdb.DuckDBPyConnection, export_dir: Path | None) -> None:
+def _harden(con: duckdb.DuckDBPyConnection, *more: str) -> None:
     con.execute("SET GLOBAL TimeZone = 'UTC'")
-    allowed = [str(export_dir)] if export_dir else []
-    con.execute("SET allowed_directories = $1", [allowed])
     for name in (
         "autoinstall_known_extensions",
         "autoload_known_extensions",
         "allow_community_extensions",
+        "python_enable_replacements",
         "enable_external_access",
     ):
         con.execute(f"SET {name} = false")
+    for setting in more:
+        con.execute(f"SET {setting}")
     con.execute("SET lock_configuration = true")
 
 

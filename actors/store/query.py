@@ -1,12 +1,11 @@
 """Reading while the pool runs: one read-only statement at a time, on a cursor and a thread of its own.
 
-The guard is DuckDB's: each query runs in a READ ONLY transaction, external access and extension loading are
-off. The check of the statement's kind before it only makes the refusal readable.
+What a statement may do is decided in `guard`, before it runs. Behind that stands DuckDB: each query runs in a READ ONLY
+transaction, external access and extension loading are off.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -20,6 +19,8 @@ import pyarrow as pa
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
 from rabbitray.actors.store.config import ANSWER_BYTES
 from rabbitray.actors.store.file import connect_read_only
+from rabbitray.actors.store.guard.catalog import Catalog, read_catalog
+from rabbitray.actors.store.guard.statement import allowed_text
 from rabbitray.actors.store.schema import version_note, version_of
 
 TRUNCATED = b"rabbitray.truncated"
@@ -31,7 +32,6 @@ _BATCH_ROWS = 2_048
 _BATCH_BYTES = 64 * 1024 * 1024
 _INTERRUPT_EVERY_S = 0.02
 _ENDED = "the query was ended: it ran out of its time, or the store closed"
-_CHECKPOINT_CALL = re.compile(r"checkpoint\s*\"?\s*\(", re.IGNORECASE)  # the one table function with an effect
 
 
 class Readers:
@@ -46,11 +46,13 @@ class Readers:
         self._root: duckdb.DuckDBPyConnection | None = None
         self._open: set[duckdb.DuckDBPyConnection] = set()
         self._resting: dict[duckdb.DuckDBPyConnection, pa.RecordBatchReader] = {}
+        self._catalog: Catalog | None = None
 
     def attach(self, con: duckdb.DuckDBPyConnection) -> None:
         """Take cursors from this connection's database from now on."""
         with self._lock:
             self._root = con.cursor()
+            self._catalog = None
 
     def detach(self, *, within_s: float = 5.0) -> None:
         """Interrupt what runs, wait for it to let go, close; a reader that does not end in time is left to
@@ -104,6 +106,13 @@ class Readers:
             self._resting.pop(cursor, None)
             if cursor not in self._open:
                 raise QueryError(_ENDED)
+
+    def catalog(self, cursor: duckdb.DuckDBPyConnection) -> Catalog:
+        """What the file holds beside rows: read at the first query, since nothing changes it while the file is open."""
+        catalog = self._catalog
+        if catalog is None:
+            catalog = self._catalog = read_catalog(cursor)
+        return catalog
 
     def _take(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
@@ -162,9 +171,10 @@ class Reading:
             self._cursor = None
 
     def _read(self, cursor: duckdb.DuckDBPyConnection, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        reader = start(cursor, self._sql, min(batch_rows, FETCH_ROWS))
+        relation = cursor.sql(allowed_text(cursor, self._sql, lambda: self._readers.catalog(cursor)))
+        reader = relation.to_arrow_reader(min(batch_rows, FETCH_ROWS))
         try:
-            for batch in chain([pa.RecordBatch.from_pylist([], reader.schema)], gathered(reader, batch_rows)):
+            for batch in chain([_empty(reader.schema)], gathered(reader, batch_rows)):
                 if self._ended.is_set():
                     raise QueryError(_ENDED)
                 self._readers.rest(cursor, reader)
@@ -174,13 +184,9 @@ class Reading:
             reader.close()
 
 
-def start(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> pa.RecordBatchReader:
-    """Check and start one statement. Raises QueryError or duckdb.Error."""
-    check(cursor, sql)
-    relation = cursor.sql(sql)
-    if relation is None:
-        raise QueryError("the statement gives no rows: ask with one SELECT")
-    return relation.to_arrow_reader(batch_rows)
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    """No rows of any types: `from_pylist` knows no unions."""
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 def gathered(fetched: Iterable[pa.RecordBatch], rows: int, most_bytes: int = _BATCH_BYTES) -> Iterator[pa.RecordBatch]:
@@ -196,18 +202,6 @@ def gathered(fetched: Iterable[pa.RecordBatch], rows: int, most_bytes: int = _BA
         size += batch.get_total_buffer_size()
     if held:
         yield pa.concat_batches(held)
-
-
-def check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuse everything but one statement that reads; raises QueryError."""
-    statements = cursor.extract_statements(sql)
-    if len(statements) != 1:
-        raise QueryError(f"one statement at a time: this is {len(statements)}")
-    kind = statements[0].type
-    if kind not in (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN):
-        raise QueryError(f"only SELECT, VALUES, WITH, DESCRIBE, SHOW, EXPLAIN may be asked, not {kind.name}")
-    if _CHECKPOINT_CALL.search(sql):
-        raise QueryError("checkpoint() is not for queries: the store does it")
 
 
 def capped(batches: list[pa.RecordBatch], max_rows: int, *, cut: bool = False) -> pa.Table:

@@ -12,10 +12,13 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
-from rabbitray.actors.secret import redact
+from rabbitray.actors.errors import ERROR_TEXT_MOST
+from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.trace_context import Headers, format_context, inject_context
 
 Attribute = str | bool | int | float
+
+STACK_MOST: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +82,11 @@ NO_SPAN: Final[OpenSpan] = _NoSpan()
 class LiveSpan:
     """OpenSpan around a span of the API."""
 
-    __slots__ = ("_ended", "_span", "_token")
+    __slots__ = ("_ended", "_redact", "_span", "_token")
 
-    def __init__(self, span: trace.Span) -> None:
+    def __init__(self, span: trace.Span, redact: Redactor) -> None:
         self._span = span
+        self._redact = redact
         self._ended = False
         self._token: Token[otel_context.Context] | None = None
 
@@ -101,7 +105,7 @@ class LiveSpan:
             return
         self._ended = True
         if error is not None and self._span.is_recording():
-            _record(self._span, error)
+            _record(self._span, error, self._redact)
         self._span.end()
 
     def __enter__(self) -> Self:
@@ -124,13 +128,13 @@ def error_type(error: BaseException | ErrorText) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _record(span: trace.Span, error: BaseException | ErrorText) -> None:
-    """Exception event, status and `error.type`; passwords in URLs are taken out of text and stack."""
-    text = redact(error.text if isinstance(error, ErrorText) else str(error))
+def _record(span: trace.Span, error: BaseException | ErrorText, redact: Redactor) -> None:
+    """Exception event, status and `error.type`; text and stack are cut, and secrets are taken out of them."""
+    text = redact.cut(error.text if isinstance(error, ErrorText) else str(error), ERROR_TEXT_MOST)
     if isinstance(error, ErrorText):
         span.add_event("exception", {"exception.type": error.name, "exception.message": text})
     else:
-        stack = redact("".join(traceback.format_exception(error)))
+        stack = redact.cut("".join(traceback.format_exception(error)), STACK_MOST)
         span.record_exception(error, {"exception.message": text, "exception.stacktrace": stack})
     span.set_attribute("error.type", error_type(error))
     span.set_status(StatusCode.ERROR, text[:200])

@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import Link, SpanContext, SpanKind
 
-from rabbitray.actors.secret import redact
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.rate_limit import Allowance, LogThrottle
 from rabbitray.actors.telemetry.span import NO_SPAN, Attribute, ErrorText, LiveSpan, OpenSpan, error_type
 from rabbitray.actors.telemetry.trace_context import (
@@ -58,8 +58,8 @@ class Carrier(Protocol):
 class Tracing:
     """Starts the spans of one process. `provider` is the process's own unless given (tests).
 
-    `server` is the broker's (host, port), `database` the results file's name. Whether anything is traced is
-    looked up once, here: build it after the process's telemetry was started.
+    `server` is the broker's (host, port), `database` the results file's name. Whether anything is traced, and which
+    secrets the texts must not hold, is looked up once, here: build it after the process's telemetry was started.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Tracing:
         provider = provider or trace.get_tracer_provider()
         self.enabled = not isinstance(provider, trace.ProxyTracerProvider | trace.NoOpTracerProvider)
         self._provider = provider
+        self._redact: Redactor = getattr(provider, "redact", NO_SECRETS)
         self._tracer = provider.get_tracer(_SCOPE)
         self._queue = queue
         self._database = database
@@ -209,7 +210,7 @@ class Tracing:
             "messaging.destination.name": self._queue,
             "rabbitray.pool.had": had,
             "rabbitray.pool.wanted": wanted,
-            "rabbitray.reason": redact(reason),
+            "rabbitray.reason": self._redact(reason),
         }
         return self._start(SpanKind.INTERNAL, attributes, name=f"resize {self._queue}")
 
@@ -244,7 +245,7 @@ class Tracing:
         if name is None:
             name = f"{attributes['messaging.operation.name']} {attributes['messaging.destination.name']}"
         around = None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent))
-        return LiveSpan(self._tracer.start_span(name, around, kind, attributes, links))
+        return LiveSpan(self._tracer.start_span(name, around, kind, attributes, links), self._redact)
 
 
 def _links(messages: Iterable[Carrier]) -> list[Link]:

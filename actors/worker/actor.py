@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -18,14 +19,14 @@ from rabbitray.actors.message.parcel import Shipment
 from rabbitray.actors.message.reply import Part, WorkerInfo
 from rabbitray.actors.message.rows import to_stream
 from rabbitray.actors.remote.boot import Boot, Flush, freeze_gc, ray_attributes
-from rabbitray.actors.secret import redact
+from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.metrics import NO_METRICS
 from rabbitray.actors.telemetry.ray_metrics import Metering
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.handlers import Handler, load
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.usage import ProcessUsage
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.verdict import Categories, text_of
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class PoolWorker:
         self._ended = asyncio.Event()
         self._usage = ProcessUsage(psutil.Process(), meter)
         self._tasks = BackgroundTasks(log, "A worker could not measure its process")
-        handler = _load(setup.handler)
+        handler = _load(setup.handler, setup.config.redact)
         own: Mapping[str, str] = getattr(handler.call, "error_categories", {})
         categories = Categories(dict(setup.categories) | dict(own))
         self._worker = Worker(setup.config, handler, categories, tracing, meter)
@@ -86,8 +87,13 @@ class PoolWorker:
         return self._usage.encoded(part, stream), stream
 
     async def stop(self) -> None:
-        """Ends the handler and sends what traces are left."""
-        await self._worker.close()
+        """Ends the handler and sends what traces are left. What its end raises is told in the log, which hides secrets:
+        Ray would show it as it is.
+        """
+        try:
+            await self._worker.close()
+        except Exception:
+            log.exception("The handler could not be closed")
         self._ended.set()
         self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
@@ -97,12 +103,15 @@ class PoolWorker:
         return f"PoolWorker({pool}#{number.lstrip('0') or '0'})"
 
 
-def _load(handler: str) -> Handler:
-    """As `load`. What Ray shows of an actor that could not start must not hold the password of a URL."""
+def _load(handler: str, redact: Redactor) -> Handler:
+    """As `load`. What Ray shows of an actor that could not start, the traceback and its causes too, must not hold a
+    secret: it is then in the log alone, which hides it.
+    """
     try:
-        return load(handler)
+        return load(handler, redact)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        if redact(text) == text:
+        shown = "".join(traceback.format_exception(error))
+        if redact(shown) == shown:
             raise
-        raise RabbitrayError(redact(text)) from None
+        log.exception("The handler %s could not be set up", handler)
+        raise RabbitrayError(redact(f"{type(error).__name__}: {text_of(error)}")) from None

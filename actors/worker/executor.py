@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.worker.batch_run import CALLED, BatchRun, Unit
 from rabbitray.actors.worker.fork_guard import ForkGuard
 from rabbitray.actors.worker.handlers import Handler
@@ -27,14 +28,14 @@ class Executor:
     An async job is cancelled after `timeout_s`. A sync job cannot be: the router ends its worker.
     """
 
-    def __init__(self, handler: Handler, *, slots: int, timeout_s: float) -> None:
+    def __init__(self, handler: Handler, *, slots: int, timeout_s: float, redact: Redactor = NO_SECRETS) -> None:
         self._handler = handler
         self._timeout_s = timeout_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="handler")
         self._slots = asyncio.Semaphore(slots)
         self.slots = slots if handler.style == "async" else 1
         self.busy = BusyClock()
-        self._guard = ForkGuard()
+        self._guard = ForkGuard(redact)
 
     async def run(self, run: BatchRun) -> None:
         """Runs every job of the batch; what came of each is on its unit."""

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from rabbitray.actors.printable import printable
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.worker.verdict import describe
 
 T = TypeVar("T")
@@ -23,10 +25,11 @@ _STDERR = 2
 class ForkGuard:
     """Made in the process in which the user's code is called; costs one `os.getpid` for each call."""
 
-    __slots__ = ("_pid",)
+    __slots__ = ("_pid", "_redact")
 
-    def __init__(self) -> None:
+    def __init__(self, redact: Redactor = NO_SECRETS) -> None:
         self._pid = os.getpid()
+        self._redact = redact
 
     def call(self, function: Callable[..., T], *arguments: object) -> T:
         """What the function returns or raises; in another process than this one it does neither."""
@@ -68,24 +71,24 @@ class ForkGuard:
     def leave(self, error: BaseException | None, how: str = "returned") -> None:
         """The user's code is left now: ends this process if it is a child of the one that entered it."""
         if os.getpid() != self._pid:
-            _end(self._pid, error, how)
+            _end(self._pid, error, how, self._redact)
 
 
 async def _awaited(work: Awaitable[T]) -> T:
     return await work
 
 
-def _end(parent: int, error: BaseException | None, how: str) -> None:
+def _end(parent: int, error: BaseException | None, how: str, redact: Redactor) -> None:
     code = 1
     try:
         code = exit_code(error)
-        _tell(parent, how if error is None else _raised(error), code)
+        _tell(parent, how if error is None else _raised(error, redact), code)
     finally:  # whatever the text of the user's exception raises
         os._exit(code)
 
 
-def _raised(error: BaseException) -> str:
-    name, text = describe(error)
+def _raised(error: BaseException, redact: Redactor) -> str:
+    name, text = describe(error, redact)
     return f"raised {name}: {' '.join(text.split())}"
 
 
@@ -94,7 +97,7 @@ def _tell(parent: int, how: str, code: int) -> None:
         f"process {os.getpid()}, forked by the handler's code in process {parent}, {how}: it ends here with code {code}"
     )
     with suppress(OSError):  # directly: a logger's lock or buffer may be a copy of one that the parent uses
-        os.write(_STDERR, f"{line}; let a forked child end with os._exit\n".encode())
+        os.write(_STDERR, f"{printable(line)}; let a forked child end with os._exit\n".encode())
 
 
 def exit_code(error: BaseException | None) -> int:

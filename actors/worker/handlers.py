@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
 from rabbitray.actors.errors import HandlerLoadError
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.worker.fork_guard import ForkGuard
 
 Style = Literal["sync", "async", "batch", "async_batch"]
@@ -41,19 +42,19 @@ class Handler:
     close: Callable[[], Any]  # Any: may be a coroutine
 
 
-def load(path: str) -> Handler:
-    """Imports `module:attr`, sets a class up, and finds the style.
+def load(path: str, redact: Redactor = NO_SECRETS) -> Handler:
+    """Imports `module:attr`, sets a class up, and finds the style. `redact`: for what a forked process says at its end.
 
     Raises HandlerLoadError, one line: what cannot be found or called, and what is near. An exception of the user's
     own set-up code (`__init__`, `setup`) passes through unchanged.
     """
-    return prepare(find(path), path)
+    return prepare(find(path, redact), path, redact)
 
 
-def prepare(found: Any, name: str) -> Handler:  # Any: a function or a class of the user's
+def prepare(found: Any, name: str, redact: Redactor = NO_SECRETS) -> Handler:  # Any: a function or class of the user's
     """Sets a class up, and finds the style of what is already imported. Raises as `load`."""
     require_usable(found, name)
-    guard = ForkGuard()
+    guard = ForkGuard(redact)
     made: Any = guard.call(found) if inspect.isclass(found) else found  # Any: the user's object
     setup = getattr(made, "setup", None)
     if inspect.isclass(found) and callable(setup):
@@ -62,14 +63,14 @@ def prepare(found: Any, name: str) -> Handler:  # Any: a function or a class of 
     return Handler(name=name, style=_style(found, made), call=made, close=close or (lambda: None))
 
 
-def find(path: str) -> Any:  # Any: a function or a class of the user's
+def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or a class of the user's
     """The object at `module:attr`, importable from the working directory; nothing is set up yet."""
     module_name, colon, attribute = path.partition(":")
     if not colon or not module_name or not attribute:
         raise HandlerLoadError(f"handler {path!r} is not of the form module:attr, e.g. mypackage.jobs:handle")
     if "" not in sys.path:
         sys.path.insert(0, "")
-    module = _import(path, module_name)
+    module = _import(path, module_name, redact)
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -93,9 +94,9 @@ def require_usable(found: Any, name: str) -> None:  # Any: whatever stands at th
         raise HandlerLoadError(f"handler {name!r}: setup must be a plain function, not async")
 
 
-def _import(path: str, module_name: str) -> Any:  # Any: a module
+def _import(path: str, module_name: str, redact: Redactor) -> Any:  # Any: a module
     try:
-        return ForkGuard().call(importlib.import_module, module_name)
+        return ForkGuard(redact).call(importlib.import_module, module_name)
     except ModuleNotFoundError as missing:
         if missing.name and module_name.split(".")[0] == missing.name.split(".")[0]:
             raise HandlerLoadError(

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rabbitray.actors.errors import ConfigurationError, Reject, Retry
+from rabbitray.actors.errors import ERROR_TEXT_MOST, ConfigurationError, Reject, Retry
+from rabbitray.actors.message.headers import WAIT_MOST_MS
 from rabbitray.actors.message.reply import Category
-from rabbitray.actors.secret import redact
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 
 log = logging.getLogger(__name__)
 
-AFTER_MOST_S = 30 * 86_400.0  # longest wait that a handler may ask for
+AFTER_MOST_S = WAIT_MOST_MS / 1000  # longest wait that a handler may ask for
 
 _TRANSIENT_CLASSES = (
     "ConnectionError TimeoutError BlockingIOError InterruptedError socket.gaierror ssl.SSLError "
@@ -68,8 +69,6 @@ _TRANSIENT_CODES = "ENOTFOUND EAI_AGAIN ESOCKETTIMEDOUT"  # Node's names, which 
 _STATUS_ATTRIBUTES = ("status_code", "status", "code", "http_status")
 _WORDS_MOST = 64
 _TO_SPACES = str.maketrans(dict.fromkeys(".,:;()[]{}<>='\"/\\|!?#@&*+-\n\t", " "))
-
-ERROR_TEXT_MOST = 2_000
 
 
 def _rows(transient: str, permanent: str) -> dict[str, Category]:
@@ -194,11 +193,17 @@ def seconds(asked: object) -> float | None:
     return float(min(max(asked, 0), AFTER_MOST_S))
 
 
-def describe(error: BaseException) -> tuple[str, str]:
-    """(class name, text) of an exception: bounded in length, encodable as UTF-8, and without the passwords of URLs,
-    since it is kept in rows and headers and shown in many places.
+def asks_too_long(error: BaseException) -> bool:
+    """Whether a handler asked for a longer wait than there is; the longest one is what it gets."""
+    asked = error.after_s if isinstance(error, Retry) else None
+    return isinstance(asked, int | float) and asked > AFTER_MOST_S
+
+
+def describe(error: BaseException, redact: Redactor = NO_SECRETS) -> tuple[str, str]:
+    """(class name, text) of an exception: bounded in length, encodable as UTF-8, and without secrets, since it is kept
+    in rows and headers and shown in many places.
     """
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = redact(text_of(error)) or name
-    return name, text[:ERROR_TEXT_MOST].encode("utf-8", "replace").decode()
+    text = redact.cut(text_of(error), ERROR_TEXT_MOST) or name
+    return name, text.encode("utf-8", "replace").decode()

@@ -20,6 +20,8 @@ from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, split
+from rabbitray.actors.secret import NO_SECRETS, Redactor
+from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker import results as table
@@ -29,7 +31,7 @@ from rabbitray.actors.worker.executor import Executor, HandlerTimeoutError
 from rabbitray.actors.worker.handlers import Handler
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.results import result_json
-from rabbitray.actors.worker.verdict import Categories, describe, judge
+from rabbitray.actors.worker.verdict import Categories, asks_too_long, describe, judge
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,8 @@ class WorkerConfig:
     """How one worker runs. Times in seconds; `slots`: jobs at once for async handlers.
 
     `part_chars`: so much text of results ends a part, and the others go out with the next one. An Arrow column of text
-    holds 2 GiB at most, and a part is in the memory of this process three times while it is made.
+    holds 2 GiB at most, and a part is in the memory of this process three times while it is made. `redact`: what the
+    texts of errors must not hold.
     """
 
     name: str
@@ -57,6 +60,7 @@ class WorkerConfig:
     identity: IdentityRules = field(default_factory=IdentityRules)
     wire: MessageLimits = field(default_factory=MessageLimits)
     codes: TypeCodes = REPORT_CODES
+    redact: Redactor = NO_SECRETS
 
 
 class UnknownBatchError(RabbitrayError):
@@ -78,7 +82,8 @@ class Worker:
         self._categories = categories
         self._tracing = tracing
         self._meter = meter
-        self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s)
+        self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact)
+        self._too_long = LogThrottle()
         self._runs: dict[str, BatchRun] = {}
         self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
 
@@ -183,7 +188,8 @@ class Worker:
     ) -> Failure:
         """`dead`: the reason of a permanent failure that is not the handler's verdict."""
         judged = judge(error, self._categories)
-        name, text = describe(error)
+        self._say_too_long(error)
+        name, text = describe(error, self._config.redact)
         timed_out = isinstance(error, HandlerTimeoutError)
         body = self._piece(unit, pieces) if unit.packed else None
         self._tracing.failure(
@@ -210,6 +216,10 @@ class Worker:
             body=body,
             content_type=MSGPACK if body is not None else None,
         )
+
+    def _say_too_long(self, error: BaseException) -> None:
+        if asks_too_long(error) and self._too_long.due():
+            log.warning("A handler asked for Retry(after_s=...) of more than 30 days: its job waits 30 days")
 
     def _trace_unreadable(self, parcel: Parcel, failure: Failure, run: BatchRun) -> None:
         self._tracing.failure(

@@ -13,9 +13,13 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from rabbitray.actors.errors import RabbitrayError
-from rabbitray.actors.secret import redact
+from rabbitray.actors.printable import printable
+from rabbitray.actors.secret import NO_SECRETS
+from rabbitray.cluster.cli.errors import tell_error, tell_fault
+from rabbitray.cluster.cli.terminal import prepare
 
 COMMANDS = {
     "demo": "The main job on reference data, nothing to prepare.",
@@ -75,19 +79,29 @@ def group() -> None:
     """
 
 
+def _show(error: click.ClickException) -> None:
+    """How the command is used, and what was wrong; it quotes words of the command line, which may be a stranger's."""
+    if not isinstance(error, NoArgsIsHelpError):  # that one is the help
+        error = click.UsageError(printable(error.format_message()), getattr(error, "ctx", None))
+    error.show()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs one command; every error of ours is one line on standard error."""
     for library in ("aiormq", "aio_pika"):  # what they say reaches a log that was set up, not the terminal
         logging.getLogger(library).addHandler(logging.NullHandler())
+    prepare()
     try:
         code = group.main(arguments, prog_name="rabbitray", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except RabbitrayError as error:
-        for line in redact(str(error)).splitlines():
-            click.echo(f"error: {line}", err=True)
+        tell_error(error, NO_SECRETS)
         sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001 # a fault of ours: as Python tells it, but printable and without passwords
+        tell_fault(error, NO_SECRETS)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import click
 from pydantic_core import PydanticUndefined
 
+from rabbitray.actors.secret import Redactor
+from rabbitray.cluster.cli.errors import errors_told
+from rabbitray.cluster.cli.terminal import prepare, tell
 from rabbitray.cluster.settings import Settings, load_here
 from rabbitray.cluster.settings.kinds import allowed_values
 from rabbitray.cluster.settings.showing import shown
@@ -33,6 +36,7 @@ ALL = tuple(name for name in Settings.model_fields if not name.startswith(("rabb
 def with_settings(*names: str) -> Callable[[F], F]:
     """Adds an option for each named setting; the command gets `loaded` first, with everything applied.
 
+    What it raises is told without the secrets of these settings.
     Values are checked by the settings themselves, so a mistake reads the same wherever it was made.
     """
 
@@ -42,8 +46,11 @@ def with_settings(*names: str) -> Callable[[F], F]:
             own = {name: given.pop(name) for name in names}
             loaded = load_here(own)
             for notice in loaded.notices:
-                click.echo(f"note: {notice}", err=True)
-            return command(loaded, **given)
+                tell(f"note: {notice}", err=True)
+            redact = Redactor(*loaded.secrets)
+            prepare(redact)
+            with errors_told(redact):
+                return command(loaded, **given)
 
         decorated: Any = run  # Any: click adds its parameters to the function
         for name in reversed(names):

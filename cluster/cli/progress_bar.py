@@ -17,10 +17,10 @@ class Bar:
     def __init__(self, text: str, total: int | None, *, quiet: bool = False) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[done]}"),
+            TextColumn("{task.fields[done]}", markup=False),
             TimeElapsedColumn(),
             console=console,
             disable=quiet or not console.is_terminal,

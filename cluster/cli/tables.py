@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
 from typing import Final, Literal
 
-import msgspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.printable import json_text, printable
+from rabbitray.cluster.cli.values import column_values, names, rows
 
 Format = Literal["table", "csv", "json", "parquet"]
 FORMATS: Final[tuple[Format, ...]] = ("table", "csv", "json", "parquet")
@@ -25,37 +26,49 @@ CELL_MOST: Final = 200
 
 
 def encoded(table: pa.Table, form: Format) -> bytes:
-    """The table in one of the forms for programs; JSON is one list of objects, times in ISO 8601, bytes base64."""
+    """The table in one of the forms for programs, uncut; JSON is one list of objects, times in ISO 8601, bytes base64.
+
+    What a form has no type for is text there: in CSV bytes (hexadecimal) and nested values (JSON), in both intervals
+    and unions, in CSV times beyond Python's. See `json_text` for what JSON has no type for.
+    """
     if form == "csv":
-        return _written(pyarrow.csv.write_csv, _as_csv(table))
+        return _written(pyarrow.csv.write_csv, _with_texts(table, _csv_has_no))
     if form == "parquet":
-        return _written(pyarrow.parquet.write_table, table)
-    return msgspec.json.encode(rows(table)) + b"\n"
-
-
-def rows(table: pa.Table) -> list[dict[str, object]]:
-    """The rows as plain values; whole decimals (DuckDB's sums) become integers."""
-    return [{name: _plain(value) for name, value in row.items()} for row in table.to_pylist()]
+        return _written(pyarrow.parquet.write_table, _with_texts(table, _parquet_has_no))
+    return json_text(rows(table)).encode() + b"\n"
 
 
 def drawn(table: pa.Table) -> Table:
-    """The table for a terminal."""
-    found = Table(*table.column_names, box=None, header_style="bold", pad_edge=False)
-    for row in table.to_pylist():
-        found.add_row(*(shown(value) for value in row.values()))
+    """The table for a terminal: cells are text, never markup, and hold nothing that a terminal obeys."""
+    return _drawn(names(table), zip(*map(column_values, table.columns), strict=True))
+
+
+def drawn_rows(found: Sequence[Mapping[str, object]]) -> Table:
+    """The same of rows that are alike; at least one."""
+    return _drawn(found[0], (row.values() for row in found))
+
+
+def _drawn(titles: Iterable[str], cells: Iterable[Iterable[object]]) -> Table:
+    found = Table(*(Column(_cell(title)) for title in titles), box=None, header_style="bold", pad_edge=False)
+    for row in cells:
+        found.add_row(*map(_cell, row))
     return found
 
 
-def shown(value: object) -> str:
-    """One value as people read it."""
+def _cell(value: object) -> Text:
+    return Text(shown(value))
+
+
+def shown(value: object, most: int = CELL_MOST) -> str:
+    """One value as people read it: on one line, printable, cut to `most` characters."""
     if value is None:
         return ""
     if isinstance(value, datetime):
         return value.isoformat(sep=" ", timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, bytes):
-        return value.hex() if len(value) <= CELL_MOST // 2 else f"{value[: CELL_MOST // 2].hex()}..."
-    text = str(_plain(value)).replace("[", r"\[")
-    return text if len(text) <= CELL_MOST else f"{text[:CELL_MOST]}..."
+        return value.hex() if len(value) <= most // 2 else f"{value[: most // 2].hex()}..."
+    text = json_text(value) if isinstance(value, dict | list) else str(value)
+    return printable(text) if len(text) <= most else f"{printable(text[:most])}..."
 
 
 def save(path: Path, content: bytes) -> None:
@@ -78,25 +91,38 @@ def _written(write: object, table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _as_csv(table: pa.Table) -> pa.Table:
-    """CSV knows no nested values and no bytes: they become text."""
-    columns = [
-        pa.array([None if v is None else shown_whole(v) for v in column.to_pylist()], pa.string())
-        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type)
-        else column
-        for column in table.columns
-    ]
-    return pa.table(columns, names=table.column_names)
+def _with_texts(table: pa.Table, wrong: Callable[[pa.DataType], bool]) -> pa.Table:
+    """The table with text in place of the columns of which the form knows no such type."""
+    columns = [_texts(column) if wrong(column.type) else column for column in table.columns]
+    return pa.table(columns, names=names(table))
+
+
+def _texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The values as text, uncut; the column as it is where all of its times are within Python's."""
+    values = column_values(column)
+    if pa.types.is_temporal(column.type) and not any(isinstance(value, str) for value in values):
+        return column
+    texts = [None if value is None else shown_whole(value) for value in values]
+    return pa.chunked_array([pa.array(texts, pa.string())])
+
+
+def _csv_has_no(kind: pa.DataType) -> bool:
+    """Nested values and bytes; of times it writes none that is beyond Python's."""
+    return pa.types.is_nested(kind) or pa.types.is_temporal(kind) or _is_bytes(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or isinstance(kind, pa.BaseExtensionType)
+
+
+def _parquet_has_no(kind: pa.DataType) -> bool:
+    """Intervals and unions, also inside of others."""
+    inside = (kind.field(place).type for place in range(kind.num_fields)) if pa.types.is_nested(kind) else ()
+    return pa.types.is_interval(kind) or pa.types.is_union(kind) or any(map(_parquet_has_no, inside))
 
 
 def shown_whole(value: object) -> str:
-    """A value as text, uncut: bytes as hexadecimal, others as JSON."""
-    return value.hex() if isinstance(value, bytes) else msgspec.json.encode(value).decode()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list) else value
+    """A value as text, uncut: bytes as hexadecimal, times and texts as they are, others as JSON."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if isinstance(value, str) else json_text(value)

@@ -1,11 +1,72 @@
-"""Standard output as people read it."""
+"""The edge to people: what commands write to standard output and standard error, made printable."""
 
 from __future__ import annotations
 
+import io
+import logging
+import sys
+
+import click
 from rich.console import Console
+
+from rabbitray.actors.printable import below, json_text, printable
+from rabbitray.actors.secret import NO_SECRETS, Redactor
+
+LINES_MOST = 20_000
+"""Characters of one text, in one line or several: whoever wants more takes --json."""
+
+
+def tell(*lines: str, err: bool = False) -> None:
+    """Writes each of `lines` as one line, printable and bounded whatever stands in it; `err`: on standard error.
+
+    A text of several lines of ours: give it split.
+    """
+    for line in lines:
+        click.echo(printable(_cut(line)), err=err)
+
+
+def tell_json(value: object) -> None:
+    """Writes one JSON value on a line of its own, UTF-8 whatever the terminal's encoding is; never fails."""
+    click.echo(json_text(value).encode())
+
+
+def column(text: str, indent: int) -> list[str]:
+    """The lines of a long text, cut to 20,000 characters; from the second on they begin with `indent` spaces.
+
+    So none of them looks like a line of ours. Only a line feed begins a new one.
+    """
+    return _cut(text).replace("\r\n", "\n").replace("\n", "\n" + " " * indent).split("\n")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LINES_MOST else f"{text[:LINES_MOST]}... (cut; --json has all of it)"
 
 
 def console(pipe_width: int = 160) -> Console:
     """The terminal; where there is none, `pipe_width` columns, so that nothing is cut or folded."""
     found = Console()
     return found if found.is_terminal else Console(width=pipe_width)
+
+
+def prepare(redact: Redactor = NO_SECRETS) -> None:
+    """Of a command's process: a character that its terminal's encoding lacks becomes an escape, no error; a record
+    of a log that nobody set up becomes a line, without secrets. Once more, with `redact`, when they are known.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Bare(redact))
+
+
+class _Bare(logging.Formatter):
+    """A log record as its message alone, as Python shows it where no log was set up; printable, without secrets."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, and the traceback under it."""
+        text = printable(self._redact(record.getMessage()))
+        return text + ("\n" + below(self._redact(self.formatException(record.exc_info))) if record.exc_info else "")

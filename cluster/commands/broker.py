@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from rabbitray.cluster.broker import start_detached, stop_detached
+from rabbitray.cluster.cli.terminal import tell, tell_json
 
 DIRECTORY = Path(".rabbitray/broker")
 
@@ -27,13 +27,13 @@ def command() -> None:
 @_json
 def start(directory: Path, as_json: bool) -> None:
     """Start the node; its address is printed for RABBITMQ_URL."""
-    click.echo("starting a private RabbitMQ node (about 6 s) ...", err=True)
+    tell("starting a private RabbitMQ node (about 6 s) ...", err=True)
     state = start_detached(directory)
     if as_json:
-        click.echo(json.dumps(state))
+        tell_json(state)
         return
-    click.echo(f"export RABBITMQ_URL={state['url']}")
-    click.echo(f"management: {state['management_url']} (guest, guest); stop it with `rabbitray broker stop`", err=True)
+    tell(f"export RABBITMQ_URL={state['url']}")
+    tell(f"management: {state['management_url']} (guest, guest); stop it with `rabbitray broker stop`", err=True)
 
 
 @command.command("stop")
@@ -43,6 +43,6 @@ def stop(directory: Path, as_json: bool) -> None:
     """Stop the node; its data stays."""
     stopped = stop_detached(directory)
     if as_json:
-        click.echo(json.dumps({"stopped": stopped}))
+        tell_json({"stopped": stopped})
     else:
-        click.echo("stopped" if stopped else f"no node runs in {directory}", err=True)
+        tell("stopped" if stopped else f"no node runs in {directory}", err=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 
 import click
 
+from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.options import ALL, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate import doctor
 from rabbitray.cluster.operate.doctor import CheckRow
 from rabbitray.cluster.settings import Loaded
@@ -26,12 +27,13 @@ def command(loaded: Loaded, no_ray: bool, as_json: bool) -> int:
 
     Looks and changes nothing. Exit code 2 when anything would keep a pool from starting.
     """
-    rows = examine(loaded, with_ray=not no_ray)
+    redact = Redactor(*loaded.secrets)
+    rows = [replace(row, text=redact(row.text)) for row in examine(loaded, with_ray=not no_ray)]
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows]))
+        tell_json(rows)
     else:
         for row in rows:
-            click.echo(f"{MARKS[row.level]} {row.area:<9} {row.text}")
+            tell(f"{MARKS[row.level]} {row.area:<9} {row.text}")
     return 2 if any(row.level == "refuse" for row in rows) else 0
 
 

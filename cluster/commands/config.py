@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-
 import click
 from rich.table import Table
+from rich.text import Text
 
+from rabbitray.actors.printable import printable
 from rabbitray.cluster.cli.options import ALL, with_settings
-from rabbitray.cluster.cli.terminal import console
+from rabbitray.cluster.cli.terminal import console, tell_json
 from rabbitray.cluster.settings import Loaded, SettingRow, describe
 
 
@@ -20,7 +19,7 @@ def command(loaded: Loaded, as_json: bool) -> None:
     """Each setting, its value and where it came from: flag, environment, rabbitray.toml or default."""
     rows = describe(loaded)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows]))
+        tell_json(rows)
     else:
         console().print(_table(rows))
 
@@ -31,6 +30,7 @@ def _table(rows: list[SettingRow]) -> Table:
     for row in rows:
         if row.group != group:
             group = row.group
-            table.add_row(f"[bold]{group}[/bold]")
-        table.add_row(f"  {row.name}", row.value, row.source, row.env)
+            table.add_row(Text(group, style="bold"))
+        cells = (f"  {row.name}", row.value, row.source, row.env)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     return table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import sys
@@ -19,6 +18,7 @@ from rabbitray.actors.store.query import read_only_query
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.broker import PrivateBroker
 from rabbitray.cluster.cli.options import ALL, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.demo.waves import Waves
 from rabbitray.cluster.driver.driver import Driver, RunOptions
 from rabbitray.cluster.settings import Loaded, load_here
@@ -58,7 +58,7 @@ def command(loaded: Loaded, messages: int, as_json: bool) -> int:
         own |= {name: getattr(loaded.settings, name) for name in loaded.sources if loaded.is_set(name)}
         found = asyncio.run(_work(load_here(own | {"rabbitmq_url": url}), messages, quiet=as_json))
     if as_json:
-        click.echo(json.dumps(found))
+        tell_json(found)
     else:
         _show(found)
     return 0 if found["rows"] == found["done"] == messages else 1
@@ -92,9 +92,9 @@ def _broker(loaded: Loaded) -> Iterator[str]:
     if loaded.is_set("rabbitmq_url"):
         yield loaded.settings.rabbitmq_url.reveal()
         return
-    click.echo("starting a private RabbitMQ node (about 6 s) ...", err=True)
+    tell("starting a private RabbitMQ node (about 6 s) ...", err=True)
     with PrivateBroker() as node:
-        click.echo("starting Ray and the pool ...", err=True)
+        tell("starting Ray and the pool ...", err=True)
         yield node.url
 
 
@@ -116,12 +116,11 @@ def _show(found: dict[str, Any]) -> None:  # Any: JSON values
         f"results: {found['results']}",
         "",
     )
-    for line in lines:
-        click.echo(line)
+    tell(*lines)
     for row in read_only_query(Path(found["results"]), FIVE_ROWS).to_pylist():
-        click.echo(f"  {row['user_id']:<8} {row['message_type']:<12} {row['ms']:>6} ms  {row['greeting']}")
+        tell(f"  {row['user_id']:<8} {row['message_type']:<12} {row['ms']:>6} ms  {row['greeting']}")
     question = "SELECT message_type, count(*) FROM results GROUP BY 1"
-    click.echo(f'\nnext: {_program()} query --results {found["results"]} "{question}"')
+    tell("", f'next: {_program()} query --results {found["results"]} "{question}"')
 
 
 def _program() -> str:

@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-import msgspec
-import pyarrow as pa
 
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
+from rabbitray.actors.printable import json_text
 from rabbitray.actors.publisher import Publisher
 from rabbitray.actors.rabbitmq.inspect import contact, ready_count
 from rabbitray.cluster.cli.durations import Duration
 from rabbitray.cluster.cli.options import BROKER, REACH, with_settings
 from rabbitray.cluster.cli.progress_bar import Bar
-from rabbitray.cluster.cli.tables import drawn, shown
-from rabbitray.cluster.cli.terminal import console
+from rabbitray.cluster.cli.tables import drawn_rows, shown
+from rabbitray.cluster.cli.terminal import column, console, tell, tell_json
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.dead_letter_replay import Replay, Replayed, ReplayPlan
 from rabbitray.cluster.results.dead_letter_replay import purge as empty
@@ -54,15 +53,13 @@ def ls(loaded: Loaded, as_json: bool) -> None:
         found = groups(reader)
     waiting = asyncio.run(_waiting(loaded))
     if as_json:
-        click.echo(msgspec.json.encode({"waiting": waiting, "groups": found}))
+        tell_json({"waiting": waiting, "groups": found})
         return
     if found:
-        console(WIDE).print(drawn(pa.Table.from_pylist([_short(group) for group in found])))
+        console(WIDE).print(drawn_rows([_short(group) for group in found]))
     total = sum(int(str(group["count"])) for group in found)
     queue = compose.topology(loaded.settings).dead_queue
-    click.echo(
-        f"{total:,} dead letters recorded; {'?' if waiting is None else f'{waiting:,}'} in the queue {queue} now"
-    )
+    tell(f"{total:,} dead letters recorded; {'?' if waiting is None else f'{waiting:,}'} in the queue {queue} now")
 
 
 def _short(group: Mapping[str, object]) -> dict[str, object]:
@@ -77,7 +74,7 @@ async def _waiting(loaded: Loaded) -> int | None:
         async with contact(settings.rabbitmq_url, within_s=within_s) as connection:
             return await ready_count(connection, compose.topology(settings).dead_queue)
     except BrokerUnreachableError as error:
-        click.echo(f"note: {error}", err=True)
+        tell(f"note: {error}", err=True)
         return None
 
 
@@ -90,12 +87,17 @@ def show(loaded: Loaded, name: str, as_json: bool) -> None:
     with results(loaded) as reader:
         found = readable(find(reader, name), compose.type_codes(loaded.settings))
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        tell_json(found)
         return
     for field, value in found.items():
-        nested = isinstance(value, dict | list)
-        text = msgspec.json.format(msgspec.json.encode(value)).decode() if nested else shown(value)
-        click.echo(f"{field:<14} {text}")
+        tell(*column(f"{field:<14} {_told(value)}", 15))
+
+
+def _told(value: object) -> str:
+    """A field of a dead letter; a text may have several lines."""
+    if isinstance(value, dict | list):
+        return json_text(value, indent=2)
+    return value if isinstance(value, str) else shown(value)
 
 
 @command.command("replay")
@@ -133,8 +135,8 @@ def replay(
     rabbitray dlq replay 3f2a90c1d4e5f60718293a4b5c6d7e8f
 
     A copy is confirmed in the main queue before the dead letter is removed, and keeps its key: a job that has a
-    result already is not worked twice. What is not selected stays. Exit code 1 when a copy was not confirmed, or
-    when an ID is not in the dead-letter queue.
+    result already is not worked twice. Headers that could not be read stay behind. What is not selected stays. Exit
+    code 1 when a copy was not confirmed, or when an ID is not in the dead-letter queue.
     """
     if not (names or error_class or older_than is not None or newer_than is not None or everything):
         raise click.UsageError("say which: IDs, --class, --older-than, --newer-than, or --all")
@@ -166,6 +168,7 @@ async def _replay(loaded: Loaded, plan: ReplayPlan, *, quiet: bool) -> Replayed:
                     publisher,
                     queue=settings.queue,
                     dead_queue=topology.dead_queue,
+                    exchange=topology.exchange,
                     on_step=lambda looked_at: bar.advance(1, looked_at),
                 )
                 return await replay.run(plan)
@@ -180,20 +183,27 @@ def _tell(loaded: Loaded, found: Replayed, *, dry: bool, as_json: bool) -> None:
             "selected": sum(found.classes.values()) + found.failed,
             "replayed": found.replayed,
             "failed": found.failed,
+            "without_unreadable_headers": found.cut,
             "returned": found.returned,
+            "strays": found.strays,
             "classes": dict(found.classes),
             "errors": found.errors,
         }
-        click.echo(msgspec.json.encode(report))
+        tell_json(report)
         return
     for error in found.errors:
-        click.echo(f"failed: {error}", err=True)
+        tell(f"failed: {error}", err=True)
+    if found.strays:
+        said = "would be removed (dry run)" if dry else "removed"
+        tell(f"{found.strays:,} copies were meant for another queue: {said}; is the exchange a direct one?", err=True)
     for name, count in found.classes.most_common():
-        click.echo(f"  {count:>8,}  {name or '(no error class)'}")
+        tell(f"  {count:>8,}  {name or '(no error class)'}")
     if dry:
-        click.echo(f"{sum(found.classes.values()):,} of {found.looked_at:,} looked at would be replayed (dry run)")
+        tell(f"{sum(found.classes.values()):,} of {found.looked_at:,} looked at would be replayed (dry run)")
     else:
-        click.echo(f"{found.replayed:,} of {found.looked_at:,} looked at replayed, {found.failed:,} failed")
+        tell(f"{found.replayed:,} of {found.looked_at:,} looked at replayed, {found.failed:,} failed")
+        if found.cut:
+            tell(f"{found.cut:,} of them without the headers that could not be read")
 
 
 @command.command("purge")
@@ -205,9 +215,9 @@ def purge(loaded: Loaded, yes: bool, as_json: bool) -> None:
     purged = asyncio.run(_purge(loaded, yes=yes))
     queue = compose.topology(loaded.settings).dead_queue
     if as_json:
-        click.echo(msgspec.json.encode({"queue": queue, "purged": purged}))
+        tell_json({"queue": queue, "purged": purged})
     else:
-        click.echo(f"{purged:,} messages deleted from {queue}")
+        tell(f"{purged:,} messages deleted from {queue}")
 
 
 async def _purge(loaded: Loaded, *, yes: bool) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import click
 
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate.running_pool import NotRunningError, RunningPool, running
 from rabbitray.cluster.settings import Loaded
 
@@ -33,10 +33,10 @@ def command(loaded: Loaded, no_wait: bool, as_json: bool) -> int:
         pool.ask("router", "ask_drain")
         ended = None if no_wait else _ended(pool, settings.drain_deadline_s + REST_S)
     if as_json:
-        click.echo(json.dumps({"pool": settings.pool, "asked": True, "ended": ended}))
+        tell_json({"pool": settings.pool, "asked": True, "ended": ended})
     else:
         words = {None: "drains", True: "has ended", False: "still drains: look at `rabbitray status`"}
-        click.echo(f"pool {settings.pool!r} {words[ended]}")
+        tell(f"pool {settings.pool!r} {words[ended]}")
     return 1 if ended is False else 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ import pyarrow.compute
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.progress_bar import Bar
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.results.parquet import write_parquet
 from rabbitray.cluster.results.reader import Reader, results
 from rabbitray.cluster.settings import Loaded
@@ -44,11 +44,11 @@ def command(loaded: Loaded, directory: Path, tables: tuple[str, ...], after: int
     with results(loaded) as reader:
         written = [_export(reader, table, directory, after, quiet=as_json) for table in tables]
     if as_json:
-        click.echo(json.dumps({"files": written}))
+        tell_json({"files": written})
         return 0
     for one in written:
         last = f", last seq {one['last_seq']}" if one["last_seq"] is not None else ""
-        click.echo(f"{one['rows']:,} rows of {one['table']} in {one['file']}{last}")
+        tell(f"{one['rows']:,} rows of {one['table']} in {one['file']}{last}")
     return 0
 
 

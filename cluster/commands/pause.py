@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate.running_pool import running
 from rabbitray.cluster.settings import Loaded
 
@@ -23,4 +22,7 @@ def command(loaded: Loaded, reason: str, as_json: bool) -> None:
     with running(loaded.settings) as pool:
         pool.ask("router", "pause", reason)
     done = {"pool": loaded.settings.pool, "paused": reason}
-    click.echo(json.dumps(done) if as_json else f"pool {loaded.settings.pool!r} is paused: {reason}")
+    if as_json:
+        tell_json(done)
+    else:
+        tell(f"pool {loaded.settings.pool!r} is paused: {reason}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
 
@@ -11,6 +10,7 @@ import click
 from rabbitray.autoscale.plan import Plan, plan, text
 from rabbitray.cluster.cli.durations import Duration
 from rabbitray.cluster.cli.options import with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.driver.session import MOST_WORKERS
 from rabbitray.cluster.settings import Loaded
@@ -60,7 +60,10 @@ def command(
         slots=slots,
         limits=compose.autoscale_limits(loaded.settings, MOST_WORKERS),
     )
-    click.echo(json.dumps(_as_json(found)) if as_json else text(found))
+    if as_json:
+        tell_json(_as_json(found))
+    else:
+        tell(*text(found).split("\n"))
     return 0 if found.meets_target else 1
 
 

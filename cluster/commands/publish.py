@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -14,12 +13,14 @@ import click
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.publisher import Publisher
 from rabbitray.actors.rabbitmq.inspect import contact, declare, place, ready_count
+from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.span import OpenSpan
 from rabbitray.actors.telemetry.trace_context import producer_destination
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.cluster import telemetry
 from rabbitray.cluster.cli.options import BROKER, PUBLISHING, with_settings
 from rabbitray.cluster.cli.progress_bar import Bar, size_left
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.demo.jobs import reference_jobs
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.publish.feed import BadLine, Chunk, from_lines, generated
@@ -75,7 +76,7 @@ def command(
     pace = SendPace(packed=compose.publisher(loaded.settings).packed_size(packed), rate=rate)
     sent = asyncio.run(_publish(loaded, source, pace, create=create, strict=strict, quiet=as_json))
     if as_json:
-        click.echo(json.dumps(_as_json(loaded, sent)))
+        tell_json(_as_json(loaded, sent))
     else:
         _show(loaded, sent)
     return 0 if sent.ok else 1
@@ -95,7 +96,7 @@ def _source(file: BinaryIO | None, generate: int | None) -> Source:
 async def _publish(loaded: Loaded, source: Source, pace: SendPace, *, create: bool, strict: bool, quiet: bool) -> Sent:
     settings = loaded.settings
     await _prepare(loaded, create=create)
-    traces = telemetry.start(loaded.telemetry, "publisher")
+    traces = telemetry.start(loaded.telemetry, "publisher", redact=Redactor(*loaded.secrets))
     tracing = tracing_of(settings)
     total = source.generate or size_left(source.stream)
     with Bar("publishing", total, quiet=quiet) as bar:
@@ -136,7 +137,7 @@ async def _prepare(loaded: Loaded, *, create: bool) -> None:
     async with contact(settings.rabbitmq_url, within_s=settings.connect_timeout_s) as connection:
         if create:
             for warning in await declare(connection, compose.topology(settings)):
-                click.echo(f"note: {warning}", err=True)
+                tell(f"note: {warning}", err=True)
         elif await ready_count(connection, settings.queue) is None:
             raise ConfigurationError(
                 f"queue {settings.queue!r} does not exist at {place(settings.rabbitmq_url)}: start the pool first, "
@@ -145,7 +146,7 @@ async def _prepare(loaded: Loaded, *, create: bool) -> None:
 
 
 def _tell(line: BadLine) -> None:
-    click.echo(f"line {line.number}: {line.reason}", err=True)
+    tell(f"line {line.number}: {line.reason}", err=True)
 
 
 def _as_json(loaded: Loaded, sent: Sent) -> dict[str, object]:
@@ -163,14 +164,14 @@ def _as_json(loaded: Loaded, sent: Sent) -> dict[str, object]:
 
 def _show(loaded: Loaded, sent: Sent) -> None:
     for error in sent.errors:
-        click.echo(f"failed: {error}", err=True)
+        tell(f"failed: {error}", err=True)
     failures = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sent.failed.items() if count)
     if failures and sum(sent.failed.values()) > ERRORS_KEPT:
-        click.echo("... and more", err=True)
+        tell("... and more", err=True)
     if sent.stopped:
-        click.echo(f"stopped: {sent.stopped}", err=True)
+        tell(f"stopped: {sent.stopped}", err=True)
     bad = f"; {sent.bad_lines:,} bad lines" if sent.bad_lines else ""
-    click.echo(
+    tell(
         f"{sent.published:,} jobs confirmed in queue {loaded.settings.queue!r} in {sent.duration_s:.1f} s "
         f"({sent.rate:,.0f} per second); failed: {failures or 'none'}{bad}"
     )

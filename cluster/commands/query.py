@@ -13,7 +13,7 @@ from rich.console import Console
 from rabbitray.actors.store.query import truncated
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.tables import ENDINGS, FORMATS, Format, drawn, encoded, save
-from rabbitray.cluster.cli.terminal import console
+from rabbitray.cluster.cli.terminal import console, tell
 from rabbitray.cluster.results.reader import results
 from rabbitray.cluster.settings import Loaded
 
@@ -43,7 +43,7 @@ def command(loaded: Loaded, sql: str, form: str | None, output: Path | None, as_
         table = reader.query(sql, max_rows=settings.query_max_rows, timeout_s=settings.query_timeout_ms / 1000)
         _give(table, chosen, output)
         if truncated(table):
-            click.echo(
+            tell(
                 f"note: only the first {table.num_rows:,} rows of {reader.where} (at most {settings.query_max_rows:,} "
                 "rows and 256 MiB): raise --query-max-rows, or use `rabbitray export`",
                 err=True,
@@ -62,6 +62,8 @@ def _form(form: str | None, output: Path | None, *, as_json: bool) -> Format:
 def _give(table: pa.Table, form: Format, output: Path | None) -> None:
     if form == "table":
         _draw(table, output)
+    elif output is None and form == "csv" and sys.stdout.isatty():  # read by people; a file or a pipe gets all bytes
+        tell(*encoded(table, form).decode().removesuffix("\n").split("\n"))
     elif output is None:
         sys.stdout.buffer.write(encoded(table, form))
         sys.stdout.buffer.flush()
@@ -80,4 +82,4 @@ def _draw(table: pa.Table, output: Path | None) -> None:
 
 def _save(path: Path, content: bytes) -> None:
     save(path, content)
-    click.echo(f"wrote {path}", err=True)
+    tell(f"wrote {path}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -18,6 +17,7 @@ from rabbitray.autoscale.simulation.loads import MOST_S, SHAPES, Load, from_csv,
 from rabbitray.autoscale.simulation.simulate import Plant
 from rabbitray.cluster.cli.durations import Duration
 from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.driver.session import MOST_WORKERS
 from rabbitray.cluster.results.reader import results
@@ -209,7 +209,10 @@ def _pairs(text: str) -> dict[str, object]:
 def _show(found: Comparison, picture: Path | None, *, as_json: bool) -> None:
     if picture is not None:
         _draw(found, picture)
-    click.echo(json.dumps([row.as_json() for row in found.rows]) if as_json else table(found.rows))
+    if as_json:
+        tell_json([row.as_json() for row in found.rows])
+    else:
+        tell(*table(found.rows).split("\n"))
 
 
 def _draw(found: Comparison, picture: Path) -> None:
@@ -219,4 +222,4 @@ def _draw(found: Comparison, picture: Path) -> None:
         raise ConfigurationError("--plot needs matplotlib: install it beside rabbitray") from missing
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"cannot draw {picture}: {error}") from error
-    click.echo(f"wrote {picture}", err=True)
+    tell(f"wrote {picture}", err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +12,9 @@ import click
 from rabbitray.actors.errors import StoreOpenError
 from rabbitray.cluster.cli.durations import Duration
 from rabbitray.cluster.cli.options import REACH, with_settings
-from rabbitray.cluster.cli.tables import rows, save
+from rabbitray.cluster.cli.tables import save
+from rabbitray.cluster.cli.terminal import tell, tell_json
+from rabbitray.cluster.cli.values import rows
 from rabbitray.cluster.results.reader import Reader, results
 from rabbitray.cluster.results.report import Ask, RecordedRun, page, read_run
 from rabbitray.cluster.settings import Loaded
@@ -62,10 +63,10 @@ def _asking(reader: Reader) -> Ask:
 
 def _show(output: Path, run: RecordedRun, *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"report": str(output)} | run.summary()))
+        tell_json({"report": str(output)} | run.summary())
         return
     conflicts = f", {run.conflicts:,} keys with another message's result" if run.conflicts else ""
-    click.echo(
+    tell(
         f"wrote {output}: {run.done:,} done, {run.dead:,} dead{conflicts}, "
         f"{len(run.decisions):,} records of the autoscaler"
     )

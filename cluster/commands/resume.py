@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate.running_pool import running
 from rabbitray.cluster.settings import Loaded
 
@@ -20,9 +19,7 @@ def command(loaded: Loaded, as_json: bool) -> None:
         pool.ask("router", "resume")
         holds = pool.report().holds
     if as_json:
-        click.echo(json.dumps({"pool": loaded.settings.pool, "holds": dict(holds)}))
+        tell_json({"pool": loaded.settings.pool, "holds": dict(holds)})
         return
     still = "; ".join(f"{name}: {reason}" for name, reason in holds.items())
-    click.echo(
-        f"pool {loaded.settings.pool!r} consumes again" if not holds else f"the pause is over; still held: {still}"
-    )
+    tell(f"pool {loaded.settings.pool!r} consumes again" if not holds else f"the pause is over; still held: {still}")

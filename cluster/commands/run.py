@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import click
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.options import ALL, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.driver.driver import Driver, RunOptions, Summary
 from rabbitray.cluster.settings import Loaded
 
@@ -36,10 +36,10 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
     options = RunOptions(until_empty=until_empty, quiet=quiet or as_json, dashboard=dashboard)
     found = asyncio.run(_run(loaded, handler, options))
     if as_json:
-        click.echo(json.dumps(found.as_json() | {"results": str(loaded.settings.results)}))
+        tell_json(found.as_json() | {"results": str(loaded.settings.results)})
     else:
         latency = found.latency_ms or Percentiles()
-        click.echo(
+        tell(
             f"{found.done:,} done, {found.retried:,} retried, {found.dead:,} dead, "
             f"{found.duplicates:,} duplicates in {found.duration_s:.1f} s; publish to ack p50 "
             f"{latency.p50} ms, p99 {latency.p99} ms; results in {loaded.settings.results}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate.running_pool import running
 from rabbitray.cluster.settings import Loaded
 
@@ -45,9 +44,9 @@ def command(loaded: Loaded, size: int | None, as_json: bool) -> None:
     with running(loaded.settings) as pool:
         held: int | None = pool.ask("autoscaler", "fix", size)
     if as_json:
-        click.echo(json.dumps({"pool": loaded.settings.pool, "fixed": held}))
+        tell_json({"pool": loaded.settings.pool, "fixed": held})
     else:
-        click.echo(f"pool {loaded.settings.pool!r} {held_text(size, held)}")
+        tell(f"pool {loaded.settings.pool!r} {held_text(size, held)}")
 
 
 def held_text(asked: int | None, held: int | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import Any
 
@@ -13,6 +12,7 @@ from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate.running_pool import RunningPool, running
 from rabbitray.cluster.operate.status import Look, lines, picture
 from rabbitray.cluster.settings import Loaded
@@ -44,14 +44,19 @@ def command(loaded: Loaded, as_json: bool, over_s: float, only_ready: bool) -> i
         if only_ready:
             return _print_ready(pool, as_json=as_json)
         seen = picture(look(pool, loaded, over_s))
-    click.echo(json.dumps(seen.as_json()) if as_json else "\n".join(lines(seen)))
+    if as_json:
+        tell_json(seen.as_json())
+    else:
+        tell(*lines(seen))
     return 1 if seen.state == "degraded" else 0
 
 
 def _print_ready(pool: RunningPool, *, as_json: bool) -> int:
     reasons = unready(pool.report(within_s=QUICK_S))
-    text = f"not ready: {'; '.join(reasons)}" if reasons else "ready"
-    click.echo(json.dumps({"ready": not reasons, "reasons": reasons}) if as_json else text)
+    if as_json:
+        tell_json({"ready": not reasons, "reasons": reasons})
+    else:
+        tell(f"not ready: {'; '.join(reasons)}" if reasons else "ready")
     return 1 if reasons else 0
 
 

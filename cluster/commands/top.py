@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
 from collections import deque
@@ -19,8 +18,10 @@ from rich.live import Live
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.router.report import RouterReport, WorkerRow
+from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.keyboard import Keys, typed
 from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.commands.status import look
 from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
@@ -57,13 +58,13 @@ def command(loaded: Loaded, once: bool, as_json: bool, every_s: float) -> int:
         )
     with running(loaded.settings) as pool:
         if as_json:
-            click.echo(json.dumps(picture(look(pool, loaded, every_s)).as_json()))
+            tell_json(picture(look(pool, loaded, every_s)).as_json())
         elif once:
             usage = LocalUsage()
             usage.read(_pids(pool.report().workers))  # from here on CPU is measured
             _print_once(look(pool, loaded, every_s), usage)
         else:
-            click.echo(asyncio.run(Screen(pool, loaded, every_s).run()))
+            tell(asyncio.run(Screen(pool, loaded, every_s).run()))
     return 0
 
 
@@ -84,7 +85,7 @@ def _print_once(seen: Look, usage: LocalUsage) -> None:
     if console.is_terminal:
         console.print(render(view, width=width, height=None))
     else:
-        click.echo(frame(view, width=width, height=None), nl=False)
+        tell(*frame(view, width=width, height=None).splitlines())
 
 
 def _pids(workers: Iterable[WorkerRow]) -> list[int]:
@@ -107,6 +108,7 @@ class Screen:
         self._queue = loaded.settings.queue
         self._every_s = every_s
         self._probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), loaded.settings.queue, timeout_s=2.0)
+        self._redact = Redactor(*loaded.secrets)
         self._usage = LocalUsage()
         self._report: RouterReport | None = None
         self._reported_at = 0.0
@@ -154,7 +156,7 @@ class Screen:
         live.update(render(view, width=size.width, height=size.height), refresh=True)
 
     def _notify(self, notice: str) -> None:
-        self._notice, self._notice_until = notice, time.monotonic() + NOTICE_S
+        self._notice, self._notice_until = self._redact(notice), time.monotonic() + NOTICE_S
 
     async def _keep_looking(self) -> None:
         """Looks for ever; a silent actor is told, a pool that is gone ends it."""

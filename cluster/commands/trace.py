@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import asdict
 
 import click
-import msgspec
-from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.tables import shown
-from rabbitray.cluster.cli.terminal import console
+from rabbitray.cluster.cli.terminal import console, tell, tell_json
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.message_story import (
     Step,
@@ -30,6 +28,7 @@ from rabbitray.cluster.results.reader import PoolReader, Reader, results
 from rabbitray.cluster.settings import Loaded
 
 LOOK_WITHIN_S = 3.0
+DETAIL_MOST = 2_000
 
 
 @click.command("trace")
@@ -50,11 +49,11 @@ def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
     with results(loaded) as reader:
         found = stories_of(reader, message_id)
         if as_json:
-            click.echo(msgspec.json.encode([asdict(story) for story in found]))
+            tell_json(found)
         elif found:
             _draw(found)
         if not found:
-            click.echo("\n".join(unrecorded(message_id, reader.where, whereabouts(loaded, reader))), err=True)
+            tell(*unrecorded(message_id, reader.where, whereabouts(loaded, reader)), err=True)
     return 0 if found else 1
 
 
@@ -106,20 +105,20 @@ def _draw(found: list[Story]) -> None:
 
 def tree(story: Story) -> Tree:
     """The story for a terminal."""
-    title = f"[bold]{escape(story.key or '(no key)')}[/bold]  {escape(story.queue)}  {story.ended}"
-    drawn = Tree(title + (f"  {escape(story.message_type)}" if story.message_type else ""))
+    title = Text.assemble((shown(story.key or "(no key)"), "bold"), f"  {shown(story.queue)}  {story.ended}")
+    drawn = Tree(title.append(f"  {shown(story.message_type)}" if story.message_type else ""))
     ids = [one for one in story.message_ids if one != story.key]
     if ids:
-        drawn.add("message id  " + escape(", ".join(ids)))
+        drawn.add(Text("message id  " + ", ".join(map(shown, ids))))
     if story.attempts is not None:
-        drawn.add(f"attempts    {story.attempts}")
+        drawn.add(Text(f"attempts    {story.attempts}"))
     if story.trace_id:
-        drawn.add(f"trace id    {story.trace_id}")
+        drawn.add(Text(f"trace id    {shown(story.trace_id)}"))
     for step in story.steps:
         drawn.add(_line(step))
     return drawn
 
 
-def _line(step: Step) -> str:
+def _line(step: Step) -> Text:
     since = "" if step.after_ms is None else f"+{step.after_ms:,.1f} ms"
-    return f"{step.what:<11} {shown(step.at):<24} {since:>12}  {escape(step.detail)}"
+    return Text(f"{step.what:<11} {shown(step.at):<24} {since:>12}  {shown(step.detail, DETAIL_MOST)}")

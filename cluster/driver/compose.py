@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.publisher import PublisherConfig
@@ -14,7 +14,7 @@ from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.outage import OutageLimits
 from rabbitray.actors.router.settlement.retries import RetryLimits, ladder
-from rabbitray.actors.secret import Secret
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.telemetry.metrics import MetricsConfig
 from rabbitray.actors.telemetry.ray_metrics import Metering
@@ -35,10 +35,13 @@ START_BATCH = 10
 
 def boot(loaded: Loaded) -> Boot:
     """The function that starts logging and traces in each actor's process."""
+    return partial(boot_process, logs(loaded), loaded.telemetry)
+
+
+def logs(loaded: Loaded) -> telemetry.LogConfig:
+    """How each process logs."""
     settings = loaded.settings
-    secrets = tuple(secret for secret in (password(settings.rabbitmq_url),) if secret is not None)
-    logs = telemetry.LogConfig(format=settings.log_format, level=settings.log_level, secrets=secrets)
-    return partial(boot_process, logs, loaded.telemetry)
+    return telemetry.LogConfig(format=settings.log_format, level=settings.log_level, secrets=loaded.secrets)
 
 
 def boot_process(
@@ -46,7 +49,7 @@ def boot_process(
 ) -> Flush:
     """Starts logging, then traces; returns what sends the rest of the traces."""
     telemetry.start_logging(logs, role, ids=attributes)
-    return telemetry.start(traces, role, attributes=attributes).shutdown
+    return telemetry.start(traces, role, attributes=attributes, redact=Redactor(*logs.secrets)).shutdown
 
 
 def metering(loaded: Loaded) -> Metering:
@@ -62,12 +65,6 @@ def metering(loaded: Loaded) -> Metering:
     return Metering(pool=settings.pool, queue=settings.queue, config=config, otlp=otlp)
 
 
-def password(url: Secret) -> Secret | None:
-    """The password inside a broker URL, to be kept out of logs; None for none and for the public `guest`."""
-    text = urlsplit(url.reveal()).password
-    return Secret(unquote(text)) if text and text != "guest" else None
-
-
 def server(url: Secret) -> tuple[str, int]:
     """Host and port of the broker."""
     parts = urlsplit(url.reveal())
@@ -79,7 +76,7 @@ def topology(settings: Settings) -> Topology:
     return Topology(
         queue=settings.queue,
         queue_type=settings.queue_type,
-        rung_delays_ms=rungs(settings) if settings.max_retries else (),
+        rung_delays_ms=rungs(settings),
         dead_letter_exchange=settings.dead_letter_exchange,
         take_limited=settings.take_limited_queue,
     )
@@ -96,7 +93,9 @@ def type_codes(settings: Settings) -> TypeCodes:
 
 
 def rungs(settings: Settings) -> tuple[int, ...]:
-    """The delays of the ladder in ms."""
+    """The delays of the ladder in ms; none without retries."""
+    if not settings.max_retries:
+        return ()
     return ladder(
         settings.retry_delay_ms,
         settings.retry_max_delay_ms,
@@ -156,6 +155,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         identity=IdentityRules(missing_id=settings.missing_id),
         wire=message_limits(settings),
         codes=type_codes(settings),
+        redact=Redactor(*loaded.secrets),
     )
     return WorkerSetup(
         config=config,

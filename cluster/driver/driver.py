@@ -189,7 +189,7 @@ class Depths:
 def check(loaded: Loaded, handler: str) -> None:
     """Everything that can be known to be wrong before anything starts; ConfigurationError, one line each."""
     settings = loaded.settings
-    telemetry.start_logging(telemetry.LogConfig(format=settings.log_format, level=settings.log_level), "driver")
+    telemetry.start_logging(compose.logs(loaded), "driver")
     findings = checks.check_versions(checks.installed_versions())
     findings += checks.check_settings(settings, facts(loaded, sync_handler=not awaits(find(handler))))
     for finding in findings:

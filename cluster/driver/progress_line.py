@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from rabbitray.actors.printable import printable
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.actors.router.status import Counts
 
@@ -42,7 +43,7 @@ class Progress:
         if self._quiet or (not self._terminal and now - self._shown_at < LINE_EVERY_S):
             return
         self._shown_at = now
-        text = Text(line(report, ready, self._rate, now - self._began))
+        text = Text(printable(line(report, ready, self._rate, now - self._began)))
         if self._terminal:
             self._live.start()
             self._live.update(text, refresh=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
+from rabbitray.actors.errors import StoreUnavailableError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.calls import answer, last_line
 from rabbitray.actors.router.actor import ConsumerRouter
@@ -80,7 +82,8 @@ class Service:
             return self._drained
         await self._stop_autoscaler()
         self._drained = await self._drain()
-        await self._close_store()
+        if not await self._close_store():
+            self._drained = replace(self._drained, clean=False)
         await self._end_actors()
         return self._drained
 
@@ -103,14 +106,19 @@ class Service:
             return Drained(clean=False)
         return drained
 
-    async def _close_store(self) -> None:
+    async def _close_store(self) -> bool:
+        """False where it had to tell that its file lacks what was acknowledged."""
         try:
             await self._last_call(self.store, "close", within_s=STORE_CLOSES_WITHIN_S)
+        except StoreUnavailableError as lost:
+            log.error("The store closed without its file: %s", lost)
+            return False
         except Exception as error:  # noqa: BLE001 # whatever it is, the actors end next
             log.error(
                 "The store did not close in time (%s); all that was acknowledged is in its file",
                 last_line(error),
             )
+        return True
 
     async def _last_call(self, supervised: Supervised, method: str, *arguments: object, within_s: float) -> Any:
         """What the last method of an actor answers; None where there is no actor. Any: whatever it returns."""

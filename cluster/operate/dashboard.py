@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from rabbitray.actors.message.reply import Usage
+from rabbitray.actors.printable import printable
 from rabbitray.actors.router.report import WorkerRow
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry import kpi
@@ -68,9 +69,16 @@ def render(view: View, *, width: int, height: int | None) -> Text:
         lines += [Text("")] * (height - len(lines) - len(foot))
     lines += foot
     shown = lines if height is None or len(lines) <= height else [*lines[: height - 1], foot[-1]]
+    shown = [_printable(line) for line in shown]
     for line in shown:
         line.truncate(max(1, width), overflow="ellipsis")
     return Text("\n", no_wrap=True).join(shown)
+
+
+def _printable(line: Text) -> Text:
+    """The line; where something in it is not printable, it is shown as an escape, and the colours inside are lost."""
+    text = printable(line.plain)
+    return line if text == line.plain else Text(text, style=line.style)
 
 
 def _head(view: View, width: int) -> list[Text]:

@@ -46,29 +46,37 @@ class LineReader:
         self._most = most_bytes
         self._codes = codes
         self._strict = strict
-        self._rest = b""
+        self._rest = bytearray()  # of a line that has not ended: only its end is looked for in what comes
         self._skipping = False
         self._number = 0
 
     def feed(self, data: bytes) -> Chunk:
         """The jobs of the lines that end in `data`."""
-        *whole, rest = (self._rest + data).split(b"\n")
-        self._rest = rest
+        *whole, rest = data.split(b"\n")
         part = Chunk(size=len(data))
         for line in whole:
-            self._take(line, part)
+            self._take(self._ended(line), part)
             if self._strict and part.bad:
                 break
+        self._rest += rest
         if len(self._rest) > self._most:
-            self._rest, self._skipping = b"", True
+            self._ended(b"")
+            self._skipping = True
         return part
+
+    def _ended(self, last: bytes) -> bytes:
+        """The line of which `last` is the end; the next one begins."""
+        if not self._rest:
+            return last
+        line = bytes(self._rest) + last
+        self._rest = bytearray()
+        return line
 
     def end(self) -> Chunk:
         """The last line, where the input does not end with a newline."""
         part = Chunk()
         if self._rest or self._skipping:
-            self._take(self._rest, part)
-        self._rest = b""
+            self._take(self._ended(b""), part)
         return part
 
     def _take(self, line: bytes, part: Chunk) -> None:

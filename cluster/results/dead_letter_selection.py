@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import clean_headers
+from rabbitray.actors.message.headers import Headers, carried_headers, header_number, text_of, travels
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.publisher import EncodedMessage
+from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain
 
-Table = Mapping[str, Any]  # Any: AMQP header values
+_MILLISECONDS_FROM = 0xFFFFFFFF  # a `timestamp` above (seconds until the year 2106) was written in milliseconds
+_FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000
 
-_NOT_CARRIED = ("correlation_id", "reply_to", "expiration", "priority", "type", "user_id", "app_id")
 
-
-class DeadMessage(Protocol):
-    """A message of the dead-letter queue, as aio-pika gives it."""
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message of the dead-letter queue."""
 
     body: bytes
-    headers: dict[str, Any]  # Any: AMQP header values
-    message_id: str | None
-    content_type: str | None
-    content_encoding: str | None
-    timestamp: datetime | None
+    properties: Properties
+
+    @property
+    def headers(self) -> Headers:
+        """The headers that can be read."""
+        return self.properties.headers or {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Selection:
     seen_after_ms: int | None = None
     max_replays: int = 10
 
-    def takes(self, message: DeadMessage) -> bool:
+    def takes(self, message: DeadLetter) -> bool:
         """Whether this message is replayed."""
         return (
             (not self.ids or bool(self.ids & identities(message)))
@@ -51,7 +51,7 @@ class Selection:
             and replays(message) < self.max_replays
         )
 
-    def _old_enough(self, message: DeadMessage) -> bool:
+    def _old_enough(self, message: DeadLetter) -> bool:
         if self.seen_before_ms is None and self.seen_after_ms is None:
             return True
         seen = first_seen_ms(message)
@@ -61,73 +61,89 @@ class Selection:
         return (before is None or seen <= before) and (after is None or seen >= after)
 
 
-def identities(message: DeadMessage) -> set[str]:
+def identities(message: DeadLetter) -> set[str]:
     """What the message is called: its key, its message id."""
-    names = (message.headers.get(h.KEY), message.message_id)
+    names = (message.headers.get(h.KEY), message.properties.message_id)
     return {_text(name) for name in names if name}
 
 
-def error_class(message: DeadMessage) -> str:
+def error_class(message: DeadLetter) -> str:
     """The class of the error that it died of; empty when it says none."""
     return _text(message.headers.get(h.ERROR_CLASS) or "")
 
 
-def first_seen_ms(message: DeadMessage) -> int | None:
+def first_seen_ms(message: DeadLetter) -> int | None:
     """When it was first received, Unix ms; else when it was published; None when it says neither."""
     value = message.headers.get(h.FIRST_SEEN)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    return int(message.timestamp.timestamp() * 1000) if isinstance(message.timestamp, datetime) else None
+    stamp = message.properties.timestamp
+    if stamp is None:
+        return None
+    sent_ms = stamp if stamp > _MILLISECONDS_FROM else stamp * 1_000
+    return sent_ms if sent_ms < _FAR_FUTURE_MS else None
 
 
-def replays(message: DeadMessage) -> int:
+def replays(message: DeadLetter) -> int:
     """How often it was replayed before."""
-    value = message.headers.get(h.REPLAYS)
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+    return header_number(message.headers.get(h.REPLAYS), 0, h.MAX_COUNT)
 
 
-def replay_copy(message: DeadMessage, queue: str) -> EncodedMessage:
+def replay_copy(message: DeadLetter, queue: str, *, foreign: bool = True) -> EncodedMessage:
     """The copy for the main queue: attempts at 0, death and error headers gone, history kept, one replay more.
 
-    The identity stays: the key header where there is one, and the message id itself.
+    The identity stays: the key header where there is one, and the message id itself. Headers that cannot be read stay
+    behind, for the pool would park the copy again; `x-rabbitray-headers-cut` says how many. `foreign`: with the
+    producer's. It may wait 30 days once more, see `latest_due_ms`.
     """
-    headers = clean_headers(message.headers)
-    headers |= {h.ATTEMPT: 0, h.REPLAYS: replays(message) + 1, h.ORIGIN: message.headers.get(h.ORIGIN) or queue}
+    now_ms = time.time_ns() // 1_000_000
+    properties, ours = message.properties, carried_headers(message.headers, now_ms)
+    ours |= {h.ATTEMPT: 0, h.REPLAYS: replays(message) + 1, h.REPLAYED: now_ms, h.ORIGIN: ours.get(h.ORIGIN, queue)}
     seen = first_seen_ms(message)
-    headers |= {h.FIRST_SEEN: seen} if seen is not None else {}
+    ours |= {h.FIRST_SEEN: min(seen, now_ms)} if seen is not None else {}
+    ours = {name: value for name, value in ours.items() if name not in (h.HOPS, h.HEADERS_CUT)}
+    entries, cut = headers_where(properties, travels, readable=True)
+    if not foreign:
+        entries, cut = b"", sum(map(travels, header_names(properties)))
     return EncodedMessage(
         body=message.body,
-        message_id=message.message_id or uuid7(),
+        message_id=properties.message_id or uuid7(),
         routing_key=queue,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        headers=headers,
-        timestamp_s=int(message.timestamp.timestamp()) if isinstance(message.timestamp, datetime) else 0,
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        headers=ours | ({h.HEADERS_CUT: cut} if cut else {}),
+        entries=entries,
+        timestamp_s=properties.timestamp or 0,
     )
 
 
-def unchanged(message: DeadMessage, queue: str) -> EncodedMessage | None:
+def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
     """The same message again, for the end of its own queue; None where a copy would not be the same.
 
     Our publisher carries a message id, a content type and encoding, a time and headers: the dead letters that we
-    wrote have no more. RabbitMQ's count of deliveries starts again with the copy.
+    wrote have no more. RabbitMQ's count of deliveries starts again with the copy. Headers go as they stand there, also
+    those that cannot be read.
     """
-    headers = {name: value for name, value in message.headers.items() if name not in h.DELIVERY_COUNTS}
-    strange = any(getattr(message, name, None) for name in _NOT_CARRIED) or headers.keys() & set(h.ROUTING)
-    if strange or not message.message_id or not isinstance(message.timestamp, datetime):
+    properties = message.properties
+    entries, lost = headers_where(properties, lambda name: name not in h.DELIVERY_COUNTS)
+    texts = (properties.message_id, properties.content_type, properties.content_encoding)
+    strange = not is_plain(properties) or set(header_names(properties)) & set(h.ROUTING)
+    if strange or lost or not properties.message_id or not properties.timestamp:
+        return None
+    if any(text.encode() not in properties.raw for text in texts if text):  # it was no UTF-8
         return None
     return EncodedMessage(
         body=message.body,
-        message_id=message.message_id,
+        message_id=properties.message_id,
         routing_key=queue,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        headers=headers,
-        timestamp_s=int(message.timestamp.timestamp()),
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        entries=entries,
+        timestamp_s=properties.timestamp,
     )
 
 
-def deliveries(message: DeadMessage) -> int:
+def deliveries(message: DeadLetter) -> int:
     """How often RabbitMQ says that it was delivered before; a quorum queue with a limit drops by this number."""
     counts = (message.headers.get(name) for name in h.DELIVERY_COUNTS)
     return max((count for count in counts if isinstance(count, int)), default=0)
@@ -138,4 +154,4 @@ def _same_class(wanted: str, found: str) -> bool:
 
 
 def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    return text_of(bytes(value)) if isinstance(value, bytes | bytearray) else str(value)

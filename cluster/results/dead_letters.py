@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rabbitray.actors.errors import ConfigurationError, DecodeError, StoreOpenError
 from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, decode
-from rabbitray.cluster.cli.tables import rows
+from rabbitray.cluster.cli.values import rows
 from rabbitray.cluster.results.reader import Reader, literal, results
 from rabbitray.cluster.settings import Loaded
 
@@ -28,6 +28,7 @@ GROUP BY ALL ORDER BY count DESC, last DESC
 """
 
 SHOWN_MOST: Final = 20
+_BREAKS: Final = str.maketrans("\r\n\t", "   ")
 LOOKED_UP_MOST: Final = 10_000
 
 
@@ -46,7 +47,7 @@ def find(reader: Reader, name: str) -> dict[str, Any]:  # Any: values of the row
         f"SELECT * FROM dead_letters WHERE id = {text} OR key = {text} OR message_id = {text} "
         f"OR (length({text}) >= 4 AND starts_with(id, {text})) ORDER BY dead_at DESC, recorded_at DESC"
     )
-    found = reader.query(sql, max_rows=SHOWN_MOST).to_pylist()
+    found = rows(reader.query(sql, max_rows=SHOWN_MOST))
     if not found:
         raise ConfigurationError(
             f"no dead letter has the id, key or message id {name!r}; `rabbitray dlq ls` lists them"
@@ -80,9 +81,11 @@ def readable(row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES) -> dict[st
     shown = {name: value for name, value in row.items() if name not in ("body", "headers", "raw_properties")}
     if row.get("raw_properties") is not None:
         shown["raw_properties"] = row["raw_properties"].hex()
-    body = row.get("body") or b""
-    headers = json.loads(row.get("headers") or "{}")
-    return shown | {"headers": headers, "body_bytes": len(body), **_body(row, body, codes)}
+    shown["headers"] = json.loads(row.get("headers") or "{}")
+    body = row.get("body")
+    if body is None:
+        return shown | {"body_bytes": None, "body": "not in the results: `error` says how large it is and where"}
+    return shown | {"body_bytes": len(body), **_body(row, body, codes)}
 
 
 def _body(row: Mapping[str, Any], body: bytes, codes: TypeCodes) -> dict[str, Any]:  # Any: JSON values
@@ -101,6 +104,6 @@ def _job(job: Any) -> dict[str, Any]:  # Any: msgspec's field values
 
 def _is_text(body: bytes) -> bool:
     try:
-        return body.decode().replace("\n", " ").isprintable()
+        return body.decode().translate(_BREAKS).isprintable()
     except UnicodeDecodeError:
         return False

@@ -144,9 +144,10 @@ def broker_url(value: object) -> Secret:
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
+        usable = usable and ("@" in parts.netloc or "@" not in text)  # a password with a / ? # that is not encoded
     except ValueError:  # a port that is no number, a broken IPv6 address
         usable = False
-    if not usable or re.search(r"\s", text):
+    if not usable or re.search(r"[\s\\]", text):
         raise ValueError("not an AMQP URL") from None
     return Secret(text)
 

@@ -56,6 +56,13 @@ class Loaded:
     notices: tuple[str, ...] = ()
     job_stop_wait_s: float | None = None
 
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What no text of this process may show: the logins of the broker and of the collectors."""
+        to = self.telemetry
+        found = (self.settings.rabbitmq_url, *to.collector.secrets, *to.metrics.collector.secrets)
+        return tuple(dict.fromkeys(found))
+
     def is_set(self, name: str) -> bool:
         """Whether the user set it, in whatever way."""
         return not self.sources[name].startswith(("default", "derived"))

@@ -59,7 +59,7 @@ class Settings(BaseModel):
         Secret(DEFAULT_URL),
         env="RABBITMQ_URL",
         aliases=("AMQP_URL", "CLOUDAMQP_URL"),
-        allowed="amqp://user:password@host:port/vhost, or amqps://",
+        allowed="amqp:// or amqps:// and user:password@host:port/vhost, with %2F %3F %23 %5C for / ? # \\ in it",
         help="The broker. Rather from the environment or a file than from anywhere that others can read.",
     )
     rabbitmq_url_file: Path | None = _broker(
@@ -93,7 +93,7 @@ class Settings(BaseModel):
     )
     dead_letter_exchange: str = _queue(
         "", pattern=r"^[^\x00-\x1f\x7f]{0,200}$", allowed="an exchange name",
-        help="Direct exchange for retries and dead letters; empty: <queue>.rabbitray.",
+        help="Exchange for retries and dead letters, refused unless direct and durable; empty: <queue>.rabbitray.",
     )  # fmt: skip
     take_limited_queue: bool = _queue(
         False,

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from itertools import groupby
 
-from rabbitray.actors.secret import Secret, redact
+from rabbitray.actors.secret import Secret, without_credentials
 from rabbitray.cluster.settings.kinds import allowed_values, kind_of
 from rabbitray.cluster.settings.loading import Loaded
 from rabbitray.cluster.settings.model import Settings
@@ -65,7 +65,7 @@ def shown(name: str, value: object) -> str:
     if value is None:
         return kind.none or ""
     if isinstance(value, Secret):
-        return redact(value.reveal())
+        return without_credentials(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

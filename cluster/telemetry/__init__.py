@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.cluster.telemetry.config import TelemetryConfig
 from rabbitray.cluster.telemetry.logs import LogConfig, start_logging
 
@@ -62,22 +63,30 @@ class _Together:
         return self._metrics.shutdown(max(0.0, until - time.monotonic())) and complete
 
 
-def start(config: TelemetryConfig, role: str, *, attributes: Mapping[str, str] | None = None) -> Telemetry:
+def start(
+    config: TelemetryConfig,
+    role: str,
+    *,
+    attributes: Mapping[str, str] | None = None,
+    redact: Redactor = NO_SECRETS,
+) -> Telemetry:
     """Sets the providers of this process as `config` asks; `role` is e.g. `router`, `worker`, `publisher`.
 
-    `attributes` join the resource (Ray ids). A provider that is set already stays, and stays its owner's.
+    `attributes` join the resource (Ray ids); `redact` knows what the texts of our spans must not hold. A provider
+    that is set already stays, and stays its owner's.
     Never raises for a collector that is down: telemetry fails no message.
     """
-    traces, metrics = _start_traces(config, role, attributes or {}), _start_metrics(config, role, attributes or {})
+    traces = _start_traces(config, role, attributes or {}, redact)
+    metrics = _start_metrics(config, role, attributes or {})
     return traces if metrics is None else _Together(traces, metrics)
 
 
-def _start_traces(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Telemetry:
+def _start_traces(config: TelemetryConfig, role: str, attributes: Mapping[str, str], redact: Redactor) -> Telemetry:
     if not config.enabled:
         return _NoTelemetry()
     from rabbitray.cluster.telemetry.traces import install  # loads the SDK: only where traces are asked for
 
-    installed = install(config, role, attributes)
+    installed = install(config, role, attributes, redact)
     if installed is None:
         log.info("A tracer provider is set already in this process; its owner exports the spans")
         return _NoTelemetry()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -10,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TextIO
 
-from rabbitray.actors.secret import Secret, redact
+from rabbitray.actors.printable import below, json_text, printable
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.trace_context import current_ids
 from rabbitray.actors.worker.batch_run import called_ids
 
@@ -20,7 +20,7 @@ _HANDLER_NAME: Final = "rabbitray"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    """How a process logs. `secrets` are texts that must not appear even outside a URL."""
+    """How a process logs. `secrets` are URLs and texts that it knows, whose passwords must not appear anywhere."""
 
     format: Literal["text", "json"] = "text"
     level: str = "INFO"
@@ -69,17 +69,14 @@ class _Clean(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s {} %(name)s: %(message)s".format(role.replace("%", "%%")))
         self._role = role
         self._ids = ids
-        self._secrets = [secret.reveal() for secret in secrets if len(secret.reveal()) >= 4]
-
-    def clean(self, text: str) -> str:
-        """`text` without the passwords of URLs and without the known secrets."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return redact(text)
+        self.clean = Redactor(*secrets)
 
 
 class TextLines(_Clean):
-    """`time level role logger: message key=value ...`"""
+    """`time level role logger: message key=value ...`, printable on one line; the lines of a traceback are indented.
+
+    So whatever a message quotes, its writer begins no line of the log.
+    """
 
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
@@ -87,11 +84,17 @@ class TextLines(_Clean):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line before its traceback."""
         extras = _ids() | _extras(record)
-        return super().formatMessage(record) + "".join(f" {key}={_shown(value)}" for key, value in extras.items())
+        text = super().formatMessage(record) + "".join(f" {key}={value}" for key, value in extras.items())
+        return printable(self.clean(text))
 
     def format(self, record: logging.LogRecord) -> str:
-        """The whole entry."""
-        return self.clean(super().format(record))
+        """The whole entry. Not by `super()`, which takes a traceback as another formatter left it in the record."""
+        record.message = record.getMessage()
+        record.asctime = self.formatTime(record)
+        text = self.formatMessage(record)
+        if record.exc_info:
+            text += "\n" + below(self.clean(self.formatException(record.exc_info)))
+        return text + ("\n" + below(self.clean(record.stack_info)) if record.stack_info else "")
 
 
 class JsonLines(_Clean):
@@ -111,20 +114,26 @@ class JsonLines(_Clean):
         }
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        cleaned = {key: self.clean(value) if isinstance(value, str) else value for key, value in entry.items()}
-        return self.clean(json.dumps(cleaned, default=str, ensure_ascii=False))
+        return json_text({key: _cleaned(value, self.clean) for key, value in entry.items()})
+
+
+def _cleaned(value: object, clean: Redactor) -> object:
+    """A JSON value, its texts without secrets: in the line as a whole a secret could look like JSON itself."""
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Mapping():
+            return {clean(str(name)): _cleaned(one, clean) for name, one in value.items()}
+        case list() | tuple():
+            return [_cleaned(one, clean) for one in value]
+        case _:
+            return clean(str(value))
 
 
 def _extras(record: logging.LogRecord) -> dict[str, object]:
     """What the caller passed as `extra=`: the ids of a job or a message. (Ray puts `_ray_timestamp_ns` into each.)"""
     own = (item for item in vars(record).items() if not item[0].startswith("_"))
     return {key: value for key, value in own if key not in _OWN_FIELDS}
-
-
-def _shown(value: object) -> str:
-    """For a text line: a producer's key with a line break in it must not look like a line of ours."""
-    text = str(value)
-    return text if text.isprintable() else repr(text)
 
 
 def _ids() -> dict[str, object]:

@@ -20,6 +20,7 @@ from opentelemetry.trace import Link, SpanKind, TraceState
 from opentelemetry.util.re import parse_env_headers
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.cluster.telemetry.config import CollectorConfig, TelemetryConfig
 from rabbitray.cluster.telemetry.shutdown import Shutdown
@@ -167,9 +168,10 @@ def sampler(name: str, ratio: float) -> sampling.Sampler:
 
 
 class Provider(TracerProvider):
-    """The SDK's provider, which also counts how many of its spans were lost."""
+    """The SDK's provider, which also counts how many of its spans were lost. `redact`: for the texts of our spans."""
 
     flows: Sequence[SpanFlow] = ()
+    redact: Redactor = NO_SECRETS
 
     @property
     def spans_lost(self) -> int:
@@ -208,11 +210,14 @@ class Traces:
         return complete
 
 
-def install(config: TelemetryConfig, role: str, attributes: Mapping[str, str]) -> Traces | None:
+def install(
+    config: TelemetryConfig, role: str, attributes: Mapping[str, str], redact: Redactor = NO_SECRETS
+) -> Traces | None:
     """Makes the provider and sets it; None when this process has one already."""
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     traces = build(config, role, attributes)
+    traces.provider.redact = redact
     _quieten_sdk()
     trace.set_tracer_provider(traces.provider)
     return traces

@@ -22,7 +22,7 @@ from rabbitray.cluster.results.dead_letter_replay import (
     ReplayPlan,
 )
 from rabbitray.cluster.results.dead_letter_selection import Selection
-from tests.kit.dead_letters import AT, DEAD
+from tests.kit.dead_letters import AT, DEAD, headers_sent
 from tests.kit.eventually import eventually
 from tests.kit.queue_access import depth, drained, opened
 
@@ -148,7 +148,7 @@ async def test_all_that_was_replayed_is_gone_from_the_dead_letters(
 ) -> None:
     """The broker takes acks beyond 32 late, and forgets them when the channel closes at once."""
     await park(amqp_url, 90, arguments)
-    publisher.refuses = lambda message: message.headers[h.KEY] in fails
+    publisher.refuses = lambda message: headers_sent(message)[h.KEY] in fails
     found = await replay(amqp_url, publisher, ReplayPlan(selection=Selection()))
     assert (found.replayed, found.failed) == (90 - len(fails), len(fails))
     await asyncio.sleep(0.5)  # a lost ack would bring its message back by now

@@ -11,10 +11,11 @@ from pamqp import commands as spec
 from pamqp.frame import unmarshal
 
 from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.rabbitmq.properties import Properties
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
-from rabbitray.actors.router.intake.scanner import Properties, Scanned
+from rabbitray.actors.router.intake.scanner import Scanned
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 
@@ -113,5 +114,5 @@ class FakeOpener:
 def deliver(generation: Generation, tag: int) -> bool:
     """A message stands in the bytes of this generation's connection; False when nobody took it."""
     channel: Any = generation.channel
-    found = Scanned(channel.consumer_tags[-1], tag, False, Properties(message_id=f"m{tag}"), b"{}", 0)
+    found = Scanned(channel.consumer_tags[-1], tag, False, Properties(message_id=f"m{tag}"), b"{}")
     return generation.consumers.take_scanned(found)

@@ -59,7 +59,7 @@ def forked(shape: str, how: str) -> int | None:
         case "exits with a text":
             sys.exit("no more")
         case "raises":
-            raise ValueError("from\nthe child")
+            raise ValueError("from\nthe\x1b[2J child")
         case "raises what ends":
             raise EndsError
     return None

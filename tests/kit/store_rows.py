@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.payload_hash import payload_hash
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA, RESULT_SCHEMA
 
@@ -31,7 +32,7 @@ def rows_of(
     columns.update(result=list(results or ['{"ok":true}'] * count), user_id=[user_id] * count)
     columns.update(attempts=[1] * count, finished_at=[NOW] * count)
     if payload is not None:
-        columns["payload_hash"] = [payload_hash(payload, b"")] * count
+        columns["payload_hash"] = [payload_hash(Job(payload=payload))] * count
     return pa.table(columns, schema=RESULT_SCHEMA)
 
 

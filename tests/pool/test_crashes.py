@@ -48,7 +48,10 @@ async def is_true(check: Callable[[], Any]) -> None:
     await eventually(check, within_s=240, message="the pool did not come to rest")
 
 
-@pytest.mark.parametrize("place", ["before_commit", "after_commit", "after_publish"])
+@pytest.mark.parametrize(
+    "place",  # before a commit nothing is done yet, as at most of the random moments below
+    [pytest.param("before_commit", marks=pytest.mark.long), "after_commit", "after_publish"],
+)
 async def test_router_killed_in_a_crash_window(amqp_url: str, tmp_path: Path, place: str, rounds: int) -> None:
     """Killed again and again at the same place, some random number of passes apart.
 
@@ -133,6 +136,7 @@ async def _retried(pool: RunningPool, count: int) -> bool:
     return bool((await pool.report()).counts.retried >= count)
 
 
+@pytest.mark.long  # a broker that is killed closes them, too
 async def test_connections_closed_by_the_broker(own_broker: PrivateBroker, own_url: str, tmp_path: Path) -> None:
     loaded = settings_for(own_url, tmp_path, batch_size=10, prefetch_count=60)
     async with pool_of(loaded) as pool:
@@ -145,6 +149,7 @@ async def test_connections_closed_by_the_broker(own_broker: PrivateBroker, own_u
         assert await lost_and_duplicated(pool, COUNT) == (0, 0)
 
 
+@pytest.mark.long  # test_poison.py has one that stops in C
 async def test_a_stopped_worker_is_replaced(amqp_url: str, tmp_path: Path) -> None:
     """SIGSTOP: no reply within the handler's time-out, so it is killed and its batch runs elsewhere."""
     loaded = settings_for(amqp_url, tmp_path, handler_timeout_s=2, batch_size=5)

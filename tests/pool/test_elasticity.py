@@ -208,6 +208,7 @@ async def _held_for(pool: RunningPool, seconds: float) -> list[int]:
     return held
 
 
+@pytest.mark.long  # the bound is asserted above, while messages are acked
 async def test_slow_handlers_hold_no_more_than_the_old_and_the_new_window(amqp_url: str, tmp_path: Path) -> None:
     """Handlers of 60 s, so nothing is acked: whatever the window does, unacked stays within two windows."""
     loaded = settings_for(amqp_url, tmp_path, drain_deadline_s=0, **BRISK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from pathlib import Path
 
@@ -12,9 +13,35 @@ import pytest
 from rabbitray.actors.message.job import Job
 from tests.kit.command_process import Command, publish, queue_exists, ready, run, work
 from tests.kit.eventually import eventually_sync
-from tests.kit.live_commands import live_commands
+from tests.kit.hostile import FORGED, TEXTS, unfit
+from tests.kit.live_commands import LiveCommands, live_commands
+
+RAYS_PREFIX = re.compile(r"\x1b\[3\dm\([^\x1b]* pid=\d+(, ip=[\d.]+)?\)\x1b\[0m ")
+"""Before a line of an actor that Ray passes on, coloured."""
+
+TOLD = [(number, text) for number, text in enumerate(TEXTS) if text.strip()]
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout("300")]
+
+
+def strangers(amqp_url: str, queue: str, live: LiveCommands) -> None:
+    """Whatever keys and errors say, each command shows it printable and gives it out whole, through the pool."""
+    jobs = [Job(id=f"{number}{text}", user_id=text, payload={"do": "reject", "text": text}) for number, text in TOLD]
+    publish(amqp_url, queue, jobs)
+
+    def groups() -> list[dict[str, object]]:
+        found = json.loads(live.ask("dlq", "ls", "--queue", queue, "--json"))
+        return [group for group in found["groups"] for _ in range(group["count"])]
+
+    eventually_sync(lambda: len(groups()) == len(jobs), within_s=60)
+    key = str(jobs[0].id)
+    for arguments in (("status",), ("top", "--once"), ("dlq", "ls"), ("dlq", "show", key), ("trace", key)):
+        said = live.ask(*arguments, "--queue", queue)
+        assert not unfit(said), arguments
+        assert not [line for line in said.split("\n") if line.startswith(FORGED)], arguments
+        json.loads(live.ask(*arguments, "--queue", queue, "--json"))
+    everything = live.ask("query", "SELECT key, error FROM dead_letters", "--queue", queue, "--json")
+    assert {row["key"] for row in json.loads(everything)} == {job.id for job in jobs}
 
 
 def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
@@ -48,6 +75,7 @@ def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> 
             assert "fixed at 1" in ask("status")
             counted = ask("query", "SELECT count(*) AS rows FROM results", "--format", "json")
             assert json.loads(counted) == [{"rows": 350}]
+            strangers(amqp_url, queue, live)
             ask("export", str(tmp_path / "out"))
         files = list((tmp_path / "out").glob("**/*.parquet"))
         assert sum(pq.read_table(file).num_rows for file in files) == 350
@@ -55,5 +83,8 @@ def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> 
         assert code == 0, out + err
         code, _, err = pool.end(60)
         assert code == 0, err
+        own = RAYS_PREFIX.sub("", err)
+        assert not unfit(own), "the logs of all actors, and the progress line"
+        assert not [line for line in own.split("\n") if line.startswith(FORGED)]
     finally:
         pool.process.kill()

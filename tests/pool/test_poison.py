@@ -62,7 +62,10 @@ async def only_the_killers_are_parked(pool: RunningPool, folder: Path, kinds: li
     await eventually(lambda: not any(map(psutil.pid_exists, pids)), message="a killer still runs")
 
 
-@pytest.mark.parametrize(("handler", "few"), [(HANDLE, ["segfault"]), (HANDLE_ASYNC, ["killed"])])
+@pytest.mark.parametrize(
+    ("handler", "few"),  # an asynchronous one is killed in test_path.py
+    [(HANDLE, ["segfault"]), pytest.param(HANDLE_ASYNC, ["killed"], marks=pytest.mark.long)],
+)
 async def test_what_ends_the_process_is_parked_as_a_crash(
     amqp_url: str, tmp_path: Path, handler: str, few: list[str], rounds: int
 ) -> None:

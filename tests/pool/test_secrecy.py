@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -19,6 +18,7 @@ from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.store.query import read_only_query
 from rabbitray.cluster.broker import PrivateBroker
+from tests.kit.canary import Canary, canary_url, new_canary
 from tests.kit.eventually import eventually
 from tests.kit.otlp_receiver import OtlpReceiver
 from tests.kit.pool_settings import settings_for
@@ -30,20 +30,23 @@ PAGES = ("/logical/actors", "/nodes?view=summary", "/api/jobs/", "/api/cluster_s
 
 
 @pytest.fixture
-def canary() -> str:
-    """A password that stands nowhere else."""
-    return "canary" + secrets.token_hex(8)
+def canary() -> Canary:
+    return new_canary()
 
 
 @pytest.fixture
-def secret_url(broker: PrivateBroker, amqp_url: str, canary: str) -> Iterator[str]:
+def secret_url(broker: PrivateBroker, amqp_url: str, canary: Canary) -> Iterator[str]:
     """The test's vhost, for a user with the canary password."""
-    vhost, user = urlsplit(amqp_url).path.lstrip("/"), f"user-{secrets.token_hex(4)}"
-    broker.api("PUT", f"/api/users/{user}", {"password": canary, "tags": ""})
-    everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    broker.api("PUT", f"/api/permissions/{quote(vhost, safe='')}/{user}", everything)
-    yield amqp_url.replace("guest:guest@", f"{user}:{canary}@")
-    broker.api("DELETE", f"/api/users/{user}")
+    with canary_url(broker, amqp_url, canary) as url:
+        yield url
+
+
+def file_of(url: str, folder: Path) -> dict[str, str]:
+    """The environment of who has the URL in a file."""
+    file = folder / "url"
+    file.touch(mode=0o600)
+    file.write_text(url)
+    return {"RABBITMQ_URL": "", "RABBITMQ_URL_FILE": str(file)}
 
 
 def logs_with(canary: str) -> list[str]:
@@ -108,46 +111,51 @@ async def dead_with(broker: PrivateBroker, url: str, queue: str, canary: str) ->
     return [one["properties"] for one in found if canary in str(one["properties"])]
 
 
-async def work_and_fail(pool: RunningPool, url: str) -> None:
+async def work_and_fail(pool: RunningPool, careless: str) -> None:
     """Jobs that are done, retried and parked; the errors name the broker's address, as careless handlers do."""
     await pool.publish(
         [
             *(Job(id=f"job-{n}") for n in range(50)),
             Job(id="twice", payload={"do": "raise", "times": 1, "text": "again"}),
-            Job(id="bad", payload={"do": "reject", "text": f"cannot reach {url}"}),
+            Job(id="bad", payload={"do": "reject", "text": careless}),
+            Job(id="long", payload={"do": "permanent", "text": "amqp://user:pw-of-others@host " * 15_000 + careless}),
         ]
     )
-    await pool.acked(53)
+    await pool.acked(54)
 
 
 async def test_a_password_is_in_no_log_process_state_page_span_or_result(
-    broker: PrivateBroker, secret_url: str, canary: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    broker: PrivateBroker, secret_url: str, canary: Canary, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    word = canary.word
     with OtlpReceiver() as receiver:
-        environ = {
+        environ = file_of(secret_url, tmp_path) | {
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
-            "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{canary}-token",
+            "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer%20{word}-token",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
-        loaded = settings_for(secret_url, tmp_path, environ, log_level="DEBUG")
-        async with pool_of(loaded) as pool:
-            await work_and_fail(pool, secret_url)
-            assert await asyncio.to_thread(processes_with, canary) == []
-            assert await asyncio.to_thread(state_with, canary) == []
-            assert await pages_with(canary) == []
+        loaded = settings_for("", tmp_path, environ, log_level="DEBUG")
+        async with pool_of(loaded, "tests.kit.steered_handler:CarelessAtTheEnd") as pool:
+            await work_and_fail(pool, canary.careless(secret_url))
+            assert await asyncio.to_thread(processes_with, word) == []
+            assert await asyncio.to_thread(state_with, word) == []
+            assert await pages_with(word) == []
             assert "cannot reach" in str(report := await pool.report()), "the careless error is told"
-            assert canary not in str(report)
-            assert await dead_with(broker, secret_url, loaded.settings.queue, canary) == []
+            assert word not in str(report)
+            assert await dead_with(broker, secret_url, loaded.settings.queue, word) == []
+        assert await asyncio.to_thread(state_with, word) == [], "not even by the end of the handler"
         rows = read_only_query(loaded.settings.results, "SELECT * EXCLUDE (body) FROM dead_letters").to_pylist()
         assert "cannot reach amqp://" in str(rows)
-        assert canary not in str(rows)
+        assert word not in str(rows)
+        assert "pw-of-others" not in str(rows)
         await eventually(lambda: receiver.spans, message="no span arrived")
-        assert canary in str(receiver.requests), "the header did reach the collector"
-        assert canary not in str(receiver.spans)
+        assert word in str(receiver.requests), "the header did reach the collector"
+        assert word not in str(receiver.spans)
     assert await asyncio.to_thread(logs_with, "cannot reach amqp://"), "the careless error did reach a log"
-    assert await asyncio.to_thread(logs_with, canary) == []
-    assert canary not in "".join(capfd.readouterr())
-    assert canary not in repr(loaded)
+    assert await asyncio.to_thread(logs_with, "The handler could not be closed")
+    assert await asyncio.to_thread(logs_with, word) == []
+    assert word not in "".join(capfd.readouterr())
+    assert word not in repr(loaded)
 
 
 async def test_a_password_in_the_error_of_a_handler_that_cannot_start_is_not_told(
@@ -166,12 +174,13 @@ async def test_a_password_in_the_error_of_a_handler_that_cannot_start_is_not_tol
 
 
 async def test_a_password_that_is_refused_is_not_told(
-    secret_url: str, canary: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    secret_url: str, canary: Canary, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = secret_url.replace(canary, canary + "-wrong")
+    word = canary.word
+    wrong = secret_url.replace(word, word + "-wrong")
     with pytest.raises(RabbitrayError) as refused:
         async with pool_of(settings_for(wrong, tmp_path, log_level="DEBUG")):
             pass
-    assert canary not in str(refused.value)
-    assert await asyncio.to_thread(logs_with, canary) == []
-    assert canary not in "".join(capfd.readouterr())
+    assert word not in str(refused.value)
+    assert await asyncio.to_thread(logs_with, word) == []
+    assert word not in "".join(capfd.readouterr())

@@ -18,10 +18,11 @@ import aiormq
 from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 
+from rabbitray.actors.rabbitmq.properties import Properties
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
-from rabbitray.actors.router.intake.scanner import Properties, Scanned
+from rabbitray.actors.router.intake.scanner import Scanned
 from rabbitray.actors.telemetry.tracing import Tracing
 from tests.simulation.broker import Message, SimBroker
 from tests.simulation.faults import Faults
@@ -76,7 +77,7 @@ class SimChannel:
             properties = Properties(
                 message_id=message.message_id, content_type=message.content_type, headers=message.headers
             )
-            self.on_delivery(Scanned(consumer, tag, message.returns > 0, properties, message.body, 0))
+            self.on_delivery(Scanned(consumer, tag, message.returns > 0, properties, message.body))
 
     def cut(self, *, client_s: float = 0.0, broker_s: float = 0.0) -> None:
         """The connection dies; each side hears of it so many seconds later."""

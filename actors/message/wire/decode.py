@@ -12,8 +12,6 @@ two, are fields of that shape; it is then read strictly. Any other document beco
 
 from __future__ import annotations
 
-import json
-import re
 import zlib
 from collections.abc import Callable
 from typing import Any, Final
@@ -21,21 +19,15 @@ from typing import Any, Final
 import msgspec
 
 from rabbitray.actors.errors import DecodeError
-from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
+from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED, content_kind
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire.compression import plain_body
+from rabbitray.actors.message.wire.counting import names_each_once
+from rabbitray.actors.message.wire.documents import parse, unpack
 from rabbitray.actors.message.wire.encode import CHECKSUM_MARK
-from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits, require_within, unpack
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits
 from rabbitray.actors.message.wire.packed import split_records, unpack_records
-from rabbitray.actors.message.wire.shapes import (
-    CHECKSUM,
-    COMPACT,
-    VERBOSE,
-    Document,
-    is_shape,
-    read_compact,
-    read_verbose,
-)
+from rabbitray.actors.message.wire.shapes import CHECKSUM, COMPACT, VERBOSE, is_shape, read_compact, read_verbose
 from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
 
 _MSGPACK_TYPES: Final = frozenset((MSGPACK, "application/x-msgpack", "application/vnd.msgpack"))
@@ -43,8 +35,6 @@ _JSON_TYPES: Final = frozenset((JSON, "text/json", "application/x-json"))
 _BYTES_TYPES: Final = frozenset(("application/octet-stream", "application/data"))
 
 _MARK_START: Final = -len(CHECKSUM_MARK) - 4
-_SMALL_JSON: Final = 64 * 1024
-_JSON_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -63,7 +53,7 @@ def decode(
     text, `application/octet-stream` bytes. Without a content type the bytes must be msgpack or JSON.
     """
     try:
-        return _decode(body, _essence(content_type), content_encoding, limits, codes)
+        return _decode(body, content_kind(content_type), content_encoding, limits, codes)
     except DecodeError:
         raise
     except (RecursionError, MemoryError) as error:
@@ -78,7 +68,7 @@ def split(body: bytes, content_encoding: str | None = None, limits: MessageLimit
     The record's bytes are taken as they are: whatever was read from the packed message is read from its piece too,
     also what our own writer would refuse. Raises DecodeError as `decode` does; meant for what `decode` has read.
     """
-    return split_records(plain_body(body, content_encoding, limits))
+    return split_records(plain_body(body, content_encoding, limits), limits)
 
 
 def parse_line(line: str | bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
@@ -98,30 +88,24 @@ def parse_line(line: str | bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
     return Job(**fields)
 
 
-def _decode(
-    body: bytes, essence: str, content_encoding: str | None, limits: MessageLimits, codes: TypeCodes
-) -> list[Job]:
+def _decode(body: bytes, kind: str, content_encoding: str | None, limits: MessageLimits, codes: TypeCodes) -> list[Job]:
     body = plain_body(body, content_encoding, limits)
-    if essence in _MSGPACK_TYPES:
+    if kind in _MSGPACK_TYPES:
         return [_read_msgpack(body, limits, codes)]
-    if essence == PACKED:
+    if kind == PACKED:
         return unpack_records(body, limits, codes)
-    if essence in _JSON_TYPES or essence.endswith("+json"):
+    if kind in _JSON_TYPES or kind.endswith("+json"):
         return [_read_json(body, limits, codes)]
-    return [_read_other(body, essence, limits, codes)]
+    return [_read_other(body, kind, limits, codes)]
 
 
-def _essence(content_type: str | None) -> str:
-    return (content_type or "").partition(";")[0].strip().lower()
-
-
-def _read_other(body: bytes, essence: str, limits: MessageLimits, codes: TypeCodes) -> Job:
-    if essence in _BYTES_TYPES:
+def _read_other(body: bytes, kind: str, limits: MessageLimits, codes: TypeCodes) -> Job:
+    if kind in _BYTES_TYPES:
         return Job(id=None, payload=bytes(body))
-    if essence.startswith("text/"):
+    if kind.startswith("text/"):
         return Job(id=None, payload=_text(body))
-    if essence:
-        raise DecodeError("unsupported_content_type", essence[:100])
+    if kind:
+        raise DecodeError("unsupported_content_type", kind[:100])
     read = _read_msgpack if body and (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF)) else _read_json
     return _sniffed(read, body, limits, codes)
 
@@ -158,16 +142,10 @@ def _read_msgpack(body: bytes, limits: MessageLimits, codes: TypeCodes) -> Job:
 
 def _read_json(body: bytes, limits: MessageLimits, codes: TypeCodes) -> Job:
     body = body.removeprefix(_BOM)
-    if len(body) > _SMALL_JSON:
-        _require_few_elements(body, limits)
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise DecodeError("bad_json", str(error)[:200]) from None
-    require_within(document, limits)
+    document = parse(body, limits)
     job = _read_document(document, codes)
-    if job.payload is not document:
-        _require_unique_keys(body, document)
+    if job.payload is not document and not names_each_once(body, document):  # the last one would win in silence
+        raise DecodeError("duplicate_field", "a field is there twice")
     return job
 
 
@@ -179,28 +157,3 @@ def _read_document(document: Any, codes: TypeCodes) -> Job:  # Any: whatever a p
         if is_shape(document, VERBOSE):
             return read_verbose(document)
     return Job(id=None, payload=document)
-
-
-def _require_few_elements(body: bytes, limits: MessageLimits) -> None:
-    """Refuse a large JSON text with too many entries before anything is built from it."""
-    count = body.count(b",") + body.count(b"[") + body.count(b"{")
-    if count <= limits.max_elements:
-        return
-    bare = _JSON_STRING.sub(b"", body)
-    count = bare.count(b",") + bare.count(b"[") + bare.count(b"{")
-    if count > limits.max_elements:
-        raise DecodeError("too_many_elements", f"about {count} entries, at most {limits.max_elements}")
-
-
-def _require_unique_keys(body: bytes, document: Document) -> None:
-    """Refuse a job that names a field twice: the last one would win in silence."""
-    if body.count(b'":') == len(document):
-        return  # as many keys as fields, the usual flat document
-    json.loads(body, object_pairs_hook=_unique)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> Document:  # Any: JSON values
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise DecodeError("duplicate_field", "a field is there twice")
-    return document

@@ -1,4 +1,4 @@
-"""MessageLimits, and reading within them: depth, elements, bytes, for JSON and msgpack alike. Pure."""
+"""MessageLimits, and what is held to them: a payload before it is written, a document after it was read. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from rabbitray.actors.errors import DecodeError, EncodeError
 
 _SCALARS: Final = (str, int, float, bool, bytes, type(None), msgpack.ExtType, msgpack.Timestamp)
 _JSON_SCALARS: Final = (str, int, float, bool, type(None))
-_SMALL: Final = 64 * 1024
-"""Up to here a document costs at most 64 bytes for each of its own: no need to count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +20,11 @@ class MessageLimits:
 
     `max_message_bytes`: body as received, and again after decompression. `max_header_bytes`: its header table.
     `max_records`: jobs in a packed message. `max_depth`: nesting of the document. `max_collection`: entries of one
-    map or list. `max_elements`: entries of all maps and lists of a document together, which bounds its memory to
-    about 64 bytes each.
+    map or list. `max_elements`: entries of all maps and lists of a document together.
+
+    Reading a body takes time that grows with its size, and memory of at most 256 bytes for each entry (a map of one
+    pair is the dearest) and 9 bytes for each byte of the plain body, itself included (a text with one letter beyond
+    U+FFFF takes 4 for each of its letters, and is made in steps). Entries are counted before anything is built of them.
     """
 
     max_message_bytes: int = 16 * 1024 * 1024
@@ -66,10 +67,13 @@ def _require_level(depth: int) -> None:
 
 def require_within(document: Any, limits: MessageLimits) -> None:  # Any: whatever a producer wrote
     """Raise DecodeError where a document that was read is nested too deeply or holds too many entries."""
-    if isinstance(document, (dict, list)):
-        total = _count(document, limits, limits.max_depth)
-        if total > limits.max_elements:
-            raise DecodeError("too_many_elements", f"{total} entries, at most {limits.max_elements}")
+    if isinstance(document, (dict, list)) and _count(document, limits, limits.max_depth) > limits.max_elements:
+        raise too_many(limits)
+
+
+def too_many(limits: MessageLimits) -> DecodeError:
+    """Return the error of a document with more entries than are allowed."""
+    return DecodeError("too_many_elements", f"more than {limits.max_elements} entries")
 
 
 def _count(collection: dict[Any, Any] | list[Any], limits: MessageLimits, depth: int) -> int:  # Any: as above
@@ -82,38 +86,3 @@ def _count(collection: dict[Any, Any] | list[Any], limits: MessageLimits, depth:
         if type(value) is dict or type(value) is list:
             total += _count(value, limits, depth - 1)
     return total
-
-
-def unpack(body: bytes, limits: MessageLimits) -> Any:  # Any: whatever a producer wrote
-    """Return the one document in `body`; DecodeError when it is damaged, has a tail, or is over the limits."""
-    hooks = {} if len(body) <= _SMALL else _counting_hooks(limits)
-    try:
-        document = msgpack.unpackb(
-            body,
-            strict_map_key=True,
-            max_array_len=limits.max_collection,
-            max_map_len=limits.max_collection,
-            **hooks,
-        )
-    except DecodeError:
-        raise
-    except (msgpack.StackError, RecursionError):
-        raise DecodeError("too_deep", "msgpack nested beyond any reason") from None
-    except (msgpack.UnpackException, ValueError, TypeError) as error:
-        raise DecodeError("bad_msgpack", f"{type(error).__name__}: {error}"[:200]) from None
-    require_within(document, limits)
-    return document
-
-
-def _counting_hooks(limits: MessageLimits) -> dict[str, Any]:  # Any: hooks as msgpack takes them
-    """Return hooks that stop the reading of a large body as soon as it holds too many entries."""
-    left = limits.max_elements
-
-    def count(collection: Any) -> Any:  # Any: dict in, dict out; list in, list out
-        nonlocal left
-        left -= len(collection) + 1
-        if left < 0:
-            raise DecodeError("too_many_elements", f"more than {limits.max_elements} entries")
-        return collection
-
-    return {"object_hook": count, "list_hook": count}

@@ -10,11 +10,12 @@ from typing import Any, Final
 import msgpack
 
 from rabbitray.actors.errors import DecodeError, EncodeError
-from rabbitray.actors.message.headers import PACKED
+from rabbitray.actors.message.headers import PACKED, content_kind
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire.compression import first_bytes
+from rabbitray.actors.message.wire.documents import unpack
 from rabbitray.actors.message.wire.encode import checked, encode_record
-from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits, unpack
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits
 from rabbitray.actors.message.wire.shapes import COMPACT, is_shape, read_compact
 from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
 
@@ -33,7 +34,7 @@ def is_packed_type(content_type: str | None) -> bool:
     """Whether `decode` reads a message of this content type as a packed one; costs nothing for the others."""
     if content_type is None or len(content_type) < len(PACKED):
         return False
-    return content_type == PACKED or content_type.partition(";")[0].strip().lower() == PACKED
+    return content_type == PACKED or content_kind(content_type) == PACKED
 
 
 def pack(jobs: Iterable[Job], *, codes: TypeCodes = REPORT_CODES) -> tuple[bytes, str]:
@@ -79,26 +80,23 @@ def count_records(
 
 def unpack_records(body: bytes, limits: MessageLimits, codes: TypeCodes) -> list[Job]:
     """Return the jobs of a packed body; DecodeError where any of its bytes is not as it must be."""
-    claimed, start = _array_head(body)
-    has_checksum = start < len(body) and body[start] == _UINT32
-    count = claimed - has_checksum
-    if not 0 < count <= limits.max_records:
-        raise DecodeError("too_many_records" if count > 0 else "empty", f"{count} records")
-    if has_checksum:
-        _require_checksum(body, start)
+    count, _ = _require_list(body, limits)
     document = unpack(body, limits)
-    return [_record(entry, codes) for entry in document[has_checksum:]]
+    return [_record(entry, codes) for entry in document[len(document) - count :]]
 
 
-def split_records(body: bytes) -> list[bytes]:
-    """Return the records of a packed body, each as a msgpack body of its own; DecodeError where it cannot be cut."""
-    count, start = _array_head(body)
-    reader = msgpack.Unpacker(max_buffer_size=max(1, len(body)))
+def split_records(body: bytes, limits: MessageLimits) -> list[bytes]:
+    """Return the records of a packed body, each as a msgpack body of its own; DecodeError where it cannot be cut.
+
+    Nothing of them is built: it takes the time of passing over the body once, and a copy of it.
+    """
+    count, start = _require_list(body, limits)
+    reader = msgpack.Unpacker(max_buffer_size=len(body))
     reader.feed(body)
     try:
-        reader.read_array_header()
-        if start < len(body) and body[start] == _UINT32:
-            start, count = _end_of_next(reader), count - 1
+        claimed = reader.read_array_header()
+        if claimed > count:
+            start = _end_of_next(reader)
         cuts = [start, *(_end_of_next(reader) for _ in range(count))]
     except (msgpack.UnpackException, ValueError, TypeError) as error:
         raise DecodeError("bad_msgpack", f"{type(error).__name__}: {error}"[:200]) from None
@@ -127,6 +125,21 @@ def _record(entry: Any, codes: TypeCodes) -> Job:  # Any: whatever a producer wr
     if type(entry) is not dict or not is_shape(entry, COMPACT):
         raise DecodeError("bad_record", "a record is a map of the compact fields")
     return read_compact(entry, codes)
+
+
+def _require_list(body: bytes, limits: MessageLimits) -> tuple[int, int]:
+    """Return how many records the list claims to hold, and where its first element starts, which may be a checksum.
+
+    DecodeError where those are none or too many, or where the checksum is not that of the records.
+    """
+    claimed, start = _array_head(body)
+    has_checksum = start < len(body) and body[start] == _UINT32
+    count = claimed - has_checksum
+    if not 0 < count <= limits.max_records:
+        raise DecodeError("too_many_records" if count > 0 else "empty", f"{count} records")
+    if has_checksum:
+        _require_checksum(body, start)
+    return count, start
 
 
 def _require_checksum(body: bytes, start: int) -> None:

@@ -13,6 +13,7 @@ from rabbitray.actors.message.wire.type_codes import TypeCodes
 _UUID_TEXT: Final = 36
 _UUID_BYTES: Final = 16
 _EXACT_SECONDS: Final = 2.0**33  # below, a float of seconds tells microseconds apart
+_TIME_TEXT: Final = 64  # more than any ISO 8601 time; the error of a longer one would repeat all of it
 
 Document = dict[str, Any]  # Any: values are the user's data
 CHECKSUM: Final = ""
@@ -71,12 +72,17 @@ def read_time(value: Any, field: str) -> datetime | None:  # Any: whatever a pro
     try:
         if kind is int or kind is float:
             return datetime.fromtimestamp(value, UTC)
-        moment = datetime.fromisoformat(value) if kind is str else None
+        moment = datetime.fromisoformat(value) if kind is str and len(value) <= _TIME_TEXT else None
     except (ValueError, OverflowError, OSError) as error:
-        raise DecodeError("bad_time", f"{field}: {str(value)[:40]!r}: {error}") from None
+        raise DecodeError("bad_time", f"{field}: {_shown(value)}: {error}") from None
     if moment is None or moment.utcoffset() is None:
-        raise DecodeError("bad_time", f"{field}: Unix seconds or ISO 8601 with a zone, not {str(value)[:40]!r}")
+        raise DecodeError("bad_time", f"{field}: Unix seconds or ISO 8601 with a zone, not {_shown(value)}")
     return moment
+
+
+def _shown(value: Any) -> str:  # Any: whatever a producer wrote
+    """The beginning of a text or number; of anything else the type, for all of it would have to be written first."""
+    return repr(str(value)[:40]) if isinstance(value, str | int | float) else type(value).__name__
 
 
 def read_id(value: Any) -> str | None:  # Any: whatever a producer wrote
@@ -201,5 +207,5 @@ def read_verbose(doc: Document) -> Job:
 
 def _refuse_unknown(doc: Document, shape: frozenset[str]) -> None:
     if not shape.issuperset(doc):
-        unknown = sorted(str(key)[:40] for key in doc if key not in shape)
+        unknown = sorted(str(key[:40]) for key in doc if key not in shape)
         raise DecodeError("unknown_field", f"{', '.join(unknown[:5])}: own data belongs into the payload")

@@ -18,7 +18,8 @@ from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.publisher.amqp.channel import FIRST_CHANNEL, Answered, ConfirmChannel
 from rabbitray.actors.publisher.config import PublisherConfig
 from rabbitray.actors.rabbitmq.errors import thrown_in
-from rabbitray.actors.secret import redact
+from rabbitray.actors.rabbitmq.frame_guard import transports_for
+from rabbitray.actors.secret import NO_SECRETS, Redactor, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,11 @@ class Loss:
 class Link:
     """An open connection with its channels; `lost` is done as soon as any of them is gone."""
 
-    def __init__(self, connection: AbstractConnection, channels: list[ConfirmChannel]) -> None:
+    def __init__(
+        self, connection: AbstractConnection, channels: list[ConfirmChannel], redact: Redactor = NO_SECRETS
+    ) -> None:
         self._connection = connection
+        self._redact = redact
         self.channels = channels
         self.lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
         for channel in channels:
@@ -46,13 +50,16 @@ class Link:
         connection.closing.add_done_callback(partial(self._note, None))
 
     @classmethod
-    async def open(cls, config: PublisherConfig, answered: Answered) -> Link:
+    async def open(
+        cls, config: PublisherConfig, answered: Answered, kind: type[ConfirmChannel] = ConfirmChannel
+    ) -> Link:
         """Connect once and open all channels. Raises BrokerUnreachableError saying where and why."""
         url = _address(config)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
-                connection = await aiormq.connect(url)
-                return cls(connection, await _open_channels(connection, config, answered))
+                connection = await aiormq.connect(url, transport_factory=transports_for(url))
+                channels = await _open_channels(connection, config, answered, kind)
+                return cls(connection, channels, Redactor(config.secret_url))
         except CONNECT_ERRORS as error:
             raise _unreachable(url, config, error) from error
         except asyncio.CancelledError as error:
@@ -99,7 +106,7 @@ class Link:
         if self.lost.done():
             return
         only_channel = isinstance(error, aiormq.AMQPChannelError)
-        reason = redact(str(error) or type(error).__name__)
+        reason = self._redact(str(error) or type(error).__name__)
         self.lost.set_result(Loss(reason=reason, channel=channel if only_channel else None))
 
 
@@ -115,11 +122,11 @@ async def reopen(config: PublisherConfig, answered: Answered, backoff: Backoff) 
 
 
 async def _open_channels(
-    connection: AbstractConnection, config: PublisherConfig, answered: Answered
+    connection: AbstractConnection, config: PublisherConfig, answered: Answered, kind: type[ConfirmChannel]
 ) -> list[ConfirmChannel]:
     try:
         return [
-            await ConfirmChannel.opened(connection, number, answered, config.connect_timeout_s)
+            await kind.opened(connection, number, answered, config.connect_timeout_s)
             for number in range(FIRST_CHANNEL, FIRST_CHANNEL + config.channels)
         ]
     except BaseException:
@@ -128,13 +135,18 @@ async def _open_channels(
 
 
 def _address(config: PublisherConfig) -> URL:
-    url = URL(config.secret_url.reveal())
-    if url.scheme not in ("amqp", "amqps") or not url.host:
-        raise ConfigurationError(f"publisher: not an AMQP URL: {redact(str(url))}")
+    try:
+        url = URL(config.secret_url.reveal())
+        usable = url.scheme in ("amqp", "amqps") and url.host
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        usable = False
+    if not usable:
+        raise ConfigurationError(f"publisher: not an AMQP URL: {without_credentials(config.secret_url)}") from None
     wanted = {"heartbeat": str(config.heartbeat_s), "name": config.connection_name}
     return url.update_query({name: value for name, value in wanted.items() if name not in url.query})
 
 
 def _unreachable(url: URL, config: PublisherConfig, error: Exception) -> BrokerUnreachableError:
     why = f"no answer within {config.connect_timeout_s} s" if isinstance(error, TimeoutError) else str(error)
-    return BrokerUnreachableError(f"broker {url.host}:{url.port or 5672}: {redact(why or type(error).__name__)}")
+    text = Redactor(config.secret_url)(why or type(error).__name__)
+    return BrokerUnreachableError(f"broker {url.host}:{url.port or 5672}: {text}")

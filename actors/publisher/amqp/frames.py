@@ -2,13 +2,14 @@
 
 The one place where we write frames ourselves. aiormq builds three objects, a task and a future for each
 publish, which costs more than the broker does; here a publish is three `bytes.join`. Layout: AMQP 0-9-1,
-4.2.3 and 4.2.6; tables by pamqp, which knows RabbitMQ's field types.
+4.2.3, 4.2.5.5 and 4.2.6; numbers, decimals and times in tables by pamqp.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from struct import Struct
+from struct import error as StructError
 from typing import Any, Final
 
 from pamqp import encode as amqp
@@ -22,6 +23,9 @@ _FRAME: Final = Struct(">BHI")
 _BASIC_PUBLISH: Final = b"\x00\x3c\x00\x28\x00\x00"  # class 60, method 40, reserved
 _MANDATORY: Final = b"\x01"
 _CONTENT: Final = Struct(">HHQ")
+CONTENT_BYTES: Final = _CONTENT.size
+"""Of a content header, before its properties."""
+
 _BASIC: Final = 60
 _OVERHEAD: Final = 8  # frame head and end
 _HAS: Final = Struct(">H")
@@ -31,6 +35,8 @@ _CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE, _MESSAGE_ID, _TIMEST
 _PERSISTENT: Final = b"\x02"
 _SECONDS: Final = Struct(">Q")
 _MS: Final = Struct(">q")
+_LONG: Final = Struct(">I")
+_DOUBLE: Final = Struct(">d")
 _ONLY_PUBLISHED: Final = (len(PUBLISHED) + 10).to_bytes(4, "big") + bytes([len(PUBLISHED)]) + PUBLISHED.encode() + b"l"
 """A header table that holds nothing but the time of publishing; its 8 bytes follow."""
 
@@ -45,14 +51,15 @@ def published_only(published_ms: int) -> bytes:
     return _ONLY_PUBLISHED + _MS.pack(published_ms)
 
 
-def table(headers: Mapping[str, Any]) -> bytes:  # Any: AMQP header values
-    """Return a header table. Raises EncodeError for a value that AMQP cannot carry."""
+def table(headers: Mapping[str, Any], entries: bytes = b"") -> bytes:  # Any: AMQP header values
+    """Return a header table, with `entries` behind those of `headers` as they are.
+
+    Raises EncodeError for a value that AMQP cannot carry.
+    """
     try:
-        try:
-            return amqp.field_table(dict(headers))
-        except TypeError:  # bytes, which pamqp reads but does not write
-            return amqp.field_table({name: _writable(value) for name, value in headers.items()})
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        table = _entries(headers) + entries
+        return _LONG.pack(len(table)) + table
+    except (TypeError, ValueError, OverflowError, RecursionError, StructError) as error:
         raise EncodeError(f"message headers: {error}") from error
 
 
@@ -80,16 +87,20 @@ def content_header(
 
 
 def append_publish(out: list[bytes], channel: int, method: bytes, header: bytes, body: bytes, frame_max: int) -> None:
-    """Append the frames of one publish on `channel` to `out`; a long body is cut to `frame_max`."""
+    """Append the frames of one publish on `channel` to `out`; a long body is cut to `frame_max` (0: any size)."""
     out += (_FRAME.pack(_METHOD, channel, len(method)), method, _END)
     out += (_FRAME.pack(_HEADER, channel, len(header)), header, _END)
     size = len(body)
-    limit = frame_max - _OVERHEAD
-    if size <= limit:
-        if size:
-            out += (_FRAME.pack(_BODY, channel, size), body, _END)
-        return
-    for start in range(0, size, limit):
+    if 0 < size <= frame_max - _OVERHEAD:
+        out += (_FRAME.pack(_BODY, channel, size), body, _END)
+    elif size:
+        append_body(out, channel, body, frame_max)
+
+
+def append_body(out: list[bytes], channel: int, body: bytes, frame_max: int) -> None:
+    """Append the frames of a body, or of a piece of one, cut to `frame_max` (0: any size)."""
+    limit = frame_max - _OVERHEAD if frame_max else len(body)
+    for start in range(0, len(body), limit):
         part = body[start : start + limit]
         out += (_FRAME.pack(_BODY, channel, len(part)), part, _END)
 
@@ -99,12 +110,33 @@ def header_fits(header: bytes, frame_max: int) -> bool:
     return not frame_max or len(header) + _OVERHEAD <= frame_max
 
 
-def _writable(value: Any) -> Any:  # Any: AMQP header values
-    if isinstance(value, bytes):
-        return bytearray(value)
+def _entries(headers: Mapping[str, Any]) -> bytes:  # Any: AMQP header values
+    return b"".join([part for name, value in headers.items() for part in (_name(name), _value(value))])
+
+
+def _value(value: Any) -> bytes:  # Any: AMQP header values
+    """A value with its type. pamqp would make a 32-bit float of a float, write no bytes and cut long names."""
+    if isinstance(value, str):
+        return _long(b"S", value.encode())
+    if isinstance(value, float):
+        return b"d" + _DOUBLE.pack(value)
     if isinstance(value, Mapping):
-        return {name: _writable(inner) for name, inner in value.items()}
-    return [_writable(inner) for inner in value] if isinstance(value, list | tuple) else value
+        return _long(b"F", _entries(value))
+    if isinstance(value, list | tuple):
+        return _long(b"A", b"".join([_value(one) for one in value]))
+    if isinstance(value, bytes | bytearray):
+        return _long(b"x", bytes(value))
+    return amqp.encode_table_value(value)
+
+
+def _long(kind: bytes, value: bytes) -> bytes:
+    return kind + _LONG.pack(len(value)) + value
+
+
+def _name(name: str) -> bytes:
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r} is no name of a header")
+    return _short(name)
 
 
 def _short(text: str) -> bytes:

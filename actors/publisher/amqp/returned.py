@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pamqp.header import ContentHeader
-
-from rabbitray.actors.publisher.amqp.frames import publish_method
+from rabbitray.actors.publisher.amqp.frames import CONTENT_BYTES, publish_method
 from rabbitray.actors.publisher.message import Outgoing
+from rabbitray.actors.rabbitmq.frame_guard import original
+from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 
 if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage
@@ -24,16 +24,16 @@ class Returned:
     """A message as it came back. `method`: the payload of the `basic.publish` that would send it there again."""
 
     method: bytes
-    properties: Basic.Properties
+    properties: Properties
     body: bytes
     reason: str
 
     @classmethod
     def read(cls, frame: Basic.Return, message: DeliveredMessage) -> Returned:
-        """What a `basic.return` brought."""
+        """What a `basic.return` brought, over a guarded connection."""
         return cls(
             method=publish_method(frame.exchange or "", frame.routing_key or ""),
-            properties=message.header.properties,
+            properties=original(message.header.properties),
             body=message.body,
             reason=f"{frame.reply_code} {frame.reply_text}",
         )
@@ -54,12 +54,11 @@ class Returned:
         """Whether it is this one by destination, body, kind and headers: two that agree are interchangeable."""
         if (out.method, out.body) != (self.method, self.body):
             return False
-        sent, came = _properties(out.header), self.properties
-        kinds = (sent.content_type, sent.content_encoding) == (came.content_type, came.content_encoding)
-        return kinds and (sent.headers or {}) == (came.headers or {})
+        raw = out.header[CONTENT_BYTES:]
+        return raw == self.properties.raw or _told(from_raw(raw)) == _told(self.properties)
 
 
-def _properties(header: bytes) -> Basic.Properties:
-    read = ContentHeader()
-    read.unmarshal(header)
-    return read.properties
+def _told(properties: Properties) -> tuple[object, ...]:
+    """What tells one message from another, however a broker wrote it: what is unreadable counts as it stands there."""
+    unreadable = properties.raw if properties.unreadable else None
+    return properties.content_type, properties.content_encoding, properties.headers or {}, unreadable

@@ -14,8 +14,8 @@ GB: Final = 2**30  # as Ray's text has it
 GROWN_SHARE: Final = 0.02
 """A worker that has grown by less than this share of its node's memory since its start has not filled the node."""
 
-_ENDED: Final = re.compile(r"Selected to kill: .*?pid=(\d+), actual memory used=([\d.]+)GB")
-_NODE: Final = re.compile(r"Memory on the node \(.*?\) was ([\d.]+)GB used / ([\d.]+)GB limit")
+_ENDED: Final = re.compile(r"Selected to kill: .{0,1000}?pid=(\d+), actual memory used=([\d.]+)GB")
+_NODE: Final = re.compile(r"Memory on the node \(.{0,1000}?\) was ([\d.]+)GB used / ([\d.]+)GB limit")
 
 
 def memory_death(text: str, pid: int, *, at_start: int, last: int) -> WorkerLostError:

@@ -6,19 +6,19 @@ import asyncio
 from typing import Any
 
 import aio_pika
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
 from yarl import URL
 
 from rabbitray.actors.rabbitmq.errors import is_loss
-from rabbitray.actors.router.intake.scanner import ScanningReader
+from rabbitray.actors.rabbitmq.frame_guard import GuardedTransports
+from rabbitray.actors.rabbitmq.guarded import GuardedConnection
+from rabbitray.actors.router.intake.scanning_reader import ScanningReader
 from rabbitray.actors.secret import Secret
 
-STREAM_BYTES = 1024 * 1024
 CLOSE_WITHIN_S = 5.0
 
 
-class ScanningConnection(aio_pika.Connection):
-    """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanner`."""
+class ScanningConnection(GuardedConnection):
+    """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanning_reader`."""
 
     def __init__(self, url: URL, *arguments: Any, **options: Any) -> None:  # Any: handed through to aio-pika
         super().__init__(url, *arguments, **options)
@@ -31,17 +31,15 @@ class ScanningConnection(aio_pika.Connection):
         return self._transports.reader
 
 
-class ScanningTransports(TransportFactory):
-    """aiormq's own transports with a ScanningReader in front."""
+class ScanningTransports(GuardedTransports):
+    """Guarded transports with a ScanningReader behind the guard."""
 
-    def __init__(self, *, secure: bool) -> None:
-        self._plain = TLSTransportFactory() if secure else TCPTransportFactory()
-        self.reader: ScanningReader | None = None
+    reader: ScanningReader | None = None
 
-    async def create(self, url: URL, **options: Any) -> tuple[Any, asyncio.StreamWriter]:  # Any: duck-typed reader
-        reader, writer = await self._plain.create(url, limit=STREAM_BYTES, **options)
+    def between(self, reader: asyncio.StreamReader) -> ScanningReader:
+        """The scanner of this connection."""
         self.reader = ScanningReader(reader)
-        return self.reader, writer
+        return self.reader
 
 
 async def connect(url: Secret, *, timeout_s: float, heartbeat_s: int, name: str) -> ScanningConnection:

@@ -17,24 +17,18 @@ import msgspec
 import pyarrow as pa
 
 from rabbitray.actors.backoff import Backoff, retry_while_unavailable
-from rabbitray.actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
+from rabbitray.actors.errors import ERROR_TEXT_MOST, DecodeError, EncodeError, FencedError, RabbitrayError
 from rabbitray.actors.message.parcel import Record, records_of, whole_message
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
-from rabbitray.actors.router.outage import of_a_service
-from rabbitray.actors.router.settlement.copies import dead_letter_rows, spared_before
-from rabbitray.actors.router.settlement.retries import (
-    Park,
-    RetryLimits,
-    Rung,
-    Settlement,
-    settlement,
-    spare,
-    wait_until,
-)
+from rabbitray.actors.router.settlement.copies import dead_letter_rows
+from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement
+from rabbitray.actors.router.settlement.waits import Waits
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.store.answers import Answer
 from rabbitray.actors.telemetry.metrics import Latency
+from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.trace_context import trace_id_of
 from rabbitray.actors.telemetry.tracing import Tracing
@@ -70,11 +64,16 @@ class Tally:
     dead: int = 0
     acked: int = 0
     given_back: int = 0
+    postponed: int = 0  # put back before their due time
+    spared: int = 0  # failures in an outage that charged no attempt
+    strays: int = 0  # meant for another queue
     latency: Latency = field(default_factory=Latency)  # publish to ack, ms
 
 
 class Settler:
-    """Settles parts of batches. `record_dead_letters` appends rows (DEAD_LETTER_SCHEMA) to `dead_letters`."""
+    """Settles parts of batches. `record_dead_letters` appends rows (DEAD_LETTER_SCHEMA) to `dead_letters`; `redact`:
+    what the error of a dead letter must not hold, in its headers, its row and the log.
+    """
 
     def __init__(
         self,
@@ -87,8 +86,9 @@ class Settler:
         tracing: Tracing | None = None,
         wire: MessageLimits | None = None,
         codes: TypeCodes = REPORT_CODES,
+        redact: Redactor = NO_SECRETS,
     ) -> None:
-        self._limits = limits
+        self._waits = Waits(limits)
         self._queue = queue
         self._acks = acks
         self._outbox = outbox
@@ -96,7 +96,9 @@ class Settler:
         self._tracing = tracing or Tracing(queue=queue)
         self._wire = wire or MessageLimits()
         self._codes = codes
+        self._redact = redact
         self._backoff = GIVE_BACK
+        self._stray_line = LogThrottle()
         self.tally = Tally()
 
     async def settle(self, batch: Batch, part: Part, answer: Answer, unsafe: Set[int] = frozenset()) -> Set[int]:
@@ -139,11 +141,12 @@ class Settler:
     async def park(self, delivery: Delivery, failure: Failure) -> None:
         """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked.
 
-        Where the failure knows no key, it gets the one that the message is worked under, if it can be read.
+        Where the failure knows no key, it gets the one that the message is worked under, if it is in one of our own
+        forms. Of others the key stays unknown: what strangers wrote is read by workers only.
         """
         batch = Batch([delivery])
         if failure.key is None and delivery.refused is None and len(pieces := self._records(delivery)) == 1:
-            failure = msgspec.structs.replace(failure, key=pieces[0].key)
+            failure = msgspec.structs.replace(failure, key=pieces[0].key, unread=False)
         self._trace(delivery, failure)
         await self.settle(batch, Part(failures=[failure], finished=[0]), Answer())
 
@@ -174,23 +177,36 @@ class Settler:
             log.warning("A packed message of %d records that ended a worker was taken apart", len(pieces))
             self._ack([delivery])
 
+    def must_wait(self, delivery: Delivery) -> bool:
+        """Whether it came before its due time, and may wait for it."""
+        return self._waits.must_wait(delivery)
+
     async def postpone(self, delivery: Delivery) -> None:
-        """A message before its due time goes into a rung again, at no charge."""
+        """A message before its due time, which `must_wait`, goes into a rung again, at no charge."""
         if not self._acks.still_ours([delivery]):
             return
-        now_ms = time.time_ns() // 1_000_000
-        attempt = max(delivery.parcel.attempt, 0)
-        if not self._limits.rungs_ms:
-            self._give_back_later([delivery])
-            return
-        rung = wait_until(delivery.due_ms, self._limits.rungs_ms, now_ms, attempt)
+        record, rung = self._waits.next_hop(delivery)
         try:
-            await self._outbox.retry(delivery, whole_message(delivery.parcel), rung)
+            await self._outbox.retry(delivery, record, rung)
         except Exception:  # whatever it was: nobody else has this message
             log.exception("A message that is not due yet could not be put into its rung, and stays")
             self._give_back_later([delivery])
         else:
+            self.tally.postponed += 1
             self._ack([delivery])
+
+    def discard(self, delivery: Delivery) -> None:
+        """A copy that was meant for another queue is acked and not run: that queue has it, too."""
+        self.tally.strays += 1
+        self._ack([delivery])
+        if self._stray_line.due():
+            log.warning(
+                "Message %s came through our own exchange, meant for another queue than %s; such messages are acked "
+                "and not run, %d so far. Is that no direct exchange, or is a queue bound to it under another's name?",
+                delivery.parcel.message_id,
+                self._queue,
+                self.tally.strays,
+            )
 
     def _without_lost(self, batch: Batch, failures: list[Failure], unsafe: Set[int]) -> list[Failure]:
         """Those of messages that will not be delivered again."""
@@ -212,7 +228,7 @@ class Settler:
                 read[position] = self._records(delivery)
             known = next((piece for piece in read[position] if piece.record == record), None)
             whole = msgspec.structs.replace(whole_message(delivery.parcel), record=record)
-            found.append(rejection(known or whole, position, reason))
+            found.append(rejection(known or whole, position, reason, unread=known is None))
             self._trace(delivery, found[-1], part.span)
         return found
 
@@ -228,7 +244,7 @@ class Settler:
         )
 
     def _records(self, delivery: Delivery) -> list[Record]:
-        """The records of a message; none where it cannot be read."""
+        """The records of a message; none where it is in none of our own forms."""
         try:
             return records_of(delivery.parcel, self._wire, self._codes)
         except DecodeError:
@@ -236,8 +252,12 @@ class Settler:
 
     async def _publish_copies(self, batch: Batch, failures: list[Failure], spared_s: float | None) -> set[int]:
         """Publishes the copies; the positions for which that failed."""
-        now_ms = time.time_ns() // 1_000_000
-        moves = [self._way(batch.deliveries[failure.position], failure, now_ms, spared_s) for failure in failures]
+        after = self._waits.after_failure
+        moves = [after(batch.deliveries[failure.position], failure, spared_s) for failure in failures]
+        failures = [
+            self._shown(failure) if isinstance(move, Park) else failure
+            for failure, move in zip(failures, moves, strict=True)
+        ]
         results = await asyncio.gather(
             *(self._move(batch.deliveries[f.position], f, move) for f, move in zip(failures, moves, strict=True)),
             return_exceptions=True,
@@ -251,7 +271,9 @@ class Settler:
                 raise result
             elif isinstance(move, Park):
                 dead.append((batch.deliveries[failure.position], failure, move.reason))
-            elif not move.spared:
+            elif move.spared:
+                self.tally.spared += 1
+            else:
                 self.tally.retried += 1
         if unsent := [result for result in results if isinstance(result, Exception)]:
             log.error(
@@ -263,11 +285,13 @@ class Settler:
             self.tally.dead += len(dead)  # last: who sees the count finds the rows
         return unsafe
 
-    def _way(self, delivery: Delivery, failure: Failure, now_ms: int, spared_s: float | None) -> Settlement:
-        """Where a failed job goes."""
-        if spared_s is None or not self._limits.rungs_ms or not of_a_service(failure):
-            return settlement(failure, self._limits, now_ms)
-        return spare(failure, spared_before(delivery), self._limits, now_ms, least_ms=round(spared_s * 1000))
+    def _shown(self, failure: Failure) -> Failure:
+        """As it is kept for people: a worker has hidden the secrets in its own, not those of the router's."""
+        error = self._redact.cut(failure.error, ERROR_TEXT_MOST)
+        error_class = self._redact.cut(failure.error_class, ERROR_TEXT_MOST)
+        if (error, error_class) == (failure.error, failure.error_class):
+            return failure
+        return msgspec.structs.replace(failure, error=error, error_class=error_class)
 
     async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]], worker: str) -> None:
         """Appends to `dead_letters`. The copies are confirmed: giving the messages back now would double them."""

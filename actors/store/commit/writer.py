@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence, Set
@@ -24,7 +25,8 @@ from rabbitray.actors.store.dedupe import restore as loading
 from rabbitray.actors.store.dedupe.bloom import SLOTS
 from rabbitray.actors.store.dedupe.index import Dedupe, Sorted
 from rabbitray.actors.store.dedupe.keys import Identities, differing, identities, identities_of
-from rabbitray.actors.store.file import EPOCH_SQL, Connection, connect, scalar, size_of
+from rabbitray.actors.store.file import EPOCH_SQL, Connection, connect, connect_again, scalar, size_of, wal_of
+from rabbitray.actors.store.file_watch import FileWatch
 from rabbitray.actors.store.query import Readers
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class CommitThread:
         self._incoming = incoming
         self._readers = readers
         self._open: Incoming | None = None  # the one writing connection
+        self._watch: FileWatch | None = None  # of the file that it has open
         self._closed = True
         self._dedupe: Dedupe | None = None
         self._store_id = ""
@@ -77,11 +80,13 @@ class CommitThread:
         self._closed = False
 
     def _connect(self) -> None:
-        con = connect(self._config)
+        path = self._config.path
+        con = connect_again(self._config, self._store_id) if self._store_id else connect(self._config)
         try:
-            self._store_id = schema.prepare(con, str(self._config.path))
+            self._store_id = schema.prepare(con, str(path))
             self._learn(con)
             self._epoch = scalar(con, EPOCH_SQL)
+            self._watch = FileWatch(path, wal_of(path))
             self._open = self._incoming(con)
         except BaseException:
             con.close()
@@ -90,16 +95,24 @@ class CommitThread:
         self._stats = replace(self._stats, paused="")
 
     def close(self) -> None:
-        """Checkpoint, keep the filter for the next start, let go of the file."""
+        """Checkpoint, keep the filter for the next start, let go of the file.
+
+        Raises StoreUnavailableError, and leaves all as it is, where the file is damaged or not at its path any more.
+        """
         self._closed = True
-        if self._open is not None:
+        why = ""
+        if self._open is not None and self._watch is not None:
             try:
                 self._readers.detach()
-                self._save_filter(every=1)
-                self._checkpoint(self._open.con)
+                why = self._watch.why_not(self._open.con)
+                if not why:
+                    self._save_filter(every=1)
+                    self._checkpoint(self._open.con)
             finally:
                 self._open.con.close()
-        self._open, self._dedupe, self._filter_saved = None, None, 0
+        self._open, self._watch, self._dedupe, self._filter_saved, self._store_id = None, None, None, 0, ""
+        if why:
+            raise StoreUnavailableError(why)
 
     def _checkpoint(self, con: Connection) -> None:
         try:
@@ -109,6 +122,9 @@ class CommitThread:
 
     def stats(self) -> StoreStats:
         """Counters as they are now."""
+        if self._open is not None:
+            with contextlib.suppress(StoreUnavailableError):  # it is in `paused` then
+                self._must_be_ours(self._open.con)
         dedupe = self._dedupe
         fill = len(dedupe.sealed) / SLOTS if dedupe else 0.0
         plane = dedupe.bloom.plane.nbytes if dedupe else 0
@@ -121,11 +137,13 @@ class CommitThread:
         """
         con = self._ready().con
         try:
-            return work(con)
+            done = work(con)
         except ROW_ERRORS as error:
             raise ValueError(first_line(error)) from error
         except (duckdb.Error, StoreUnavailableError) as error:
             raise self._lose(error) from error
+        self._must_be_ours(con)
+        return done
 
     def register(self, router: str) -> int:
         """Issue the next epoch."""
@@ -223,6 +241,7 @@ class CommitThread:
         self._next_seq += rows.num_rows
         if self._dedupe is not None:
             self._dedupe.add(ids)
+        self._must_be_ours(incoming.con)
 
     def _count(self, parts: list[CallSlice], verdict: Sorted, conflicts: Set[int]) -> None:
         ends = np.cumsum([part.call.rows.num_rows for part in parts])
@@ -264,7 +283,21 @@ class CommitThread:
                 self._stats = replace(self._stats, paused=reason)
                 raise StoreUnavailableError(f"the results file cannot be opened again: {reason}") from error
         assert self._open is not None
+        self._must_be_ours(self._open.con)
         return self._open
+
+    def _must_be_ours(self, con: Connection) -> None:
+        """Raises StoreUnavailableError as long as the file is not what DuckDB takes it for; says so once.
+
+        The instance stays open: what was moved away can be put back, and of what was removed the bytes are still there.
+        """
+        assert self._watch is not None
+        why = self._watch.why_not(con)
+        if why != self._stats.paused:
+            log.error("The store holds: %s", why) if why else log.warning("The store goes on: its file is back")
+            self._stats = replace(self._stats, paused=why)
+        if why:
+            raise StoreUnavailableError(why)
 
     def _lose(self, error: Exception) -> StoreUnavailableError:
         """Close the instance, whose state is in doubt; the next use opens it and learns what it holds."""

@@ -1,6 +1,7 @@
 """RecordedRun -> the page: what was worked, how fast, what failed, what the autoscaler did. Pure but for its own files.
 
-The HTML stands in `templates`; what is written into it is escaped there. Only our own style and script are not.
+The HTML stands in `templates`; what is written into it is made printable and escaped there. Only our own style and
+script are not.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from rabbitray.actors.printable import printable
 from rabbitray.cluster.results.report.axes import clock, duration, number
 from rabbitray.cluster.results.report.charts import (
     HEIGHT,
@@ -57,7 +59,7 @@ def templates() -> Environment:
     """The templates of the report; everything written into them is escaped, a name that nobody gave is an error."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True, keep_trailing_newline=True,
+        lstrip_blocks=True, keep_trailing_newline=True, finalize=_seen,
     )  # fmt: skip
     made.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     made.filters |= {"duration": duration, "number": number, "short": short}
@@ -69,6 +71,11 @@ def templates() -> Environment:
         "script": _own("page.js"),
     }
     return made
+
+
+def _seen(value: object) -> object:
+    """What is about to be written and escaped: printable where it is text; what is HTML of ours already, as it is."""
+    return printable(value) if type(value) is str else value
 
 
 def _own(name: str) -> str:
@@ -137,7 +144,9 @@ def _over_time(run: RecordedRun, series: Series) -> list[Chart]:
     """Backlog and workers share their time axis, and the decisions stand in both."""
     decided = [decision for decision in run.decisions if decision.event == "decided"]
     marks = [
-        Mark(at=one.at, text=f"{one.had} to {one.wanted}: {one.reason}") for one in decided if one.had != one.wanted
+        Mark(at=one.at, text=printable(f"{one.had} to {one.wanted}: {one.reason}"))
+        for one in decided
+        if one.had != one.wanted
     ]
     end = series.start + series.span_s
     seen = [(one.at, one.backlog) for one in run.decisions if one.backlog is not None]

@@ -17,6 +17,7 @@ from rabbitray.actors.router.report import WorkerRow
 from rabbitray.actors.router.status import Counts
 from rabbitray.cluster.driver.progress_line import Progress, line
 from rabbitray.cluster.telemetry import LogConfig, start_logging
+from tests.kit.hostile import TEXTS, unfit
 from tests.kit.pool_status import QUIET, QUIET_REPORT
 
 STATES: list[State] = ["ready", "ready", "starting", "retiring"]
@@ -50,6 +51,16 @@ def test_the_line_says_why_nothing_moves() -> None:
     held = replace(QUIET_REPORT, holds={"paused": "by ann", "store": "no room"}, start_error="ValueError: no")
     text = line(held, 1, 0, 0)
     assert text.endswith("HELD paused: by ann; store: no room  workers cannot start: ValueError: no")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_no_text_of_a_stranger_steers_the_terminal(text: str) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    progress = Progress(console=console)
+    progress.show(replace(QUIET_REPORT, holds={"paused": text}, start_error=text), 1)
+    progress.end()
+    assert not unfit(shown(console))
+    assert shown(console).count("\n") == 1
 
 
 def test_on_a_terminal_each_look_takes_the_place_of_the_one_before() -> None:

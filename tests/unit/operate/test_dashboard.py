@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,10 @@ from rabbitray.actors.router.report import WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.app import group
+from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate.dashboard import KEYS, View, bar, frame, sparkline
-from rabbitray.cluster.operate.status import Messages, Picture, Reason, ShownRates, Sizes
+from rabbitray.cluster.operate.status import Messages, Picture, Reason, ShownRates, Sizes, lines
+from tests.kit.hostile import FORGED, LONG, TEXTS, unfit
 
 AT = 1_767_323_045.0  # 03:04:05 UTC
 
@@ -78,6 +81,35 @@ def test_the_most_frequent_error_stands_below_the_shares() -> None:
     below = next(number for number, line in enumerate(shown) if line.startswith("Errors")) + 1
     assert shown[below].strip() == "31 lately: ConnectionError: no such host"
     assert len(shown) == 24
+
+
+def hostile(text: str) -> Picture:
+    """A pool of which every text is a stranger's."""
+    return seen(
+        pool=text,
+        queue=text,
+        problems=(text, text),
+        holds={"paused": text, text: text},
+        errors=(ErrorCount(error_class=text, count=31, example=text),),
+        reasons=(Reason(at="2026-01-02T03:03:50+00:00", event=text, wanted=3, reason=text),),
+        workers=(worker(1, name=f"{text}-1"), worker(2)),
+    )
+
+
+@pytest.mark.parametrize("text", [*TEXTS, LONG])
+def test_no_text_of_a_stranger_steers_the_terminal(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    now = hostile(text)
+    shown = frame(View(seen=now, at=AT, before=now, notice=text), width=80, height=24)
+    assert not unfit(shown)
+    assert len(shown.splitlines()) == 24
+    assert all(cell_len(line) <= 80 for line in shown.splitlines())
+    tell(*lines(now))
+    said = capfd.readouterr().out
+    assert not unfit(said)
+    assert (said.count("\n"), FORGED in said.split("\n")) == (len(lines(now)), False)
+    assert len(said) < 200_000
+    tell_json(now.as_json())
+    assert json.loads(capfd.readouterr().out)["holds"] == {"paused": text, text: text}
 
 
 def test_a_frame_says_it_all_in_80_by_24() -> None:
@@ -231,4 +263,5 @@ def test_bar() -> None:
 
 def test_without_a_terminal_it_says_what_to_use() -> None:
     found = CliRunner().invoke(group, ["top"])
-    assert "--once" in str(found.exception)
+    assert found.exit_code == 2
+    assert "--once" in found.stderr

@@ -42,6 +42,9 @@ def test_settings_that_cannot_work_are_refused() -> None:
 async def test_an_address_that_is_no_amqp_url_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         await Publisher(config("http://user:s3cret@localhost")).open()
+    for password in ("s3cret", "s3/cret", "s3?cret", "s3[cret", "s3\\cret", "s3:cret@"):
+        with pytest.raises(ConfigurationError, match=r"not an AMQP URL: http://\*\*\*@localhost$"):
+            await Publisher(config(f"http://user:{password}@localhost")).open()
 
 
 def test_a_config_does_not_show_its_password() -> None:

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
 import pytest
 
 from rabbitray.actors.message import headers as h
+from rabbitray.actors.rabbitmq.properties import from_raw
 from rabbitray.cluster.results.dead_letter_replay import (
     LOOKED_AT_MOST,
 )
-from rabbitray.cluster.results.dead_letter_selection import deliveries, unchanged
-from tests.kit.dead_letters import AT, DEAD
+from rabbitray.cluster.results.dead_letter_selection import DeadLetter, deliveries, unchanged
+from tests.kit.dead_letters import AT, DEAD, dead_letter, headers_sent
+from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, properties, scalar, table
 
 # pure
 
 
-class _Dead:
+def dead(headers: dict[str, Any] | None = None, **changes: Any) -> DeadLetter:
     """A dead letter of ours."""
-
-    body = b"x"
-    content_type = "application/json"
-    content_encoding = None
-
-    def __init__(self, headers: dict[str, Any] | None = None, **changes: Any) -> None:
-        self.headers: dict[str, Any] = headers or {}
-        self.message_id: str | None = changes.pop("message_id", "m1")
-        self.timestamp: dt.datetime | None = changes.pop("timestamp", AT)
-        vars(self).update(changes)
+    return dead_letter(headers or {}, **{"content_type": "application/json", "timestamp": AT, **changes})
 
 
 def test_an_unchanged_copy_has_all_but_the_brokers_counts() -> None:
     table = {h.KEY: "k", h.ERROR: "no", "x-death": [1], "x-delivery-count": 7, "x-acquired-count": 9}
-    copy = unchanged(_Dead(table), DEAD)
+    copy = unchanged(dead(table), DEAD)
     assert copy is not None
-    assert copy.headers == {h.KEY: "k", h.ERROR: "no", "x-death": [1]}
+    assert headers_sent(copy) == {h.KEY: "k", h.ERROR: "no", "x-death": [1]}
     assert (copy.message_id, copy.routing_key, copy.timestamp_s) == ("m1", DEAD, int(AT.timestamp()))
 
 
@@ -51,7 +43,7 @@ def test_an_unchanged_copy_has_all_but_the_brokers_counts() -> None:
     ],
 )
 def test_what_a_copy_would_change_is_not_copied(changes: dict[str, Any]) -> None:
-    assert unchanged(_Dead(**changes), DEAD) is None
+    assert unchanged(dead(**changes), DEAD) is None
 
 
 @pytest.mark.parametrize(
@@ -64,4 +56,25 @@ def test_what_a_copy_would_change_is_not_copied(changes: dict[str, Any]) -> None
     ],
 )
 def test_deliveries_are_what_the_broker_counted(headers: dict[str, Any], count: int) -> None:
-    assert deliveries(_Dead(headers)) == count
+    assert deliveries(dead(headers)) == count
+
+
+def test_an_unchanged_copy_has_every_header_as_it_stood() -> None:
+    headers = table(ONE_OF_EACH | {b"when": scalar("T", BEYOND[0]), b"\xff": scalar("V")})
+    raw = b"\xb0\xc0" + properties(headers)[2:] + (5).to_bytes(8, "big")
+    copy = unchanged(DeadLetter(b"x", from_raw(raw)), DEAD)
+    assert copy is not None
+    assert (copy.entries, copy.headers) == (headers[4:], {})
+
+
+def test_a_message_whose_id_is_no_text_is_not_copied() -> None:
+    raw = b"\xb0\xc0" + properties(table({}), b"\xff")[2:] + (5).to_bytes(8, "big")
+    assert unchanged(DeadLetter(b"x", from_raw(raw)), DEAD) is None
+
+
+@pytest.mark.parametrize("headers", [{}, {"a": 1}])
+def test_a_priority_of_0_is_as_good_as_none(headers: dict[str, Any]) -> None:
+    """aio-pika always writes one."""
+    copy = unchanged(dead(headers, priority=0, delivery_mode=2), DEAD)
+    assert copy is not None
+    assert headers_sent(copy) == headers

@@ -6,10 +6,12 @@ import io
 import json
 import logging
 import pickle
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -18,13 +20,15 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.rabbitmq.inspect import contact
-from rabbitray.actors.secret import Secret
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.rate_limit import EVERY_S
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.cluster.settings import load
 from rabbitray.cluster.telemetry import LogConfig, TelemetryConfig, start, start_logging
 from rabbitray.cluster.telemetry.traces import CountingExporter, SpanFlow, Traces, build
+from tests.kit.canary import new_canary
 from tests.kit.eventually import eventually_sync
+from tests.kit.hostile import FORGED, unfit
 from tests.kit.otlp_receiver import OtlpReceiver
 from tests.kit.root import ROOT
 
@@ -359,3 +363,88 @@ def test_values_of_resource_attributes_are_percent_encoded() -> None:
 def test_a_variable_of_the_sdk_without_effect_here_is_told(name: str) -> None:
     (notice,) = load({}, {name: "b3"}, None).notices
     assert notice.startswith(f"{name} is set, but has no effect: ")
+
+
+FIRST_OF_A_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z [A-Z]+ router ")
+
+
+class Evil(Exception):
+    """Its text would be lines of ours."""
+
+    def __str__(self) -> str:
+        return f"\x1b[2J{FORGED}\n{FORGED}\r\n{FORGED}\u2028{FORGED}"
+
+
+def log_of_strangers() -> None:
+    """Four entries: a message, an extra, a traceback with its cause, a stack."""
+    mine = logging.getLogger("rabbitray.actors.router.router")
+    mine.warning("Message %s is parked", f"k\n{FORGED}", extra={"key": f"k\r\n{FORGED}\x9b", "a\nb": float("nan")})
+    try:
+        try:
+            raise Evil
+        except Evil as cause:
+            raise RuntimeError(f"x\n{FORGED}") from cause
+    except RuntimeError:
+        mine.exception("Handler raised \u202e")
+    mine.error("With %s", FORGED, stack_info=True)
+    mine.error("\ud800\u2029%s", FORGED)
+
+
+def test_no_text_of_a_stranger_begins_a_line_of_the_log(log: io.StringIO) -> None:
+    start_logging(LogConfig(), "router", stream=log)
+    log_of_strangers()
+    lines = log.getvalue().splitlines()
+    entries = [line for line in lines if FIRST_OF_A_LINE.match(line)]
+    assert len(entries) == 4
+    assert all(line in entries or line.startswith("  ") for line in lines)
+    assert not unfit(log.getvalue())
+    assert "RuntimeError: x\n" in log.getvalue(), "a traceback has its lines"
+    assert r"key=k\r\n2026" in entries[0]
+
+
+def test_a_traceback_is_made_here_whoever_formatted_the_record_before(log: io.StringIO) -> None:
+    """Python keeps the text of a traceback in the record, as the first formatter left it."""
+    start_logging(LogConfig(), "router", stream=log)
+    record = logging.makeLogRecord({"msg": "Lost", "levelno": logging.ERROR, "name": "x", "exc_text": FORGED})
+    logging.getLogger("x").handle(record)
+    assert FORGED not in log.getvalue()
+
+
+def test_json_lines_are_one_line_of_json_whatever_is_in_them(log: io.StringIO) -> None:
+    start_logging(LogConfig(format="json"), "router", stream=log)
+    log_of_strangers()
+    logging.getLogger("x").error("Odd", extra={"odd": {(1, 2): b"\xff", "loop": logging}})
+    entries = [json.loads(line, parse_constant=pytest.fail) for line in log.getvalue().splitlines()]
+    assert len(entries) == 5
+    assert not unfit(log.getvalue())
+    assert entries[0]["key"] == f"k\r\n{FORGED}\x9b"
+    assert entries[1]["message"] == "Handler raised \u202e"
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_a_line_holds_no_secret_wherever_in_it(log: io.StringIO, kind: Any) -> None:
+    canary = new_canary()
+    url = f"amqp://user:{canary.in_url}@host/"
+    start_logging(LogConfig(format=kind, secrets=(Secret(url),)), "router", stream=log)
+    extra = {"where": canary.careless(url), "all": [{canary.password: (url, 1)}], "bytes": canary.password.encode()}
+    try:
+        raise ConnectionError(canary.careless(url))
+    except ConnectionError:
+        logging.getLogger("x").exception("Lost %s", canary.careless(url), extra=extra)
+    assert log.getvalue().count("amqp://***@host/") >= 4
+    assert canary.word not in log.getvalue()
+
+
+def test_a_secret_that_looks_like_json_breaks_no_line(log: io.StringIO) -> None:
+    start_logging(LogConfig(format="json", secrets=(Secret('", "level": "'),)), "router", stream=log)
+    logging.getLogger("x").warning("well")
+    assert json.loads(log.getvalue())["level"] == "WARNING"
+
+
+def test_a_collectors_login_is_a_secret_and_its_other_headers_are_not() -> None:
+    config = from_environ(
+        OTEL_EXPORTER_OTLP_ENDPOINT="https://user:geheim-1@collector",
+        OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20geheim%2F2,x-api-key=geheim-3,x-scope-orgid=tenant-7",
+    )
+    hidden = Redactor(*config.collector.secrets)("geheim-1 geheim%2F2 geheim/2 geheim-3 tenant-7 Bearer")
+    assert hidden == "*** *** *** *** tenant-7 Bearer"

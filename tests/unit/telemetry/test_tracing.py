@@ -5,20 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 from unittest import TestCase
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry import trace
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 from pamqp import commands as spec
 
+from rabbitray.actors.errors import ERROR_TEXT_MOST
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import clean_headers
 from rabbitray.actors.message.job import Job
@@ -29,9 +28,9 @@ from rabbitray.actors.publisher.message_maker import Maker
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.settlement.copies import CopyOutbox, dead_letter_rows
 from rabbitray.actors.router.settlement.retries import Rung
-from rabbitray.actors.secret import Secret
+from rabbitray.actors.secret import NO_SECRETS, Redactor, Secret
 from rabbitray.actors.telemetry.rate_limit import EVERY_S
-from rabbitray.actors.telemetry.span import NO_SPAN, ErrorText
+from rabbitray.actors.telemetry.span import NO_SPAN, STACK_MOST, ErrorText
 from rabbitray.actors.telemetry.trace_context import (
     consumer_destination,
     current_ids,
@@ -43,7 +42,9 @@ from rabbitray.actors.telemetry.tracing import FAILURE_SPANS_PER_S, Tracing
 from rabbitray.cluster.commands.publish import publish_span, tracing_of
 from rabbitray.cluster.results.dead_letter_selection import replay_copy
 from rabbitray.cluster.settings import Settings
-from rabbitray.cluster.telemetry.traces import sampler
+from rabbitray.cluster.telemetry.traces import Provider, sampler
+from tests.kit.canary import new_canary
+from tests.kit.dead_letters import dead_letter, headers_sent
 from tests.kit.deliveries import delivery
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -64,14 +65,17 @@ class Message:
 class Recorded:
     """A Tracing whose spans stay in memory."""
 
-    def __init__(self, sampler_name: str = "parentbased_always_on", ratio: float = 1.0) -> None:
+    def __init__(
+        self, sampler_name: str = "parentbased_always_on", ratio: float = 1.0, redact: Redactor = NO_SECRETS
+    ) -> None:
         self._memory = InMemorySpanExporter()
-        provider = TracerProvider(
+        provider = Provider(
             sampler=sampler(sampler_name, ratio),
             span_limits=SpanLimits(max_links=1000),
             shutdown_on_exit=False,
         )
         provider.add_span_processor(SimpleSpanProcessor(self._memory))
+        provider.redact = redact
         self.provider = provider
         self.now = 0.0
         self.tracing = Tracing(
@@ -175,18 +179,6 @@ def test_rabbitray_publish_says_which_broker_and_which_key(recorded: Recorded, m
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dead:
-    """A message of the dead-letter queue."""
-
-    headers: dict[str, Any]
-    body: bytes = b"{}"
-    message_id: str | None = "m-1"
-    content_type: str | None = None
-    content_encoding: str | None = None
-    timestamp: datetime | None = None
-
-
 class Kept:
     """A publisher that keeps what it is given."""
 
@@ -207,9 +199,9 @@ async def test_every_copy_stays_in_the_trace_of_the_first_publish() -> None:
     await outbox.park(one, FAILED, "exception")
     await outbox.again(one, FAILED)
     parked = sender.sent[1]
-    replayed = replay_copy(Dead(headers=dict(parked.headers)), "jobs")
-    for copy in (*sender.sent, replayed):
-        assert (copy.headers[h.TRACEPARENT], copy.headers[h.TRACESTATE]) == (SAMPLED, "vendor=x")
+    replayed = replay_copy(dead_letter(headers_sent(parked)), "jobs")
+    for headers in map(headers_sent, (*sender.sent, replayed)):
+        assert (headers[h.TRACEPARENT], headers[h.TRACESTATE]) == (SAMPLED, "vendor=x")
     assert clean_headers(table) == {h.TRACEPARENT: SAMPLED, h.TRACESTATE: "vendor=x"}
 
 
@@ -479,3 +471,21 @@ def test_a_context_survives_the_way_through_headers(trace_id: int, span_id: int,
     assert context is not None
     assert (context.trace_id, context.span_id, context.trace_flags.sampled) == (trace_id, span_id, sampled)
     assert trace_id_of(text) == f"{trace_id:032x}"
+
+
+def test_the_error_of_a_span_holds_no_secret_of_its_process_and_is_cut() -> None:
+    canary = new_canary()
+    url = f"amqp://user:{canary.in_url}@host/"
+    recorded = Recorded(redact=Redactor(Secret(url)))
+    try:
+        try:
+            raise ConnectionError(canary.careless(url))
+        except ConnectionError as error:
+            raise RuntimeError("no model " * 10_000 + canary.careless(url)) from error
+    except RuntimeError as failed:
+        recorded.tracing.failure(SAMPLED, "m", failed)
+        recorded.tracing.resize_span(1, 2, canary.careless(url)).end()
+    shown = "".join(span.to_json() for span in recorded.spans)
+    assert "cannot reach amqp://host by amqp://***@host/" in shown
+    assert canary.word not in shown
+    assert len(shown) < 2 * (ERROR_TEXT_MOST + STACK_MOST)

@@ -36,7 +36,7 @@ def test_a_forked_child_ends_where_it_leaves_the_handler(tmp_path: Path) -> None
     assert [json.loads(line) for line in out.splitlines()] == [expected], "and only the parent answers"
     told = [line for line in err.splitlines() if f"forked by the handler's code in process {parent.pid}, " in line]
     assert len(told) == len(entered)
-    assert sum("raised ValueError: from the child: it ends here with code 1" in line for line in told) == 6
+    assert sum(r"raised ValueError: from the\x1b[2J child: it ends here with code 1" in line for line in told) == 6
 
 
 def end_all_of(parent: subprocess.Popen[str]) -> None:

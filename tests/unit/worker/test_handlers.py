@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
 
-from rabbitray.actors.errors import HandlerLoadError
+from rabbitray.actors.errors import HandlerLoadError, RabbitrayError
+from rabbitray.actors.secret import Redactor, Secret
+from rabbitray.actors.worker.actor import _load
 from rabbitray.actors.worker.handlers import find, load
+from tests.kit.canary import new_canary
 
 SAMPLES = "tests.kit.sample_handlers"
 
@@ -80,3 +84,24 @@ def test_an_error_of_the_users_set_up_passes_through() -> None:
 
 def test_finding_sets_nothing_up() -> None:
     assert find(f"{SAMPLES}:FailingSetUp").__name__ == "FailingSetUp"
+
+
+def test_what_ray_shows_of_a_failed_set_up_holds_no_secret_not_even_in_a_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    canary = new_canary()
+    url = f"amqp://user:{canary.in_url}@host/"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "careless_set_up.py").write_text(
+        "class Handler:\n"
+        "    def setup(self):\n"
+        f"        try: raise OSError({url!r})\n"
+        "        except OSError as error: raise RuntimeError('no model') from error\n"
+        "    def __call__(self, job): pass\n"
+    )
+    with pytest.raises(RabbitrayError) as failed:
+        _load("careless_set_up:Handler", Redactor(Secret(url)))
+    shown = "".join(traceback.format_exception(failed.value))
+    assert "RuntimeError: no model" in str(failed.value)
+    assert canary.word not in shown
+    assert "The handler careless_set_up:Handler could not be set up" in caplog.text

@@ -19,12 +19,14 @@ from rabbitray import Job, Reject
 from rabbitray.actors.errors import Retry
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, encode, pack
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.decoding import IdentityRules
 from rabbitray.actors.worker.handlers import Handler, Style, load
 from rabbitray.actors.worker.verdict import Categories
 from rabbitray.actors.worker.worker import UnknownBatchError, Worker, WorkerConfig
 from tests.kit import sample_handlers
+from tests.kit.canary import new_canary
 from tests.kit.deliveries import parcel
 from tests.kit.worker_batches import buffer, parcels, single, whole
 
@@ -103,6 +105,16 @@ async def test_what_a_job_raises_is_its_own_outcome() -> None:
         assert verdicts[3] == ("retry", "retry_requested")
         assert part.failures[3].after_s == 9
         assert all(failure.key == f"j{failure.position}" for failure in part.failures)
+
+
+async def test_a_wait_of_more_than_30_days_is_cut_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    def call(job: Job) -> None:
+        raise Retry("later", after_s=86_400 * (31 if job.payload else 30))
+
+    async with worker_of(handler(call)) as worker:
+        (part,), _ = await whole(worker, buffer(0, 1, 1))
+    assert [failure.after_s for failure in part.failures] == [86_400 * 30] * 3
+    assert caplog.text.count("more than 30 days") == 1
 
 
 async def test_a_slow_job_holds_up_no_other() -> None:
@@ -503,3 +515,25 @@ async def test_a_body_that_cannot_be_read_fails_in_the_trace_of_its_message() ->
     assert failed.attributes["error.type"] == "DecodeError"
     assert (failed.attributes["messaging.message.id"], failed.attributes["rabbitray.attempt"]) == ("m1", 1)
     assert failed.status.description == part.failures[0].error
+
+
+async def test_the_error_of_a_job_holds_no_secret_of_the_pool() -> None:
+    canary = new_canary()
+    url = f"amqp://user:{canary.in_url}@host/"
+
+    def careless(job: Job) -> None:
+        raise ConnectionError(canary.careless(url))
+
+    async with worker_of(handler(careless), redact=Redactor(Secret(url))) as worker:
+        (part,), _ = await whole(worker, buffer("a"))
+    assert "cannot reach amqp://host by amqp://***@host/" in part.failures[0].error
+    assert canary.word not in part.failures[0].error
+
+
+async def test_an_error_of_many_urls_costs_no_more_than_what_is_kept_of_it() -> None:
+    def careless(job: Job) -> None:
+        raise ConnectionError("http://user:secret@host:80/x," * 15_000)
+
+    async with worker_of(handler(careless)) as worker:
+        (part,), _ = await whole(worker, buffer("a"))
+    assert "secret" not in part.failures[0].error

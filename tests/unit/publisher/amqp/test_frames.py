@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 
 import pytest
-from pamqp import commands, frame
+from pamqp import commands, decode, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
@@ -14,6 +16,8 @@ from rabbitray.actors.errors import (
 )
 from rabbitray.actors.message.headers import PUBLISHED
 from rabbitray.actors.publisher.amqp import frames as our_frames
+from rabbitray.actors.rabbitmq.field_table import read_table
+from tests.kit.raw_amqp import ONE_OF_EACH, table
 
 
 def test_our_frames_are_byte_for_byte_those_of_pamqp() -> None:
@@ -49,6 +53,41 @@ def test_names_and_headers_that_amqp_cannot_carry_are_refused() -> None:
         our_frames.publish_method("x" * 256, "")
     with pytest.raises(EncodeError):
         our_frames.table({"a": object()})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {1: "a"},
+        {"n" * 256: 1},
+        {"a": 2**63},
+        {"a": {"b": [{2: 1}]}},
+        {"when": datetime(1, 1, 1, tzinfo=UTC)},
+        {"a": "\udcff"},
+        {"a": Decimal("NaN")},
+        {"a": {"b"}},
+    ],
+)
+def test_a_header_that_has_no_form_is_refused_as_such(headers: Any) -> None:
+    with pytest.raises(EncodeError):
+        our_frames.table(headers)
+
+
+def test_headers_of_every_python_type_come_back_as_they_were() -> None:
+    headers = {
+        "float": 0.1, "large": 1e300, "int": 5, "far": 2**62, "text": "\u00e4", "none": None, "yes": True,
+        "bytes": bytearray(b"\xff"), "when": datetime(2026, 1, 2, tzinfo=UTC), "exact": Decimal("1.25"),
+        "inner": {"float": 0.1, "list": [0.1, "a", {"x": 1e-300}]}, "n" * 255: 1,
+    }  # fmt: skip
+    written = our_frames.table(headers)
+    assert read_table(written, 4, len(written)) == (headers, None)
+    assert decode.field_table(written)[1] == headers
+
+
+def test_entries_go_behind_the_headers_as_they_are() -> None:
+    entries = table(ONE_OF_EACH)[4:]
+    written = our_frames.table({"a": 1}, entries)
+    assert written == (len(entries) + 4).to_bytes(4, "big") + b"\x01ab\x01" + entries
 
 
 def test_bytes_that_came_in_a_header_can_go_out_again() -> None:

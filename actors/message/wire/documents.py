@@ -1,0 +1,37 @@
+"""Bytes -> one document, JSON or msgpack, within the limits. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import msgspec
+
+from rabbitray.actors.errors import DecodeError
+from rabbitray.actors.message.wire.counting import require_few_in_json, require_few_in_msgpack
+from rabbitray.actors.message.wire.limits import MessageLimits, require_within
+
+
+def unpack(body: bytes, limits: MessageLimits) -> Any:  # Any: whatever a producer wrote
+    """Return the one document in `body`; DecodeError when it is damaged, has a tail, or is over the limits."""
+    require_few_in_msgpack(body, limits)
+    most = min(limits.max_collection, len(body))
+    try:
+        document = msgpack.unpackb(body, strict_map_key=True, max_array_len=most, max_map_len=most)
+    except (msgpack.StackError, RecursionError):
+        raise DecodeError("too_deep", "msgpack nested beyond any reason") from None
+    except (msgpack.UnpackException, ValueError, TypeError) as error:
+        raise DecodeError("bad_msgpack", f"{type(error).__name__}: {error}"[:200]) from None
+    require_within(document, limits)
+    return document
+
+
+def parse(text: bytes, limits: MessageLimits) -> Any:  # Any: whatever a producer wrote
+    """Return the document of a JSON text; DecodeError as above."""
+    require_few_in_json(text, limits)
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise DecodeError("bad_json", str(error)[:200]) from None
+    require_within(document, limits)
+    return document

@@ -1,0 +1,144 @@
+"""Stands between a connection's bytes and aiormq, so that nothing a stranger wrote is decoded by pamqp.
+
+pamqp raises for a time stamp beyond the year 9999, a name that is not UTF-8 or a table that is too deep, and aiormq
+then closes the connection: the message comes again, for ever. So each content header is replaced by one that holds the
+properties of the message as a single byte array, which `original` reads again; and the exchange and routing key
+of a delivery are made ASCII where they are no UTF-8.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import Any, Final
+
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from yarl import URL
+
+from rabbitray.actors.rabbitmq.properties import Properties, from_raw
+
+STREAM_BYTES = 1024 * 1024
+
+_METHOD, _HEADER = 1, 2  # kinds of frames
+_HEAD: Final = 7  # bytes of a frame before its payload: kind, channel, length
+_END: Final = 1  # byte, behind the payload of a frame
+_FIXED: Final = 12  # bytes of a content header before its properties: class, weight, size of the body
+_SIZE = struct.Struct(">I")
+_RAW: Final = "properties"
+_ONLY_HEADERS: Final = b"\x20\x00"
+_RAW_ENTRY: Final = bytes([len(_RAW)]) + _RAW.encode() + b"x"
+_DELIVER, _GET_OK = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x47"
+
+
+def original(properties: Any) -> Properties:  # Any: what pamqp made of a content header that was replaced here
+    """The properties of a message that came over a guarded connection."""
+    return from_raw(properties.headers[_RAW])
+
+
+def replaced(header: bytes) -> bytes:
+    """The payload of a content header with its properties as one byte array."""
+    raw = header[_FIXED:]
+    entry = _RAW_ENTRY + _SIZE.pack(len(raw)) + raw
+    return b"".join((header[:_FIXED], _ONLY_HEADERS, _SIZE.pack(len(entry)), entry))
+
+
+def decodable(method: bytes) -> bytes:
+    """The payload of a method frame, of the same length, with an exchange and a routing key that can be decoded."""
+    if method[:4] == _DELIVER:
+        at = (
+            5 + (method[4] if len(method) > 4 else 0) + 9
+        )  # behind the consumer tag, the delivery tag and whether it is redelivered
+    elif method[:4] == _GET_OK:
+        at = 4 + 9
+    else:
+        return method
+    for _ in range(2):
+        if at >= len(method):
+            break
+        end = at + 1 + method[at]
+        text = method[at + 1 : end]
+        method = method[: at + 1] + _decodable(text) + method[end:]
+        at = end
+    return method
+
+
+def _decodable(text: bytes) -> bytes:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode("ascii", "replace").encode("ascii", "replace")
+    return text
+
+
+class GuardedReader:
+    """What aiormq reads from: a StreamReader, or what acts as one. aiormq reads a frame in three steps.
+
+    Of a StreamReader the first two are read as one, which takes less time than the guard does.
+    """
+
+    def __init__(self, reader: Any) -> None:  # Any: duck-typed reader
+        self._reader = reader
+        self._both = isinstance(reader, asyncio.StreamReader)
+        self._step = 0
+        self._kind = 0
+        self._head = b""  # what the second step reads, where it is here already
+        self._content: bytes | None = None  # of a frame that was replaced: its payload and end
+
+    def at_eof(self) -> bool:
+        """Whether nothing more can come."""
+        return bool(self._reader.at_eof())
+
+    async def read(self, count: int = -1) -> bytes:
+        """Whatever is here, up to `count` bytes (-1: all)."""
+        found: bytes = await self._reader.read(count)
+        return found
+
+    async def readexactly(self, count: int) -> bytes:
+        """As StreamReader does it, with other bytes where they are a stranger's."""
+        step = self._step
+        if step == 0:
+            self._step = 1
+            first: bytes = await self._reader.readexactly(_HEAD if self._both else count)
+            self._kind, self._head = first[0], first[1:]
+            return first[:1]
+        if step == 1:
+            self._step = 2
+            head: bytes = self._head or await self._reader.readexactly(count)
+            return await self._replace(head) if self._kind == _HEADER else head
+        self._step = 0
+        if self._kind == _HEADER and self._content is not None:
+            content, self._content = self._content, None
+            return content
+        found: bytes = await self._reader.readexactly(count)
+        return decodable(found) if self._kind == _METHOD else found
+
+    async def _replace(self, head: bytes) -> bytes:
+        """Reads the frame whose channel and length `head` is; returns the head of the one that aiormq shall have."""
+        (size,) = _SIZE.unpack_from(head, 2)
+        frame: bytes = await self._reader.readexactly(size + _END)
+        if size < _FIXED:  # no content header: aiormq says so
+            self._content = frame
+            return head
+        payload = replaced(frame[:-_END])
+        self._content = payload + frame[-_END:]
+        return head[:2] + _SIZE.pack(len(payload))
+
+
+class GuardedTransports(TransportFactory):
+    """aiormq's own transports with a GuardedReader in front."""
+
+    def __init__(self, *, secure: bool) -> None:
+        self._plain = TLSTransportFactory() if secure else TCPTransportFactory()
+
+    async def create(self, url: URL, **options: Any) -> tuple[Any, asyncio.StreamWriter]:  # Any: duck-typed reader
+        reader, writer = await self._plain.create(url, limit=STREAM_BYTES, **options)
+        return GuardedReader(self.between(reader)), writer
+
+    def between(self, reader: asyncio.StreamReader) -> Any:  # Any: duck-typed reader
+        """What the guard reads from, with the connection's bytes behind it."""
+        return reader
+
+
+def transports_for(url: URL) -> GuardedTransports:
+    """Guarded transports of the kind that the URL asks for."""
+    return GuardedTransports(secure=url.scheme == "amqps")

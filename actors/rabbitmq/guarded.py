@@ -1,0 +1,18 @@
+"""A connection of aio-pika with the frame guard in front."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aio_pika
+from yarl import URL
+
+from rabbitray.actors.rabbitmq.frame_guard import transports_for
+
+
+class GuardedConnection(aio_pika.Connection):
+    """A connection whose messages have their properties from `frame_guard.original`."""
+
+    def __init__(self, url: URL, *arguments: Any, **options: Any) -> None:  # Any: handed through to aio-pika
+        super().__init__(url, *arguments, **options)
+        self.kwargs["transport_factory"] = transports_for(URL(url))
