@@ -68,6 +68,8 @@ HOSTILE: dict[str, Callable[[int], Body]] = {
     "empty maps": lambda n: (b"\xdd" + n.to_bytes(4, "big") + b"\x80" * n, MSGPACK, ""),
     "open lists": lambda n: (b"\xdd\x00\x01\x86\x9f" + b"\xa2ab" * 99_998 * (n // 300_000), MSGPACK, ""),
     "msgpack maps of one pair": lambda n: (_msgpack_keys(n), MSGPACK, ""),
+    "maps in maps": lambda n: (_list(b"\x81\xa0" * 29 + b"\x90", n, n), MSGPACK, ""),
+    "lists in lists": lambda n: (_list(b"\x91" * 29 + b"\x90", n, n), MSGPACK, ""),
     "msgpack texts": lambda n: (_list(b"\xa2ab", n), MSGPACK, ""),
     "extensions": lambda n: (_list(b"\xd4\x05x", n), MSGPACK, ""),
     "time stamps": lambda n: (_list(b"\xd6\xff\x00\x00\x00\x01", n), MSGPACK, ""),
@@ -86,8 +88,18 @@ HOSTILE: dict[str, Callable[[int], Body]] = {
         PACKED,
         "",
     ),
-    "a gzip bomb": lambda n: (gzip.compress(b"\x00" * n, 1), "text/plain", "gzip"),
-    "a gzip bomb that lies": lambda n: (gzip.compress(b"\x00" * n, 1)[:-4] + b"\x01\x00\x00\x00", "text/plain", "gzip"),
+    "a thousand records with a name of bytes": lambda n: (
+        b"\xdc\x03\xe8"
+        + (b"\x82\xa1i\xa1a\xa1p\x81\xc4\x01k\xc5" + (n // 1_000).to_bytes(2, "big") + b"y" * (n // 1_000)) * 1_000,
+        PACKED,
+        "",
+    ),
+    "a gzip bomb": lambda n: (gzip.compress(b"\x00" * n, 1, mtime=0), "text/plain", "gzip"),
+    "a gzip bomb that lies": lambda n: (
+        gzip.compress(b"\x00" * n, 1, mtime=0)[:-4] + b"\x01\x00\x00\x00",
+        "text/plain",
+        "gzip",
+    ),
     "gzip of nothing": lambda n: (
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff" + b"\x00\x00\x00\xff\xff" * (n // 5),
         "text/plain",

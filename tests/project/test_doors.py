@@ -190,3 +190,17 @@ def test_compare_fails_on_a_ratio_that_got_worse(bench_folder: Path) -> None:
 def test_only_numbers_under_a_key_named_ratio_are_compared() -> None:
     result = {"ratio_to_bare": 1, "msg_s": 5, "sizes": [{"ratio": 0.5}], "ratios": {"a": 2.0}, "text_ratio": "x"}
     assert bench.ratios(result) == {"ratio_to_bare": 1.0, "sizes.0.ratio": 0.5}
+
+
+BOUNDS_AND_NAMES = {"MessageLimits", "DEFAULT_LIMITS", "TypeCodes", "REPORT_CODES"}
+READS_NO_PAYLOAD = {"count_records", "is_packed_type", "plain_size", "read_head", "read_record_head", "split"}
+
+
+def test_the_router_reads_no_body_of_a_stranger() -> None:
+    """It may stop or end whoever reads it, and the router is one for all."""
+    places = [ROOT / "actors/message/parcel.py", *(ROOT / "actors/router").rglob("*.py")]
+    imports = [
+        node for place in places for node in ast.walk(ast.parse(place.read_text())) if isinstance(node, ast.ImportFrom)
+    ]
+    of_wire = [node for node in imports if (node.module or "").startswith("rabbitray.actors.message.wire")]
+    assert {one.name for node in of_wire for one in node.names} <= BOUNDS_AND_NAMES | READS_NO_PAYLOAD

@@ -247,6 +247,8 @@ def test_any_bytes_give_jobs_or_a_decode_error(body: bytes, content_type: str | 
         (b'{"i":"1","j":"2","t":"B"}', "unknown_field"),
         (b'{"i":"1","t":"B","t":"A"}', "duplicate_field"),
         (b'{"i":"1","u":"\\":","u":"2"}', "duplicate_field"),
+        (b'{"i":"1","u" :"2","u":"3"}', "duplicate_field"),
+        (b'{"i":"1","u":"2","p":{"a":[{"b":1,"b"\t:2}]}}', "duplicate_field"),
         (b'{"i":"1","t":"Q"}', "unknown_type_code"),
         (b'{"i":1,"t":"B"}', "bad_field"),
         (b'{"i":"1","u":["x"]}', "bad_field"),
@@ -331,6 +333,26 @@ def test_gzip_is_read_within_bounds() -> None:
     bomb = gzip.compress(b"\x00" * 50_000_000)
     assert refused(bomb, MSGPACK, MessageLimits(), "gzip") == "too_large"
     assert refused(body, content_type, MessageLimits(), "zstd") == "unsupported_encoding"
+
+
+def test_a_gzip_body_is_read_to_what_it_says_it_holds() -> None:
+    plain = b"x" * 100_000
+    body = gzip.compress(plain)
+    assert decode(body, "text/plain", "gzip")[0].payload == plain.decode()
+    lies = body[:-4] + (99_999).to_bytes(4, "little")
+    assert refused(lies, "text/plain", MessageLimits(), "gzip") == "bad_gzip"
+
+
+def test_a_body_weighs_what_it_says_it_holds_within_reason() -> None:
+    limits = MessageLimits(max_message_bytes=1_000_000)
+    body = gzip.compress(b"x" * 100_000)
+    assert wire.plain_size(body, None, limits) == len(body)
+    assert wire.plain_size(body, "utf-8", limits) == len(body)
+    assert wire.plain_size(body, " GZip", limits) == 100_000
+    assert wire.plain_size(b"x" * 100 + b"\xff" * 4, "gzip", limits) == 104 * 1032, "no more than deflate can hold"
+    assert wire.plain_size(b"x" * 9_000 + b"\xff" * 4, "gzip", limits) == 1_000_000, "or than is ever read"
+    assert wire.plain_size(b"x" * 9_000 + b"\x00" * 4, "gzip", limits) == 9_004
+    assert wire.plain_size(b"", "gzip", limits) == 0
 
 
 # -- packed
