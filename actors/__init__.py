@@ -13,7 +13,7 @@ backoff     how long to wait before the next try
 background  tasks that nobody awaits, with an owner that logs what failed
 errors      the exceptions, one line each
 printable   what strangers wrote, for people and as JSON
-secret      a text that is never shown, such as a URL with its password
+secret      a text that is never shown, such as a URL with its password, and what hides it in others
 
 Floors, from the top: testing; router; publisher, store and worker side by side; rabbitmq and telemetry; message,
 remote and backoff; errors, secret, printable and background. `make lint` holds them. In each process's folder

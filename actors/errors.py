@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+ERROR_TEXT_MOST: Final = 2_000
+"""Characters that are kept of the text of an error."""
 DETAIL_MOST: Final = 1_000
 
 

@@ -48,7 +48,8 @@ _NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 _FILL = """
 INSERT INTO results
 SELECT seq, key, key, 'jobs', 'BIRTHDAY', 'user-' || seq % 1000, 'DONE', '{"ok":true,"n":' || seq || '}',
-       NULL, NULL, NULL, 1, now(), now(), now(), now(), 'worker-1', 'batch-' || seq // 250, NULL, key_hash, now()
+       NULL, NULL, NULL, 1, now(), now(), now(), now(), 'worker-1', 'batch-' || seq // 250, NULL, key_hash,
+       payload_hash, now()
 FROM rabbitray_fill
 """
 
@@ -132,8 +133,11 @@ def _fill(config: StoreConfig, rows: int) -> None:
     for start in range(0, rows, step):
         keys = pa.array([_key(n) for n in range(start, min(rows, start + step))])
         hashes = hash_texts(pa.array([f"{len(QUEUE)}:{QUEUE}:{key}" for key in keys.to_pylist()]))
+        payloads = pa.array([_payload(key) for key in keys.to_pylist()], pa.uint64())
         seq = pa.array(range(start, start + len(keys)))
-        con.register("rabbitray_fill", pa.table({"seq": seq, "key": keys, "key_hash": hashes}))
+        con.register(
+            "rabbitray_fill", pa.table({"seq": seq, "key": keys, "key_hash": hashes, "payload_hash": payloads})
+        )
         con.execute(_FILL)
         con.unregister("rabbitray_fill")
     con.execute("CHECKPOINT")
@@ -143,6 +147,11 @@ def _fill(config: StoreConfig, rows: int) -> None:
 def _key(number: int) -> str:
     """A key that looks random, like a UUID, and can be found again from its number."""
     return f"{(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) & (2**128 - 1):032x}"
+
+
+def _payload(key: str) -> int:
+    """The hash of its payload: one for each key."""
+    return int(key[:16], 16)
 
 
 _fresh = itertools.count(time.time_ns())
@@ -164,7 +173,12 @@ def rows_of(keys: list[str]) -> pa.Table:
         columns[name] = [_NOW] * count
     columns.update(key=keys, message_id=keys, queue=[QUEUE] * count, message_type=["BIRTHDAY"] * count)
     columns.update(user_id=["user-1"] * count, status=["DONE"] * count, result=['{"ok":true}'] * count)
-    columns.update(attempts=[1] * count, worker=["worker-1"] * count, batch_id=["batch-1"] * count)
+    columns.update(
+        attempts=[1] * count,
+        payload_hash=[_payload(key) for key in keys],
+        worker=["worker-1"] * count,
+        batch_id=["batch-1"] * count,
+    )
     return pa.table(columns, schema=RESULT_SCHEMA)
 
 

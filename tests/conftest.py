@@ -72,6 +72,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=long)  # told in the summary
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> None:
+    """What a test logged may hold half a surrogate pair, which a process of `pytest -n 2` could not send on."""
+    shown = [
+        (when, name, text.encode("utf-8", "backslashreplace").decode()) for when, name, text in item._report_sections
+    ]
+    item._report_sections[:] = shown
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(_SESSION_FOLDER, ignore_errors=True)
 

@@ -1,6 +1,7 @@
-"""Names of the headers and content types that we write and read. Pure.
+"""Names of the headers and content types that we write and read, and the bounds of what they may cause. Pure.
 
-Producers can write all of them: whoever reads one clamps it.
+Producers can write all of them: whoever reads one clamps it, and a copy carries what was read, never what was written.
+A time in the future counts as now.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ ATTEMPT: Final = "x-rabbitray-attempt"  # charged runs before this one, int
 FIRST_SEEN: Final = "x-rabbitray-first-seen"  # Unix ms
 SPARED: Final = "x-rabbitray-spared"  # how many of its failures, in outages, charged no attempt, int
 PUBLISHED: Final = "x-rabbitray-published"  # Unix ms, when the producer's publisher sent it
-DUE: Final = "x-rabbitray-due"  # Unix ms, not to be run before
+DUE: Final = "x-rabbitray-due"  # Unix ms, not to be run before; see `latest_due_ms`
+HOPS: Final = "x-rabbitray-hops"  # how often it was put back without a charge, int
 ERROR: Final = "x-rabbitray-error"
 ERROR_CLASS: Final = "x-rabbitray-error-class"
 CATEGORY: Final = "x-rabbitray-category"
 REASON: Final = "x-rabbitray-reason"
 ORIGIN: Final = "x-rabbitray-origin"  # the queue it was worked from
 REPLAYS: Final = "x-rabbitray-replays"  # how often it came back from the dead letters
+REPLAYED: Final = "x-rabbitray-replayed"  # Unix ms, when it did so last
 RECORDS: Final = "x-rabbitray-records"  # how many records a packed message holds; for people: the body is counted
-HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many headers of the producer this copy had to leave behind
+HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many of the producer's it had to leave behind
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 
@@ -37,19 +40,41 @@ ROUTING: Final = ("CC", "BCC")  # RabbitMQ would route a copy to the queues that
 DEATH_PREFIXES: Final = ("x-death", "x-first-death-", "x-last-death-", *DELIVERY_COUNTS)
 """Headers that RabbitMQ adds on dead-lettering; stripped on every republish (<= 3.13 interprets them)."""
 
-
-_LEFT_BEHIND: Final = frozenset((ERROR, ERROR_CLASS, CATEGORY, REASON, DUE, ATTEMPT, HEADERS_CUT, *ROUTING))
+_OURS: Final = frozenset(
+    [
+        *(KEY, ATTEMPT, FIRST_SEEN, SPARED, PUBLISHED, DUE, HOPS, ERROR, ERROR_CLASS, CATEGORY, REASON, ORIGIN),
+        *(REPLAYS, REPLAYED, RECORDS, HEADERS_CUT, *ROUTING),
+    ]
+)
 
 Headers = dict[str, Any]  # Any: AMQP header values
 
 MAX_TEXT = 255
+MAX_COUNT: Final = 1_000
+MAX_HOPS: Final = 10**9
+WAIT_MOST_MS: Final = 30 * 86_400_000
+"""A message is put back without a charge for 30 days after it was first seen, or replayed; then it runs."""
+
+DEATHS: Final = "x-death"
 _LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
 _SCALAR = 9  # the largest number: its type and 8 bytes
 
 
+def text_of(raw: bytes) -> str:
+    """A text, also where it is no UTF-8: then each byte is a character (Latin-1).
+
+    Texts are identities. With a replacement character for every odd byte two binary ids would be one, and the second
+    job a duplicate.
+    """
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
 def travels(name: str) -> bool:
-    """Whether a header stays on a copy: not one of RabbitMQ's death records, nor of ours from an earlier round."""
-    return not name.startswith(DEATH_PREFIXES) and name not in _LEFT_BEHIND
+    """Whether a header stays on a copy as it is: no death record of RabbitMQ, and none of ours: they are made again."""
+    return name not in _OURS and not name.startswith(DEATH_PREFIXES)
 
 
 def content_kind(content_type: str | None) -> str:
@@ -58,8 +83,47 @@ def content_kind(content_type: str | None) -> str:
 
 
 def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header values
-    """The headers that travel."""
+    """The headers that travel: the producer's, and those of later versions of us."""
     return {name: value for name, value in table.items() if travels(name)}
+
+
+def carried_headers(table: Mapping[str, Any], now_ms: int) -> Headers:  # Any: AMQP header values
+    """Our own headers that a copy carries on, clamped as they are read; what is not of its type stays behind."""
+    most = dict.fromkeys((SPARED, REPLAYS, RECORDS, HEADERS_CUT), MAX_COUNT) | {HOPS: MAX_HOPS}
+    most |= dict.fromkeys((FIRST_SEEN, PUBLISHED, REPLAYED), now_ms)
+    numbers = {name: header_number(table.get(name), 0, bound) for name, bound in most.items()}
+    texts = {KEY: header_text(table.get(KEY)), ORIGIN: cut_text(header_text(table.get(ORIGIN)) or "", MAX_TEXT)}
+    return {name: value for name, value in (numbers | texts).items() if value}
+
+
+def header_number(value: object, least: int, most: int) -> int:
+    """An integer header clamped to its range; anything else counts as absent (`least`)."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return least
+    return min(max(value, max(least, 0)), most)
+
+
+def header_text(value: object) -> str | None:
+    """A text header of 1 to MAX_TEXT characters; None for anything else."""
+    if isinstance(value, bytes | bytearray):
+        value = text_of(bytes(value))
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_TEXT else None
+
+
+def cut_text(text: str, most: int) -> str:
+    """As much of a text as `most` bytes of UTF-8 hold; what has no UTF-8 form becomes a question mark."""
+    if len(text) <= most and text.isascii():
+        return text
+    return text[:most].encode("utf-8", "replace")[:most].decode("utf-8", "ignore")
+
+
+def latest_due_ms(table: Mapping[str, Any], first_seen_ms: int, now_ms: int) -> int:  # Any: AMQP header values
+    """Until when a message may wait at no charge (Unix ms), whatever its headers say.
+
+    `first_seen_ms`: as read, 0 when it is seen now for the first time.
+    """
+    since_ms = min(first_seen_ms or now_ms, now_ms)
+    return max(since_ms, header_number(table.get(REPLAYED), 0, now_ms)) + WAIT_MOST_MS
 
 
 def table_bytes(value: object, most: int) -> int:

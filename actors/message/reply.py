@@ -7,12 +7,11 @@ from typing import Final, Literal
 
 import msgspec
 
+from rabbitray.actors.errors import ERROR_TEXT_MOST
 from rabbitray.actors.message.parcel import Record
 
 Category = Literal["transient", "permanent", "unknown"]
 
-ERROR_TEXT_MOST: Final = 2_000
-"""Characters that are kept of the text of an error."""
 _REASON_MOST: Final = 64
 
 

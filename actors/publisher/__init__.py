@@ -7,6 +7,7 @@ message        a message to send, and on its way
 backpressure   3. bounds what is unconfirmed
 pipeline       4. batches, deadlines, sends again after a loss
 amqp           5. connection, channels, frames; hears the broker's confirms
+large          one message whose body is not in memory, over a connection of its own
 report         6. what became of each job
 config         PublisherConfig
 """

@@ -64,15 +64,16 @@ class Maker:
         headers = {**self._context(), RECORDS: len(records)}
         return self._stamped(join_records(records), PACKED, uuid7(), headers)
 
-    def message(self, message: EncodedMessage) -> Outgoing:
+    def message(self, message: EncodedMessage, *, body_size: int | None = None) -> Outgoing:
         """Return a message made elsewhere, e.g. a retry copy, ready to send as it is. Raises EncodeError.
 
-        Its body may have any size: a dead letter is not to be refused for what it died of.
+        Its body may have any size: a dead letter is not to be refused for what it died of. `body_size`: of one that
+        is sent apart.
         """
         if not message.message_id:
             raise EncodeError("a message needs a message_id, which errors and traces name it by")
         header = frames.content_header(
-            body_size=len(message.body),
+            body_size=len(message.body) if body_size is None else body_size,
             headers=frames.table(message.headers, message.entries),
             message_id=message.message_id,
             timestamp_s=message.timestamp_s or int(time.time()),

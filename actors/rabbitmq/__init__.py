@@ -1,13 +1,14 @@
 """What every AMQP client here shares: names, declarations, errors, tries, looks.
 
-topology    names and arguments of queues and exchanges (pure)
-declare     makes what is missing, compares what is there
-properties  reads the properties of a message from the bytes of its content header (pure)
-field_table reads the header table in them (pure)
-frame_guard keeps what a stranger wrote from pamqp, on every connection
-guarded     a connection of aio-pika behind that guard
-errors      which errors are a loss, which a refusal
-reconnect   tries again, with back-off
-inspect     a short look of a command
-depth       how many messages are ready, asked again and again by the autoscaler
+topology     names and arguments of queues and exchanges (pure)
+declare      makes what is missing, compares what is there
+strays       copies that came to another queue than they were meant for (pure)
+properties   reads the properties of a message from the bytes of its content header (pure)
+field_table  reads the header table in them (pure)
+frame_guard  keeps what a stranger wrote from pamqp, on every connection
+guarded      a connection of aio-pika behind that guard
+errors       which errors are a loss, which a refusal
+reconnect    tries again, with back-off
+inspect      a short look of a command
+depth        how many messages are ready, asked again and again by the autoscaler
 """

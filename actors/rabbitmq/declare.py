@@ -24,6 +24,13 @@ _INEQUIVALENT = re.compile(
     r"but current is (?P<current>none|'[^']*'|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
 )
 _FORBIDDEN = ("x-queue-mode",)
+_EXCHANGE_NEEDS = {
+    "type": "direct: any other would bring a copy to several queues, or to none",
+    "durable": "durable: copies would find no way once the broker has restarted",
+    "auto_delete": "not auto-delete: copies would find no way once it is gone",
+    "internal": "not internal: nobody may publish to such a one",
+    "alternate-exchange": "without an alternate exchange: a copy for a queue that is gone would pass as delivered",
+}
 
 
 def version_of(connection: aio_pika.abc.AbstractConnection) -> Version:
@@ -56,18 +63,37 @@ class TopologyBuilder:
         arguments = self._topology.queues()[name]
         return check(name, await self._differences(name, arguments), arguments, self._topology)
 
-    async def _exchange(self, name: str) -> None:
+    async def compare_exchange(self) -> bool:
+        """Whether our exchange exists; it stays as it is. Raises TopologyError where it is not as we need it."""
+        name = self._topology.exchange
         async with self._connection.channel() as channel:
             try:
                 await channel.declare_exchange(name, aio_pika.ExchangeType.DIRECT, passive=True)
-                return
             except ChannelNotFoundEntity:
-                log.debug("Exchange %s does not exist yet", name)
+                return False
+        await self._require_equal(name)
+        return True
+
+    async def _exchange(self, name: str) -> None:
+        if await self.compare_exchange():
+            return
         async with self._connection.channel() as channel:
             try:
                 await channel.declare_exchange(name, aio_pika.ExchangeType.DIRECT, durable=True)
             except ChannelAccessRefused as refusal:
                 raise TopologyError(_denied("exchange", name)) from refusal
+
+    async def _require_equal(self, name: str) -> None:
+        """Declares what exists once more: RabbitMQ compares type, flags and alternate exchange, and names the first
+        difference. A passive declare compares nothing.
+        """
+        async with self._connection.channel() as channel:
+            try:
+                await channel.declare_exchange(name, aio_pika.ExchangeType.DIRECT, durable=True)
+            except ChannelPreconditionFailed as refusal:
+                raise TopologyError(_unlike(name, str(refusal))) from refusal
+            except ChannelAccessRefused:
+                log.info("No right to compare exchange %s: taken as it is", name)
 
     async def _queue(self, name: str, arguments: Arguments) -> tuple[str, ...]:
         """Declares a queue; warnings about one that exists already, which stays as it is."""
@@ -143,6 +169,19 @@ def parse_difference(text: str) -> tuple[str, object] | None:
         return match["name"], _typed(value, match["type"])
     current = match["current"].strip("'")
     return match["name"], None if current == "none" else _typed(current, "")
+
+
+def _unlike(name: str, text: str) -> str:
+    """Why an exchange cannot be ours, in one line, from RabbitMQ's 406 text."""
+    match = _INEQUIVALENT.search(text)
+    if match is None:
+        return f"exchange {name!r} cannot be used for retries and dead letters: {' '.join(text.split())}"
+    wrong, current = match["name"], match["value"] or match["current"].strip("'")
+    why = _EXCHANGE_NEEDS.get(wrong, "as we would declare it")
+    return (
+        f"exchange {name!r} exists with {wrong}={current!r}, but retries and dead letters need one that is {why}; "
+        "name another one with --dead-letter-exchange, or delete it"
+    )
 
 
 def _typed(value: str, kind: str) -> object:

@@ -20,6 +20,7 @@ MOST_DEPTH: Final = 64
 MOST_VALUES: Final = 8_192
 """In one table, all that lie in its lists and tables counted: 64 KiB of them by `table_bytes`, the most for headers."""
 
+_TOO_MANY: Final = f"headers of more than {MOST_VALUES:,} values"
 _SIZE = struct.Struct(">I")
 _TEXT: Final = ord("S")
 _MILLISECONDS_FROM: Final = 0xFFFFFFFF  # a time stamp above (the year 2106) is read as milliseconds, as pamqp does it
@@ -65,14 +66,21 @@ def read_table(data: bytes, start: int, end: int) -> tuple[Table, str | None]:
 
 
 def entries(data: bytes, start: int, end: int) -> Iterator[Entry]:
-    """The entries of a table, by their lengths alone. Raises UnreadableError at the first without a known end."""
-    while start < end:
+    """The entries of a table, by their lengths alone. Raises UnreadableError at the first without a known end.
+
+    And behind MOST_VALUES of them.
+    """
+    for _ in range(MOST_VALUES):
+        if start >= end:
+            return
         at = start + 1 + data[start]
         if at >= end:
             raise UnreadableError("a header without a value")
         stop = _value_end(data, at, end)
         yield Entry(start, at, stop, data[start + 1 : at])
         start = stop
+    if start < end:
+        raise UnreadableError(_TOO_MANY)
 
 
 def shown(name: bytes) -> str:
@@ -120,7 +128,7 @@ class _Reader:
     def _value(self, at: int, end: int, depth: int) -> Any:  # Any: AMQP field values
         self._values += 1
         if self._values > MOST_VALUES:
-            raise UnreadableError(f"headers of more than {MOST_VALUES:,} values")
+            raise UnreadableError(_TOO_MANY)
         data = self._data
         kind = data[at]
         if (fixed := _READERS.get(kind)) is not None:

@@ -20,6 +20,7 @@ from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 STREAM_BYTES = 1024 * 1024
 
 _METHOD, _HEADER = 1, 2  # kinds of frames
+_HEAD: Final = 7  # bytes of a frame before its payload: kind, channel, length
 _END: Final = 1  # byte, behind the payload of a frame
 _FIXED: Final = 12  # bytes of a content header before its properties: class, weight, size of the body
 _SIZE = struct.Struct(">I")
@@ -70,12 +71,17 @@ def _decodable(text: bytes) -> bytes:
 
 
 class GuardedReader:
-    """What aiormq reads from: a StreamReader, or what acts as one. aiormq reads a frame in three steps."""
+    """What aiormq reads from: a StreamReader, or what acts as one. aiormq reads a frame in three steps.
+
+    Of a StreamReader the first two are read as one, which takes less time than the guard does.
+    """
 
     def __init__(self, reader: Any) -> None:  # Any: duck-typed reader
         self._reader = reader
+        self._both = isinstance(reader, asyncio.StreamReader)
         self._step = 0
         self._kind = 0
+        self._head = b""  # what the second step reads, where it is here already
         self._content: bytes | None = None  # of a frame that was replaced: its payload and end
 
     def at_eof(self) -> bool:
@@ -89,18 +95,22 @@ class GuardedReader:
 
     async def readexactly(self, count: int) -> bytes:
         """As StreamReader does it, with other bytes where they are a stranger's."""
-        step, self._step = self._step, (self._step + 1) % 3
-        content, self._content = self._content, None
-        if content is not None:
+        step = self._step
+        if step == 0:
+            self._step = 1
+            first: bytes = await self._reader.readexactly(_HEAD if self._both else count)
+            self._kind, self._head = first[0], first[1:]
+            return first[:1]
+        if step == 1:
+            self._step = 2
+            head: bytes = self._head or await self._reader.readexactly(count)
+            return await self._replace(head) if self._kind == _HEADER else head
+        self._step = 0
+        if self._kind == _HEADER and self._content is not None:
+            content, self._content = self._content, None
             return content
         found: bytes = await self._reader.readexactly(count)
-        if step == 0:
-            self._kind = found[0]
-        elif step == 1 and self._kind == _HEADER:
-            return await self._replace(found)
-        elif step == 2 and self._kind == _METHOD:
-            return decodable(found)
-        return found
+        return decodable(found) if self._kind == _METHOD else found
 
     async def _replace(self, head: bytes) -> bytes:
         """Reads the frame whose channel and length `head` is; returns the head of the one that aiormq shall have."""

@@ -60,6 +60,15 @@ async def inspect(connection: AbstractConnection, topology: Topology) -> list[Qu
     return [await _look(connection, builder, name) for name in topology.queues()]
 
 
+async def exchange_refused(connection: AbstractConnection, topology: Topology) -> str | None:
+    """Why the exchange that is there cannot be ours; None where it can, and where it is still to be created."""
+    try:
+        await TopologyBuilder(connection, topology).compare_exchange()
+    except TopologyError as error:
+        return str(error)
+    return None
+
+
 async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: str) -> QueueFinding:
     ready = await ready_count(connection, name)
     if ready is None:

@@ -12,16 +12,14 @@ from typing import Final
 
 import msgspec
 
+from rabbitray.actors.message.headers import text_of
 from rabbitray.actors.rabbitmq.field_table import Table, UnreadableError, entries, read_table
 
 MOST_TABLE_BYTES: Final = 256 * 1024
-"""A header table beyond it is not read; a frame of RabbitMQ has 128 KiB, where nobody set another size."""
+"""A frame of RabbitMQ has 128 KiB, where nobody set another size."""
 
 _PLAIN: Final = 0xF0C0  # content type and encoding, headers, delivery mode, message id, time
 _PRIORITY: Final = 0x0800
-
-UNREADABLE = (ValueError, IndexError, struct.error)
-"""What bytes that are no AMQP frames can raise in those who read frames."""
 
 _FLAGS = struct.Struct(">H")
 _LONG = struct.Struct(">Q")
@@ -47,10 +45,13 @@ class Properties(msgspec.Struct, gc=False, kw_only=True):
     unreadable: str | None = None
 
 
-def read_properties(data: bytes | bytearray, at: int, end: int, flags: int) -> Properties:
+def read_properties(
+    data: bytes | bytearray, at: int, end: int, flags: int, *, most_table: int = MOST_TABLE_BYTES
+) -> Properties:
     """The property list of a content header from `at` to `end` (AMQP 0-9-1, 4.2.6.1), in the order of its flags.
 
     The two bytes before `at` are the flags. Raises nothing; what cannot be read is told in `unreadable`.
+    A header table of more than `most_table` bytes is not read.
     """
     raw = bytes(data[at - 2 : end])
     found = Properties(raw=raw)
@@ -61,7 +62,7 @@ def read_properties(data: bytes | bytearray, at: int, end: int, flags: int) -> P
         if flags & 0x4000:
             found.content_encoding, at = _text(raw, at)
         if flags & 0x2000:
-            at = _read_headers(found, raw, at)
+            at = _read_headers(found, raw, at, most_table)
         at += bool(flags & 0x1000) + bool(flags & 0x0800)  # delivery mode, priority
         if flags & 0x0700:
             for bit in (0x0400, 0x0200, 0x0100):  # correlation id, reply to, expiration
@@ -102,18 +103,18 @@ def is_plain(properties: Properties) -> bool:
     return raw[at : at + 1] == b"\0"
 
 
-def headers_where(properties: Properties, keep: Callable[[str], bool], *, readable: bool = False) -> tuple[bytes, int]:
-    """The entries of the header table that `keep` takes by name, as they stood there, and how many others it took.
+def headers_where(properties: Properties, stays: Callable[[str], bool], *, readable: bool = False) -> tuple[bytes, int]:
+    """The entries of the header table that `stays` takes by name, as they stood there, and how many others it took.
 
-    `readable`: only those that can be read; the others that `keep` takes are counted. Behind an entry whose end is
-    not known nothing is found. Names that are not UTF-8 reach `keep` with surrogate escapes.
+    `readable`: only those that can be read; the others that `stays` takes are counted. Behind an entry whose end is
+    not known, and behind MOST_VALUES, nothing is found. Names that are not UTF-8 reach `stays` with surrogate escapes.
     """
     raw, start = properties.raw, properties.table_at
     kept: list[bytes] = []
     left = 0
     try:
         for entry in entries(raw, start, start + properties.header_bytes):
-            if not keep(entry.name.decode("utf-8", "surrogateescape")):
+            if not stays(entry.name.decode("utf-8", "surrogateescape")):
                 continue
             if readable and read_table(raw, entry.start, entry.end)[1] is not None:
                 left += 1
@@ -136,14 +137,14 @@ def header_names(properties: Properties) -> list[str]:
     return names
 
 
-def _read_headers(found: Properties, raw: bytes, at: int) -> int:
+def _read_headers(found: Properties, raw: bytes, at: int, most: int) -> int:
     """Reads the header table whose length stands at `at`; returns where it ends."""
     size: int = _SIZE.unpack_from(raw, at)[0]
     start, end = at + 4, at + 4 + size
     if end > len(raw):
         found.unreadable = "a header table that goes beyond its frame"
         return end
-    if size > MOST_TABLE_BYTES:
+    if size > most:
         found.unreadable = f"a header table of {size:,} bytes"
     elif size:
         found.headers, found.unreadable = read_table(raw, start, end)
@@ -153,4 +154,4 @@ def _read_headers(found: Properties, raw: bytes, at: int) -> int:
 
 def _text(raw: bytes, at: int) -> tuple[str, int]:
     end = at + 1 + raw[at]
-    return raw[at + 1 : end].decode("utf-8", "replace"), end
+    return text_of(raw[at + 1 : end]), end

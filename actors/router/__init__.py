@@ -2,6 +2,7 @@
 
 intake       1. deliveries in, acks out
 delivery     2. a delivery, a batch, the buffer between
+spool        bodies that are too large for memory, while their message is settled
 router       the spine: receive -> dispatch -> run -> conclude
 dispatch     3. which worker gets a batch; starting, replacing, isolating workers
 settlement   4. after the commit: ack, a copy into a rung or the dead letters, or give back

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from rabbitray.actors.publisher import Publisher, PublisherConfig
+from rabbitray.actors.publisher.large import LargePublisher
 from rabbitray.actors.remote.boot import Boot, Rows
 from rabbitray.actors.remote.calls import WakeAutoscaler
 from rabbitray.actors.router.config import RouterConfig
@@ -168,7 +169,9 @@ def _settler(setup: RouterSetup, store: StoreClient, publisher: Publisher, traci
         setup.limits,
         topology.queue,
         acks=acks,
-        outbox=CopyOutbox(publisher, topology, Failpoints(setup.router.failpoint)),
+        outbox=CopyOutbox(
+            publisher, topology, Failpoints(setup.router.failpoint), large=LargePublisher(setup.publisher)
+        ),
         record_dead_letters=store.record_dead_letters,
         tracing=tracing,
         wire=setup.worker.config.wire,

@@ -9,11 +9,15 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rabbitray.actors.message.parcel import Parcel, Record, whole_message
 from rabbitray.actors.message.reply import Failure
+
+if TYPE_CHECKING:
+    from rabbitray.actors.router.spool import SpooledBody
 
 _numbers = itertools.count(1)
 
@@ -34,9 +38,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     arrived_at: float  # monotonic seconds
     redelivered: bool
     refused: str | None = None  # why it must not be decoded: `reason: detail`
+    stray: bool = False  # a copy that was meant for another queue
     returned: bool = False  # came back from a rung: not an arrival
     due_ms: int = 0  # not to be run before, Unix ms
     replays: int = 0  # how often it was replayed from the dead letters
+    spooled: SpooledBody | None = None  # where the body is, of one that is refused for its size
 
 
 @dataclass(slots=True, eq=False)

@@ -48,6 +48,8 @@ class PoolMeter:
         record(kpi.RETRIED.name, added.retried)
         record(kpi.DEAD.name, added.dead)
         record(kpi.CONSUMED.name, added.acked)
+        record(kpi.POSTPONED.name, added.postponed + added.spared)
+        record(kpi.STRAYS.name, added.strays)
 
     def _rates(self, added: Counts) -> None:
         runs, retried, dead = added.runs, added.retried, added.dead

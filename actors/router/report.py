@@ -151,6 +151,9 @@ def counts_of(parts: Parts) -> Counts:
         retried=tally.retried,
         dead=tally.dead + parts.collector.collected,
         acked=tally.acked,
+        postponed=tally.postponed,
+        spared=tally.spared,
+        strays=tally.strays + parts.collector.strays,
     )
 
 

@@ -193,9 +193,11 @@ class Router(Generic[P]):
         self.arrivals.count(delivery)
         if self._consumption.closing:
             self.buffer.put(delivery)  # it crossed the cancelling of the consumer; given back with the rest
+        elif delivery.stray:
+            self._settler.discard(delivery)
         elif delivery.refused is not None:
             self.tasks.spawn(self._concluder.park(delivery, refusal(delivery)))
-        elif delivery.due_ms > time.time() * 1000:
+        elif delivery.due_ms and self._settler.must_wait(delivery):
             self.tasks.spawn(self._settler.postpone(delivery))
         elif self._quarantine.knows(delivery):
             self._quarantine.add([delivery])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from rabbitray.actors.message.reply import Part
 
@@ -51,13 +51,20 @@ class PoolStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What the router has counted since its start: jobs by their outcome, and messages that were acked."""
+    """What the router has counted since its start: jobs by their outcome, and messages that were acked.
+
+    `postponed`: messages put back before their due time; `spared`: failures that an outage charged no attempt;
+    `strays`: copies that were meant for another queue.
+    """
 
     done: int = 0
     duplicates: int = 0
     retried: int = 0
     dead: int = 0
     acked: int = 0
+    postponed: int = 0
+    spared: int = 0
+    strays: int = 0
 
     @property
     def runs(self) -> int:
@@ -66,13 +73,8 @@ class Counts:
 
     def since(self, before: Counts) -> Counts:
         """What was added after `before`."""
-        return Counts(
-            done=self.done - before.done,
-            duplicates=self.duplicates - before.duplicates,
-            retried=self.retried - before.retried,
-            dead=self.dead - before.dead,
-            acked=self.acked - before.acked,
-        )
+        names = (one.name for one in fields(Counts))
+        return Counts(**{name: getattr(self, name) - getattr(before, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

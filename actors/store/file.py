@@ -52,6 +52,17 @@ def connect(config: StoreConfig) -> duckdb.DuckDBPyConnection:
     return con
 
 
+def connect_again(config: StoreConfig, store_id: str) -> duckdb.DuckDBPyConnection:
+    """One attempt to open the results file of this id once more; makes no new one. Raises like `connect`."""
+    if not config.path.exists():
+        raise StoreOpenError(f"{config.path} was moved away or removed: put it back, or start the pool anew without it")
+    con = connect(config)
+    if store_id_of(con) != store_id:
+        con.close()
+        raise StoreOpenError(f"{config.path} was replaced by another file: put it back, or start the pool anew")
+    return con
+
+
 def connect_read_only(path: Path, memory: str = "1GiB") -> duckdb.DuckDBPyConnection:
     """Open a file that nothing writes, for reading; a write-ahead log left by a crash is read too.
 

@@ -11,10 +11,15 @@ file smaller, and only after it has written its block is the log removed or made
 
 from __future__ import annotations
 
+import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+
+import duckdb
+
+log = logging.getLogger(__name__)
 
 BLOCK = 4096
 _HEAD = 3 * BLOCK
@@ -109,9 +114,20 @@ class FileWatch:
             self._damage = found
         return found
 
-    def made_good(self) -> None:
-        """A checkpoint has put what the log held into the file."""
-        self._last = self._see()
+    def why_not(self, con: duckdb.DuckDBPyConnection) -> str:
+        """One line: what is wrong and what to do; empty where nothing is. The rows of a lost log go from memory into
+        the file itself: by a checkpoint of `con`, which has the file open.
+        """
+        found = self.look()
+        if found is not None and found.fault is Fault.LOG_LOST:
+            try:
+                con.execute("CHECKPOINT")
+            except duckdb.Error as error:
+                found = replace(found, what=f"{found.what}, and its rows cannot be put into it ({error})")
+            else:
+                log.warning("The results file %s %s; a checkpoint has put its rows into it", self._path, found.what)
+                self._last, found = self._see(), None
+        return "" if found is None else in_words(self._path, found)
 
     def _see(self) -> Seen:
         log, file = _stat(self._log), _stat(self._path)
@@ -123,7 +139,7 @@ class FileWatch:
 
 def in_words(path: Path, found: Finding) -> str:
     """One line: what is wrong, and what to do."""
-    said = f"the results file {path} {found.what}: nothing is acknowledged any more; "
+    said = f"the results file {path} {' '.join(found.what.split())}: nothing is acknowledged any more; "
     if found.fault is Fault.DAMAGED:
         return said + "stop the pool, keep what is left of it, and start with a copy or another file"
     return said + f"put it back; until the pool stops its bytes are in /proc/{os.getpid()}/fd"

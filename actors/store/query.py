@@ -174,7 +174,7 @@ class Reading:
         relation = cursor.sql(allowed_text(cursor, self._sql, lambda: self._readers.catalog(cursor)))
         reader = relation.to_arrow_reader(min(batch_rows, FETCH_ROWS))
         try:
-            for batch in chain([pa.RecordBatch.from_pylist([], reader.schema)], gathered(reader, batch_rows)):
+            for batch in chain([_empty(reader.schema)], gathered(reader, batch_rows)):
                 if self._ended.is_set():
                     raise QueryError(_ENDED)
                 self._readers.rest(cursor, reader)
@@ -182,6 +182,11 @@ class Reading:
                 self._readers.resume(cursor)
         finally:
             reader.close()
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    """No rows of any types: `from_pylist` knows no unions."""
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
 def gathered(fetched: Iterable[pa.RecordBatch], rows: int, most_bytes: int = _BATCH_BYTES) -> Iterator[pa.RecordBatch]:

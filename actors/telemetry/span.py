@@ -12,7 +12,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
-from rabbitray.actors.message.reply import ERROR_TEXT_MOST
+from rabbitray.actors.errors import ERROR_TEXT_MOST
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.trace_context import Headers, format_context, inject_context
 

@@ -87,8 +87,13 @@ class PoolWorker:
         return self._usage.encoded(part, stream), stream
 
     async def stop(self) -> None:
-        """Ends the handler and sends what traces are left."""
-        await self._worker.close()
+        """Ends the handler and sends what traces are left. What its end raises is told in the log, which hides secrets:
+        Ray would show it as it is.
+        """
+        try:
+            await self._worker.close()
+        except Exception:
+            log.exception("The handler could not be closed")
         self._ended.set()
         self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)

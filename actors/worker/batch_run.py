@@ -28,7 +28,7 @@ class Unit(msgspec.Struct, eq=False, kw_only=True):
     parcel: Parcel
     key: str | None
     attempt: int
-    payload_hash: bytes
+    payload_hash: int
     started_us: int = 0
     finished_us: int = 0
     result: Any = None  # Any: what the user's handler returned; JSON text once the part is made

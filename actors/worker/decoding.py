@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from rabbitray.actors.errors import DecodeError
+from rabbitray.actors.message.headers import JSON, content_kind
 from rabbitray.actors.message.parcel import Parcel, attempt_of, identity, whole_message
 from rabbitray.actors.message.payload_hash import payload_hash
 from rabbitray.actors.message.reply import Failure
@@ -44,6 +45,7 @@ def _units(position: int, parcel: Parcel, limits: MessageLimits, rules: Identity
     if not jobs:
         raise DecodeError("empty", "a packed message without records")
     packed = len(jobs) > 1
+    text = parcel.body if content_kind(parcel.content_type) == JSON else None
     units = []
     for record, job in enumerate(jobs):
         key = identity(job, parcel, record if packed else None)
@@ -61,7 +63,7 @@ def _units(position: int, parcel: Parcel, limits: MessageLimits, rules: Identity
                 parcel=parcel,
                 key=key,
                 attempt=attempt,
-                payload_hash=payload_hash(job, parcel.body),
+                payload_hash=payload_hash(job, text),
             )
         )
     return units

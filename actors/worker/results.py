@@ -17,7 +17,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from rabbitray.actors.message.payload_hash import as_column
 from rabbitray.actors.message.rows import RESULT_SCHEMA, TIMESTAMP
 from rabbitray.actors.worker.batch_run import Unit
 
@@ -159,7 +158,7 @@ def results(units: Sequence[Unit], queue: str, worker: str, batch_id: str) -> pa
         "worker": pa.repeat(pa.scalar(worker), count),
         "batch_id": pa.repeat(pa.scalar(batch_id), count),
         "trace_id": pa.array([_trace_id(unit.parcel.traceparent) for unit in units], pa.string()),
-        "payload_hash": as_column([unit.payload_hash for unit in units]),
+        "payload_hash": pa.array([unit.payload_hash for unit in units], pa.uint64()),
     }
     return pa.table(columns, schema=RESULT_SCHEMA)
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from rabbitray.actors.errors import ConfigurationError, Reject, Retry
-from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Category
+from rabbitray.actors.errors import ERROR_TEXT_MOST, ConfigurationError, Reject, Retry
+from rabbitray.actors.message.headers import WAIT_MOST_MS
+from rabbitray.actors.message.reply import Category
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 
 log = logging.getLogger(__name__)
 
-AFTER_MOST_S = 30 * 86_400.0  # longest wait that a handler may ask for
+AFTER_MOST_S = WAIT_MOST_MS / 1000  # longest wait that a handler may ask for
 
 _TRANSIENT_CLASSES = (
     "ConnectionError TimeoutError BlockingIOError InterruptedError socket.gaierror ssl.SSLError "
@@ -190,6 +191,12 @@ def seconds(asked: object) -> float | None:
     if isinstance(asked, bool) or not isinstance(asked, int | float) or asked != asked:  # NaN
         return None
     return float(min(max(asked, 0), AFTER_MOST_S))
+
+
+def asks_too_long(error: BaseException) -> bool:
+    """Whether a handler asked for a longer wait than there is; the longest one is what it gets."""
+    asked = error.after_s if isinstance(error, Retry) else None
+    return isinstance(asked, int | float) and asked > AFTER_MOST_S
 
 
 def describe(error: BaseException, redact: Redactor = NO_SECRETS) -> tuple[str, str]:

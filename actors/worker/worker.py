@@ -21,6 +21,7 @@ from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, split
 from rabbitray.actors.secret import NO_SECRETS, Redactor
+from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker import results as table
@@ -30,7 +31,7 @@ from rabbitray.actors.worker.executor import Executor, HandlerTimeoutError
 from rabbitray.actors.worker.handlers import Handler
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.results import result_json
-from rabbitray.actors.worker.verdict import Categories, describe, judge
+from rabbitray.actors.worker.verdict import Categories, asks_too_long, describe, judge
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class Worker:
         self._tracing = tracing
         self._meter = meter
         self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact)
+        self._too_long = LogThrottle()
         self._runs: dict[str, BatchRun] = {}
         self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
 
@@ -186,6 +188,7 @@ class Worker:
     ) -> Failure:
         """`dead`: the reason of a permanent failure that is not the handler's verdict."""
         judged = judge(error, self._categories)
+        self._say_too_long(error)
         name, text = describe(error, self._config.redact)
         timed_out = isinstance(error, HandlerTimeoutError)
         body = self._piece(unit, pieces) if unit.packed else None
@@ -213,6 +216,10 @@ class Worker:
             body=body,
             content_type=MSGPACK if body is not None else None,
         )
+
+    def _say_too_long(self, error: BaseException) -> None:
+        if asks_too_long(error) and self._too_long.due():
+            log.warning("A handler asked for Retry(after_s=...) of more than 30 days: its job waits 30 days")
 
     def _trace_unreadable(self, parcel: Parcel, failure: Failure, run: BatchRun) -> None:
         self._tracing.failure(

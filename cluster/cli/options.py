@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.errors import errors_told
-from rabbitray.cluster.cli.terminal import tell
+from rabbitray.cluster.cli.terminal import prepare, tell
 from rabbitray.cluster.settings import Settings, load_here
 from rabbitray.cluster.settings.kinds import allowed_values
 from rabbitray.cluster.settings.showing import shown
@@ -47,7 +47,9 @@ def with_settings(*names: str) -> Callable[[F], F]:
             loaded = load_here(own)
             for notice in loaded.notices:
                 tell(f"note: {notice}", err=True)
-            with errors_told(Redactor(*loaded.secrets)):
+            redact = Redactor(*loaded.secrets)
+            prepare(redact)
+            with errors_told(redact):
                 return command(loaded, **given)
 
         decorated: Any = run  # Any: click adds its parameters to the function

@@ -28,8 +28,8 @@ CELL_MOST: Final = 200
 def encoded(table: pa.Table, form: Format) -> bytes:
     """The table in one of the forms for programs, uncut; JSON is one list of objects, times in ISO 8601, bytes base64.
 
-    What a form has no type for is text there: in CSV bytes (hexadecimal) and nested values (JSON), in both intervals,
-    in CSV times beyond Python's. See `json_text` for what JSON has no type for.
+    What a form has no type for is text there: in CSV bytes (hexadecimal) and nested values (JSON), in both intervals
+    and unions, in CSV times beyond Python's. See `json_text` for what JSON has no type for.
     """
     if form == "csv":
         return _written(pyarrow.csv.write_csv, _with_texts(table, _csv_has_no))
@@ -116,9 +116,9 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _parquet_has_no(kind: pa.DataType) -> bool:
-    """Intervals, also inside of others."""
+    """Intervals and unions, also inside of others."""
     inside = (kind.field(place).type for place in range(kind.num_fields)) if pa.types.is_nested(kind) else ()
-    return pa.types.is_interval(kind) or any(map(_parquet_has_no, inside))
+    return pa.types.is_interval(kind) or pa.types.is_union(kind) or any(map(_parquet_has_no, inside))
 
 
 def shown_whole(value: object) -> str:

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from rabbitray.actors.printable import below, json_text, printable
-from rabbitray.actors.secret import redact
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 
 LINES_MOST = 20_000
 """Characters of one text, in one line or several: whoever wants more takes --json."""
@@ -48,21 +48,25 @@ def console(pipe_width: int = 160) -> Console:
     return found if found.is_terminal else Console(width=pipe_width)
 
 
-def prepare() -> None:
+def prepare(redact: Redactor = NO_SECRETS) -> None:
     """Of a command's process: a character that its terminal's encoding lacks becomes an escape, no error; a record
-    of a log that nobody set up becomes a line.
+    of a log that nobody set up becomes a line, without secrets. Once more, with `redact`, when they are known.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     if logging.lastResort is not None:
-        logging.lastResort.setFormatter(_Bare())
+        logging.lastResort.setFormatter(_Bare(redact))
 
 
 class _Bare(logging.Formatter):
-    """A log record as its message alone, as Python shows it where no log was set up; printable, without passwords."""
+    """A log record as its message alone, as Python shows it where no log was set up; printable, without secrets."""
+
+    def __init__(self, redact: Redactor) -> None:
+        super().__init__()
+        self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the traceback under it."""
-        text = printable(redact(record.getMessage()))
-        return text + ("\n" + below(redact(self.formatException(record.exc_info))) if record.exc_info else "")
+        text = printable(self._redact(record.getMessage()))
+        return text + ("\n" + below(self._redact(self.formatException(record.exc_info))) if record.exc_info else "")

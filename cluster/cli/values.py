@@ -71,6 +71,8 @@ def _value(scalar: pa.Scalar) -> object:
         return [[_value(pair["key"]), _value(pair["value"])] for pair in scalar.values]
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return [_value(one) for one in scalar.values]
+    if pa.types.is_union(kind):
+        return _value(scalar.value)
     if pa.types.is_date32(kind):
         return _date(scalar.value)
     if pa.types.is_time(kind):

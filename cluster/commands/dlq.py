@@ -168,6 +168,7 @@ async def _replay(loaded: Loaded, plan: ReplayPlan, *, quiet: bool) -> Replayed:
                     publisher,
                     queue=settings.queue,
                     dead_queue=topology.dead_queue,
+                    exchange=topology.exchange,
                     on_step=lambda looked_at: bar.advance(1, looked_at),
                 )
                 return await replay.run(plan)
@@ -184,6 +185,7 @@ def _tell(loaded: Loaded, found: Replayed, *, dry: bool, as_json: bool) -> None:
             "failed": found.failed,
             "without_unreadable_headers": found.cut,
             "returned": found.returned,
+            "strays": found.strays,
             "classes": dict(found.classes),
             "errors": found.errors,
         }
@@ -191,6 +193,9 @@ def _tell(loaded: Loaded, found: Replayed, *, dry: bool, as_json: bool) -> None:
         return
     for error in found.errors:
         tell(f"failed: {error}", err=True)
+    if found.strays:
+        said = "would be removed (dry run)" if dry else "removed"
+        tell(f"{found.strays:,} copies were meant for another queue: {said}; is the exchange a direct one?", err=True)
     for name, count in found.classes.most_common():
         tell(f"  {count:>8,}  {name or '(no error class)'}")
     if dry:

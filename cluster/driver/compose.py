@@ -76,7 +76,7 @@ def topology(settings: Settings) -> Topology:
     return Topology(
         queue=settings.queue,
         queue_type=settings.queue_type,
-        rung_delays_ms=rungs(settings) if settings.max_retries else (),
+        rung_delays_ms=rungs(settings),
         dead_letter_exchange=settings.dead_letter_exchange,
         take_limited=settings.take_limited_queue,
     )
@@ -93,7 +93,9 @@ def type_codes(settings: Settings) -> TypeCodes:
 
 
 def rungs(settings: Settings) -> tuple[int, ...]:
-    """The delays of the ladder in ms."""
+    """The delays of the ladder in ms; none without retries."""
+    if not settings.max_retries:
+        return ()
     return ladder(
         settings.retry_delay_ms,
         settings.retry_max_delay_ms,

@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from rabbitray.actors.errors import ConfigurationError, RabbitrayError, UnroutableError
+from rabbitray.actors.errors import ConfigurationError, EncodeError, RabbitrayError, UnroutableError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.publisher import EncodedMessage, Publisher
 from rabbitray.actors.rabbitmq.errors import describe, is_loss
 from rabbitray.actors.rabbitmq.frame_guard import original
+from rabbitray.actors.rabbitmq.strays import Strays
 from rabbitray.cluster.results.dead_letter_selection import (
     DeadLetter,
     Selection,
@@ -63,7 +64,8 @@ class ReplayPlan:
 class Replayed:
     """What came of it. `classes`: error class -> messages that were (dry: would be) replayed.
 
-    `cut`: how many of them were replayed without the headers that cannot be read.
+    `cut`: how many of them were replayed without headers that cannot be read, or do not fit. `strays`: copies that
+    were meant for another queue: they are acked (dry: would be) and never run.
     """
 
     looked_at: int = 0
@@ -71,22 +73,28 @@ class Replayed:
     returned: int = 0
     failed: int = 0
     cut: int = 0
+    strays: int = 0
     classes: Counter[str] = field(default_factory=Counter)
     errors: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Move:
-    """A dead letter in hand, and its copy: for the main queue (`replays`), or for the end of the dead letters."""
+    """A dead letter in hand, and its copy: for the main queue (`replays`), or for the end of the dead letters; none for
+    a stray.
+    """
 
     message: AbstractIncomingMessage
     letter: DeadLetter
-    copy: EncodedMessage
+    copy: EncodedMessage | None
     replays: bool
 
 
 class Replay:
-    """Replays the dead letters of one queue over an open, guarded connection and an open publisher. Used once."""
+    """Replays the dead letters of one queue over an open, guarded connection and an open publisher. Used once.
+
+    `exchange`: our own, through which the dead letters came; empty: not known, then nothing is a stray.
+    """
 
     def __init__(
         self,
@@ -95,6 +103,7 @@ class Replay:
         *,
         queue: str,
         dead_queue: str,
+        exchange: str = "",
         on_step: Callable[[int], None] = lambda _: None,
         hold_s: float = HOLD_S,
     ) -> None:
@@ -102,6 +111,7 @@ class Replay:
         self._publisher = publisher
         self._queue = queue
         self._dead_queue = dead_queue
+        self._strays = Strays(exchange, dead_queue) if exchange else None
         self._on_step = on_step
         self._hold_s = hold_s
         self._began = 0.0
@@ -180,6 +190,8 @@ class Replay:
     def _decided(self, message: AbstractIncomingMessage, plan: ReplayPlan) -> _Move | None:
         """What becomes of a message; None: it is held until the end."""
         letter = DeadLetter(message.body, original(message))
+        if self._is_stray(message, letter):
+            return self._stray(message, letter, plan)
         if plan.selection.takes(letter):
             self._taken += 1
             if not plan.dry:
@@ -192,6 +204,17 @@ class Replay:
             return None
         return _Move(message=message, letter=letter, copy=copy, replays=False)
 
+    def _is_stray(self, message: AbstractIncomingMessage, letter: DeadLetter) -> bool:
+        exchange, key = message.exchange or "", message.routing_key or ""
+        return self._strays is not None and self._strays.holds(exchange, key, letter.headers)
+
+    def _stray(self, message: AbstractIncomingMessage, letter: DeadLetter, plan: ReplayPlan) -> _Move | None:
+        self.found.strays += 1
+        if not plan.dry:
+            return _Move(message=message, letter=letter, copy=None, replays=False)
+        self._hold()
+        return None
+
     async def _copy(self, moves: list[_Move]) -> None:
         """Confirmed first, then acked here; whatever fails is held until the end."""
         ends = await asyncio.gather(*(self._published(move) for move in moves))
@@ -203,8 +226,10 @@ class Replay:
                 self._hold()
 
     async def _published(self, move: _Move) -> bool:
+        if move.copy is None:
+            return True
         try:
-            await self._publisher.publish_message(move.copy)
+            sent = await self._publish(move, move.copy)
         except RabbitrayError as error:
             self._refused += 1
             self.found.failed += move.replays
@@ -214,9 +239,20 @@ class Replay:
             return False
         if move.replays:
             self.found.replayed += 1
-            self.found.cut += h.HEADERS_CUT in move.copy.headers
+            self.found.cut += h.HEADERS_CUT in sent.headers
             self.found.classes[error_class(move.letter)] += 1
         return True
+
+    async def _publish(self, move: _Move, copy: EncodedMessage) -> EncodedMessage:
+        """What was sent: a replay whose headers fit no frame leaves the producer's behind, as every copy does."""
+        try:
+            await self._publisher.publish_message(copy)
+        except EncodeError:
+            if not move.replays:
+                raise
+            copy = replay_copy(move.letter, self._queue, foreign=False)
+            await self._publisher.publish_message(copy)
+        return copy
 
     def _note(self, text: str) -> None:
         if text not in self.found.errors and len(self.found.errors) < 5:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import Headers, travels
+from rabbitray.actors.message.headers import Headers, carried_headers, header_number, text_of, travels
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain
 
 _MILLISECONDS_FROM = 0xFFFFFFFF  # a `timestamp` above (seconds until the year 2106) was written in milliseconds
 _FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000
-_REPLACED = "\ufffd"  # in a text that was no UTF-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +86,25 @@ def first_seen_ms(message: DeadLetter) -> int | None:
 
 def replays(message: DeadLetter) -> int:
     """How often it was replayed before."""
-    value = message.headers.get(h.REPLAYS)
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
+    return header_number(message.headers.get(h.REPLAYS), 0, h.MAX_COUNT)
 
 
-def replay_copy(message: DeadLetter, queue: str) -> EncodedMessage:
+def replay_copy(message: DeadLetter, queue: str, *, foreign: bool = True) -> EncodedMessage:
     """The copy for the main queue: attempts at 0, death and error headers gone, history kept, one replay more.
 
     The identity stays: the key header where there is one, and the message id itself. Headers that cannot be read stay
-    behind, for the pool would park the copy again; `x-rabbitray-headers-cut` says how many.
+    behind, for the pool would park the copy again; `x-rabbitray-headers-cut` says how many. `foreign`: with the
+    producer's. It may wait 30 days once more, see `latest_due_ms`.
     """
-    properties = message.properties
-    ours: Headers = {h.ATTEMPT: 0, h.REPLAYS: replays(message) + 1, h.ORIGIN: message.headers.get(h.ORIGIN) or queue}
+    now_ms = time.time_ns() // 1_000_000
+    properties, ours = message.properties, carried_headers(message.headers, now_ms)
+    ours |= {h.ATTEMPT: 0, h.REPLAYS: replays(message) + 1, h.REPLAYED: now_ms, h.ORIGIN: ours.get(h.ORIGIN, queue)}
     seen = first_seen_ms(message)
-    ours |= {h.FIRST_SEEN: seen} if seen is not None else {}
-    entries, cut = headers_where(properties, lambda name: travels(name) and name not in ours, readable=True)
+    ours |= {h.FIRST_SEEN: min(seen, now_ms)} if seen is not None else {}
+    ours = {name: value for name, value in ours.items() if name not in (h.HOPS, h.HEADERS_CUT)}
+    entries, cut = headers_where(properties, travels, readable=True)
+    if not foreign:
+        entries, cut = b"", sum(map(travels, header_names(properties)))
     return EncodedMessage(
         body=message.body,
         message_id=properties.message_id or uuid7(),
@@ -126,7 +130,7 @@ def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
     strange = not is_plain(properties) or set(header_names(properties)) & set(h.ROUTING)
     if strange or lost or not properties.message_id or not properties.timestamp:
         return None
-    if any(_REPLACED in text for text in texts if text):
+    if any(text.encode() not in properties.raw for text in texts if text):  # it was no UTF-8
         return None
     return EncodedMessage(
         body=message.body,
@@ -150,4 +154,4 @@ def _same_class(wanted: str, found: str) -> bool:
 
 
 def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    return text_of(bytes(value)) if isinstance(value, bytes | bytearray) else str(value)

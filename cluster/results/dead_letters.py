@@ -81,9 +81,11 @@ def readable(row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES) -> dict[st
     shown = {name: value for name, value in row.items() if name not in ("body", "headers", "raw_properties")}
     if row.get("raw_properties") is not None:
         shown["raw_properties"] = row["raw_properties"].hex()
-    body = row.get("body") or b""
-    headers = json.loads(row.get("headers") or "{}")
-    return shown | {"headers": headers, "body_bytes": len(body), **_body(row, body, codes)}
+    shown["headers"] = json.loads(row.get("headers") or "{}")
+    body = row.get("body")
+    if body is None:
+        return shown | {"body_bytes": None, "body": "not in the results: `error` says how large it is and where"}
+    return shown | {"body_bytes": len(body), **_body(row, body, codes)}
 
 
 def _body(row: Mapping[str, Any], body: bytes, codes: TypeCodes) -> dict[str, Any]:  # Any: JSON values

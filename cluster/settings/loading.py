@@ -58,10 +58,10 @@ class Loaded:
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What no text of this process may show: the URLs that can hold a login."""
+        """What no text of this process may show: the logins of the broker and of the collectors."""
         to = self.telemetry
-        urls = (self.settings.rabbitmq_url, to.collector.endpoint, to.metrics.collector.endpoint)
-        return tuple(dict.fromkeys(urls))
+        found = (self.settings.rabbitmq_url, *to.collector.secrets, *to.metrics.collector.secrets)
+        return tuple(dict.fromkeys(found))
 
     def is_set(self, name: str) -> bool:
         """Whether the user set it, in whatever way."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -24,6 +25,7 @@ UNSUPPORTED: Final = {
     "OTEL_METRIC_EXPORT_TIMEOUT": "an export of metrics ends after OTEL_EXPORTER_OTLP_METRICS_TIMEOUT",
     "OTEL_LOGS_EXPORTER": "log lines are not exported",
 }
+_OF_A_LOGIN: Final = re.compile("auth|key|token|secret|password|credential", re.IGNORECASE)
 _DEFAULT_ENDPOINT = "http://localhost:4318"
 _MILLISECONDS_FROM = 1000.0
 
@@ -39,6 +41,13 @@ class CollectorConfig:
     certificate: str | None = None
     client_key: str | None = None
     client_certificate: str | None = None
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What no text may show: the URL with its login, and the last word of each header that is named after one."""
+        entries = (entry.partition("=") for entry in self.headers.reveal().split(","))
+        values = (unquote(value).strip() for name, _, value in entries if _OF_A_LOGIN.search(name))
+        return (self.endpoint, *(Secret(value.rpartition(" ")[2]) for value in values if value))
 
 
 def _default_collector(path: str) -> CollectorConfig:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import aio_pika
 import pytest
 
 from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.declare import TopologyBuilder
+from rabbitray.actors.rabbitmq.inspect import exchange_refused
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.jobs_topology import JOBS
 
 DLX = {"x-dead-letter-exchange": JOBS.exchange, "x-dead-letter-routing-key": JOBS.dead_queue}
@@ -161,3 +166,58 @@ async def test_a_classic_rung_is_only_weaker(connection: aio_pika.abc.AbstractCo
     await declare(connection, JOBS.rung(1_000), arguments=classic.rung_arguments(1_000))
     (warning,) = await build(connection)
     assert "weaker than what we would create" in warning
+
+
+async def exchange(connection: aio_pika.abc.AbstractConnection, **flags: Any) -> None:
+    """Our exchange, made by somebody else."""
+    async with connection.channel() as channel:
+        plain: dict[str, Any] = {"type": aio_pika.ExchangeType.DIRECT, "durable": True}
+        await channel.declare_exchange(JOBS.exchange, **plain | flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"type": aio_pika.ExchangeType.FANOUT}, "exists with type='fanout', but retries and dead letters need one"),
+        ({"type": aio_pika.ExchangeType.TOPIC}, "type='topic'"),
+        ({"type": aio_pika.ExchangeType.HEADERS}, "type='headers'"),
+        ({"durable": False}, "durable='false'"),
+        ({"auto_delete": True}, "auto_delete='true'"),
+        ({"internal": True}, "internal='true'"),
+        ({"arguments": {"alternate-exchange": "amq.fanout"}}, "alternate-exchange='amq.fanout'"),
+        ({"type": aio_pika.ExchangeType.FANOUT, "durable": False, "auto_delete": True}, "'jobs.rabbitray' exists with"),
+    ],
+)
+async def test_an_exchange_that_would_multiply_or_lose_copies_is_refused(
+    connection: aio_pika.abc.AbstractConnection, flags: dict[str, Any], says: str
+) -> None:
+    await exchange(connection, **flags)
+    line = await refused(connection)
+    assert says in line
+    assert "--dead-letter-exchange" in line
+    assert await exchange_refused(connection, JOBS) == line, "`check` says the same"
+
+
+async def test_an_exchange_as_we_would_make_it_is_taken(connection: aio_pika.abc.AbstractConnection) -> None:
+    assert await exchange_refused(connection, JOBS) is None, "there is none, and looking makes none"
+    await exchange(connection)
+    assert await build(connection) == []
+    assert await build(connection, replace(JOBS, queue="others", dead_letter_exchange="amq.direct")) == []
+
+
+async def test_an_exchange_that_this_user_may_not_compare_is_taken_as_it_is(
+    broker: PrivateBroker, amqp_url: str, connection: aio_pika.abc.AbstractConnection
+) -> None:
+    """What it brings to the wrong queue is not worked there, see test_strays."""
+    await build(connection)
+    async with connection.channel() as channel:
+        await channel.exchange_delete(JOBS.exchange)
+    await exchange(connection, type=aio_pika.ExchangeType.FANOUT)
+    vhost, user = urlsplit(amqp_url).path.lstrip("/"), f"worker-{uuid.uuid4().hex[:8]}"
+    broker.api("PUT", f"/api/users/{user}", {"password": user, "tags": ""})
+    rights = {"configure": "^$", "write": ".*", "read": ".*"}
+    broker.api("PUT", f"/api/permissions/{quote(vhost, safe='')}/{user}", rights)
+    async with await aio_pika.connect(amqp_url.replace("guest:guest@", f"{user}:{user}@")) as poor:
+        await build(poor)
+        assert await exchange_refused(poor, JOBS) is None
+    broker.api("DELETE", f"/api/users/{user}")

@@ -24,6 +24,7 @@ from rabbitray.cluster.results.dead_letter_selection import Selection
 from tests.kit.command_line import Run, runner
 from tests.kit.hostile import FORGED, TEXTS, unfit
 from tests.kit.queue_access import declare, depth, drained
+from tests.kit.raw_amqp import BEYOND, properties, publish, scalar, table
 
 DEAD = "jobs.dead"
 NOW_MS = 1_760_000_000_000
@@ -83,6 +84,7 @@ async def test_a_replay_keeps_identity_and_history_and_starts_over(amqp_url: str
     assert message.message_id == "copy-0"
     assert message.headers == {
         h.KEY: "k1", h.ATTEMPT: 0, h.REPLAYS: 2, h.FIRST_SEEN: NOW_MS, h.ORIGIN: "jobs", "mine": "kept",
+        h.REPLAYED: message.headers[h.REPLAYED],
     }  # fmt: skip
 
 
@@ -163,6 +165,24 @@ def test_show_reads_the_body_of_one(run: Run, tmp_path: Path) -> None:
     assert "no dead letter has the id" in missing.err
 
 
+def test_show_says_of_a_body_that_was_too_large_where_it_is(run: Run, tmp_path: Path) -> None:
+    error = "body of 41,943,040 bytes, at most 16,777,216; its body of 41,943,040 bytes is in jobs.dead only"
+    asyncio.run(_store(tmp_path / "results.duckdb", {"key": "k", "reason": "too_large", "error": error}))
+    found = run("dlq", "show", "k", "--json").json
+    assert (found["error"], found["body_bytes"]) == (error, None)
+    shown = run("dlq", "show", "k")
+    assert (shown.code, "not in the results: `error` says how large it is and where" in shown.out) == (0, True)
+
+
+async def test_a_letter_that_was_too_large_is_replayed_with_every_byte(amqp_url: str) -> None:
+    body = bytes(range(256)) * 80_000
+    await _park(amqp_url, _died("large", "RefusedMessage"), _died("other", "ValueError"), body=body)
+    found = await _replayed(amqp_url, ReplayPlan(selection=Selection(error_class="RefusedMessage")))
+    assert (found.replayed, found.returned, found.failed) == (1, 1, 0)
+    [message] = await drained(amqp_url, "jobs")
+    assert message.body == body
+
+
 def test_what_a_stranger_named_is_replayed_and_told_printable(run: Run, amqp_url: str) -> None:
     """Keys and error classes of the queue, with and without `--json`, also where the queue itself has such a name."""
     dead = [_died(f"{number}{text}"[:100], text[:100], **{"x-own": text}) for number, text in enumerate(TEXTS)]
@@ -187,8 +207,12 @@ def test_replay_and_purge_as_commands(run: Run, amqp_url: str, tmp_path: Path) -
     assert (
         run("dlq", "replay", "--class", "ValueError", "--limit", "2", "--rate", "100", "--json").json["replayed"] == 2
     )
+    odd = properties(table({b"when": scalar("T", BEYOND[0])}), b"odd")
+    asyncio.run(publish(amqp_url, DEAD, [(odd, b"x"), (odd, b"y")]))
+    assert "1 of them without the headers that could not be read" in run("dlq", "replay", "odd", "--limit", "1").out
+    assert run("dlq", "replay", "odd", "--json").json["without_unreadable_headers"] == 1
     refused = run("dlq", "purge")
     assert refused.code == 2
     assert "would delete 2 messages of jobs.dead" in refused.err
     assert run("dlq", "purge", "--yes", "--json").json == {"queue": DEAD, "purged": 2}
-    assert asyncio.run(depth(amqp_url, "jobs")) == 3
+    assert asyncio.run(depth(amqp_url, "jobs")) == 3 + 2

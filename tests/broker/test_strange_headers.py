@@ -14,13 +14,16 @@ from typing import Any
 
 import aio_pika
 import pyarrow as pa
-import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from rabbitray.actors.errors import UnroutableError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.parcel import whole_message
 from rabbitray.actors.publisher import EncodedMessage, Publisher, PublisherConfig
+from rabbitray.actors.rabbitmq.field_table import entries
 from rabbitray.actors.rabbitmq.inspect import contact
+from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 from rabbitray.actors.router.delivery import refusal
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.settlement.copies import CopyOutbox
@@ -36,6 +39,7 @@ from tests.kit.raw_amqp import (
     BEYOND,
     ONE_OF_EACH,
     headers_of,
+    kept_tables,
     long,
     properties,
     publish,
@@ -78,15 +82,12 @@ class Pool:
 
 
 @asynccontextmanager
-async def pool(url: str, *, through: str = "scanner") -> AsyncIterator[Pool]:
-    """A pool that is open; `through`: who takes deliveries out of the connection, the scanner or aiormq."""
+async def pool(url: str) -> AsyncIterator[Pool]:
+    """A pool that is open, over one connection."""
     async with Publisher(PublisherConfig(url=url, queue=QUEUE)) as publisher:
         found = Pool(url, publisher)
         await found.way.start()
         await found.way.intake.open()
-        scanner = found.way.opener.opened[0]._connection.scanner
-        if through == "aiormq" and scanner is not None:
-            scanner.watch(1, lambda _: False)
         yield found
         assert len(found.way.opener.opened) == 1, "no connection was lost"
         await found.way.close()
@@ -97,9 +98,8 @@ def unlike(found: dict[bytes, bytes], sent: dict[bytes, bytes]) -> dict[bytes, b
     return {name: found.get(name) for name, value in sent.items() if found.get(name) != value}
 
 
-@pytest.mark.parametrize("through", ["scanner", "aiormq"])
-async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once(amqp_url: str, through: str) -> None:
-    async with pool(amqp_url, through=through) as found:
+async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once(amqp_url: str) -> None:
+    async with pool(amqp_url) as found:
         await publish(amqp_url, QUEUE, [*GOOD[:50], (POISON, b'{"i":"p"}'), *GOOD[50:]])
         await found.way.intake.consume(200)
         await all_got(found.way, 101)
@@ -134,9 +134,30 @@ async def test_a_header_of_every_type_is_on_a_retry_and_on_the_dead_letter_what_
     assert unlike(headers_of(copy), ONE_OF_EACH) == {}
 
 
-@pytest.mark.parametrize("through", ["scanner", "aiormq"])
-async def test_a_routing_key_that_is_no_text_is_delivered_once(amqp_url: str, through: str) -> None:
-    async with pool(amqp_url, through=through) as found:
+@settings(max_examples=2, phases=[Phase.generate], suppress_health_check=list(HealthCheck), deadline=None)
+@given(st.lists(kept_tables, min_size=20, max_size=60))
+def test_any_headers_are_on_the_dead_letter_what_they_were(amqp_url: str, sent: list[bytes]) -> None:
+    """RabbitMQ sorts them, and of two with one name it keeps one."""
+
+    async def parked() -> list[tuple[Properties, bytes]]:
+        async with pool(amqp_url) as found:
+            await publish(amqp_url, QUEUE, [(properties(one), b"%d" % at) for at, one in enumerate(sent)])
+            await found.way.intake.consume(100)
+            await all_got(found.way, len(sent))
+            for one in found.way.got:
+                await found.settler.park(one, refusal(one))
+            await eventually(lambda: found.way.intake.unacked == 0)
+        return await taken(amqp_url, TOPOLOGY.dead_queue)
+
+    came = {int(body): copy for copy, body in asyncio.run(parked())}
+    for at, one in enumerate(sent):
+        original = from_raw(properties(one))
+        once = Counter(entry.name for entry in entries(one, 4, len(one)))
+        assert unlike(headers_of(came[at]), {n: v for n, v in headers_of(original).items() if once[n] == 1}) == {}
+
+
+async def test_a_routing_key_that_is_no_text_is_delivered_once(amqp_url: str) -> None:
+    async with pool(amqp_url) as found:
         own = await aio_pika.connect(amqp_url)
         channel = await own.channel()
         exchange = await channel.declare_exchange("theirs", aio_pika.ExchangeType.FANOUT)

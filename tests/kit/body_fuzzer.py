@@ -14,10 +14,8 @@ import json
 import random
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, NamedTuple
 
 import msgpack
@@ -29,15 +27,14 @@ from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import records_of
 from rabbitray.actors.message.wire.counting import json_entries, msgpack_entries, names_each_once
+from tests.kit import coverage_search
 from tests.kit.body_mutations import TOKENS
 from tests.kit.deliveries import parcel
 
 KEPT = Path(__file__).parents[1] / "kept" / "bodies.jsonl"
-READ_IN = str(Path(wire.__file__).parent)
+READERS = frozenset(map(str, Path(wire.__file__).parent.glob("*.py")))
 KINDS = (JSON, MSGPACK, PACKED, "text/plain", "application/octet-stream", "x/y", "")
 LIMITS = wire.MessageLimits(max_message_bytes=4_000, max_records=20, max_depth=6, max_collection=50, max_elements=100)
-
-Line = tuple[str, int, int]
 
 
 class Case(NamedTuple):
@@ -122,33 +119,7 @@ def _check_json_counts(body: bytes) -> None:
         assert names_each_once(body, document) == (pairs == sum(pairs_of_all))
 
 
-@contextmanager
-def _lines(seen: set[Line]) -> Iterator[None]:
-    """Adds to `seen` each step from line to line in our readers."""
-
-    def on_call(frame: FrameType, _event: str, _arg: object) -> Any:  # Any: a trace function
-        name = frame.f_code.co_filename
-        if not name.startswith(READ_IN):
-            return None
-        before = 0
-
-        def on_line(frame: FrameType, _event: str, _arg: object) -> Any:  # Any: as above
-            nonlocal before
-            seen.add((name, before, frame.f_lineno))
-            before = frame.f_lineno
-            return on_line
-
-        return on_line
-
-    others = sys.gettrace()
-    sys.settrace(on_call)
-    try:
-        yield
-    finally:
-        sys.settrace(others)
-
-
-def changed(case: Case, others: list[Case], chance: random.Random) -> Case:
+def changed(case: Case, others: Sequence[Case], chance: random.Random) -> Case:
     """`case` with some bytes cut out, put in, doubled or taken from another body; now and then of another type."""
     body = gzip.decompress(case.body) if case.encoding == "gzip" and chance.random() < 0.5 and _is_gzip(case) else None
     inner = case.body if body is None else body
@@ -173,20 +144,7 @@ def _is_gzip(case: Case) -> bool:
 
 def search(seeds: list[Case], tries: int, chance: random.Random) -> list[Case]:
     """The seeds that reach lines of their own, and what was found beside them; raises what `check` does."""
-    seen: set[Line] = set()
-    found: list[Case] = []
-    for number in range(len(seeds) + tries):
-        case = seeds[number] if number < len(seeds) else changed(chance.choice(found), found, chance)
-        before = len(seen)
-        try:
-            with _lines(seen):
-                check(case)
-        except BaseException:
-            print(f"the body that is at fault: {case}")  # noqa: T201
-            raise
-        if len(seen) > before:
-            found.append(case)
-    return found
+    return coverage_search.search(seeds, tries, chance, changed=changed, check=check, files=READERS)
 
 
 def _first() -> list[Case]:

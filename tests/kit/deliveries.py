@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -24,7 +25,7 @@ def parcel(body: bytes = b"{}", **changes: Any) -> Parcel:
         "attempt": -1,
         "first_seen_ms": 0,
         "published_ms": 0,
-        "received_ms": 1_700_000_000_000,
+        "received_ms": time.time_ns() // 1_000_000,
         "traceparent": None,
         "tracestate": None,
     }

@@ -114,5 +114,5 @@ class FakeOpener:
 def deliver(generation: Generation, tag: int) -> bool:
     """A message stands in the bytes of this generation's connection; False when nobody took it."""
     channel: Any = generation.channel
-    found = Scanned(channel.consumer_tags[-1], tag, False, Properties(message_id=f"m{tag}"), b"{}", 0)
+    found = Scanned(channel.consumer_tags[-1], tag, False, Properties(message_id=f"m{tag}"), b"{}")
     return generation.consumers.take_scanned(found)

@@ -131,8 +131,8 @@ class FakeStore:
 
 def _are_others(row: Mapping[str, object], known: Mapping[str, object]) -> bool:
     """Whether two rows with one key are of different messages."""
-    names = ("message_type", "user_id") if known["payload_hash"] is None else ("payload_hash",)
-    return any(row[name] != known[name] for name in names)
+    known_payload = known["payload_hash"] is not None
+    return any(row[name] != known[name] for name in ("message_type", "user_id", "payload_hash")[: 2 + known_payload])
 
 
 def _only_queue(rows: pa.Table) -> str:

@@ -88,6 +88,7 @@ BODIES: Final = (
     (b"\xff\xfe\x1b[2J", "application/octet-stream"),
     (b"\xff\xfe\x1b[2J", None),
     (b"", "\\[/x]"),
+    (None, "text/plain"),
 )
 
 
@@ -99,7 +100,7 @@ def unfit(text: str) -> set[str]:
     return {one for one in set(text) if one != "\n" and (one in _UNSEEN or (category(one)[0] in "CZ" and one != " "))}
 
 
-def hostile_file(path: Path, seed: int, count: int = 11) -> Path:
+def hostile_file(path: Path, seed: int, count: int = len(BODIES)) -> Path:
     """A results file of which every text, body and header was chosen by a stranger."""
     chance = random.Random(seed)
 
@@ -107,7 +108,11 @@ def hostile_file(path: Path, seed: int, count: int = 11) -> Path:
         store = Store(StoreConfig(path=path, dedupe_capacity=1_000))
         await store.open()
         epoch = await store.register("test")
-        await store.write(epoch, pa.Table.from_pylist([_result(chance, n) for n in range(count)], RESULT_SCHEMA))
+        done = [_result(chance, n) for n in range(count)]
+        again = [_result(chance, n) | {"key": row["key"], "queue": row["queue"]} for n, row in enumerate(done)]
+        for number, rows in enumerate((done, again)):
+            hashed = [row | {"payload_hash": number} for row in rows]
+            await store.write(epoch, pa.Table.from_pylist(hashed, RESULT_SCHEMA))
         await store.record_dead_letters(
             epoch, pa.Table.from_pylist([_dead(chance, n) for n in range(count)], DEAD_LETTER_SCHEMA)
         )
@@ -159,5 +164,6 @@ def _dead(chance: random.Random, number: int) -> dict[str, Any]:
         "headers": json.dumps(headers, default=str),
         "content_type": content_type,
         "body": body,
+        "raw_properties": chance.randbytes(9),
     }
     return _common(chance) | own

@@ -77,7 +77,8 @@ class Wire:
     """A TCP proxy that can be cut, the reset that a network gives, or go dark: open, but nothing passes any more.
 
     `dark_at`: a connection whose client sends these bytes goes dark with them; `darkened` counts those. `dark`: all
-    do, new ones too. `cut_at`: all are cut when the broker sends these bytes; `cuts` counts how often.
+    do, new ones too. `cut_at`: all are cut when the broker sends these bytes; `cuts` counts how often. `bytes_per_s`:
+    so slowly comes what the broker sends; 0: at once.
     """
 
     def __init__(self, url: str) -> None:
@@ -88,6 +89,7 @@ class Wire:
         self.darkened = 0
         self.cut_at: bytes | None = None
         self.cuts = 0
+        self.bytes_per_s = 0
 
     async def start(self) -> str:
         """The URL through this proxy."""
@@ -131,6 +133,8 @@ class Line:
                     self._wire.cut()
                 elif not self._is_dark:
                     writer.write(data)
+                    if not out and self._wire.bytes_per_s:
+                        await asyncio.sleep(len(data) / self._wire.bytes_per_s)
         if not self._is_dark:  # in the dark an end does not come through, either
             writer.close()
 

@@ -52,25 +52,20 @@ class PlainPath:
     ) -> None:
         """`before`: the path whose broker and store this one takes over."""
         self.clock = clock or ShiftedClock()
-        self.topology = Topology(queue="q", rung_delays_ms=limits.rungs_ms)
+        self.topology = self._topology(limits)
         self.broker = before.broker if before else broker(self.topology)
-        self.intake = FakeIntake(self.broker, on_delivery=self._receive, on_lost=self._lost)
+        self.intake = self._intake()
         self.store = before.store if before else FakeStore()
         self.recorder = FakeRecorder(self.store)
-        self.sender = FakeSender(self.broker)
+        self.sender = self._sender()
         self.factory = FakeFactory(auto=auto, slots=slots)
         self.pool: Pool[pa.Table] = self._pool("w", max_in_flight)
         self.isolated: Pool[pa.Table] = self._pool("qu", 1)
         self.quarantine: Quarantine[pa.Table] = Quarantine(
             self.isolated, max_crashes=2, counts=before.crashes if before else {}, note=self.store.set_control
         )
-        self.settler = Settler(
-            limits,
-            "q",
-            acks=self.intake,
-            outbox=CopyOutbox(self.sender, self.topology),
-            record_dead_letters=self.recorder.record_dead_letters,
-        )
+        self.limits = limits
+        self.settler = self.settler_for(self.intake)
         self.router: Router[pa.Table] = Router(
             RouterConfig(**{"batch_timeout_ms": 0.0, "outage": OutageLimits(enabled=outage)} | config),
             source=self.intake,
@@ -79,6 +74,25 @@ class PlainPath:
             settler=self.settler,
             quarantine=self.quarantine,
             clock=self.clock,
+        )
+
+    def _topology(self, limits: RetryLimits) -> Topology:
+        return Topology(queue="q", rung_delays_ms=limits.rungs_ms)
+
+    def _intake(self) -> Any:
+        return FakeIntake(self.broker, on_delivery=self._receive, on_lost=self._lost)
+
+    def _sender(self) -> Any:
+        return FakeSender(self.broker)
+
+    def settler_for(self, acks: Any) -> Settler:
+        """A settler whose acks go there."""
+        return Settler(
+            self.limits,
+            self.topology.queue,
+            acks=acks,
+            outbox=CopyOutbox(self.sender, self.topology),
+            record_dead_letters=self.recorder.record_dead_letters,
         )
 
     def _pool(self, name: str, most: int) -> Pool[pa.Table]:

@@ -134,3 +134,18 @@ class Careless:
 
     def __call__(self, job: Job) -> None:
         raise AssertionError("never called")
+
+
+class CarelessAtTheEnd:
+    """As `handle`; its end fails with the last text that it was told to fail with."""
+
+    def __init__(self) -> None:
+        self._text = "nothing was told"
+
+    def __call__(self, job: Job) -> object:
+        steps = job.payload if isinstance(job.payload, dict) else {}
+        self._text = steps.get("text", self._text)
+        return handle(job)
+
+    def close(self) -> None:
+        raise ConnectionError(self._text)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.payload_hash import as_column, payload_hash
+from rabbitray.actors.message.payload_hash import payload_hash
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA, RESULT_SCHEMA
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -32,7 +32,7 @@ def rows_of(
     columns.update(result=list(results or ['{"ok":true}'] * count), user_id=[user_id] * count)
     columns.update(attempts=[1] * count, finished_at=[NOW] * count)
     if payload is not None:
-        columns["payload_hash"] = as_column([payload_hash(Job(user_id=user_id, payload=payload), b"")] * count)
+        columns["payload_hash"] = [payload_hash(Job(payload=payload))] * count
     return pa.table(columns, schema=RESULT_SCHEMA)
 
 

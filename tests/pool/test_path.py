@@ -24,7 +24,7 @@ from rabbitray.cluster.results.reader import PoolReader
 from rabbitray.cluster.settings import Loaded
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import HANDLE, HANDLE_ASYNC, settings_for
-from tests.kit.queue_access import drained
+from tests.kit.raw_amqp import BEYOND, long, properties, publish, scalar, table, taken
 from tests.kit.running_pool import RunningPool, pool_of
 from tests.kit.stories import whats
 
@@ -106,31 +106,38 @@ async def _seconds_for(pool: RunningPool, work: list[Job], *, acked: int, left: 
 
 
 async def test_what_fails_within_good_messages_is_singled_out(amqp_url: str, tmp_path: Path) -> None:
-    """Bodies that nobody can read among good ones; then records that fail within one packed message."""
+    """Bodies and headers that nobody can read among good ones; then records that fail within one packed message."""
     async with pool_of(settings_for(amqp_url, tmp_path)) as pool:
-        await _publish_broken_bodies(pool)
+        await _publish_broken_messages(pool)
         await pool.publish(jobs(50))
-        report = await pool.acked(53)
-        assert (report.counts.done, report.counts.dead) == (50, 3)
-        parked = await drained(amqp_url, compose.topology(pool.loaded.settings).dead_queue)
-        found = {str(one.message_id): str(one.headers["x-rabbitray-reason"]) for one in parked}
-        assert set(found) == {"bad-0", "bad-1", "bad-2"}
+        report = await pool.acked(54)
+        assert (report.counts.done, report.counts.dead) == (50, 4)
+        parked = await taken(amqp_url, compose.topology(pool.loaded.settings).dead_queue)
+        found = {str(one.message_id): str((one.headers or {})["x-rabbitray-reason"]) for one, _ in parked}
+        assert set(found) == {"bad-0", "bad-1", "bad-2", "bad-3"}
         assert all(found.values())
         failing = [Job(id=f"once-{n}", payload={"do": "raise", "times": 1}) for n in range(5)]
         rejected = [Job(id="never", payload={"do": "reject"})]
         await pool.publish([*jobs(144)[50:], *failing, *rejected], packed=100)
-        await eventually(lambda: _at_rest(pool, done=149, dead=4), within_s=60)
+        await eventually(lambda: _at_rest(pool, done=149, dead=5), within_s=60)
         received = (await pool.report()).received - report.received
         assert received == 1 + 5, "one packed message, and five single copies"
         await pool.stop()
-        graves = pool.rows("SELECT key, reason, octet_length(body) AS size FROM dead_letters ORDER BY key")
+        graves = pool.rows(
+            "SELECT coalesce(key, message_id) AS key, reason, octet_length(body) AS size, raw_properties "
+            "FROM dead_letters ORDER BY 1"
+        )
         assert [(row["key"], row["reason"]) for row in graves] == [*sorted(found.items()), ("never", "rejected")]
         assert graves[2]["size"] == 5_000
+        assert [row["raw_properties"] for row in graves] == [None, None, None, UNREADABLE, None]
         runs = pool.rows("SELECT attempts, count(*) AS n FROM results GROUP BY 1 ORDER BY 1")
         assert runs == [{"attempts": 1, "n": 50 + 94}, {"attempts": 2, "n": 5}]
 
 
-async def _publish_broken_bodies(pool: RunningPool) -> None:
+UNREADABLE = properties(table({b"when": scalar("T", BEYOND[0]), b"tenant": long("S", b"a")}), b"bad-3")
+
+
+async def _publish_broken_messages(pool: RunningPool) -> None:
     settings = pool.loaded.settings
     bodies = [(b"\xc1\xff", "application/msgpack"), (b"{", "application/json"), (b"[" * 5_000, "application/json")]
     async with await aio_pika.connect(settings.rabbitmq_url.reveal()) as connection:
@@ -138,6 +145,7 @@ async def _publish_broken_bodies(pool: RunningPool) -> None:
         for number, (body, kind) in enumerate(bodies):
             message = aio_pika.Message(body, content_type=kind, message_id=f"bad-{number}", delivery_mode=2)
             await channel.default_exchange.publish(message, settings.queue)
+    await publish(settings.rabbitmq_url.reveal(), settings.queue, [(UNREADABLE, b"{}")])
 
 
 async def test_failures_are_retried_then_parked(amqp_url: str, tmp_path: Path) -> None:
@@ -159,7 +167,10 @@ async def test_failures_are_retried_then_parked(amqp_url: str, tmp_path: Path) -
         await eventually(lambda: _at_rest(pool, done=4, dead=2), within_s=30)
         assert (await pool.report()).replaced == 0
         await asyncio.to_thread(_trace_tells, pool.loaded)
+        await _others_under_a_known_key(pool, tmp_path / "ran")
         await pool.stop()
+        others = pool.rows("SELECT key, message_id, attempts, result IS NOT NULL AS kept FROM conflicts")
+        assert others == [{"key": "fine", "message_id": "fine", "attempts": 1, "kept": True}]
         assert pool.rows("SELECT result->>'code' AS code FROM results WHERE key = 'forks'") == [{"code": "7"}]
         done = {row["key"]: row["attempts"] for row in pool.rows("SELECT key, attempts FROM results")}
         assert done == {"once": 2, "twice": 3, "forks": 1, "fine": 1}
@@ -184,6 +195,18 @@ def _trace_tells(loaded: Loaded) -> None:
     assert (parked.ended, whats(parked)[-2:]) == ("dead", ["recorded", "settled"])
     queue = loaded.settings.queue
     assert whereabouts(loaded, reader) == Whereabouts(queue=queue, ready=0, waiting=0, held=0)
+
+
+async def _others_under_a_known_key(pool: RunningPool, ran: Path) -> None:
+    """Whoever came first has the result: later messages under its key are run, and acked whatever comes of it."""
+    acked = (await pool.report()).counts.acked
+    again = Job(id="fine", payload={"do": "ok"})
+    await pool.publish([again, Job(id="fine", payload={"do": "stamp", "file": str(ran), "times": 0})])
+    await pool.publish([Job(id="fine", payload={"do": "raise"}), Job(id="fine", payload={"do": "reject"})])
+    await pool.acked(acked + 4)
+    counts = (await pool.report()).counts
+    assert (counts.done, counts.duplicates, counts.dead) == (4, 2, 2)
+    assert await asyncio.to_thread(ran.exists)
 
 
 async def _at_rest(pool: RunningPool, *, done: int, dead: int) -> bool:

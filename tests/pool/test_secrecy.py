@@ -135,7 +135,7 @@ async def test_a_password_is_in_no_log_process_state_page_span_or_result(
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
         loaded = settings_for("", tmp_path, environ, log_level="DEBUG")
-        async with pool_of(loaded) as pool:
+        async with pool_of(loaded, "tests.kit.steered_handler:CarelessAtTheEnd") as pool:
             await work_and_fail(pool, canary.careless(secret_url))
             assert await asyncio.to_thread(processes_with, word) == []
             assert await asyncio.to_thread(state_with, word) == []
@@ -143,6 +143,7 @@ async def test_a_password_is_in_no_log_process_state_page_span_or_result(
             assert "cannot reach" in str(report := await pool.report()), "the careless error is told"
             assert word not in str(report)
             assert await dead_with(broker, secret_url, loaded.settings.queue, word) == []
+        assert await asyncio.to_thread(state_with, word) == [], "not even by the end of the handler"
         rows = read_only_query(loaded.settings.results, "SELECT * EXCLUDE (body) FROM dead_letters").to_pylist()
         assert "cannot reach amqp://" in str(rows)
         assert word not in str(rows)
@@ -151,6 +152,7 @@ async def test_a_password_is_in_no_log_process_state_page_span_or_result(
         assert word in str(receiver.requests), "the header did reach the collector"
         assert word not in str(receiver.spans)
     assert await asyncio.to_thread(logs_with, "cannot reach amqp://"), "the careless error did reach a log"
+    assert await asyncio.to_thread(logs_with, "The handler could not be closed")
     assert await asyncio.to_thread(logs_with, word) == []
     assert word not in "".join(capfd.readouterr())
     assert word not in repr(loaded)

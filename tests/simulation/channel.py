@@ -77,7 +77,7 @@ class SimChannel:
             properties = Properties(
                 message_id=message.message_id, content_type=message.content_type, headers=message.headers
             )
-            self.on_delivery(Scanned(consumer, tag, message.returns > 0, properties, message.body, 0))
+            self.on_delivery(Scanned(consumer, tag, message.returns > 0, properties, message.body))
 
     def cut(self, *, client_s: float = 0.0, broker_s: float = 0.0) -> None:
         """The connection dies; each side hears of it so many seconds later."""

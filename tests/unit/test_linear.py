@@ -10,10 +10,11 @@ from typing import Final
 import pytest
 from ray.exceptions import RayError
 
-from rabbitray.actors.errors import DecodeError
+from rabbitray.actors.errors import ERROR_TEXT_MOST, DecodeError
 from rabbitray.actors.message.headers import clean_headers, table_bytes
-from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Failure
+from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.wire.shapes import read_id, read_time
+from rabbitray.actors.printable import below, json_text, printable
 from rabbitray.actors.rabbitmq import errors as rabbitmq_errors
 from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.router.delivery import message_failure
@@ -22,6 +23,7 @@ from rabbitray.actors.secret import NO_SECRETS, Redactor, Secret
 from rabbitray.actors.telemetry.trace_context import sampled_context, span_context
 from rabbitray.actors.worker.verdict import Categories, describe
 from rabbitray.cluster.cli.tables import shown
+from rabbitray.cluster.cli.terminal import column
 from rabbitray.cluster.publish.feed import LineReader
 from rabbitray.cluster.results.dead_letters import readable
 from rabbitray.cluster.telemetry import LogConfig, start_logging
@@ -115,6 +117,8 @@ FUNCTIONS: Final[dict[str, Callable[[str], object]]] = {
     "an id": refused(read_id),
     "a line of jobs": lines,
     "a cell": shown,
+    "a text for people": lambda text: (printable(text), below(text), column(text, 4)),
+    "a JSON value": lambda text: json_text({text: [text]}),
     "a dead letter": lambda text: readable({"headers": None, "body": text.encode(), "content_type": "text/plain"}),
 }
 

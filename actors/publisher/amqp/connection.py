@@ -50,13 +50,15 @@ class Link:
         connection.closing.add_done_callback(partial(self._note, None))
 
     @classmethod
-    async def open(cls, config: PublisherConfig, answered: Answered) -> Link:
+    async def open(
+        cls, config: PublisherConfig, answered: Answered, kind: type[ConfirmChannel] = ConfirmChannel
+    ) -> Link:
         """Connect once and open all channels. Raises BrokerUnreachableError saying where and why."""
         url = _address(config)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
                 connection = await aiormq.connect(url, transport_factory=transports_for(url))
-                channels = await _open_channels(connection, config, answered)
+                channels = await _open_channels(connection, config, answered, kind)
                 return cls(connection, channels, Redactor(config.secret_url))
         except CONNECT_ERRORS as error:
             raise _unreachable(url, config, error) from error
@@ -120,11 +122,11 @@ async def reopen(config: PublisherConfig, answered: Answered, backoff: Backoff) 
 
 
 async def _open_channels(
-    connection: AbstractConnection, config: PublisherConfig, answered: Answered
+    connection: AbstractConnection, config: PublisherConfig, answered: Answered, kind: type[ConfirmChannel]
 ) -> list[ConfirmChannel]:
     try:
         return [
-            await ConfirmChannel.opened(connection, number, answered, config.connect_timeout_s)
+            await kind.opened(connection, number, answered, config.connect_timeout_s)
             for number in range(FIRST_CHANNEL, FIRST_CHANNEL + config.channels)
         ]
     except BaseException:

@@ -87,16 +87,20 @@ def content_header(
 
 
 def append_publish(out: list[bytes], channel: int, method: bytes, header: bytes, body: bytes, frame_max: int) -> None:
-    """Append the frames of one publish on `channel` to `out`; a long body is cut to `frame_max`."""
+    """Append the frames of one publish on `channel` to `out`; a long body is cut to `frame_max` (0: any size)."""
     out += (_FRAME.pack(_METHOD, channel, len(method)), method, _END)
     out += (_FRAME.pack(_HEADER, channel, len(header)), header, _END)
     size = len(body)
-    limit = frame_max - _OVERHEAD
-    if size <= limit:
-        if size:
-            out += (_FRAME.pack(_BODY, channel, size), body, _END)
-        return
-    for start in range(0, size, limit):
+    if 0 < size <= frame_max - _OVERHEAD:
+        out += (_FRAME.pack(_BODY, channel, size), body, _END)
+    elif size:
+        append_body(out, channel, body, frame_max)
+
+
+def append_body(out: list[bytes], channel: int, body: bytes, frame_max: int) -> None:
+    """Append the frames of a body, or of a piece of one, cut to `frame_max` (0: any size)."""
+    limit = frame_max - _OVERHEAD if frame_max else len(body)
+    for start in range(0, len(body), limit):
         part = body[start : start + limit]
         out += (_FRAME.pack(_BODY, channel, len(part)), part, _END)
 

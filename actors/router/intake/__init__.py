@@ -2,7 +2,8 @@
 
 config             which queue, which bounds
 connection         makes the connection
-scanner            takes deliveries out of the connection's bytes
+scanning_reader    what aiormq reads the connection's bytes from
+scanner            takes deliveries out of them
 reading            a delivery's identity and headers, clamped
 channel_consumers  who consumes on a channel, and what each one holds
 frame_writer       puts acks on a channel, in order and without waiting

@@ -44,7 +44,7 @@ class AckLedger:
 
     def delivered(self, tag: int) -> None:
         """Notes a new delivery."""
-        self._last = max(self._last, tag)  # one that took the slower way through aiormq may come a little later
+        self._last = max(self._last, tag)
 
     def finish(self, tags: Iterable[int], now: float) -> None:
         """The outcome of these tags is safe; a tag that is not open any more is left out."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, DeliveredMessage
 
+from rabbitray.actors.message.headers import DEATHS
+from rabbitray.actors.rabbitmq.strays import Strays, read_route
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
-from rabbitray.actors.router.intake.reading import PropertiesLike, read_message
-from rabbitray.actors.router.intake.scanner import Scanned, Taker, taken_in_reader
+from rabbitray.actors.router.intake.reading import read_message
+from rabbitray.actors.router.intake.scanner import Scanned, Take
+
+log = logging.getLogger(__name__)
 
 OnDelivery = Callable[[Delivery], None]
 
@@ -29,13 +34,13 @@ class ChannelConsumers:
     """The consumers of one channel: at most one is registered, but messages of older ones may still be unsettled.
 
     `generation` is written into each delivery; `delivered` notes the tag of each. `takers` (by consumer tag) is what
-    the connection's reader looks a delivery up in.
+    a delivery is looked up in.
     """
 
     def __init__(
         self, channel: AbstractChannel, config: IntakeConfig, *, generation: int, delivered: Callable[[int], None]
     ) -> None:
-        self.takers: dict[str, Taker] = {}
+        self.takers: dict[str, Take] = {}
         self._channel = channel
         self._config = config
         self._generation = generation
@@ -67,7 +72,7 @@ class ChannelConsumers:
         old, number = self._current, next(self._numbers)
         new = Consumer(number=number, tag=f"{self._config.name}-{self._generation}-{number}")
         self.takers[new.tag] = self._taker(number, on_delivery)
-        await self._channel.basic_consume(self._config.source, taken_in_reader, consumer_tag=new.tag)
+        await self._channel.basic_consume(self._config.source, _not_scanned, consumer_tag=new.tag)
         if self._stopped:
             return
         self._current = new
@@ -97,26 +102,37 @@ class ChannelConsumers:
         take = self.takers.get(found.consumer_tag)
         if take is None:
             return False
-        take(found.delivery_tag, found.redelivered, found.properties, found.body)
+        take(found)
         return True
 
-    def _taker(self, consumer: int, on_delivery: OnDelivery) -> Taker:
+    def _taker(self, consumer: int, on_delivery: OnDelivery) -> Take:
         """What a consumer does with a message: reads its properties and buffers; nothing else may happen here."""
         generation, limits = self._generation, self._config.limits
+        strays = Strays(self._config.topology.exchange, self._config.source)
+        own = strays.way
         delivered, held_by = self._delivered, self.held_by
 
-        def take(tag: int, redelivered: bool, properties: PropertiesLike, body: bytes) -> None:
+        def take(found: Scanned) -> None:
             delivery = read_message(
-                properties,
-                body,
-                tag=tag,
-                redelivered=redelivered,
+                found.properties,
+                found.body,
+                tag=found.delivery_tag,
+                redelivered=found.redelivered,
                 generation=generation,
                 consumer=consumer,
                 limits=limits,
+                spooled=found.spooled,
             )
-            delivered(tag)
+            headers = found.properties.headers
+            if found.route.startswith(own) or (headers and DEATHS in headers):
+                delivery.stray = strays.holds(*read_route(found.route), headers)
+            delivered(found.delivery_tag)
             held_by[consumer] += 1
             on_delivery(delivery)
 
         return take
+
+
+async def _not_scanned(message: DeliveredMessage) -> None:
+    """What aiormq is told to call, which never has a delivery: the scanner takes them all."""
+    log.error("Delivery %s was not scanned", message.delivery_tag)

@@ -11,14 +11,14 @@ from yarl import URL
 from rabbitray.actors.rabbitmq.errors import is_loss
 from rabbitray.actors.rabbitmq.frame_guard import GuardedTransports
 from rabbitray.actors.rabbitmq.guarded import GuardedConnection
-from rabbitray.actors.router.intake.scanner import ScanningReader
+from rabbitray.actors.router.intake.scanning_reader import ScanningReader
 from rabbitray.actors.secret import Secret
 
 CLOSE_WITHIN_S = 5.0
 
 
 class ScanningConnection(GuardedConnection):
-    """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanner`."""
+    """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanning_reader`."""
 
     def __init__(self, url: URL, *arguments: Any, **options: Any) -> None:  # Any: handed through to aio-pika
         super().__init__(url, *arguments, **options)

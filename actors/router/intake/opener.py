@@ -11,7 +11,8 @@ from rabbitray.actors.rabbitmq.reconnect import within
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.connection import ScanningConnection, connect, drop_connection, frame_warnings
 from rabbitray.actors.router.intake.generation import Generation
-from rabbitray.actors.router.intake.scanner import take_in_reader
+from rabbitray.actors.router.intake.scanner import Scanner
+from rabbitray.actors.router.spool import Spool
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.tracing import Tracing
 
@@ -27,11 +28,12 @@ class Opener(Protocol):
 
 
 class GenerationOpener:
-    """Opens generations on the broker of `config`."""
+    """Opens generations on the broker of `config`. `spool`: where bodies go that are too large."""
 
-    def __init__(self, config: IntakeConfig, tracing: Tracing) -> None:
+    def __init__(self, config: IntakeConfig, tracing: Tracing, *, spool: Spool | None = None) -> None:
         self._config = config
         self._tracing = tracing
+        self._spool = spool or Spool()
 
     async def first(self) -> Generation:
         """Tries to connect for `connect_timeout_s`; the generation has the warnings."""
@@ -81,7 +83,7 @@ class GenerationOpener:
         )
         channel.closing.add_done_callback(lambda _: lost.set())
         channel.on_consumer_cancel_callbacks.add(generation.on_broker_cancel)
-        take_in_reader(channel, generation.consumers.takers)
-        if (scanner := connection.scanner) is not None:
-            scanner.watch(channel.number, generation.consumers.take_scanned)
+        if (reader := connection.scanner) is not None:
+            take = generation.consumers.take_scanned
+            reader.watch(Scanner(channel.number, take, limits=self._config.limits, spool=self._spool))
         return generation

@@ -1,207 +1,158 @@
-"""Takes deliveries out of the bytes of a connection before aiormq makes objects and tasks of their frames.
+"""Takes deliveries out of the bytes of a connection before aiormq makes objects and tasks of their frames. Pure.
 
 aiormq reads each frame with three awaits and puts it through two queues: about 35 us for the three frames of a
-message, more than all that we do with it. The scanner stands where the bytes come in (aiormq's public
-`TransportFactory`), takes whole deliveries of one channel, and leaves every other byte to aiormq, in order. What it
-cannot take whole (frames of other channels between, an unknown consumer) it leaves too; the channel's reader takes
-those as before. About once a second one delivery goes that way on purpose: aiormq counts received frames as a
-sign of life of the connection.
+message, more than all that we do with it. The scanner takes every delivery of one channel, frame by frame, and leaves
+every other frame to aiormq. What it has read of a delivery that has begun is kept, so nothing is read twice, and a body
+is in memory once.
+
+A message beyond the limits costs its transfer and no memory: a body goes into a file piece by piece, a header table
+is not read. Its delivery says why it is refused.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import struct
-import time
-import types
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from enum import Enum
+from typing import NamedTuple
 
-import aiormq
-from aiormq.abc import DeliveredMessage
-from pamqp import commands as spec
-
-from rabbitray.actors.rabbitmq.frame_guard import original
-from rabbitray.actors.rabbitmq.properties import UNREADABLE, Properties, read_properties
-from rabbitray.actors.router.intake.reading import PropertiesLike
+from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.rabbitmq.properties import Properties, read_properties
+from rabbitray.actors.router.spool import Spool, SpooledBody
 
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY = 1, 2, 3
 FRAME_END = 0xCE
 DELIVER = b"\x00\x3c\x00\x3c"  # class 60, method 60
-READ_BYTES = 256 * 1024
-SIGN_OF_LIFE_S = 1.0
 
 _FRAME = struct.Struct(">BHI")
 _HEADER = struct.Struct(">HHQH")
 _LONG = struct.Struct(">Q")
-log = logging.getLogger(__name__)
-Taker = Callable[[int, bool, PropertiesLike, bytes], None]
-"""Gets tag, redelivered, properties and body of a message."""
 
 
 class Scanned(NamedTuple):
-    """One delivery as it stood in the bytes, and where it ended."""
+    """One delivery as it stood in the bytes.
+
+    `route`: exchange and routing key, a length before each. `spooled`: where the body is when it is not in `body`.
+    """
 
     consumer_tag: str
     delivery_tag: int
     redelivered: bool
     properties: Properties
     body: bytes
-    end: int
+    route: bytes = b""
+    spooled: SpooledBody | None = None
 
 
-def scan(data: bytearray, start: int, channel: int) -> Scanned | int | None:
-    """The delivery of `channel` that begins at `start`.
+Method = tuple[str, int, bool, bytes]
+"""Consumer tag, delivery tag, redelivered, route."""
 
-    0: there is no delivery of this channel there; None: it is not complete yet. Raises ValueError or struct.error
-    for bytes that are no AMQP; aiormq then says what is wrong with them.
-    """
-    size = _frame(data, start, FRAME_METHOD, channel)
-    if not size:
-        return size
-    at = start + 7
-    if data[at : at + 4] != DELIVER:
-        return 0
-    length = data[at + 4]
-    consumer = data[at + 5 : at + 5 + length].decode()
-    at += 5 + length
-    (tag,) = _LONG.unpack_from(data, at)
-    redelivered = bool(data[at + 8] & 1)
-    head = start + size + 8
-    size = _frame(data, head, FRAME_HEADER, channel)
-    if not size:
-        return size
-    _, _, body_size, flags = _HEADER.unpack_from(data, head + 7)
-    properties = read_properties(data, head + 7 + _HEADER.size, head + 7 + size, flags)
-    found = _body(data, head + size + 8, body_size, channel)
-    if not isinstance(found, tuple):
-        return found
-    return Scanned(consumer, tag, redelivered, properties, found[0], found[1])
+Take = Callable[[Scanned], object]
+"""Gets a delivery."""
 
 
-def _frame(data: bytearray, start: int, kind: int, channel: int) -> int | None:
-    """Payload bytes of the frame at `start`; 0: another kind or channel (or empty); None: not complete yet."""
-    if len(data) < start + 7:
-        return None
-    found, number, size = _FRAME.unpack_from(data, start)
-    if found != kind or number != channel:
-        return 0
-    if len(data) < start + 8 + size:
-        return None
-    if data[start + 7 + size] != FRAME_END:
-        raise ValueError("no frame end")
-    return int(size)
+class Stop(Enum):
+    """Why a scan has ended: more bytes are needed; the frame there is aiormq's; what was spooled is to be written."""
+
+    MORE = 1
+    OTHER = 2
+    SPOOLED = 3
 
 
-def _body(data: bytearray, start: int, body_size: int, channel: int) -> tuple[bytes, int] | int | None:
-    pieces: list[bytes] = []
-    missing = body_size
-    while missing > 0:
-        size = _frame(data, start, FRAME_BODY, channel)
-        if not size:
-            return size
-        pieces.append(bytes(memoryview(data)[start + 7 : start + 7 + size]))
-        missing -= size
-        start += size + 8
-    return (pieces[0] if len(pieces) == 1 else b"".join(pieces)), start
+class Scanner:
+    """The deliveries of `channel`, each given to `take` when its last byte is there.
 
-
-Take = Callable[[Scanned], bool]
-"""Gets a delivery; False when its consumer is not known, and aiormq shall have it."""
-
-
-class ScanningReader:
-    """What aiormq reads from: a StreamReader whose deliveries of one channel go to `take` instead."""
-
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        self._reader = reader
-        self._data = bytearray()
-        self._at = 0  # what lies before was used
-        self._step = 0  # aiormq reads a frame in three steps; only before the first one may be scanned
-        self._eof = False
-        self._channel = 0
-        self._take: Take | None = None
-        self._passed_at = time.monotonic()
-
-    def watch(self, channel: int, take: Take) -> None:
-        """Begins to take the deliveries of this channel."""
-        self._channel, self._take = channel, take
-
-    def at_eof(self) -> bool:
-        """Whether nothing more can come."""
-        return self._eof and self._at >= len(self._data)
-
-    async def read(self, count: int = -1) -> bytes:
-        """Whatever is here, up to `count` bytes (-1: all)."""
-        if self._at >= len(self._data):
-            await self._more()
-        end = len(self._data) if count < 0 else min(len(self._data), self._at + count)
-        return self._cut(end)
-
-    async def readexactly(self, count: int) -> bytes:
-        """As StreamReader does it; before the first byte of a frame, deliveries are taken out."""
-        if self._step == 0 and self._take is not None:
-            await self._take_deliveries()
-        self._step = (self._step + 1) % 3
-        while len(self._data) - self._at < count:
-            if not await self._more():
-                raise asyncio.IncompleteReadError(self._cut(len(self._data)), count)
-        return self._cut(self._at + count)
-
-    async def _take_deliveries(self) -> None:
-        """Takes deliveries for as long as one stands at the front, waiting for the rest of one that began."""
-        take = self._take
-        assert take is not None
-        while True:
-            try:
-                found = scan(self._data, self._at, self._channel)
-            except UNREADABLE:
-                return
-            if isinstance(found, Scanned):
-                now = time.monotonic()
-                if now - self._passed_at > SIGN_OF_LIFE_S:
-                    self._passed_at = now
-                    return
-                if not take(found):
-                    return
-                self._at = found.end
-            elif found == 0 or not await self._more():
-                return
-
-    async def _more(self) -> bool:
-        """Waits for bytes; False at the end of the connection."""
-        if self._at:
-            del self._data[: self._at]
-            self._at = 0
-        chunk = await self._reader.read(READ_BYTES)
-        self._eof = not chunk
-        self._data += chunk
-        return bool(chunk)
-
-    def _cut(self, end: int) -> bytes:
-        cut = bytes(memoryview(self._data)[self._at : end])
-        self._at = end
-        return cut
-
-
-async def taken_in_reader(message: DeliveredMessage) -> None:
-    """What aiormq is told to call; never called, see `take_in_reader`."""
-    log.error("Delivery %s was not taken in the reader", message.delivery_tag)
-
-
-def take_in_reader(channel: aiormq.abc.AbstractChannel, takers: dict[str, Taker]) -> None:
-    """Lets `takers` (by consumer tag) have deliveries inside the channel's reader, when the scanner left them.
-
-    aiormq makes a task of every delivery (about 15 us each, cancelled when the channel closes). We only buffer, so
-    the task buys nothing. Replaces `aiormq.Channel._on_deliver_frame` on this one channel.
+    `limits`: beyond them a body goes to `spool`, and a header table is left unread.
     """
 
-    async def on_deliver_frame(self: Any, frame: spec.Basic.Deliver) -> None:  # Any: aiormq.Channel internals
-        header = await self._get_frame()
-        message = await self._read_content(frame, header)
-        take = takers.get(frame.consumer_tag or "")
-        if take is not None:
-            take(frame.delivery_tag or 0, bool(frame.redelivered), original(header.properties), message.body)
+    def __init__(self, channel: int, take: Take, *, limits: MessageLimits, spool: Spool) -> None:
+        self._channel = channel
+        self._take = take
+        self._limits = limits
+        self._spool = spool
+        self._method: Method | None = None  # of a delivery that has begun
+        self._properties: Properties | None = None  # once its header is there
+        self._missing = 0  # bytes of its body that are still to come
+        self._pieces: list[bytes] = []  # of its body; where that is spooled: what is not written yet
+        self._spooled: SpooledBody | None = None
 
-    channel._on_deliver_frame = types.MethodType(on_deliver_frame, channel)  # type: ignore[attr-defined] # aiormq.Channel has it
+    def scan(self, data: bytearray, at: int) -> tuple[int, Stop]:
+        """Takes the whole frames from `at` on; where it stopped, and why.
+
+        After SPOOLED, `flush` must be done before the next scan. Raises ConnectionError for bytes that are no AMQP.
+        """
+        have, channel, frame_at = len(data), self._channel, _FRAME.unpack_from
+        while have - at >= 7:
+            kind, number, size = frame_at(data, at)
+            if number != channel:
+                return at, Stop.OTHER
+            start, end = at + 7, at + 7 + size
+            if end >= have:
+                break
+            if data[end] != FRAME_END:
+                raise ConnectionError(f"a frame of {size:,} bytes has no end")
+            if self._method is None:
+                if kind != FRAME_METHOD or data[start : start + 4] != DELIVER:
+                    return at, Stop.OTHER
+                self._method = _deliver(data, start + 4, end)
+            elif self._properties is None:
+                self._read_header(kind, data, start, end)
+            else:
+                self._add(kind, bytes(memoryview(data)[start:end]))
+            at = end + 1
+            if not self._missing and self._properties is not None:
+                if self._spooled is not None:
+                    return at, Stop.SPOOLED
+                self._finish()
+        return at, Stop.SPOOLED if self._pieces and self._spooled is not None else Stop.MORE
+
+    def flush(self) -> None:
+        """Writes what is to be spooled; blocks, so a thread does it."""
+        assert self._spooled is not None
+        self._spooled.write(self._pieces)
+        self._pieces = []
+
+    def flushed(self) -> None:
+        """`flush` is done: a delivery that is whole is taken."""
+        if not self._missing:
+            self._finish()
+
+    def _read_header(self, kind: int, data: bytearray, start: int, end: int) -> None:
+        if kind != FRAME_HEADER or end - start < _HEADER.size:
+            raise ConnectionError(f"a frame of kind {kind} where a content header must be")
+        _, _, size, flags = _HEADER.unpack_from(data, start)
+        self._missing = size
+        self._properties = read_properties(
+            data, start + _HEADER.size, end, flags, most_table=self._limits.max_header_bytes
+        )
+        if size > self._limits.max_message_bytes:
+            self._spooled = self._spool.begin(size)
+
+    def _add(self, kind: int, piece: bytes) -> None:
+        if kind != FRAME_BODY or len(piece) > self._missing:
+            raise ConnectionError(
+                f"a frame of kind {kind}, {len(piece):,} bytes, where {self._missing:,} of a body are"
+            )
+        self._missing -= len(piece)
+        self._pieces.append(piece)
+
+    def _finish(self) -> None:
+        """Takes the delivery, of which every byte is there."""
+        method, properties, pieces, spooled = self._method, self._properties, self._pieces, self._spooled
+        assert method is not None
+        assert properties is not None
+        self._method = self._properties = self._spooled = None
+        self._pieces = []
+        consumer, tag, redelivered, route = method
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._take(Scanned(consumer, tag, redelivered, properties, body, route, spooled))
+
+
+def _deliver(data: bytearray, at: int, end: int) -> Method:
+    """What `basic.deliver` says, whose arguments begin at `at`."""
+    tag_at = at + 1 + data[at]
+    route_at = tag_at + 9
+    if route_at > end:
+        raise ConnectionError("a basic.deliver that ends early")
+    consumer = data[at + 1 : tag_at].decode("utf-8", "replace")
+    return consumer, _LONG.unpack_from(data, tag_at)[0], bool(data[tag_at + 8] & 1), bytes(data[route_at:end])

@@ -9,16 +9,26 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import MAX_TEXT, Headers, table_bytes, travels
+from rabbitray.actors.message.headers import (
+    MAX_TEXT,
+    Headers,
+    carried_headers,
+    clean_headers,
+    cut_text,
+    header_number,
+    latest_due_ms,
+    table_bytes,
+    travels,
+)
 from rabbitray.actors.message.job import uuid7
-from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record
+from rabbitray.actors.message.parcel import Record
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
@@ -28,10 +38,16 @@ from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.retries import Rung
+from rabbitray.actors.router.spool import SpooledBody
 
 log = logging.getLogger(__name__)
 
-HEADER_TEXT_MOST = 1_000
+ERROR_MOST_BYTES = 1_000
+ERROR_CLASS_MOST_BYTES = 150
+REASON_MOST_BYTES = 80
+TRACESTATE_MOST_BYTES = 150
+"""Cut so far, our own headers fit into a frame of 4,096 bytes, the smallest that AMQP allows, at their largest."""
+
 FOREIGN_MOST_BYTES = DEFAULT_LIMITS.max_header_bytes
 """All headers of a message must fit one frame, ours included: RabbitMQ closes the connection otherwise."""
 
@@ -42,11 +58,25 @@ class CopySender(Protocol):
     async def publish_message(self, message: EncodedMessage) -> None: ...
 
 
-class CopyOutbox:
-    """Builds and publishes retry copies and dead letters of one queue."""
+class LargeSender(Protocol):
+    """Publishes one message whose body is in a file, mandatory; returns once confirmed, else raises."""
 
-    def __init__(self, sender: CopySender, topology: Topology, failpoints: Failpoints | None = None) -> None:
+    async def publish(self, message: EncodedMessage, body: SpooledBody) -> None: ...
+
+
+class CopyOutbox:
+    """Builds and publishes retry copies and dead letters of one queue; `large` those whose bodies are in files."""
+
+    def __init__(
+        self,
+        sender: CopySender,
+        topology: Topology,
+        failpoints: Failpoints | None = None,
+        *,
+        large: LargeSender | None = None,
+    ) -> None:
         self._sender = sender
+        self._large = large
         self._failpoints = failpoints or Failpoints("")
         self._topology = topology
 
@@ -54,16 +84,17 @@ class CopyOutbox:
         """A copy into the rung of `rung.delay_ms`; its TTL brings it back to the main queue."""
         own: Headers = {h.ATTEMPT: rung.attempt} | ({h.DUE: rung.due_ms} if rung.due_ms else {})
         own |= {h.SPARED: rung.spared} if rung.spared else {}
+        own |= {h.HOPS: rung.hops} if rung.hops else {}
         await self._send(delivery, record, own, self._topology.rung(rung.delay_ms))
 
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None:
         """A copy into the dead-letter queue, with what went wrong."""
         own: Headers = {
             h.ATTEMPT: failure.attempt + 1,
-            h.ERROR: failure.error[:HEADER_TEXT_MOST],
-            h.ERROR_CLASS: failure.error_class[:HEADER_TEXT_MOST],
+            h.ERROR: cut_text(failure.error, ERROR_MOST_BYTES),
+            h.ERROR_CLASS: cut_text(failure.error_class, ERROR_CLASS_MOST_BYTES),
             h.CATEGORY: failure.category,
-            h.REASON: reason,
+            h.REASON: cut_text(reason, REASON_MOST_BYTES),
             h.ORIGIN: self._topology.queue,
         }
         await self._send(delivery, failure, own, self._topology.dead_queue)
@@ -75,11 +106,18 @@ class CopyOutbox:
     async def _send(self, delivery: Delivery, record: Record, own: Headers, queue: str) -> None:
         exchange = self._topology.exchange
         try:
-            await self._sender.publish_message(copy_of(delivery, record, own, exchange, queue))
+            await self._publish(delivery, copy_of(delivery, record, own, exchange, queue))
         except EncodeError as error:  # only what the producer wrote can be at fault, and the next try would be alike
             log.warning("A copy of message %s leaves its headers behind: %s", delivery.parcel.message_id, error)
-            await self._sender.publish_message(copy_of(delivery, record, own, exchange, queue, foreign=False))
+            await self._publish(delivery, copy_of(delivery, record, own, exchange, queue, foreign=False))
         self._failpoints.reach("after_publish")
+
+    async def _publish(self, delivery: Delivery, copy: EncodedMessage) -> None:
+        if delivery.spooled is None:
+            await self._sender.publish_message(copy)
+        else:
+            assert self._large is not None
+            await self._large.publish(copy, delivery.spooled)
 
 
 def copy_of(
@@ -92,10 +130,10 @@ def copy_of(
     parcel = delivery.parcel
     alone = record.body is not None
     key = record.key if alone else record.key or parcel.key
-    ours: Headers = {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms} | own
-    ours |= {h.KEY: key} if key else {}
-    ours |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
-    kept, entries = _kept(delivery, {*ours, h.KEY, *((h.RECORDS,) if alone else ())}, foreign=foreign)
+    kept, entries = _kept(delivery, foreign=foreign)
+    ours = _carried(delivery) | kept | own | ({h.KEY: key} if key else {})
+    if alone:
+        ours.pop(h.RECORDS, None)
     return EncodedMessage(
         body=parcel.body if record.body is None else record.body,
         message_id=_short(parcel.message_id) or uuid7(),
@@ -103,53 +141,72 @@ def copy_of(
         routing_key=routing_key,
         content_type=_short(record.content_type or parcel.content_type),
         content_encoding=None if alone else _short(parcel.content_encoding),
-        headers=kept | ours,
+        headers=ours,
         entries=entries,
         timestamp_s=parcel.published_ms // 1_000,
     )
 
 
-def _kept(delivery: Delivery, replaced: Set[str], *, foreign: bool) -> tuple[Headers, bytes]:
-    """The headers that stay on a copy, less those of `replaced`: as values, and as they stood in their frame.
+def _given(delivery: Delivery) -> Mapping[str, Any]:  # Any: AMQP header values
+    return getattr(delivery.properties, "headers", None) or {}
 
-    The producer's and ours; ours alone where his cannot travel.
+
+def _kept(delivery: Delivery, *, foreign: bool) -> tuple[Headers, bytes]:
+    """The producer's headers that stay on a copy: as values, and as they stood in their frame.
+
+    Where they cannot travel, the trace alone, and how many stay behind.
     """
-
-    def stays(name: str) -> bool:
-        return name not in replaced and travels(name)
-
     properties = delivery.properties
     if isinstance(properties, Properties) and properties.header_bytes:
-        entries, lost = headers_where(properties, stays)
+        entries, lost = headers_where(properties, travels)
         if foreign and len(entries) <= FOREIGN_MOST_BYTES:
-            return {h.HEADERS_CUT: lost} if lost else {}, entries
-        return _ours(delivery, [name for name in header_names(properties) if stays(name)]), b""
-    given: Mapping[str, Any] = getattr(properties, "headers", None) or {}  # Any: AMQP header values
-    table = {name: value for name, value in given.items() if stays(name)}
+            return _left_behind(delivery, lost), entries
+        return _cut(delivery, [name for name in header_names(properties) if travels(name)]), b""
+    table = clean_headers(_given(delivery))
     if foreign and (not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES):
         return table, b""
-    return _ours(delivery, table), b""
+    return _cut(delivery, table), b""
 
 
-def _ours(delivery: Delivery, names: Collection[str]) -> Headers:
-    """Of the headers of these names our own, made again, and how many stay behind."""
+def _cut(delivery: Delivery, names: Collection[str]) -> Headers:
+    """Of the producer's headers of these names the trace, and how many stay behind."""
     parcel = delivery.parcel
-    ours = {
-        h.REPLAYS: delivery.replays,
-        h.SPARED: spared_before(delivery),
-        h.TRACEPARENT: parcel.traceparent,
-        h.TRACESTATE: parcel.tracestate,
-    }
-    kept: Headers = {name: value for name, value in ours.items() if value}
-    kept |= {h.RECORDS: delivery.records} if h.RECORDS in names else {}
-    return kept | {h.HEADERS_CUT: sum(name not in kept and not name.startswith(h.OURS) for name in names)}
+    kept: Headers = {h.TRACEPARENT: parcel.traceparent} if parcel.traceparent else {}
+    if parcel.tracestate and len(parcel.tracestate.encode("utf-8", "replace")) <= TRACESTATE_MOST_BYTES:
+        kept[h.TRACESTATE] = parcel.tracestate
+    return kept | _left_behind(delivery, sum(name not in kept for name in names))
+
+
+def _left_behind(delivery: Delivery, count: int) -> Headers:
+    """So many headers are missing on this copy, and those that an earlier one had to leave behind."""
+    count += header_number(_given(delivery).get(h.HEADERS_CUT), 0, h.MAX_COUNT)
+    return {h.HEADERS_CUT: count} if count else {}
+
+
+def _carried(delivery: Delivery) -> Headers:
+    """Our own headers that stay from copy to copy, as they were read when the message came."""
+    parcel, given = delivery.parcel, _given(delivery)
+    kept = carried_headers(given, parcel.received_ms) | {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms}
+    kept.pop(h.KEY, None)
+    kept |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
+    kept |= {h.REPLAYS: delivery.replays} if delivery.replays else {}
+    return kept | ({h.RECORDS: delivery.records} if h.RECORDS in given else {})
 
 
 def spared_before(delivery: Delivery) -> int:
     """How many failures of this message charged no attempt; clamped, for producers can write it."""
-    given = getattr(delivery.properties, "headers", None) or {}
-    count = given.get(h.SPARED)
-    return min(max(count, 0), MAX_ATTEMPT) if isinstance(count, int) and not isinstance(count, bool) else 0
+    return header_number(_given(delivery).get(h.SPARED), 0, h.MAX_COUNT)
+
+
+def hops_before(delivery: Delivery) -> int:
+    """How often this message was put back without a charge; clamped likewise."""
+    return header_number(_given(delivery).get(h.HOPS), 0, h.MAX_HOPS)
+
+
+def may_wait_until_ms(delivery: Delivery) -> int:
+    """Until when this message may be put back without a charge (Unix ms)."""
+    parcel = delivery.parcel
+    return latest_due_ms(_given(delivery), parcel.first_seen_ms, parcel.received_ms)
 
 
 def _short(text: str | None) -> str | None:
@@ -173,13 +230,14 @@ def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, 
 
 
 def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: str, now_us: int) -> dict[str, object]:
-    parcel = delivery.parcel
+    parcel, spooled = delivery.parcel, delivery.spooled
+    elsewhere = f"; its body of {spooled.size:,} bytes is in {Topology(queue=queue).dead_queue} only" if spooled else ""
     return {
         "key": failure.key or parcel.key or (None if failure.unread else parcel.message_id),
         "message_id": failure.message_id or parcel.message_id,
         "queue": queue,
         "message_type": failure.message_type,
-        "error": failure.error,
+        "error": failure.error + elsewhere,
         "error_class": failure.error_class,
         "category": failure.category,
         "reason": reason,
@@ -190,6 +248,6 @@ def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: 
         "trace_id": parcel.traceparent[3:35] if parcel.traceparent else None,
         "headers": json.dumps(getattr(delivery.properties, "headers", None) or {}, default=str),
         "content_type": failure.content_type or parcel.content_type or None,
-        "body": failure.body if failure.body is not None else parcel.body,
+        "body": None if spooled else failure.body if failure.body is not None else parcel.body,
         "raw_properties": _unread(delivery),
     }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import FencedError
+from rabbitray.actors.message.headers import DEATHS, MAX_TEXT, cut_text
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Delivery, message_failure
 from rabbitray.actors.router.intake.config import IntakeConfig
@@ -23,13 +24,17 @@ from rabbitray.actors.router.settlement.settler import Settler
 log = logging.getLogger(__name__)
 WINDOW = 20
 AGAIN_S = 30.0
+REASON_MOST = 40  # bytes; RabbitMQ's longest has 14
 
 
 def dropped(delivery: Delivery) -> Failure:
-    """The failure of a message from the queue `<queue>.dropped`; one with unreadable headers is told as such."""
+    """The failure of a message from the queue `<queue>.dropped`, whoever wrote its `x-death`.
+
+    One with unreadable headers is told as such.
+    """
     death = _newest_death(getattr(delivery.properties, "headers", None))
-    reason = str(death.get("reason", "unknown"))
-    queue = str(death.get("queue", "?"))
+    reason = cut_text(str(death.get("reason", "unknown")), REASON_MOST)
+    queue = cut_text(str(death.get("queue", "?")), MAX_TEXT)
     why, code = f"dead-lettered by the broker from {queue}: {reason}", f"broker_{reason}"
     refused = delivery.refused or ""
     if refused.startswith(UNREADABLE_HEADERS):
@@ -38,7 +43,7 @@ def dropped(delivery: Delivery) -> Failure:
 
 
 def _newest_death(table: object) -> Mapping[str, object]:
-    deaths = table.get("x-death") if isinstance(table, Mapping) else None
+    deaths = table.get(DEATHS) if isinstance(table, Mapping) else None
     newest = deaths[0] if isinstance(deaths, list) and deaths else None
     return newest if isinstance(newest, Mapping) else {}
 
@@ -78,8 +83,16 @@ class Collector:
         await self._tasks.close()
         await self._intake.close()
 
+    @property
+    def strays(self) -> int:
+        """Messages that were meant for another queue."""
+        return self._settler.tally.strays
+
     def _take(self, delivery: Delivery) -> None:
-        self._tasks.spawn(self._collect(delivery))
+        if delivery.stray:
+            self._settler.discard(delivery)
+        else:
+            self._tasks.spawn(self._collect(delivery))
 
     async def _collect(self, delivery: Delivery) -> None:
         failure = dropped(delivery)

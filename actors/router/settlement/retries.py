@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rabbitray.actors.message.headers import WAIT_MOST_MS
 from rabbitray.actors.message.parcel import Record
 from rabbitray.actors.message.reply import Failure
 
@@ -17,18 +18,28 @@ class RetryLimits:
     rungs_ms: tuple[int, ...] = (2_000, 4_000, 8_000, 16_000, 32_000, 60_000)
     max_retries: int = 5
 
+    @property
+    def hops_most(self) -> int:
+        """How often a message is put back without a charge, whatever clocks and headers say; 0 where there is no rung.
+
+        Twice as often as it can be in the 30 days that it may wait: a wait may begin and end with shorter rungs.
+        """
+        return 2 * -(-WAIT_MOST_MS // self.rungs_ms[-1]) + 100 if self.rungs_ms else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
     """Publish a copy into the retry queue of `delay_ms`, with this attempt; `due_ms` (Unix ms) when it is later.
 
-    `spared`: how often it failed without a charge; 0: as its message says.
+    `spared`: how often it failed without a charge, `hops`: how often it was put back without one; 0: as its message
+    says.
     """
 
     delay_ms: int
     attempt: int
     due_ms: int = 0
     spared: int = 0
+    hops: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +62,8 @@ def ladder(base_ms: int, most_ms: int, *, exponential: bool = True) -> tuple[int
     return (*delays, most_ms)
 
 
-def settlement(failure: Failure, limits: RetryLimits, now_ms: int) -> Settlement:
-    """Where a failed job goes now."""
+def settlement(failure: Failure, limits: RetryLimits, now_ms: int, *, latest_ms: int | None = None) -> Settlement:
+    """Where a failed job goes now. `latest_ms` (Unix ms): it waits no longer, whatever its handler asked for."""
     match failure:
         case Failure(verdict="dead"):
             return Park(reason=failure.reason)
@@ -62,11 +73,13 @@ def settlement(failure: Failure, limits: RetryLimits, now_ms: int) -> Settlement
             return Rung(delay_ms=limits.rungs_ms[min(attempt, len(limits.rungs_ms) - 1)], attempt=attempt + 1)
         case Failure(after_s=after_s, attempt=attempt):
             due_ms = now_ms + round((after_s or 0) * 1000)
+            if latest_ms is not None:
+                due_ms = min(due_ms, latest_ms)
             return wait_until(due_ms, limits.rungs_ms, now_ms, attempt + 1)
 
 
 def spare(record: Record, before: int, limits: RetryLimits, now_ms: int, *, least_ms: int) -> Rung:
-    """Where a job goes whose failure charges no attempt: into a rung, however often that was so.
+    """Where a job goes whose failure charges no attempt: into a rung. How long that may go on is the caller's to say.
 
     `before`: how often it was. Each time it waits longer, up to the longest rung, and `least_ms` at least: what has
     just failed as a probe is not to be the next one. `limits` must have a rung.

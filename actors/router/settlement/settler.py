@@ -17,25 +17,18 @@ import msgspec
 import pyarrow as pa
 
 from rabbitray.actors.backoff import Backoff, retry_while_unavailable
-from rabbitray.actors.errors import DecodeError, EncodeError, FencedError, RabbitrayError
+from rabbitray.actors.errors import ERROR_TEXT_MOST, DecodeError, EncodeError, FencedError, RabbitrayError
 from rabbitray.actors.message.parcel import Record, records_of, whole_message
-from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Failure, Part
+from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
-from rabbitray.actors.router.outage import of_a_service
-from rabbitray.actors.router.settlement.copies import dead_letter_rows, spared_before
-from rabbitray.actors.router.settlement.retries import (
-    Park,
-    RetryLimits,
-    Rung,
-    Settlement,
-    settlement,
-    spare,
-    wait_until,
-)
+from rabbitray.actors.router.settlement.copies import dead_letter_rows
+from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement
+from rabbitray.actors.router.settlement.waits import Waits
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.store.answers import Answer
 from rabbitray.actors.telemetry.metrics import Latency
+from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.trace_context import trace_id_of
 from rabbitray.actors.telemetry.tracing import Tracing
@@ -71,6 +64,9 @@ class Tally:
     dead: int = 0
     acked: int = 0
     given_back: int = 0
+    postponed: int = 0  # put back before their due time
+    spared: int = 0  # failures in an outage that charged no attempt
+    strays: int = 0  # meant for another queue
     latency: Latency = field(default_factory=Latency)  # publish to ack, ms
 
 
@@ -92,7 +88,7 @@ class Settler:
         codes: TypeCodes = REPORT_CODES,
         redact: Redactor = NO_SECRETS,
     ) -> None:
-        self._limits = limits
+        self._waits = Waits(limits)
         self._queue = queue
         self._acks = acks
         self._outbox = outbox
@@ -102,6 +98,7 @@ class Settler:
         self._codes = codes
         self._redact = redact
         self._backoff = GIVE_BACK
+        self._stray_line = LogThrottle()
         self.tally = Tally()
 
     async def settle(self, batch: Batch, part: Part, answer: Answer, unsafe: Set[int] = frozenset()) -> Set[int]:
@@ -127,7 +124,8 @@ class Settler:
         """
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
         self.tally.duplicates += len(answer.duplicates)
-        failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
+        known = frozenset(answer.already)  # both may have thousands of keys, which somebody chose
+        failures = [failure for failure in part.failures if failure.key is None or failure.key not in known]
         failures += self._rejections(batch, part, answer)
         if not failures:
             return frozenset()
@@ -180,23 +178,36 @@ class Settler:
             log.warning("A packed message of %d records that ended a worker was taken apart", len(pieces))
             self._ack([delivery])
 
+    def must_wait(self, delivery: Delivery) -> bool:
+        """Whether it came before its due time, and may wait for it."""
+        return self._waits.must_wait(delivery)
+
     async def postpone(self, delivery: Delivery) -> None:
-        """A message before its due time goes into a rung again, at no charge."""
+        """A message before its due time, which `must_wait`, goes into a rung again, at no charge."""
         if not self._acks.still_ours([delivery]):
             return
-        now_ms = time.time_ns() // 1_000_000
-        attempt = max(delivery.parcel.attempt, 0)
-        if not self._limits.rungs_ms:
-            self._give_back_later([delivery])
-            return
-        rung = wait_until(delivery.due_ms, self._limits.rungs_ms, now_ms, attempt)
+        record, rung = self._waits.next_hop(delivery)
         try:
-            await self._outbox.retry(delivery, whole_message(delivery.parcel), rung)
+            await self._outbox.retry(delivery, record, rung)
         except Exception:  # whatever it was: nobody else has this message
             log.exception("A message that is not due yet could not be put into its rung, and stays")
             self._give_back_later([delivery])
         else:
+            self.tally.postponed += 1
             self._ack([delivery])
+
+    def discard(self, delivery: Delivery) -> None:
+        """A copy that was meant for another queue is acked and not run: that queue has it, too."""
+        self.tally.strays += 1
+        self._ack([delivery])
+        if self._stray_line.due():
+            log.warning(
+                "Message %s came through our own exchange, meant for another queue than %s; such messages are acked "
+                "and not run, %d so far. Is that no direct exchange, or is a queue bound to it under another's name?",
+                delivery.parcel.message_id,
+                self._queue,
+                self.tally.strays,
+            )
 
     def _without_lost(self, batch: Batch, failures: list[Failure], unsafe: Set[int]) -> list[Failure]:
         """Those of messages that will not be delivered again."""
@@ -242,8 +253,8 @@ class Settler:
 
     async def _publish_copies(self, batch: Batch, failures: list[Failure], spared_s: float | None) -> set[int]:
         """Publishes the copies; the positions for which that failed."""
-        now_ms = time.time_ns() // 1_000_000
-        moves = [self._way(batch.deliveries[failure.position], failure, now_ms, spared_s) for failure in failures]
+        after = self._waits.after_failure
+        moves = [after(batch.deliveries[failure.position], failure, spared_s) for failure in failures]
         failures = [
             self._shown(failure) if isinstance(move, Park) else failure
             for failure, move in zip(failures, moves, strict=True)
@@ -261,7 +272,9 @@ class Settler:
                 raise result
             elif isinstance(move, Park):
                 dead.append((batch.deliveries[failure.position], failure, move.reason))
-            elif not move.spared:
+            elif move.spared:
+                self.tally.spared += 1
+            else:
                 self.tally.retried += 1
         if unsent := [result for result in results if isinstance(result, Exception)]:
             log.error(
@@ -272,12 +285,6 @@ class Settler:
             await self._record_dead(dead, batch.worker)
             self.tally.dead += len(dead)  # last: who sees the count finds the rows
         return unsafe
-
-    def _way(self, delivery: Delivery, failure: Failure, now_ms: int, spared_s: float | None) -> Settlement:
-        """Where a failed job goes."""
-        if spared_s is None or not self._limits.rungs_ms or not of_a_service(failure):
-            return settlement(failure, self._limits, now_ms)
-        return spare(failure, spared_before(delivery), self._limits, now_ms, least_ms=round(spared_s * 1000))
 
     def _shown(self, failure: Failure) -> Failure:
         """As it is kept for people: a worker has hidden the secrets in its own, not those of the router's."""

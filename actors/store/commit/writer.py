@@ -25,8 +25,8 @@ from rabbitray.actors.store.dedupe import restore as loading
 from rabbitray.actors.store.dedupe.bloom import SLOTS
 from rabbitray.actors.store.dedupe.index import Dedupe, Sorted
 from rabbitray.actors.store.dedupe.keys import Identities, differing, identities, identities_of
-from rabbitray.actors.store.file import EPOCH_SQL, Connection, connect, scalar, size_of, store_id_of, wal_of
-from rabbitray.actors.store.file_watch import Fault, FileWatch, Finding, in_words
+from rabbitray.actors.store.file import EPOCH_SQL, Connection, connect, connect_again, scalar, size_of, wal_of
+from rabbitray.actors.store.file_watch import FileWatch
 from rabbitray.actors.store.query import Readers
 
 log = logging.getLogger(__name__)
@@ -81,11 +81,8 @@ class CommitThread:
 
     def _connect(self) -> None:
         path = self._config.path
-        if self._store_id and not path.exists():
-            raise StoreOpenError(f"{path} was moved away or removed: put it back, or start the pool anew without it")
-        con = connect(self._config)
+        con = connect_again(self._config, self._store_id) if self._store_id else connect(self._config)
         try:
-            self._refuse_another(con)
             self._store_id = schema.prepare(con, str(path))
             self._learn(con)
             self._epoch = scalar(con, EPOCH_SQL)
@@ -100,22 +97,22 @@ class CommitThread:
     def close(self) -> None:
         """Checkpoint, keep the filter for the next start, let go of the file.
 
-        Raises StoreUnavailableError where that file is not the one at its path any more, or is damaged.
+        Raises StoreUnavailableError, and leaves all as it is, where the file is damaged or not at its path any more.
         """
         self._closed = True
-        found = None
+        why = ""
         if self._open is not None and self._watch is not None:
-            found = self._watch.look()
             try:
                 self._readers.detach()
-                if found is None or found.fault is Fault.LOG_LOST:
+                why = self._watch.why_not(self._open.con)
+                if not why:
                     self._save_filter(every=1)
                     self._checkpoint(self._open.con)
             finally:
                 self._open.con.close()
         self._open, self._watch, self._dedupe, self._filter_saved, self._store_id = None, None, None, 0, ""
-        if found is not None and found.fault is not Fault.LOG_LOST:
-            raise StoreUnavailableError(in_words(self._config.path, found))
+        if why:
+            raise StoreUnavailableError(why)
 
     def _checkpoint(self, con: Connection) -> None:
         try:
@@ -295,32 +292,12 @@ class CommitThread:
         The instance stays open: what was moved away can be put back, and of what was removed the bytes are still there.
         """
         assert self._watch is not None
-        found = self._watch.look()
-        if found is not None and found.fault is Fault.LOG_LOST:
-            found = self._make_good(con, self._watch, found)
-        why = "" if found is None else in_words(self._config.path, found)
+        why = self._watch.why_not(con)
         if why != self._stats.paused:
             log.error("The store holds: %s", why) if why else log.warning("The store goes on: its file is back")
             self._stats = replace(self._stats, paused=why)
         if why:
             raise StoreUnavailableError(why)
-
-    def _make_good(self, con: Connection, watch: FileWatch, found: Finding) -> Finding | None:
-        """The rows of a lost log go from memory into the file itself."""
-        try:
-            con.execute("CHECKPOINT")
-        except duckdb.Error as error:
-            return replace(found, what=f"{found.what}, and its rows cannot be put into it ({first_line(error)})")
-        watch.made_good()
-        log.warning("%s %s; a checkpoint has put its rows into it", self._config.path, found.what)
-        return None
-
-    def _refuse_another(self, con: Connection) -> None:
-        """Opened again, it must be the file whose rows were acknowledged: the dedupe and `seq` go on from those."""
-        if self._store_id and store_id_of(con) != self._store_id:
-            raise StoreOpenError(
-                f"{self._config.path} was replaced by another file: put it back, or start the pool anew"
-            )
 
     def _lose(self, error: Exception) -> StoreUnavailableError:
         """Close the instance, whose state is in doubt; the next use opens it and learns what it holds."""

@@ -29,8 +29,8 @@ _S29, _S32, _S33 = (np.uint64(n) for n in (29, 32, 33))
 class Identities:
     """`texts[i]` is None for a row without a key; `hashes` then holds 0.
 
-    `tags`: by which two messages that share a key and are not the same are told apart: the payload's hash, which is
-    over message type and user too; for a row without one, as earlier versions wrote them, a hash of those two.
+    `tags`: hash of message_type and user_id, xor the payload's hash where there is one, to notice that two messages
+    share a key and are not the same.
     """
 
     texts: pa.Array
@@ -82,15 +82,11 @@ def hash_texts(texts: pa.Array) -> U64:
 
 
 def _tags(table: pa.Table) -> U64:
-    hashed = table["payload_hash"]
-    if not hashed.null_count:
-        return np.asarray(hashed).astype(np.uint64, copy=False)
-    kinds = pa.chunked_array([_kinds(table)])
-    return np.asarray(pc.coalesce(hashed, kinds)).astype(np.uint64, copy=False)
+    return _kinds(table) ^ np.asarray(pc.fill_null(table["payload_hash"], 0)).astype(np.uint64, copy=False)
 
 
 def _kinds(table: pa.Table) -> U64:
-    """The tags of rows without a hash of their payload."""
+    """The tags of rows without a hash of their payload, as earlier versions wrote them."""
     return hash_texts(_joined(pc.fill_null(table["message_type"], ""), pc.fill_null(table["user_id"], "")))
 
 
@@ -99,9 +95,7 @@ def _few(table: pa.Table) -> Identities:
     columns = (table[name].to_pylist() for name in ("queue", "key", "message_type", "user_id", "payload_hash"))
     rows = list(zip(*columns, strict=True))
     texts = [None if queue is None or key is None else _text(queue, key) for queue, key, *_ in rows]
-    tags = [
-        _hash(_text(kind or "", user or "").encode()) if hashed is None else hashed for *_, kind, user, hashed in rows
-    ]
+    tags = [_hash(_text(kind or "", user or "").encode()) ^ (hashed or 0) for *_, kind, user, hashed in rows]
     return Identities(
         texts=pa.array(texts, pa.string()),
         hashes=np.array([0 if text is None else _hash(text.encode()) for text in texts], np.uint64),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -23,19 +26,18 @@ from tests.kit.root import ROOT
 
 FILE = "hostile.duckdb"
 SEED = int(os.environ.get("SEED", "1"))
+"""Another file: `SEED=7 make test ARGS="-k hostile"`."""
+
 MOST = 200_000
 """Characters that people get of a file in which a single value has a million."""
 
 
 @pytest.fixture
-def hostile(run: Run, tmp_path: Path) -> Run:
+def hostile(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command on the file."""
     hostile_file(tmp_path / FILE, SEED)
-
-    def on_the_file(*arguments: str) -> Ran:
-        return run(*arguments, "--results", FILE)
-
-    return on_the_file
+    monkeypatch.setenv("RABBITRAY_RESULTS", FILE)
+    return run
 
 
 def require_fit(ran: Ran, code: int = 0) -> Ran:
@@ -58,7 +60,7 @@ def values(column: str, table: str) -> list[str]:
     return [row["v"] for row in rows]
 
 
-@pytest.mark.parametrize("table", ["results", "dead_letters", "decisions"])
+@pytest.mark.parametrize("table", ["results", "conflicts", "dead_letters", "decisions"])
 def test_query_shows_and_gives_out_whatever_is_there(hostile: Run, table: str) -> None:
     sql = f"SELECT * FROM {table}"
     told(hostile("query", sql))
@@ -67,6 +69,7 @@ def test_query_shows_and_gives_out_whatever_is_there(hostile: Run, table: str) -
     whole = read_only_query(Path(FILE), sql)
     found = require_fit(hostile("query", sql, "--json")).json
     texts = [name for name in whole.column_names if pyarrow.types.is_string(whole[name].type)]
+    assert found
     assert [{name: row[name] for name in texts} for row in found] == whole.select(texts).to_pylist(), "nothing is lost"
     assert hostile("query", sql, "-o", "all.parquet").code == 0
     assert pyarrow.parquet.read_table("all.parquet").equals(whole.replace_schema_metadata(None))
@@ -92,8 +95,8 @@ def test_dlq_lists_and_shows_every_letter(hostile: Run) -> None:
 
 def test_trace_tells_every_story(hostile: Run) -> None:
     for key in [*values("key", "results")[:4], *values("key", "dead_letters")[-4:]]:
-        told(hostile("trace", key))
-        assert require_fit(hostile("trace", key, "--json")).json[0]["key"] == key
+        told(hostile("trace", "--", key))
+        assert require_fit(hostile("trace", "--json", "--", key)).json[0]["key"] == key
     told(hostile("trace", "\x1b[2Jnobody\u202e"), code=1)
 
 
@@ -104,7 +107,8 @@ def test_report_export_and_check_end_well(hostile: Run) -> None:
     assert "<script>alert" not in page
     assert LONG not in page
     require_fit(hostile("report", "--json"))
-    require_fit(hostile("export", "out", "--table", "results", "--table", "dead_letters", "--table", "decisions"))
+    tables = ("results", "conflicts", "dead_letters", "decisions")
+    require_fit(hostile("export", "out", *(word for table in tables for word in ("--table", table))))
     keys = pyarrow.parquet.read_table("out/dead_letters.parquet")["key"].to_pylist()
     assert sorted(keys) == sorted(values("key", "dead_letters"))
     told(hostile("replay", "--recorded", "--duration", "60s"), code=0)
@@ -120,6 +124,7 @@ DUCKDB_VALUES = (
     "'12:34:56+02'::TIMETZ", "'12:00:00.123456789'::TIME_NS", "'101010'::BIT", "'a'::ENUM('a','b')",
     "MAP{'\\[/x]':1}", "MAP{'infinity'::TIMESTAMP: INTERVAL 1 DAY}", "{'a': 'NaN'::DOUBLE, 'b': [NULL, 1.5]}",
     "[1,2]::INTEGER[2]", "'\\x00\\xff'::BLOB",
+    "union_value(k := 'x')", "{'u': [union_value(k := 1)]}", "MAP{'m': union_value(k := INTERVAL 1 DAY)}",
     "'{\"a\":1}'::JSON", "repeat('9', 5000)::VARINT", "chr(0) || chr(27) || chr(8238)", "[[[[[INTERVAL 1 MONTH]]]]]",
 )  # fmt: skip
 
@@ -138,6 +143,29 @@ def test_every_type_of_duckdb_has_every_form(run: Run, empty_results: None) -> N
     sql = f"SELECT {columns} UNION ALL SELECT {', '.join(['NULL'] * len(DUCKDB_VALUES))}"
     for form in ("table", "json"):
         require_fit(run("query", sql, "--format", form))
+
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.mark.parametrize("command", [("query", "SELECT * FROM dead_letters"), ("dlq", "ls")])
+def test_a_terminal_gets_colours_and_nothing_else_to_obey(hostile: Run, command: tuple[str, ...]) -> None:
+    """In a pipe click takes escape sequences out by itself; rich and click pass them on to a terminal."""
+    outer, inner = os.openpty()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "RABBITRAY_CONNECT_TIMEOUT_S": "0.2"}
+    with subprocess.Popen([sys.executable, "-m", "rabbitray", *command], stdout=inner, stderr=inner, env=environment):
+        os.close(inner)
+        shown = COLOURS.sub("", b"".join(read_all(outer)).decode()).replace("\r\n", "\n")
+    os.close(outer)
+    assert len(shown) > 100
+    assert not unfit(shown)
+
+
+def read_all(descriptor: int) -> Iterator[bytes]:
+    """What a terminal shows until nobody writes to it any more."""
+    with contextlib.suppress(OSError):  # that is how a pseudo-terminal ends
+        while data := os.read(descriptor, 65_536):
+            yield data
 
 
 def test_csv_is_faithful_in_a_pipe_and_printable_on_a_terminal(
@@ -165,6 +193,7 @@ SAID: Final = (
     ("12345678901234567890.12::DECIMAL(38,2)", "12345678901234567890.12"),
     ("2::DECIMAL(38,0)", 2),
     ("MAP{'a': 1}", [["a", 1]]),
+    ("[union_value(k := 'x'), NULL]", ["x", None]),
     ("'\\x00\\xff'::BLOB", "AP8="),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import StoreLockedError, wal_of
 from rabbitray.actors.store.store import Store
 from tests.kit.file_holder import holder_of
-from tests.kit.store_rows import sql_in_a_process
+from tests.kit.store_rows import rows_of, sql_in_a_process
 
 
 async def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
@@ -76,3 +77,14 @@ async def test_a_damaged_log_is_refused_and_never_deleted(tmp_path: Path) -> Non
     with pytest.raises(StoreOpenError, match="damaged"):
         await Store(StoreConfig(path=path)).open()
     assert wal_of(path).read_bytes() == content
+
+
+async def test_with_a_private_umask_the_file_is_its_users_alone(tmp_path: Path) -> None:
+    """So does what lies beside it: the write-ahead log, the side files of the dedupe. Tests run with 077."""
+    store = Store(StoreConfig(path=tmp_path / "own" / "r.duckdb"))
+    await store.open()
+    await store.write(await store.register("test"), rows_of(["k"]))
+    await store.close()
+    found = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "own").rglob("*")}
+    assert (tmp_path / "own" / "r.duckdb") in found
+    assert not {path: oct(mode) for path, mode in found.items() if mode & 0o077}

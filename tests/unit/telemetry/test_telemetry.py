@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.rabbitmq.inspect import contact
-from rabbitray.actors.secret import Secret
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.rate_limit import EVERY_S
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.cluster.settings import load
@@ -439,3 +439,12 @@ def test_a_secret_that_looks_like_json_breaks_no_line(log: io.StringIO) -> None:
     start_logging(LogConfig(format="json", secrets=(Secret('", "level": "'),)), "router", stream=log)
     logging.getLogger("x").warning("well")
     assert json.loads(log.getvalue())["level"] == "WARNING"
+
+
+def test_a_collectors_login_is_a_secret_and_its_other_headers_are_not() -> None:
+    config = from_environ(
+        OTEL_EXPORTER_OTLP_ENDPOINT="https://user:geheim-1@collector",
+        OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20geheim%2F2,x-api-key=geheim-3,x-scope-orgid=tenant-7",
+    )
+    hidden = Redactor(*config.collector.secrets)("geheim-1 geheim%2F2 geheim/2 geheim-3 tenant-7 Bearer")
+    assert hidden == "*** *** *** *** tenant-7 Bearer"

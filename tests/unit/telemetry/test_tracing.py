@@ -5,8 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 from unittest import TestCase
 
 import pytest
@@ -19,10 +17,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
 from pamqp import commands as spec
 
+from rabbitray.actors.errors import ERROR_TEXT_MOST
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import clean_headers
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.reply import ERROR_TEXT_MOST, Failure
+from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.publisher import EncodedMessage as Copy
 from rabbitray.actors.publisher import PublisherConfig
 from rabbitray.actors.publisher.message_maker import Maker
@@ -45,6 +44,7 @@ from rabbitray.cluster.results.dead_letter_selection import replay_copy
 from rabbitray.cluster.settings import Settings
 from rabbitray.cluster.telemetry.traces import Provider, sampler
 from tests.kit.canary import new_canary
+from tests.kit.dead_letters import dead_letter, headers_sent
 from tests.kit.deliveries import delivery
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -179,18 +179,6 @@ def test_rabbitray_publish_says_which_broker_and_which_key(recorded: Recorded, m
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Dead:
-    """A message of the dead-letter queue."""
-
-    headers: dict[str, Any]
-    body: bytes = b"{}"
-    message_id: str | None = "m-1"
-    content_type: str | None = None
-    content_encoding: str | None = None
-    timestamp: datetime | None = None
-
-
 class Kept:
     """A publisher that keeps what it is given."""
 
@@ -211,9 +199,9 @@ async def test_every_copy_stays_in_the_trace_of_the_first_publish() -> None:
     await outbox.park(one, FAILED, "exception")
     await outbox.again(one, FAILED)
     parked = sender.sent[1]
-    replayed = replay_copy(Dead(headers=dict(parked.headers)), "jobs")
-    for copy in (*sender.sent, replayed):
-        assert (copy.headers[h.TRACEPARENT], copy.headers[h.TRACESTATE]) == (SAMPLED, "vendor=x")
+    replayed = replay_copy(dead_letter(headers_sent(parked)), "jobs")
+    for headers in map(headers_sent, (*sender.sent, replayed)):
+        assert (headers[h.TRACEPARENT], headers[h.TRACESTATE]) == (SAMPLED, "vendor=x")
     assert clean_headers(table) == {h.TRACEPARENT: SAMPLED, h.TRACESTATE: "vendor=x"}
 
 

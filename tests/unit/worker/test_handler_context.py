@@ -158,4 +158,4 @@ async def test_a_line_break_in_a_key_makes_no_second_line(lines: io.StringIO) ->
     writer.setFormatter(TextLines("worker", {}, ()))
     await run_batch(logs, "sync", parcels(single(0, "a", key="k\n2026 INFO forged")), Tracing(queue="q"))
     (line,) = lines.getvalue().splitlines()
-    assert r"key='k\n2026 INFO forged'" in line
+    assert r"key=k\n2026 INFO forged" in line

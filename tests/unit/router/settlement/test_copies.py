@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pamqp import commands as spec
 
 from rabbitray.actors.errors import EncodeError, RefusedError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.publisher import EncodedMessage
+from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.publisher import EncodedMessage, PublisherConfig
 from rabbitray.actors.publisher.amqp import frames
-from rabbitray.actors.rabbitmq.field_table import entries
+from rabbitray.actors.publisher.message_maker import Maker
+from rabbitray.actors.rabbitmq.field_table import MOST_VALUES, entries
 from rabbitray.actors.rabbitmq.properties import from_raw
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.reading import read_delivery
 from rabbitray.actors.router.settlement.copies import (
     FOREIGN_MOST_BYTES,
     CopyOutbox,
@@ -25,7 +31,7 @@ from rabbitray.actors.router.settlement.copies import (
     spared_before,
 )
 from rabbitray.actors.router.settlement.retries import Rung
-from tests.kit.deliveries import delivery
+from tests.kit.deliveries import delivery, received
 from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, long, scalar, table
 from tests.kit.raw_amqp import properties as raw_properties
 
@@ -83,7 +89,7 @@ def test_what_travels_leaves_room_in_the_frame_for_ours() -> None:
 
 
 def test_properties_that_grew_while_they_were_read_are_left_out() -> None:
-    long = "\ufffd" * 255  # 255 bytes that were no UTF-8
+    long = "\u00ff" * 255  # 255 bytes that were no UTF-8
     copy = copied(delivery(1, content_type=long, content_encoding=long, message_id=long), failure(key=None))
     assert (copy.content_type, copy.content_encoding) == (None, None)
     assert len(copy.message_id.encode()) <= 255
@@ -132,6 +138,81 @@ def test_what_a_producer_writes_there_is_clamped(written: object, read: int) -> 
     assert spared_before(delivery(1, properties=spec.Basic.Properties(headers={h.SPARED: written}))) == read
 
 
+SMALLEST_FRAME = 4_096  # that AMQP allows
+LONGEST = "\U0001f600" * 255  # characters, of four bytes each
+OWN_NUMBERS = (h.FIRST_SEEN, h.PUBLISHED, h.DUE, h.HOPS, h.SPARED, h.REPLAYS, h.REPLAYED, h.RECORDS, h.ATTEMPT)
+
+
+class Framed:
+    """A publisher whose broker has agreed on frames of this size."""
+
+    def __init__(self, frame_max: int) -> None:
+        self._frame_max = frame_max
+        self._maker = Maker(PublisherConfig(url="amqp://nowhere/", queue="jobs"))
+        self.sent: list[EncodedMessage] = []
+
+    async def publish_message(self, message: EncodedMessage) -> None:
+        if not frames.header_fits(self._maker.message(message).header, self._frame_max):
+            raise EncodeError("no frame could hold it")
+        self.sent.append(message)
+
+
+def longest(table: dict[str, Any]) -> Delivery:
+    """A message of which everything that is ours, and every property, is as long as it can be."""
+    long = "x" * 255
+    return delivery(
+        1, message_id=long, content_type=long, content_encoding=long, traceparent=TRACE, tracestate=LONGEST,
+        key=LONGEST, published_ms=2**41, first_seen_ms=2**41, replays=1_000, records=1_000,
+        properties=spec.Basic.Properties(headers=table),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("frame_max", [SMALLEST_FRAME, FRAME])
+@pytest.mark.parametrize("text", ["x" * 9_000, "\U0001f600" * 9_000, "\ud800" * 9_000])
+async def test_our_own_headers_fit_any_frame_at_their_largest(text: str, frame_max: int) -> None:
+    """Else the copy is refused again and again, and its message given back for ever."""
+    own = dict.fromkeys(OWN_NUMBERS, 2**62) | dict.fromkeys((h.ORIGIN, h.KEY, h.ERROR, h.REASON), LONGEST)
+    one = longest(own | {"foreign": "x" * 60_000, h.TRACESTATE: LONGEST})
+    sender = Framed(frame_max)
+    outbox = CopyOutbox(sender, Topology(queue="q" * 245, rung_delays_ms=(100,)))
+    dead = failure(key=LONGEST, error=text, error_class=text, attempt=1_000)
+    await outbox.park(one, dead, reason=text)
+    await outbox.retry(one, dead, Rung(delay_ms=100, attempt=1_000, due_ms=2**41, spared=1_001, hops=10**9))
+    parked, retried = sender.sent
+    assert ("foreign" in parked.headers) == (frame_max > 60_000)
+    assert (retried.headers[h.KEY], parked.headers[h.KEY]) == (LONGEST, LONGEST), "the identity is never cut"
+    assert all(len(str(value).encode()) <= 1_020 for name, value in parked.headers.items() if name.startswith(h.OURS))
+
+
+forged = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(width=32) | st.text(max_size=300)
+    | st.binary(max_size=300) | st.sampled_from([LONGEST, 2**63 - 1, time.time_ns() // 10**6]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+own_names = st.sampled_from([*sorted(h._OURS), h.TRACEPARENT, h.TRACESTATE, "x-death", "x-rabbitray-later"])
+
+
+@given(st.dictionaries(own_names, forged, max_size=12), st.none() | own_names)
+@example(dict.fromkeys((h.FIRST_SEEN, h.PUBLISHED, h.REPLAYED, h.HOPS, h.SPARED), 2**62), None)
+def test_a_copy_carries_what_was_read_of_ours_and_never_what_was_written(
+    table: dict[str, Any], large: str | None
+) -> None:
+    """And reading it again gives the same: nothing that a producer wrote gets larger from turn to turn."""
+    table |= {large: "x" * 70_000} if large else {}
+    first = read_delivery(received(b"{}", table), generation=1, consumer=1, limits=MessageLimits())
+    copy = copied(first, failure(key=None))
+    now_ms = first.parcel.received_ms
+    for name in (h.FIRST_SEEN, h.PUBLISHED, h.REPLAYED):
+        assert 0 <= copy.headers.get(name, 0) <= now_ms
+    for name in (h.SPARED, h.REPLAYS, h.RECORDS):
+        assert 0 <= copy.headers.get(name, 0) <= 1_000
+    assert not {h.DUE, h.ERROR, h.ATTEMPT} & copy.headers.keys()
+    assert len(frames.table(copy.headers)) <= FOREIGN_MOST_BYTES + SMALLEST_FRAME
+    again = read_delivery(received(b"{}", copy.headers), generation=1, consumer=1, limits=MessageLimits())
+    assert copied(again, failure(key=None)).headers == copy.headers
+
+
 async def test_any_other_refusal_is_told() -> None:
     outbox = CopyOutbox(Picky(), Topology(queue="q"))
     with pytest.raises(RefusedError):
@@ -177,10 +258,11 @@ def test_the_row_of_what_was_read_keeps_no_bytes_of_it() -> None:
 
 
 def test_of_a_table_that_is_too_large_ours_travel() -> None:
+    """So many are counted at most."""
     many = {b"%05d" % number: scalar("l", number) for number in range(10_000)}
-    one = as_it_came(many | {h.REPLAYS.encode(): scalar("b", 3)}, replays=3)
+    one = as_it_came({h.REPLAYS.encode(): scalar("b", 3), h.KEY.encode(): long("S", b"k")} | many, replays=3)
     copy = copied(one, failure(key="k"))
-    assert (copy.headers[h.HEADERS_CUT], copy.headers[h.REPLAYS], copy.entries) == (10_000, 3, b"")
+    assert (copy.headers[h.HEADERS_CUT], copy.headers[h.REPLAYS], copy.entries) == (MOST_VALUES - 2, 3, b"")
 
 
 async def test_a_copy_that_does_not_fit_its_frame_leaves_the_entries_behind() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import time
 from typing import Any
 
 import msgpack
+import msgspec
 import pyarrow as pa
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -24,11 +26,12 @@ from rabbitray.actors.errors import (
     UnroutableError,
 )
 from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.headers import WAIT_MOST_MS
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import whole_message
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, encode, pack
-from rabbitray.actors.router.delivery import Batch, message_failure, refusal
+from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, refusal
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
 from rabbitray.actors.router.settlement.settler import GIVE_BACK, Settler
 from rabbitray.actors.secret import Redactor, Secret
@@ -126,8 +129,8 @@ async def test_in_an_outage_what_failed_by_a_service_is_not_charged_and_all_else
     ]
     await held.settler.publish(batch, done(failures=failures), Answer(), spared_s=4.0)
     assert [rung for _, _, rung in held.outbox.retried] == [
-        Rung(delay_ms=4_000, attempt=5, spared=1),
-        Rung(delay_ms=8_000, attempt=0, spared=3),
+        Rung(delay_ms=4_000, attempt=5, spared=1, hops=1),
+        Rung(delay_ms=8_000, attempt=0, spared=3, hops=1),
         Rung(delay_ms=2_000, attempt=1),
     ]
     assert len(held.outbox.parked) == 1
@@ -171,6 +174,26 @@ async def test_a_failure_of_a_key_with_a_result_is_acked_not_published() -> None
     assert held.acks.acked == [1, 2, 3]
     assert [one.tag for one, _, _ in held.outbox.retried] == [3]
     assert held.outbox.parked == []
+
+
+class Compared(str):
+    """A key that counts how often it is compared."""
+
+    times = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return str.__eq__(self, other)
+
+
+async def test_a_batch_of_known_keys_that_fail_costs_no_comparison_of_each_with_each() -> None:
+    """As many as a packed message may hold, all under keys that somebody made known before."""
+    held, keys = Harness(), [f"key-{number}" for number in range(1_000)]
+    failures = [msgspec.structs.replace(failure(0), record=at, key=Compared(key)) for at, key in enumerate(keys)]
+    await held.settler.settle(batch_of(1), done(failures=failures), Answer(already=tuple(keys)))
+    assert held.acks.acked == [1]
+    assert Compared.times <= 10 * len(keys)
 
 
 async def test_a_row_that_the_store_rejects_is_buried() -> None:
@@ -437,7 +460,7 @@ async def test_a_message_before_its_due_time_waits_on_without_a_charge() -> None
     held = Harness()
     await held.settler.postpone(delivery(1, attempt=3, due_ms=32_000_000_000_000))
     ((_, _, rung),) = held.outbox.retried
-    assert rung == Rung(delay_ms=60_000, attempt=3, due_ms=32_000_000_000_000)
+    assert rung == Rung(delay_ms=60_000, attempt=3, due_ms=32_000_000_000_000, hops=1)
     assert held.acks.acked == [1]
     held.outbox.failures.extend([PublisherClosedError("closing"), OSError("reset")])
     await held.settler.postpone(delivery(2, due_ms=32_000_000_000_000))
@@ -446,12 +469,70 @@ async def test_a_message_before_its_due_time_waits_on_without_a_charge() -> None
     await eventually(lambda: held.acks.returned == [2, 3])
 
 
-@in_virtual_time
-async def test_without_rungs_it_waits_in_its_queue() -> None:
-    held = Harness(RetryLimits(rungs_ms=()))
-    await held.settler.postpone(delivery(1, due_ms=32_000_000_000_000))
-    await eventually(lambda: held.acks.returned == [1])
-    assert held.outbox.retried == []
+def hopped(hops: object, **changes: Any) -> Delivery:
+    """A message that is not due for a day, and was put back so often."""
+    due_ms = time.time_ns() // 10**6 + 86_400_000
+    return delivery(1, due_ms=due_ms, properties=Basic.Properties(headers={h.HOPS: hops}), **changes)
+
+
+@pytest.mark.parametrize("limits", [RetryLimits(), RetryLimits(rungs_ms=(2_000,)), RetryLimits(rungs_ms=(10**10,))])
+def test_what_was_put_back_too_often_runs_before_its_time(limits: RetryLimits) -> None:
+    """Whatever clocks and headers say, it comes to an end; a wait of 30 days, as a handler may ask for, does not."""
+    settler = Harness(limits).settler
+    assert settler.must_wait(hopped(limits.hops_most - 1))
+    assert [settler.must_wait(hopped(hops)) for hops in (limits.hops_most, 2**62)] == [False, False]
+    assert [settler.must_wait(hopped(forged)) for forged in (-1, "x", True, None, [])] == [True] * 5
+    assert limits.hops_most * limits.rungs_ms[-1] > WAIT_MOST_MS
+
+
+def test_without_a_rung_it_runs_at_once() -> None:
+    """It can wait nowhere: given back again and again it would keep the others from the window."""
+    assert not Harness(RetryLimits(rungs_ms=())).settler.must_wait(hopped(0))
+
+
+@pytest.mark.parametrize(
+    ("table", "seen_days_ago", "charged"),
+    [
+        ({}, 29, False),
+        ({}, 31, True),
+        ({h.REPLAYED: time.time_ns() // 10**6}, 31, False),
+        ({h.HOPS: RetryLimits().hops_most}, 0, True),
+    ],
+)
+async def test_an_outage_spares_a_message_for_30_days_and_so_many_turns(
+    table: dict[str, Any], seen_days_ago: int, charged: bool
+) -> None:
+    held = Harness()
+    seen_ms = time.time_ns() // 10**6 - seen_days_ago * 86_400_000
+    one = delivery(1, first_seen_ms=seen_ms, properties=Basic.Properties(headers=table))
+    await held.settler.publish(Batch([one]), done(failures=[failure(0, reason="exception")]), Answer(), spared_s=1.0)
+    ((_, _, rung),) = held.outbox.retried
+    assert (rung.attempt, rung.spared) == ((1, 0) if charged else (0, 1))
+    assert rung.hops == (0 if charged else 1)
+    assert (held.settler.tally.spared, held.settler.tally.retried) == ((0, 1) if charged else (1, 0))
+
+
+@pytest.mark.parametrize(("seen_days_ago", "waits_days", "said"), [(0, 30, False), (25, 5, True), (40, 0, True)])
+async def test_the_waits_that_a_handler_asks_for_end_30_days_after_a_message_was_first_seen(
+    seen_days_ago: int, waits_days: int, said: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = Harness()
+    now_ms = time.time_ns() // 10**6
+    one = delivery(1, first_seen_ms=now_ms - seen_days_ago * 86_400_000)
+    await held.settler.publish(Batch([one]), done(failures=[failure(0, after_s=30 * 86_400.0)]), Answer())
+    ((_, _, rung),) = held.outbox.retried
+    due_ms = rung.due_ms or now_ms + rung.delay_ms
+    assert abs(due_ms - (now_ms + waits_days * 86_400_000)) < 600_000
+    assert ("instead of the 2592000 s" in caplog.text) == said
+
+
+def test_a_stray_is_acked_and_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    held = Harness()
+    for tag in range(1, 6):
+        held.settler.discard(delivery(tag, stray=True))
+    assert held.acks.acked == [1, 2, 3, 4, 5]
+    assert held.settler.tally.strays == 5
+    assert caplog.text.count("meant for another queue") == 1
 
 
 async def test_latency_is_counted_from_the_publish() -> None:
