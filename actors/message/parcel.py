@@ -7,6 +7,7 @@ band), which Ray writes to where it wants them without another copy in the route
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pickle import PickleBuffer
@@ -29,6 +30,8 @@ from rabbitray.actors.message.wire import (
 BESIDE_FROM_BYTES: Final = 32 * 1024
 """A body from here on is not copied into the buffer of its batch; below, the copy costs less than a buffer more."""
 
+
+_ID_KEPT: Final = 200
 
 MAX_ATTEMPT: Final = h.MAX_COUNT
 
@@ -126,7 +129,16 @@ def identity(job: Job, parcel: Parcel, record: int | None) -> str | None:
         return job.id
     if parcel.message_id is None:
         return None
-    return f"{parcel.message_id}#{record}" if record else parcel.message_id
+    return _numbered(parcel.message_id, record) if record else parcel.message_id
+
+
+def _numbered(message_id: str, record: int) -> str:
+    """The name of a record of a packed message; short enough for the key header of a copy, which is not read beyond."""
+    name = f"{message_id}#{record}"
+    if len(name) <= h.MAX_TEXT:
+        return name
+    digest = hashlib.blake2b(message_id.encode("utf-8", "replace"), digest_size=16).hexdigest()
+    return f"{message_id[:_ID_KEPT]}~{digest}#{record}"
 
 
 def is_packed(parcel: Parcel) -> bool:

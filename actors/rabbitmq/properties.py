@@ -103,18 +103,18 @@ def is_plain(properties: Properties) -> bool:
     return raw[at : at + 1] == b"\0"
 
 
-def headers_where(properties: Properties, keep: Callable[[str], bool], *, readable: bool = False) -> tuple[bytes, int]:
-    """The entries of the header table that `keep` takes by name, as they stood there, and how many others it took.
+def headers_where(properties: Properties, stays: Callable[[str], bool], *, readable: bool = False) -> tuple[bytes, int]:
+    """The entries of the header table that `stays` takes by name, as they stood there, and how many others it took.
 
-    `readable`: only those that can be read; the others that `keep` takes are counted. Behind an entry whose end is
-    not known, and behind MOST_VALUES, nothing is found. Names that are not UTF-8 reach `keep` with surrogate escapes.
+    `readable`: only those that can be read; the others that `stays` takes are counted. Behind an entry whose end is
+    not known, and behind MOST_VALUES, nothing is found. Names that are not UTF-8 reach `stays` with surrogate escapes.
     """
     raw, start = properties.raw, properties.table_at
     kept: list[bytes] = []
     left = 0
     try:
         for entry in entries(raw, start, start + properties.header_bytes):
-            if not keep(entry.name.decode("utf-8", "surrogateescape")):
+            if not stays(entry.name.decode("utf-8", "surrogateescape")):
                 continue
             if readable and read_table(raw, entry.start, entry.end)[1] is not None:
                 left += 1

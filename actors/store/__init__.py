@@ -6,6 +6,8 @@ dedupe      3. which keys have a result already
 schema      the tables of the file
 migrations  a file of an earlier version becomes one of this version
 file        opens it: lock, settings, hardening
+file_watch  whether the file is still its file
+guard       what a statement from outside may do
 query       read-only statements, beside the commits
 config      StoreConfig: file, memory, limits
 answers     what a write is answered with

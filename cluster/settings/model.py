@@ -93,7 +93,7 @@ class Settings(BaseModel):
     )
     dead_letter_exchange: str = _queue(
         "", pattern=r"^[^\x00-\x1f\x7f]{0,200}$", allowed="an exchange name",
-        help="Direct exchange for retries and dead letters; empty: <queue>.rabbitray.",
+        help="Exchange for retries and dead letters, refused unless direct and durable; empty: <queue>.rabbitray.",
     )  # fmt: skip
     take_limited_queue: bool = _queue(
         False,

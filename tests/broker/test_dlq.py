@@ -24,6 +24,7 @@ from rabbitray.cluster.results.dead_letter_selection import Selection
 from tests.kit.command_line import Run, runner
 from tests.kit.hostile import FORGED, TEXTS, unfit
 from tests.kit.queue_access import declare, depth, drained
+from tests.kit.raw_amqp import BEYOND, properties, publish, scalar, table
 
 DEAD = "jobs.dead"
 NOW_MS = 1_760_000_000_000
@@ -206,8 +207,12 @@ def test_replay_and_purge_as_commands(run: Run, amqp_url: str, tmp_path: Path) -
     assert (
         run("dlq", "replay", "--class", "ValueError", "--limit", "2", "--rate", "100", "--json").json["replayed"] == 2
     )
+    odd = properties(table({b"when": scalar("T", BEYOND[0])}), b"odd")
+    asyncio.run(publish(amqp_url, DEAD, [(odd, b"x"), (odd, b"y")]))
+    assert "1 of them without the headers that could not be read" in run("dlq", "replay", "odd", "--limit", "1").out
+    assert run("dlq", "replay", "odd", "--json").json["without_unreadable_headers"] == 1
     refused = run("dlq", "purge")
     assert refused.code == 2
     assert "would delete 2 messages of jobs.dead" in refused.err
     assert run("dlq", "purge", "--yes", "--json").json == {"queue": DEAD, "purged": 2}
-    assert asyncio.run(depth(amqp_url, "jobs")) == 3
+    assert asyncio.run(depth(amqp_url, "jobs")) == 3 + 2

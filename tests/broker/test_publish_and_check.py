@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aio_pika
 import pytest
 
 from tests.kit.command_line import Run
@@ -85,13 +86,19 @@ def test_check_finds_everything_well(run: Run, amqp_url: str, monkeypatch: pytes
     assert not [row for row in ran.json if row["level"] == "refuse"]
 
 
-async def test_check_refuses_what_would_keep_a_pool_from_starting(amqp_url: str, tmp_path: Path) -> None:
+async def test_check_refuses_what_would_keep_a_pool_from_starting(
+    amqp_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await declare(amqp_url, "jobs.retry.2000", x_message_ttl=5)
+    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
+        await channel.declare_exchange("dlx", aio_pika.ExchangeType.FANOUT, durable=True)
+    monkeypatch.setenv("RABBITRAY_DEAD_LETTER_EXCHANGE", "dlx")
     (tmp_path / "results.duckdb").write_text("no database, but longer than a header of DuckDB would be" * 100)
     ran = _program(amqp_url, "check", "--no-ray", "--json", "--results", str(tmp_path / "results.duckdb"))
     assert ran.returncode == 2
     refused = [row["text"] for row in json.loads(ran.stdout) if row["level"] == "refuse"]
     assert any("jobs.retry.2000" in text for text in refused)
+    assert any("exchange 'dlx' exists with type='fanout'" in text for text in refused)
     assert any("is not a DuckDB file" in text for text in refused)
 
 

@@ -14,12 +14,16 @@ from typing import Any
 
 import aio_pika
 import pyarrow as pa
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from rabbitray.actors.errors import UnroutableError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.parcel import whole_message
 from rabbitray.actors.publisher import EncodedMessage, Publisher, PublisherConfig
+from rabbitray.actors.rabbitmq.field_table import entries
 from rabbitray.actors.rabbitmq.inspect import contact
+from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 from rabbitray.actors.router.delivery import refusal
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.settlement.copies import CopyOutbox
@@ -35,6 +39,7 @@ from tests.kit.raw_amqp import (
     BEYOND,
     ONE_OF_EACH,
     headers_of,
+    kept_tables,
     long,
     properties,
     publish,
@@ -127,6 +132,28 @@ async def test_a_header_of_every_type_is_on_a_retry_and_on_the_dead_letter_what_
         await eventually(lambda: found.way.intake.unacked == 0)
     [(copy, _)] = await taken(amqp_url, TOPOLOGY.dead_queue)
     assert unlike(headers_of(copy), ONE_OF_EACH) == {}
+
+
+@settings(max_examples=2, phases=[Phase.generate], suppress_health_check=list(HealthCheck), deadline=None)
+@given(st.lists(kept_tables, min_size=20, max_size=60))
+def test_any_headers_are_on_the_dead_letter_what_they_were(amqp_url: str, sent: list[bytes]) -> None:
+    """RabbitMQ sorts them, and of two with one name it keeps one."""
+
+    async def parked() -> list[tuple[Properties, bytes]]:
+        async with pool(amqp_url) as found:
+            await publish(amqp_url, QUEUE, [(properties(one), b"%d" % at) for at, one in enumerate(sent)])
+            await found.way.intake.consume(100)
+            await all_got(found.way, len(sent))
+            for one in found.way.got:
+                await found.settler.park(one, refusal(one))
+            await eventually(lambda: found.way.intake.unacked == 0)
+        return await taken(amqp_url, TOPOLOGY.dead_queue)
+
+    came = {int(body): copy for copy, body in asyncio.run(parked())}
+    for at, one in enumerate(sent):
+        original = from_raw(properties(one))
+        once = Counter(entry.name for entry in entries(one, 4, len(one)))
+        assert unlike(headers_of(came[at]), {n: v for n, v in headers_of(original).items() if once[n] == 1}) == {}
 
 
 async def test_a_routing_key_that_is_no_text_is_delivered_once(amqp_url: str) -> None:

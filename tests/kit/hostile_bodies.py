@@ -68,6 +68,8 @@ HOSTILE: dict[str, Callable[[int], Body]] = {
     "empty maps": lambda n: (b"\xdd" + n.to_bytes(4, "big") + b"\x80" * n, MSGPACK, ""),
     "open lists": lambda n: (b"\xdd\x00\x01\x86\x9f" + b"\xa2ab" * 99_998 * (n // 300_000), MSGPACK, ""),
     "msgpack maps of one pair": lambda n: (_msgpack_keys(n), MSGPACK, ""),
+    "maps in maps": lambda n: (_list(b"\x81\xa0" * 29 + b"\x90", n, n), MSGPACK, ""),
+    "lists in lists": lambda n: (_list(b"\x91" * 29 + b"\x90", n, n), MSGPACK, ""),
     "msgpack texts": lambda n: (_list(b"\xa2ab", n), MSGPACK, ""),
     "extensions": lambda n: (_list(b"\xd4\x05x", n), MSGPACK, ""),
     "time stamps": lambda n: (_list(b"\xd6\xff\x00\x00\x00\x01", n), MSGPACK, ""),

@@ -19,6 +19,7 @@ BEGINS: Final = {"create_task", "ensure_future", "run_coroutine_threadsafe", "Th
 """What begins a task or a thread. The calls of executors return a future, which their caller awaits."""
 
 AWAITED: Final = {
+    "actors/publisher/large.py:LargePublisher._step": "awaited there, or cancelled with the loss as the error",
     "actors/publisher/pipeline.py:Pipeline._serve": "awaited there; its error is the reason of the loss",
     "actors/publisher/sync.py:_Room.call": "its result is awaited there",
     "actors/router/actor.py:ConsumerRouter.watch": "awaited there: two events",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import sys
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,6 +17,16 @@ from hypothesis import strategies as st
 
 from rabbitray.actors.printable import below, json_text, printable
 from tests.kit.hostile import FORGED, MSGPACK_VALUES, TEXTS, unfit
+
+DEFAULT_IGNORABLE = {
+    chr(code)
+    for first, last in [
+        *((0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x3164, 0x3164)),
+        *((0xFE00, 0xFE0F), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF), (0x2800, 0x2800)),
+    ]
+    for code in range(first, last + 1)
+}
+"""What Unicode calls so of letters and marks, and the empty braille pattern."""
 
 ANY_TEXT = st.one_of(
     st.text(), st.text(st.characters(categories=["Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs", "Mn", "Lo"]))
@@ -67,6 +78,15 @@ def test_what_is_seen_stays_as_it_is(text: str) -> None:
 )
 def test_the_rest_is_shown_as_escapes(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_of_all_characters_those_are_shown_as_they_are_that_are_seen() -> None:
+    """Every code point of Unicode: whatever is passed over at speed is among them."""
+    every = [chr(code) for code in range(sys.maxunicode + 1)]
+    hidden = unfit("".join(every)) | {"\n"}
+    kept = [character for character in every if printable(character) == character]
+    assert set(every) - set(kept) == hidden | DEFAULT_IGNORABLE
+    assert json.loads(json_text("".join(every[:0xD800]))) == "".join(every[:0xD800])
 
 
 def test_a_text_below_an_entry_begins_no_line() -> None:

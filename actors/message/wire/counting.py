@@ -7,7 +7,7 @@ together. Of a JSON text that is none, it covers all that a reader builds before
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,10 +20,15 @@ _STRING: Final = rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)'
 _EMPTY: Final = rb"[\[{][ \t\n\r]*+[\]}]"
 _NEXT_ENTRY: Final = re.compile(rb'(?:[^",\[{]++|' + _STRING + rb"|" + _EMPTY + rb")*+[,\[{]", re.DOTALL)
 _NEXT_PAIR: Final = re.compile(rb'(?:[^":]++|' + _STRING + rb")*+:", re.DOTALL)
-_BEFORE_COLON: Final = (b'":', b" :", b"\n:", b"\r:", b"\t:")
+
+_BLANKS: Final = b" \t\n\r"
 
 _LYING: Final = 1024
 """Up to here the lengths that a msgpack body claims cost a few MB at most, whether they are true or not."""
+
+_UNCOUNTED: Final = 2
+"""Bytes of msgpack for each entry that is allowed, up to which they need no count: a map in a map takes 2 bytes and 250
+of memory, what takes 1 byte at most 90. So the memory is no more than that of the entries that are allowed."""
 
 _WELL_FORMED: Final = msgspec.msgpack.Decoder(msgspec.Raw)
 
@@ -47,14 +52,25 @@ def json_entries(body: bytes, most: int) -> int:
     return _matches(_NEXT_ENTRY, body, most)
 
 
-def has_only_pairs(body: bytes, pairs: int) -> bool:
-    """Whether a legal JSON text names no more than these `pairs`: those in its document, where no key is there twice.
+def names_each_once(body: bytes, document: dict[str, Any]) -> bool:  # Any: JSON values
+    """Whether no map in a legal JSON text has a key twice; `document`: what was read from it.
 
-    A colon stands after each key; others are in texts, and few of those come after a quote or a blank.
+    After each key stands a colon, so there are as many as pairs in the document where no pair was lost. Those in texts
+    are counted, too, at first all of them, then those after a quote, and at last none.
     """
-    if body.count(b":") == pairs or sum(map(body.count, _BEFORE_COLON)) == pairs:
-        return True
-    return _matches(_NEXT_PAIR, body, pairs) == pairs
+    if body.count(b":") == len(document):
+        return True  # the usual flat document
+    names = body.translate(None, _BLANKS).count(b'":')
+    if names == len(document):
+        return True  # one with times
+    pairs = _pairs(document)
+    return names == pairs or _matches(_NEXT_PAIR, body, pairs) == pairs
+
+
+def _pairs(value: Any) -> int:  # Any: a JSON value
+    if type(value) is dict:
+        return len(value) + sum(map(_pairs, value.values()))
+    return sum(map(_pairs, value)) if type(value) is list else 0
 
 
 def _matches(pattern: re.Pattern[bytes], body: bytes, most: int) -> int:
@@ -69,7 +85,8 @@ def require_few_in_msgpack(body: bytes, limits: MessageLimits) -> None:
     """Raise DecodeError where a msgpack body is broken, or holds more entries than are allowed.
 
     A reader makes room for as many as a list claims to hold, each of a thousand inside one another: 5 kB could ask for
-    800 MB. Once it is known that the claims are true, there are not more of them than bytes.
+    800 MB. Once it is known that the claims are true, there are no more of them than bytes, and only of a large body
+    they are counted.
     """
     if len(body) <= _LYING:
         return
@@ -79,20 +96,28 @@ def require_few_in_msgpack(body: bytes, limits: MessageLimits) -> None:
         raise DecodeError("too_deep", "msgpack nested beyond any reason") from None
     except msgspec.MsgspecError as error:
         raise DecodeError("bad_msgpack", str(error)[:200]) from None
-    if len(body) > limits.max_elements and msgpack_entries(body, limits.max_elements) > limits.max_elements:
+    if (
+        len(body) > _UNCOUNTED * limits.max_elements
+        and msgpack_entries(body, limits.max_elements) > limits.max_elements
+    ):
         raise too_many(limits)
 
 
 def msgpack_entries(body: bytes, most: int) -> int:
     """Return how many entries a well-formed msgpack body holds; stops counting beyond `most`."""
-    count, at, end = 0, 0, len(body)
-    while at < end and count <= most:
+    steps, count, at, end = _STEPS, 0, 0, len(body)
+    while at < end:
         first = body[at]
-        at += _STEPS[first]
-        if first in _COUNTED:
-            count += first & 0x0F if first < 0xA0 else int.from_bytes(body[at - _WIDTHS[first] : at], "big")
-        elif first in _WIDTHS:
-            at += int.from_bytes(body[at - _WIDTHS[first] : at], "big") + (first in _EXTENDED)
+        if step := steps[first]:
+            at += step
+            continue
+        width = _WIDTHS.get(first, 0)
+        said = int.from_bytes(body[at + 1 : at + 1 + width], "big") if width else first & 0x0F
+        at += 1 + width
+        if first not in _COUNTED:
+            at += said + (first in _EXTENDED)
+        elif (count := count + said) > most:
+            break
     return count
 
 
@@ -103,15 +128,11 @@ _WIDTHS: Final = {
 }
 _EXTENDED: Final = frozenset((0xC7, 0xC8, 0xC9))
 _COUNTED: Final = frozenset((*range(0x80, 0xA0), 0xDC, 0xDD, 0xDE, 0xDF))
-
-
-def _step(first: int) -> int:
-    """Bytes from the first byte of a value to the next one; without the content, where a length or number stands."""
-    if 0xA0 <= first <= 0xBF:
-        return 1 + (first & 0x1F)
-    plain = {0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9}
-    fixed = {0xD4: 3, 0xD5: 4, 0xD6: 6, 0xD7: 10, 0xD8: 18}
-    return (plain | fixed).get(first, 1 + _WIDTHS.get(first, 0))
-
-
-_STEPS: Final = tuple(map(_step, range(256)))
+_FIXED: Final = {
+    **dict(zip(range(0xCA, 0xD4), (5, 9, 2, 3, 5, 9, 2, 3, 5, 9), strict=True)),  # numbers
+    **dict(zip(range(0xD4, 0xD9), (3, 4, 6, 10, 18), strict=True)),  # ext
+    **{0xA0 | size: 1 + size for size in range(32)},  # str
+    **dict.fromkeys((*_WIDTHS, *_COUNTED), 0),
+}
+_STEPS: Final = tuple(_FIXED.get(first, 1) for first in range(256))
+"""By its first byte, the size of a value; 0 where that is not all that tells it, or where it counts."""

@@ -22,7 +22,7 @@ from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED, content_kind
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire.compression import plain_body
-from rabbitray.actors.message.wire.counting import has_only_pairs
+from rabbitray.actors.message.wire.counting import names_each_once
 from rabbitray.actors.message.wire.documents import parse, unpack
 from rabbitray.actors.message.wire.encode import CHECKSUM_MARK
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits
@@ -142,9 +142,9 @@ def _read_msgpack(body: bytes, limits: MessageLimits, codes: TypeCodes) -> Job:
 
 def _read_json(body: bytes, limits: MessageLimits, codes: TypeCodes) -> Job:
     body = body.removeprefix(_BOM)
-    document, pairs = parse(body, limits)
+    document = parse(body, limits)
     job = _read_document(document, codes)
-    if job.payload is not document and not has_only_pairs(body, pairs):  # the last one would win in silence
+    if job.payload is not document and not names_each_once(body, document):  # the last one would win in silence
         raise DecodeError("duplicate_field", "a field is there twice")
     return job
 

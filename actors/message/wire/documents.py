@@ -26,11 +26,12 @@ def unpack(body: bytes, limits: MessageLimits) -> Any:  # Any: whatever a produc
     return document
 
 
-def parse(text: bytes, limits: MessageLimits) -> tuple[Any, int]:  # Any: whatever a producer wrote
-    """Return the document of a JSON text, and how many pairs its maps hold together; DecodeError as above."""
+def parse(text: bytes, limits: MessageLimits) -> Any:  # Any: whatever a producer wrote
+    """Return the document of a JSON text; DecodeError as above."""
     require_few_in_json(text, limits)
     try:
         document = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError("bad_json", str(error)[:200]) from None
-    return document, require_within(document, limits)
+    require_within(document, limits)
+    return document

@@ -65,17 +65,10 @@ def _require_level(depth: int) -> None:
         raise EncodeError("payload: nested too deeply")
 
 
-def require_within(document: Any, limits: MessageLimits) -> int:  # Any: whatever a producer wrote
-    """Return how many pairs all maps of a document hold together.
-
-    Raises DecodeError where it is nested too deeply or holds too many entries.
-    """
-    if not isinstance(document, (dict, list)):
-        return 0
-    entries, pairs = _count(document, limits, limits.max_depth)
-    if entries > limits.max_elements:
+def require_within(document: Any, limits: MessageLimits) -> None:  # Any: whatever a producer wrote
+    """Raise DecodeError where a document that was read is nested too deeply or holds too many entries."""
+    if isinstance(document, (dict, list)) and _count(document, limits, limits.max_depth) > limits.max_elements:
         raise too_many(limits)
-    return pairs
 
 
 def too_many(limits: MessageLimits) -> DecodeError:
@@ -83,19 +76,13 @@ def too_many(limits: MessageLimits) -> DecodeError:
     return DecodeError("too_many_elements", f"more than {limits.max_elements} entries")
 
 
-def _count(
-    collection: dict[Any, Any] | list[Any], limits: MessageLimits, depth: int
-) -> tuple[int, int]:  # Any: as above
-    """Return the entries in this collection and in all inside it, and how many of them are pairs of a map."""
+def _count(collection: dict[Any, Any] | list[Any], limits: MessageLimits, depth: int) -> int:  # Any: as above
     if depth <= 0:
         raise DecodeError("too_deep", f"more than {limits.max_depth} levels of nesting")
-    entries = len(collection)
-    if entries > limits.max_collection:
-        raise DecodeError("too_many_elements", f"{entries} entries in one, at most {limits.max_collection}")
-    pairs, values = (entries, collection.values()) if isinstance(collection, dict) else (0, collection)
-    for value in values:
+    total = len(collection)
+    if total > limits.max_collection:
+        raise DecodeError("too_many_elements", f"{total} entries in one, at most {limits.max_collection}")
+    for value in collection.values() if isinstance(collection, dict) else collection:
         if type(value) is dict or type(value) is list:
-            inside, of_maps = _count(value, limits, depth - 1)
-            entries += inside
-            pairs += of_maps
-    return entries, pairs
+            total += _count(value, limits, depth - 1)
+    return total

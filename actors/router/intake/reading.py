@@ -94,7 +94,7 @@ def read_message(
         generation=generation,
         tag=tag,
         consumer=consumer,
-        size=plain_size(body, properties.content_encoding, limits),
+        size=plain_size(body, properties.content_encoding, limits) if properties.content_encoding else len(body),
         records=count_records(body, kind, properties.content_encoding, max_records=limits.max_records),
         arrived_at=time.monotonic(),
         redelivered=redelivered,

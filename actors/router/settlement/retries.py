@@ -20,7 +20,7 @@ class RetryLimits:
 
     @property
     def hops_most(self) -> int:
-        """How often a message is put back without a charge, whatever clocks and headers say.
+        """How often a message is put back without a charge, whatever clocks and headers say; 0 where there is no rung.
 
         Twice as often as it can be in the 30 days that it may wait: a wait may begin and end with shorter rungs.
         """

@@ -124,7 +124,8 @@ class Settler:
         """
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
         self.tally.duplicates += len(answer.duplicates)
-        failures = [failure for failure in part.failures if failure.key is None or failure.key not in answer.already]
+        known = frozenset(answer.already)  # both may have thousands of keys, which somebody chose
+        failures = [failure for failure in part.failures if failure.key is None or failure.key not in known]
         failures += self._rejections(batch, part, answer)
         if not failures:
             return frozenset()

@@ -34,9 +34,7 @@ class Waits:
 
     def must_wait(self, delivery: Delivery) -> bool:
         """Whether it came before its due time. Put back too often, or where there is no rung, it runs at once."""
-        if delivery.due_ms <= time.time() * 1000 or not self._limits.rungs_ms:
-            return False
-        return hops_before(delivery) < self._limits.hops_most
+        return delivery.due_ms > time.time() * 1000 and hops_before(delivery) < self._limits.hops_most
 
     def next_hop(self, delivery: Delivery) -> tuple[Record, Rung]:
         """The rung that a message goes into which `must_wait`, as a whole and at no charge."""

@@ -150,12 +150,16 @@ def _from(column: str, since: datetime | None) -> str:
 
 
 def _conflicts(ask: Ask, since: datetime | None) -> tuple[int, tuple[Row, ...]]:
-    """How many keys had one, and the newest of them. A file of schema version 1 has no table of them."""
+    """How many keys had one, and the newest of them. A file of schema version 1 has no table of them.
+
+    Keys are sorted, not hashed: somebody chose them.
+    """
     [store] = ask("SELECT schema_version FROM store")
     if store["schema_version"] < 2:
         return 0, ()
     where = _from("recorded_at", since)
-    [total] = ask(f"SELECT count(*) AS n FROM (SELECT DISTINCT queue, key FROM conflicts WHERE {where})")
+    keys = f"SELECT queue, key, lag((queue, key)) OVER (ORDER BY queue, key) AS before FROM conflicts WHERE {where}"
+    [total] = ask(f"SELECT count(*) AS n FROM ({keys}) WHERE (queue, key) IS DISTINCT FROM before")
     return total["n"], tuple(
         ask(f"""
     SELECT epoch_us(recorded_at) / 1e6 AS at_s, key, message_type, user_id, message_id, worker, trace_id

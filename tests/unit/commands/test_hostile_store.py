@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -140,6 +143,29 @@ def test_every_type_of_duckdb_has_every_form(run: Run, empty_results: None) -> N
     sql = f"SELECT {columns} UNION ALL SELECT {', '.join(['NULL'] * len(DUCKDB_VALUES))}"
     for form in ("table", "json"):
         require_fit(run("query", sql, "--format", form))
+
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.mark.parametrize("command", [("query", "SELECT * FROM dead_letters"), ("dlq", "ls")])
+def test_a_terminal_gets_colours_and_nothing_else_to_obey(hostile: Run, command: tuple[str, ...]) -> None:
+    """In a pipe click takes escape sequences out by itself; rich and click pass them on to a terminal."""
+    outer, inner = os.openpty()
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", "RABBITRAY_CONNECT_TIMEOUT_S": "0.2"}
+    with subprocess.Popen([sys.executable, "-m", "rabbitray", *command], stdout=inner, stderr=inner, env=environment):
+        os.close(inner)
+        shown = COLOURS.sub("", b"".join(read_all(outer)).decode()).replace("\r\n", "\n")
+    os.close(outer)
+    assert len(shown) > 100
+    assert not unfit(shown)
+
+
+def read_all(descriptor: int) -> Iterator[bytes]:
+    """What a terminal shows until nobody writes to it any more."""
+    with contextlib.suppress(OSError):  # that is how a pseudo-terminal ends
+        while data := os.read(descriptor, 65_536):
+            yield data
 
 
 def test_csv_is_faithful_in_a_pipe_and_printable_on_a_terminal(

@@ -80,3 +80,9 @@ async def test_certificates_are_checked_unless_that_is_switched_off(url: str, sk
 def test_a_plain_url_stays_as_it_is() -> None:
     url = "amqp://u:p@h/v"
     assert made(rabbitmq_url=url, insecure_skip_verify=True).rabbitmq_url.reveal() == url
+
+
+def test_without_retries_nothing_is_sent_to_a_rung_that_is_not_made() -> None:
+    """What is not due, and what fails in an outage, would come back at once, over and over."""
+    assert compose.rungs(made(max_retries=0)) == compose.topology(made(queue="q", max_retries=0)).rung_delays_ms == ()
+    assert compose.rungs(made(max_retries=1)) == compose.topology(made(queue="q", max_retries=1)).rung_delays_ms != ()

@@ -37,7 +37,11 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-tables = st.dictionaries(st.sampled_from(OURS), numbers | values, max_size=len(OURS))
+tables = st.builds(
+    lambda due, others: {h.DUE: due} | others,
+    numbers | st.just(YEAR_3000_MS),
+    st.dictionaries(st.sampled_from(OURS), numbers | values, max_size=len(OURS)),
+)
 
 
 @asynccontextmanager

@@ -107,6 +107,16 @@ async def test_what_a_job_raises_is_its_own_outcome() -> None:
         assert all(failure.key == f"j{failure.position}" for failure in part.failures)
 
 
+async def test_a_wait_of_more_than_30_days_is_cut_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    def call(job: Job) -> None:
+        raise Retry("later", after_s=86_400 * (31 if job.payload else 30))
+
+    async with worker_of(handler(call)) as worker:
+        (part,), _ = await whole(worker, buffer(0, 1, 1))
+    assert [failure.after_s for failure in part.failures] == [86_400 * 30] * 3
+    assert caplog.text.count("more than 30 days") == 1
+
+
 async def test_a_slow_job_holds_up_no_other() -> None:
     go = threading.Event()
 

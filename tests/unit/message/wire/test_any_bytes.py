@@ -9,6 +9,7 @@ from typing import Any
 
 import msgpack
 import msgspec
+import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire import MessageLimits, decode, encode, pack, read_head, read_record_head, split
-from rabbitray.actors.message.wire.counting import has_only_pairs, json_entries, msgpack_entries
+from rabbitray.actors.message.wire.counting import json_entries, msgpack_entries, names_each_once
 from rabbitray.actors.message.wire.limits import require_within
 from tests.kit.body_mutations import mutated
 
@@ -51,6 +52,12 @@ def counted(document: Any) -> tuple[int, int]:
     return 0, 0
 
 
+def parts(document: Any) -> list[Any]:
+    """A document and all that lies in it."""
+    inside = document.values() if isinstance(document, dict) else document if isinstance(document, list) else ()
+    return [document, *(part for value in inside for part in parts(value))]
+
+
 def json_text(document: Any, draw: st.DataObject) -> bytes:
     """A document as JSON, with blanks where the grammar allows them, and letters escaped or not."""
     ascii_only = draw.draw(st.booleans())
@@ -70,13 +77,24 @@ def json_text(document: Any, draw: st.DataObject) -> bytes:
 @given(documents, st.data())
 def test_the_entries_of_a_json_text_are_counted_as_a_full_parse_finds_them(document: Any, data: st.DataObject) -> None:
     body = json_text(document, data)
-    entries, pairs = counted(document)
+    entries, _ = counted(document)
     assert msgspec.json.decode(body) == document
     assert json_entries(body, MANY) == entries
     assert json_entries(body, entries // 2) == min(entries, entries // 2 + 1), "no further than it must"
-    assert has_only_pairs(body, pairs)
-    assert not has_only_pairs(body, pairs - 1)
-    assert require_within(document, MessageLimits()) == pairs
+    require_within(document, MessageLimits(max_elements=entries))
+    if entries:
+        with pytest.raises(DecodeError, match="too_many_elements"):
+            require_within(document, MessageLimits(max_elements=entries - 1))
+
+
+@given(st.dictionaries(texts, documents, max_size=5), st.data())
+def test_a_key_that_is_there_twice_is_found_and_no_other(document: dict[str, Any], data: st.DataObject) -> None:
+    body = json_text(document, data)
+    assert names_each_once(body, document)
+    inner = [part for part in parts(document) if isinstance(part, dict) and part]
+    if inner:
+        data.draw(st.sampled_from(inner)).popitem()
+        assert not names_each_once(body, document), "as if the last of two were left"
 
 
 @given(documents)

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pamqp import commands as spec
 
@@ -194,6 +194,7 @@ own_names = st.sampled_from([*sorted(h._OURS), h.TRACEPARENT, h.TRACESTATE, "x-d
 
 
 @given(st.dictionaries(own_names, forged, max_size=12), st.none() | own_names)
+@example(dict.fromkeys((h.FIRST_SEEN, h.PUBLISHED, h.REPLAYED, h.HOPS, h.SPARED), 2**62), None)
 def test_a_copy_carries_what_was_read_of_ours_and_never_what_was_written(
     table: dict[str, Any], large: str | None
 ) -> None:

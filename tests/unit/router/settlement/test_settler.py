@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import msgpack
+import msgspec
 import pyarrow as pa
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
@@ -173,6 +174,26 @@ async def test_a_failure_of_a_key_with_a_result_is_acked_not_published() -> None
     assert held.acks.acked == [1, 2, 3]
     assert [one.tag for one, _, _ in held.outbox.retried] == [3]
     assert held.outbox.parked == []
+
+
+class Compared(str):
+    """A key that counts how often it is compared."""
+
+    times = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return str.__eq__(self, other)
+
+
+async def test_a_batch_of_known_keys_that_fail_costs_no_comparison_of_each_with_each() -> None:
+    """As many as a packed message may hold, all under keys that somebody made known before."""
+    held, keys = Harness(), [f"key-{number}" for number in range(1_000)]
+    failures = [msgspec.structs.replace(failure(0), record=at, key=Compared(key)) for at, key in enumerate(keys)]
+    await held.settler.settle(batch_of(1), done(failures=failures), Answer(already=tuple(keys)))
+    assert held.acks.acked == [1]
+    assert Compared.times <= 10 * len(keys)
 
 
 async def test_a_row_that_the_store_rejects_is_buried() -> None:
