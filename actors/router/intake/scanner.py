@@ -14,7 +14,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
+
+import msgspec
 
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.properties import Properties, read_properties
@@ -29,7 +30,7 @@ _HEADER = struct.Struct(">HHQH")
 _LONG = struct.Struct(">Q")
 
 
-class Scanned(NamedTuple):
+class Scanned(msgspec.Struct, gc=False):
     """One delivery as it stood in the bytes.
 
     `route`: exchange and routing key, a length before each. `spooled`: where the body is when it is not in `body`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -22,11 +23,21 @@ def read(written: bytes) -> tuple[dict[str, Any], str | None]:
 
 
 def by_pamqp(written: bytes) -> dict[str, Any] | None:
-    """The same by pamqp; None where it raises."""
+    """The same by pamqp; None where it raises. It takes the digits of a decimal for signed, which AMQP does not."""
     try:
-        return decode.field_table(written)[1]
+        return _unsigned(decode.field_table(written)[1])
     except PAMQP_RAISES:
         return None
+
+
+def _unsigned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _unsigned(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_unsigned(inner) for inner in value]
+    if isinstance(value, Decimal) and value < 0:
+        return value + Decimal(2**32).scaleb(int(value.as_tuple().exponent))
+    return value
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)

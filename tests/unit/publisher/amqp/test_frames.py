@@ -48,6 +48,23 @@ def test_our_frames_are_byte_for_byte_those_of_pamqp() -> None:
     assert our_frames.published_only(2**40) == our_frames.table({PUBLISHED: 2**40})
 
 
+@pytest.mark.parametrize(("frame_max", "sizes"), [(0, [20]), (18, [10, 10]), (28, [20]), (15, [7, 7, 6])])
+def test_a_body_is_cut_to_the_frames_of_the_connection(frame_max: int, sizes: list[int]) -> None:
+    """0: the broker takes frames of any size."""
+    body, parts, apart = bytes(range(20)), list[bytes](), list[bytes]()
+    our_frames.append_publish(parts, 3, b"method", b"header", body, frame_max)
+    our_frames.append_publish(apart, 3, b"method", b"header", b"", frame_max)
+    our_frames.append_body(apart, 3, body, frame_max)
+    assert b"".join(parts) == b"".join(apart)
+    stream, found = b"".join(parts[6:]), list[bytes]()
+    while stream:
+        used, channel, part = frame.unmarshal(stream)
+        assert channel == 3
+        found.append(part.value)
+        stream = stream[used:]
+    assert ([len(part) for part in found], b"".join(found)) == (sizes, body)
+
+
 def test_names_and_headers_that_amqp_cannot_carry_are_refused() -> None:
     with pytest.raises(EncodeError):
         our_frames.publish_method("x" * 256, "")
