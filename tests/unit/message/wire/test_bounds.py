@@ -17,6 +17,8 @@ from tests.kit.deliveries import parcel
 from tests.kit.growth import growth
 from tests.kit.hostile_bodies import HOSTILE, Body
 
+pytestmark = pytest.mark.slow
+
 LIMITS = MessageLimits()
 BYTES_FOR_AN_ENTRY, BYTES_FOR_A_BYTE = 256, 10  # as the docstring of MessageLimits has it
 

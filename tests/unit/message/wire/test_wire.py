@@ -311,6 +311,12 @@ def test_large_documents_of_little_things_are_refused_before_they_are_built() ->
     assert refused(b"[" + b"[]," * 600_000 + b"0]", JSON, MessageLimits()) == "too_many_elements"
 
 
+def test_a_text_without_an_end_after_too_many_commas_is_passed_over_once() -> None:
+    """A pattern that went back over it, from each of its quotes, took half an hour."""
+    assert refused(b"b," * 500_001 + b'"' + b'\\"' * 20_000, JSON, MessageLimits()) == "too_many_elements"
+    assert refused(b'["' + b"," * 500_001 + b'\\"' * 20_000, JSON, MessageLimits()) == "bad_json"
+
+
 def test_many_commas_inside_a_text_are_no_elements() -> None:
     body, content_type = encode(Job(id="1", payload="," * 600_000), form="compact_json")
     assert decode(body, content_type)[0].payload == "," * 600_000
