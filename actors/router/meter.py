@@ -48,8 +48,7 @@ class PoolMeter:
         record(kpi.RETRIED.name, added.retried)
         record(kpi.DEAD.name, added.dead)
         record(kpi.CONSUMED.name, added.acked)
-        record(kpi.POSTPONED.name, added.postponed)
-        record(kpi.SPARED.name, added.spared)
+        record(kpi.POSTPONED.name, added.postponed + added.spared)
         record(kpi.STRAYS.name, added.strays)
 
     def _rates(self, added: Counts) -> None:

@@ -20,7 +20,8 @@ from rabbitray.actors.errors import QueryError, StoreUnavailableError
 from rabbitray.actors.store.config import ANSWER_BYTES
 from rabbitray.actors.store.file import connect_read_only
 from rabbitray.actors.store.guard.catalog import Catalog, read_catalog
-from rabbitray.actors.store.guard.statement import allowed_text
+from rabbitray.actors.store.guard.parsing import parse
+from rabbitray.actors.store.guard.statement import Parse, allowed_text
 from rabbitray.actors.store.schema import version_note, version_of
 
 TRUNCATED = b"rabbitray.truncated"
@@ -38,10 +39,11 @@ class Readers:
     """The cursors that read, beside the one connection that writes. Thread-safe.
 
     A failed instance lives on until each of its cursors and Arrow readers is closed, and opening the file again waits
-    for that without end: `detach` ends them all, and `ended` says whether it could.
+    for that without end: `detach` ends them all, and `ended` says whether it could. `parse`: how statements are parsed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parse: Parse = parse) -> None:
+        self.parse = parse
         self._lock = threading.Condition()
         self._root: duckdb.DuckDBPyConnection | None = None
         self._open: set[duckdb.DuckDBPyConnection] = set()
@@ -170,8 +172,11 @@ class Reading:
         finally:
             self._cursor = None
 
+    def _checked(self, cursor: duckdb.DuckDBPyConnection) -> str:
+        return allowed_text(cursor, self._sql, lambda: self._readers.catalog(cursor), self._readers.parse)
+
     def _read(self, cursor: duckdb.DuckDBPyConnection, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        relation = cursor.sql(allowed_text(cursor, self._sql, lambda: self._readers.catalog(cursor)))
+        relation = cursor.sql(self._checked(cursor))
         reader = relation.to_arrow_reader(min(batch_rows, FETCH_ROWS))
         try:
             for batch in chain([_empty(reader.schema)], gathered(reader, batch_rows)):

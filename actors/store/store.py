@@ -17,6 +17,8 @@ from rabbitray.actors.store.commit.group_commit import GroupCommit
 from rabbitray.actors.store.commit.writer import CLOSED, CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import StoreLockedError
+from rabbitray.actors.store.guard.parsing import parse
+from rabbitray.actors.store.guard.statement import Parse
 from rabbitray.actors.store.query import Readers, Reading
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import NO_METRICS, Recorder
@@ -35,10 +37,10 @@ class Store:
     `open`, or after `close` has begun, raise StoreUnavailableError.
     """
 
-    def __init__(self, config: StoreConfig, metrics: Recorder = NO_METRICS) -> None:
+    def __init__(self, config: StoreConfig, metrics: Recorder = NO_METRICS, parse: Parse = parse) -> None:
         self._config = config
         self._metrics = metrics
-        self._readers = Readers()
+        self._readers = Readers(parse)
         self._core = CommitThread(config, self._readers)
         self._group = GroupCommit(self._commit, rows=config.commit_rows, interval_s=config.commit_interval_ms / 1_000)
         self._writer: ThreadPoolExecutor | None = None

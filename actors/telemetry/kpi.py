@@ -191,8 +191,9 @@ CONFLICTS: Final = _counter(
 )
 RETRIED: Final = _counter("messages.retried", "Failed runs that went to a retry rung.")
 DEAD: Final = _counter("messages.dead", "Jobs that went to the dead letters.")
-POSTPONED: Final = _counter("messages.postponed", "Messages that were put back before their due time.")
-SPARED: Final = _counter("messages.spared", "Failed runs that an outage charged no attempt.")
+POSTPONED: Final = _counter(
+    "messages.postponed", "Messages that were put back at no charge: they were not due, or failed in an outage."
+)
 STRAYS: Final = _counter("messages.strays", "Copies that were meant for another queue; they are acked and not run.")
 PUBLISH_ERRORS: Final = _counter("queue.publish.errors", "Publishes that the broker did not confirm.")
 HELD: Final = _gauge("messages.held", "messages", "Messages delivered to the router and not yet acknowledged.")
@@ -223,7 +224,7 @@ REPORT: Final = (
 
 OURS: Final = (
     *(DONE, DUPLICATES, CONFLICTS, RETRIED, DEAD, PUBLISH_ERRORS),
-    *(POSTPONED, SPARED, STRAYS),
+    *(POSTPONED, STRAYS),
     *(HELD, IN_FLIGHT, WINDOW),
     *(WORKERS_WANTED, WORKERS_READY, WORKERS_STARTING),
     *(HOLD, CONNECTED, LOOP_LAG),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import click
 from rich.text import Text
@@ -19,6 +21,7 @@ from rabbitray.cluster.results.message_story import (
     Step,
     Story,
     Whereabouts,
+    conflicts_sql,
     dead_letters_sql,
     results_sql,
     stories,
@@ -61,11 +64,19 @@ def stories_of(reader: Reader, name: str) -> list[Story]:
     """The stories of a key or message id; what a message id leads to is followed by its key."""
     dead = reader.query(dead_letters_sql(name)).to_pylist()
     done = reader.query(results_sql(name)).to_pylist()
-    keys = [row["key"] for row in [*done, *dead] if row["key"] and row["key"] != name]
+    others = _conflicts(reader, name)
+    keys = [row["key"] for row in [*done, *dead, *others] if row["key"] and row["key"] != name]
     if keys:
         dead = reader.query(dead_letters_sql(name, keys)).to_pylist()
         done = reader.query(results_sql(name, keys)).to_pylist()
-    return stories(done, dead)
+        others = _conflicts(reader, name, keys)
+    return stories(done, dead, others)
+
+
+def _conflicts(reader: Reader, name: str, keys: Sequence[str] = ()) -> list[dict[str, Any]]:  # Any: values of the row
+    """A file of schema version 1 has no table of them."""
+    [store] = reader.query("SELECT schema_version FROM store").to_pylist()
+    return reader.query(conflicts_sql(name, keys)).to_pylist() if store["schema_version"] > 1 else []
 
 
 def whereabouts(loaded: Loaded, reader: Reader) -> Whereabouts:

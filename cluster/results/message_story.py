@@ -24,6 +24,8 @@ DEAD_LETTER_COLUMNS = (
     *("key", "message_id", "queue", "message_type", "error", "error_class", "category", "reason", "attempts"),
     *("first_seen", "dead_at", "recorded_at", "worker", "trace_id", "id"),
 )
+CONFLICT_COLUMNS = ("key", "message_id", "queue", "worker", "recorded_at")
+CONFLICTS_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,24 +115,32 @@ def dead_letters_sql(name: str, keys: Sequence[str] = ()) -> str:
     return f"SELECT {', '.join(DEAD_LETTER_COLUMNS)} FROM dead_letters WHERE {_matching(name, keys)} ORDER BY dead_at"
 
 
+def conflicts_sql(name: str, keys: Sequence[str] = ()) -> str:
+    """The newest of the other messages that came under a key or message id, and under the keys that belong to it."""
+    columns = ", ".join(CONFLICT_COLUMNS)
+    order = f"ORDER BY recorded_at DESC LIMIT {CONFLICTS_SHOWN}"
+    return f"SELECT {columns} FROM conflicts WHERE {_matching(name, keys)} {order}"
+
+
 def _matching(name: str, keys: Sequence[str]) -> str:
     wanted = ", ".join(literal(key) for key in dict.fromkeys((name, *keys)))
     return f"key IN ({wanted}) OR message_id = {literal(name)}"
 
 
-def stories(results: Sequence[Row], dead_letters: Sequence[Row]) -> list[Story]:
+def stories(results: Sequence[Row], dead_letters: Sequence[Row], conflicts: Sequence[Row] = ()) -> list[Story]:
     """One story for each queue and key; a message without a key is told by its message id."""
-    told: dict[tuple[str, str], tuple[list[Row], list[Row]]] = {}
-    for place, rows in enumerate((results, dead_letters)):
+    told: dict[tuple[str, str], tuple[list[Row], list[Row], list[Row]]] = {}
+    for place, rows in enumerate((results, dead_letters, conflicts)):
         for row in rows:
             identity = str(row["queue"]), str(row["key"] or row["message_id"])
-            told.setdefault(identity, ([], []))[place].append(row)
-    return [_story(queue, done, dead) for (queue, _), (done, dead) in told.items()]
+            told.setdefault(identity, ([], [], []))[place].append(row)
+    return [_story(queue, *rows) for (queue, _), rows in told.items() if rows[0] or rows[1]]
 
 
-def _story(queue: str, done: Sequence[Row], dead: Sequence[Row]) -> Story:
+def _story(queue: str, done: Sequence[Row], dead: Sequence[Row], others: Sequence[Row]) -> Story:
     rows = [*done, *dead]
     steps = [step for row in done for step in _worked(row)] + [step for row in dead for step in _died(row)]
+    steps += [_conflict(row) for row in others]
     ordered = sorted((step for step in steps if step.at is not None), key=_time_of)
     first = rows[0]
     return Story(
@@ -165,6 +175,13 @@ def _died(row: Row) -> list[Step]:
         Step(what="parked", at=row["dead_at"], detail=f"{row['reason']} ({row['category']}){runs}{where}: {error}"),
         Step(what="recorded", at=row["recorded_at"], detail="in dead_letters"),
     ]
+
+
+def _conflict(row: Row) -> Step:
+    """Somebody who waits for the result of that message must not take this one for it."""
+    which = f"message {row['message_id']}" if row["message_id"] else "a message without an id"
+    detail = f"{which}, run on {row['worker']}: another payload, type or user; its own result is in conflicts only"
+    return Step(what="conflict", at=row["recorded_at"], detail=detail)
 
 
 def _time_of(step: Step) -> datetime:

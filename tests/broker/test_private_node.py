@@ -123,6 +123,7 @@ async def test_durable_queues_survive_kill_and_restart(own_broker: PrivateBroker
     assert own_broker.ctl("list_queues").split() == ["name", "messages", "kept", "1"]
 
 
+@pytest.mark.long  # other tests kill it and start it again by the handle
 def test_a_node_that_died_by_itself_starts_again(own_broker: PrivateBroker) -> None:
     own_broker.start()
     os.kill(own_broker.pid, signal.SIGKILL)
@@ -134,7 +135,8 @@ def test_a_node_that_died_by_itself_starts_again(own_broker: PrivateBroker) -> N
     assert own_broker.start().running
 
 
-@pytest.mark.parametrize("name", ["distribution", pytest.param("epmd", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["distribution", "epmd"])
 def test_a_first_start_that_loses_a_port_takes_others(tmp_path: Path, name: str) -> None:
     planned = layout.plan(tmp_path)
     with socket.create_server((layout.LOOPBACK, getattr(planned.ports, name))):
@@ -165,6 +167,7 @@ def test_detached_node_stays_until_it_is_stopped(tmp_path: Path) -> None:
     assert not stop_detached(tmp_path)
 
 
+@pytest.mark.long
 def test_stop_ends_the_node_of_a_guardian_that_was_killed(tmp_path: Path) -> None:
     first = start_detached(tmp_path)
     try:

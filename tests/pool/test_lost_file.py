@@ -6,9 +6,12 @@ import asyncio
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from rabbitray.actors.errors import QueryError
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.remote.calls import answer
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import settings_for
 from tests.kit.running_pool import RunningPool, pool_of
@@ -20,6 +23,11 @@ COUNT = 50
 
 def jobs(name: str) -> list[Job]:
     return [Job(id=f"{name}-{n}", payload={"do": "ok"}) for n in range(COUNT)]
+
+
+async def asked(pool: RunningPool, sql: str) -> pa.Table:
+    """Through the store's actor, as `rabbitray query` does it."""
+    return await answer(pool.service.store.actor, pool.service.store.name, "query", sql, 10, 60.0)
 
 
 async def held(pool: RunningPool, *, why: str) -> str:
@@ -42,6 +50,9 @@ async def test_a_pool_without_its_results_file_acks_nothing(amqp_url: str, tmp_p
     async with pool_of(loaded) as pool:
         await pool.publish(jobs("a"))
         await pool.acked(COUNT)
+        assert (await asked(pool, "SELECT count(*) AS n FROM results")).to_pylist() == [{"n": COUNT}]
+        with pytest.raises(QueryError, match="too much time or memory to parse"):
+            await asked(pool, "WITH a AS (" * 14)
         away = path.rename(path.with_name("away.duckdb"))
         await pool.publish(jobs("b"))
         assert "put it back" in await held(pool, why="was moved away or removed")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import aio_pika
 import pytest
 
+from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire import encode
 from rabbitray.actors.telemetry import kpi
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.settings import Loaded
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import settings_for
 from tests.kit.prometheus_text import Sample, scrape
-from tests.kit.running_pool import pool_of
+from tests.kit.running_pool import RunningPool, pool_of
 
 SCRAPE_WITHIN_S = 45.0  # Ray gathers every 3 s here, see tests/conftest.py
 
@@ -71,6 +74,8 @@ async def test_every_measurement_of_the_table_is_exported_where_it_is_switched_o
         await pool.acked(RUNS_OK + RETRIES + REJECTED)
         await pool.publish([Job(id="job-0")])
         await pool.acked(RUNS_OK + RETRIES + REJECTED + 1)
+        await one_too_early_and_one_gone_astray(amqp_url, loaded)
+        await eventually(lambda: strayed(pool), within_s=30)
         await without_rungs(amqp_url, loaded)
         await pool.publish([Job(id="no-way-back", payload={"do": "raise"})])
         samples = await shown(loaded.settings.pool, {series for one in kpi.TABLE.values() for series in names_of(one)})
@@ -80,20 +85,40 @@ async def test_every_measurement_of_the_table_is_exported_where_it_is_switched_o
 
 
 def check_totals(samples: list[Sample]) -> None:
-    assert total(samples, kpi.DONE.prometheus) == RUNS_OK
+    postponed = total(samples, kpi.POSTPONED.prometheus)
+    assert postponed >= 1
+    assert total(samples, kpi.STRAYS.prometheus) == 1
+    assert total(samples, kpi.DONE.prometheus) == RUNS_OK + 1
     assert total(samples, kpi.DUPLICATES.prometheus) == 1
     assert total(samples, kpi.CONFLICTS.prometheus) == 1
     assert total(samples, kpi.RETRIED.prometheus) == RETRIES
     assert total(samples, kpi.DEAD.prometheus) == REJECTED
-    assert total(samples, kpi.CONSUMED.prometheus) == RUNS_OK + RETRIES + REJECTED + 1
-    assert 2 <= total(samples, kpi.COMMIT_ROWS.prometheus + "_count") <= RUNS_OK + 1
-    assert total(samples, kpi.WRITE_DURATION.prometheus + "_count") == RETRIES + REJECTED
+    assert total(samples, kpi.CONSUMED.prometheus) == RUNS_OK + RETRIES + REJECTED + 3 + postponed
+    assert 2 <= total(samples, kpi.COMMIT_ROWS.prometheus + "_count") <= RUNS_OK + 2
+    assert total(samples, kpi.WRITE_DURATION.prometheus + "_count") == RETRIES + REJECTED + postponed
     assert total(samples, kpi.PUBLISH_ERRORS.prometheus) >= 1
     assert total(samples, kpi.CONNECTED.prometheus) == 1
     assert total(samples, kpi.HOLD.prometheus) == 0
     memory = [one.value for one in samples if one.name == kpi.WORKER_MEMORY.prometheus]
     assert memory
     assert all(10 * kpi.MB < value < 2_000 * kpi.MB for value in memory)
+
+
+async def one_too_early_and_one_gone_astray(amqp_url: str, loaded: Loaded) -> None:
+    """A message that is due in two seconds, and one that another queue was meant for."""
+    names = compose.topology(loaded.settings)
+    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
+        body, content_type = encode(Job(id="later"))
+        early = aio_pika.Message(body, content_type=content_type, headers={h.DUE: int(time.time() * 1000) + 2_000})
+        await channel.default_exchange.publish(early, names.queue)
+        await (await channel.get_queue(names.queue)).bind(names.exchange, routing_key="another.dead")
+        await (await channel.get_exchange(names.exchange)).publish(aio_pika.Message(b"{}"), "another.dead")
+
+
+async def strayed(pool: RunningPool) -> bool:
+    """Whether both have come to their end."""
+    counts = (await pool.report()).counts
+    return (counts.strays, counts.done) == (1, RUNS_OK + 1)
 
 
 async def without_rungs(amqp_url: str, loaded: Loaded) -> None:

@@ -84,9 +84,9 @@ def _matches(pattern: re.Pattern[bytes], body: bytes, most: int) -> int:
 def require_few_in_msgpack(body: bytes, limits: MessageLimits) -> None:
     """Raise DecodeError where a msgpack body is broken, or holds more entries than are allowed.
 
-    A reader makes room for as many as a list claims to hold, each of a thousand inside one another: 5 kB could ask for
-    800 MB. Once it is known that the claims are true, there are no more of them than bytes, and only of a large body
-    they are counted.
+    A reader makes room for what a list claims to hold, and for each of a thousand inside one another: 5 kB took 80 MB.
+    Once it is known that the claims are true, there are no more of them than bytes, and only of a large body they are
+    counted.
     """
     if len(body) <= _LYING:
         return

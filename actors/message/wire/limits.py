@@ -23,7 +23,7 @@ class MessageLimits:
     map or list. `max_elements`: entries of all maps and lists of a document together.
 
     Reading a body takes time that grows with its size, and memory of at most 256 bytes for each entry (a map of one
-    pair is the dearest) and 9 bytes for each byte of the plain body, itself included (a text with one letter beyond
+    pair is the dearest) and 10 bytes for each byte of the plain body, itself included (a text with one letter beyond
     U+FFFF takes 4 for each of its letters, and is made in steps). Entries are counted before anything is built of them.
     """
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from tests.kit.hostile import FORGED, LONG, hostile_file, unfit
 from tests.kit.results_file import empty_file
 from tests.kit.root import ROOT
 
+pytestmark = pytest.mark.slow
+
 FILE = "hostile.duckdb"
 SEED = int(os.environ.get("SEED", "1"))
 """Another file: `SEED=7 make test ARGS="-k hostile"`."""
@@ -32,10 +35,18 @@ MOST = 200_000
 """Characters that people get of a file in which a single value has a million."""
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file, which no test changes."""
+    path = tmp_path_factory.mktemp("hostile") / FILE
+    hostile_file(path, SEED)
+    return path
+
+
 @pytest.fixture
-def hostile(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def hostile(run: Run, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command on the file."""
-    hostile_file(tmp_path / FILE, SEED)
+    shutil.copy(filled, tmp_path / FILE)
     monkeypatch.setenv("RABBITRAY_RESULTS", FILE)
     return run
 

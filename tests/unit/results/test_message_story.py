@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rabbitray.actors.store.query import read_only_query
 from rabbitray.cluster.results.message_story import SETTLED_DONE, Whereabouts, stories, unrecorded
 from tests.kit.command_line import Run, runner
+from tests.kit.recorded import kept_results, unpack_results, version_of
 from tests.kit.results_file import eventful_file
+from tests.kit.store_rows import sql_in_a_process
 from tests.kit.stories import whats
 
 START = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -80,6 +84,34 @@ def test_a_replayed_dead_letter_is_one_story() -> None:
     assert whats(story)[:4] == ["published", "first seen", "parked", "recorded"]
     assert story.steps[2].detail == "permanent (permanent) after 3 runs: ValueError: no such user"
     assert story.message_ids == ("m-2", "m-1")
+
+
+def conflict(**own: Any) -> dict[str, Any]:
+    row = {"key": "order-7", "message_id": "m-9", "queue": "orders", "worker": "w-1", "recorded_at": at(60)}
+    return row | own
+
+
+def test_another_message_under_the_key_is_told_beside_the_one_that_has_the_result() -> None:
+    (story,) = stories([result()], [], [conflict(), conflict(message_id=None, recorded_at=at(5))])
+    assert whats(story)[-3:] == ["conflict", "conflict", "settled"]
+    assert [step.detail.partition(",")[0] for step in story.steps[-3:-1]] == ["a message without an id", "message m-9"]
+    assert (story.ended, story.message_ids) == ("done", ("m-2",))
+    assert stories([], [], [conflict()]) == []
+
+
+def test_from_the_file_a_later_message_is_found_by_its_own_id(rabbitray: Run, tmp_path: Path) -> None:
+    file = eventful_file(tmp_path / "results.duckdb")
+    sql_in_a_process(file, "UPDATE conflicts SET message_id = 'real' WHERE payload_hash = 3", "CHECKPOINT")
+    (story,) = rabbitray("trace", "real", "--results", str(file), "--json").json
+    assert story["key"] == "job-3"
+    assert [step["what"] for step in story["steps"]].count("conflict") == 2
+
+
+@pytest.mark.parametrize("archive", [one for one in kept_results() if version_of(one) == 1], ids=lambda one: one.name)
+def test_from_a_file_of_schema_version_1(rabbitray: Run, archive: Path, tmp_path: Path) -> None:
+    file = unpack_results(archive, tmp_path)
+    key = read_only_query(file, "SELECT key FROM results WHERE key IS NOT NULL LIMIT 1")["key"][0].as_py()
+    assert rabbitray("trace", key, "--results", str(file), "--json").json[0]["key"] == key
 
 
 def test_one_key_in_two_queues_is_two_stories() -> None:

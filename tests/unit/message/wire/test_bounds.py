@@ -18,7 +18,7 @@ from tests.kit.growth import growth
 from tests.kit.hostile_bodies import HOSTILE, Body
 
 LIMITS = MessageLimits()
-BYTES_FOR_AN_ENTRY, BYTES_FOR_A_BYTE = 256, 9  # as the docstring of MessageLimits has it
+BYTES_FOR_AN_ENTRY, BYTES_FOR_A_BYTE = 256, 10  # as the docstring of MessageLimits has it
 
 MOST_GROWTH = 40  # times for ten times the size: the square of it would be 100
 

@@ -58,7 +58,11 @@ def test_a_name_that_stands_for_what_is_refused_stays_refused(file: Baited) -> N
 
 def test_a_statement_is_refused_that_is_too_long_or_too_deep(file: Baited) -> None:
     with pytest.raises(QueryError, match="characters"):
-        file.ask(f"SELECT '{'x' * 9_000_000}'")
+        file.ask(f"SELECT '{'x' * 300_000}'")
+    with pytest.raises(QueryError, match="too many parts"):
+        file.ask("VALUES (" + ",".join(["1"] * 130_000) + ")")
     with pytest.raises(QueryError, match="deep"):
         file.ask("SELECT " + " || ".join(["'a'"] * 900))
     assert file.ask("SELECT " + " || ".join(["'a'"] * 200)).num_rows == 1
+    keys = ", ".join(f"'{number:032}'" for number in range(7_000))
+    assert file.ask(f"SELECT key FROM results WHERE key IN ({keys})").num_rows == 0
