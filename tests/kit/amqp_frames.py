@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +122,8 @@ def read_fully(stream: bytes) -> Read:
     while len(stream) >= 8 and len(stream) >= (end := 8 + int.from_bytes(stream[3:7], "big")):
         frame, stream = stream[:end], stream[end:]
         try:
-            _, channel, found = pamqp.frame.unmarshal(frame)
+            with warnings.catch_warnings(action="ignore"):  # of methods that AMQP has no more
+                _, channel, found = pamqp.frame.unmarshal(frame)
         except (PAMQPException, ValueError, TypeError, OverflowError) as error:
             read.error = error
             return read

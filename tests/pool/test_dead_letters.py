@@ -10,16 +10,18 @@ import pytest
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.publisher import EncodedMessage, Publisher
 from rabbitray.cluster.driver import compose
 from tests.kit.dlq_command import dlq
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import settings_for
-from tests.kit.queue_access import depth
+from tests.kit.queue_access import depth, drained
 from tests.kit.running_pool import RunningPool, pool_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 REFUSED = 20
+LARGE = 20 * 1024 * 1024
 
 
 async def at_rest(pool: RunningPool, *, done: int, dead: int) -> bool:
@@ -55,16 +57,32 @@ async def test_a_dead_letter_comes_back_and_is_worked(amqp_url: str, tmp_path: P
         assert (await dlq(pool, "replay", "--all"))["replayed"] == 1
         await eventually(lambda: at_rest(pool, done=2 * REFUSED + 1, dead=REFUSED + 2), within_s=30)
         assert await depth(amqp_url, dead_queue) == 0
+
+        await publish_large(pool)
+        await eventually(lambda: at_rest(pool, done=2 * REFUSED + 1, dead=REFUSED + 3), within_s=30)
+        [letter] = await drained(amqp_url, dead_queue)
+        assert letter.body == b"x" * LARGE, "it is in the queue alone"
         await pool.stop()
+        [large] = pool.rows("SELECT reason, error, body FROM dead_letters WHERE message_id = 'large'")
+        assert (large["reason"], large["body"], f"in {dead_queue} only" in large["error"]) == ("too_large", None, True)
         rows = pool.rows("SELECT key, attempts FROM results")
         assert sorted(row["key"] for row in rows) == sorted([*keys, *(job.id or "" for job in fine), "later"])
         assert {row["attempts"] for row in rows} == {1}, "a replay starts over"
         check_history(pool, keys)
 
 
+async def publish_large(pool: RunningPool) -> None:
+    """A message beyond the limit of 16 MiB."""
+    message = EncodedMessage(body=b"x" * LARGE, message_id="large", routing_key=pool.loaded.settings.queue)
+    async with Publisher(compose.publisher(pool.loaded.settings)) as publisher:
+        await publisher.publish_message(message)
+
+
 def check_history(pool: RunningPool, keys: list[str]) -> None:
     """Every death is in the table; the second one of `later` shows that it was replayed, and its first time."""
-    graves = pool.rows("SELECT key, reason, first_seen, headers FROM dead_letters ORDER BY key, dead_at")
+    graves = pool.rows(
+        "SELECT key, reason, first_seen, headers FROM dead_letters WHERE key IS NOT NULL ORDER BY key, dead_at"
+    )
     assert sorted(row["key"] for row in graves) == sorted([*keys, "later", "later"])
     assert {row["reason"] for row in graves} == {"permanent"}
     first, second = (row for row in graves if row["key"] == "later")
