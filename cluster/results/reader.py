@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from rabbitray.actors.errors import QueryError, StoreOpenError
+from rabbitray.actors.errors import StoreOpenError
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.query import read_only_query, read_only_stream
 from rabbitray.cluster.settings import Loaded
@@ -49,7 +49,7 @@ class FileReader:
 
     def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
         """See `Reader`."""
-        return read_only_query(self.path, _text(sql), max_rows=max_rows, timeout_s=timeout_s)
+        return read_only_query(self.path, sql, max_rows=max_rows, timeout_s=timeout_s)
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """See `Reader`."""
@@ -69,21 +69,12 @@ class PoolReader:
 
     def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
         """See `Reader`."""
-        table: pa.Table = self.pool.ask("store", "query", _text(sql), max_rows, timeout_s, within_s=timeout_s + 15.0)
+        table: pa.Table = self.pool.ask("store", "query", sql, max_rows, timeout_s, within_s=timeout_s + 15.0)
         return table
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """See `Reader`."""
         return self.pool.stream("store", "stream", sql, BATCH_ROWS)
-
-
-def _text(sql: str) -> str:
-    """The statement; QueryError where it is no UTF-8: a word of a command line may be any bytes."""
-    try:
-        sql.encode()
-    except UnicodeEncodeError as error:
-        raise QueryError(f"the statement is no UTF-8 text: {error}") from error
-    return sql
 
 
 def literal(text: str) -> str:
