@@ -38,7 +38,7 @@ def allowed_text(con: Connection, sql: str, catalog: Callable[[], Catalog]) -> s
     statements = con.extract_statements(sql)
     if len(statements) != 1:
         raise QueryError(f"one statement at a time: this is {len(statements)}")
-    kind = statements[0].type
+    kind = _kind(statements[0])
     if kind == duckdb.StatementType.EXPLAIN:
         options, explained = _explained(con, sql)
         _check(con, explained, catalog)
@@ -49,6 +49,14 @@ def allowed_text(con: Connection, sql: str, catalog: Callable[[], Catalog]) -> s
         raise QueryError(f"{_ALLOWED}, not {kind.name}")
     _check(con, sql, catalog)
     return sql
+
+
+def _kind(statement: duckdb.Statement) -> duckdb.StatementType:
+    """Raises QueryError for a kind that DuckDB parses and its Python package has no name for (UPDATE EXTENSIONS)."""
+    try:
+        return statement.type
+    except ValueError:
+        raise QueryError(f"{_ALLOWED}, not this") from None
 
 
 def _check(con: Connection, sql: str, catalog: Callable[[], Catalog]) -> None:
