@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from itertools import groupby
 
-from rabbitray.actors.secret import Secret, without_credentials
+from rabbitray.actors.secret import Redactor, Secret, without_credentials
 from rabbitray.cluster.settings.kinds import allowed_values, kind_of
 from rabbitray.cluster.settings.loading import Loaded
 from rabbitray.cluster.settings.model import Settings
@@ -44,11 +44,12 @@ class SettingRow:
 
 
 def describe(loaded: Loaded) -> list[SettingRow]:
-    """A row for each setting, in the order of the model."""
+    """A row for each setting, in the order of the model; a known password is hidden in whichever value it stands."""
+    redact = Redactor(*loaded.secrets)
     return [
         SettingRow(
             name=name,
-            value=shown(name, getattr(loaded.settings, name)),
+            value=redact(shown(name, getattr(loaded.settings, name))),
             source=loaded.sources[name],
             env=kind_of(field).shown_env(name),
             allowed=allowed_values(field),

@@ -200,6 +200,8 @@ REFUSED = [
     "CHECKPOINT",
     "FORCE CHECKPOINT",
     "VACUUM",
+    "UPDATE EXTENSIONS",  # a kind that the Python package has no name for
+    "UPDATE EXTENSIONS (httpfs)",
     "ANALYZE",
     "CALL checkpoint()",
     "CALL pragma_version()",

@@ -42,7 +42,7 @@ def parse(con: Connection, sql: str) -> Parsed:
     statements = con.extract_statements(sql)
     if len(statements) != 1:
         raise QueryError(f"one statement at a time: this is {len(statements)}")
-    kind = statements[0].type
+    kind = _kind(statements[0])
     if kind == duckdb.StatementType.EXPLAIN:
         options, explained = _explained(con, sql)  # made anew: what is checked is what is explained
         return Parsed(f"EXPLAIN ({options})\n{explained}", serialized(con, explained))
@@ -51,6 +51,14 @@ def parse(con: Connection, sql: str) -> Parsed:
     if kind != duckdb.StatementType.SELECT:
         raise QueryError(f"{ALLOWED}, not {kind.name}")
     return Parsed(sql, serialized(con, sql))
+
+
+def _kind(statement: duckdb.Statement) -> duckdb.StatementType:
+    """Raises QueryError for a kind that DuckDB parses and its Python package has no name for (UPDATE EXTENSIONS)."""
+    try:
+        return statement.type
+    except ValueError:
+        raise QueryError(f"{ALLOWED}, not this") from None
 
 
 def serialized(con: Connection, sql: str) -> str:

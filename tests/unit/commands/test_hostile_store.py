@@ -136,7 +136,7 @@ DUCKDB_VALUES = (
     "MAP{'\\[/x]':1}", "MAP{'infinity'::TIMESTAMP: INTERVAL 1 DAY}", "{'a': 'NaN'::DOUBLE, 'b': [NULL, 1.5]}",
     "[1,2]::INTEGER[2]", "'\\x00\\xff'::BLOB",
     "union_value(k := 'x')", "{'u': [union_value(k := 1)]}", "MAP{'m': union_value(k := INTERVAL 1 DAY)}",
-    "'{\"a\":1}'::JSON", "repeat('9', 5000)::VARINT", "chr(0) || chr(27) || chr(8238)", "[[[[[INTERVAL 1 MONTH]]]]]",
+    "'{\"a\":1}'::JSON", f"'{'9' * 5_000}'::VARINT", "chr(0) || chr(27) || chr(8238)", "[[[[[INTERVAL 1 MONTH]]]]]",
 )  # fmt: skip
 
 

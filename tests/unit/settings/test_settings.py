@@ -234,6 +234,13 @@ def test_no_secret_shows_in_settings_rows_or_errors() -> None:
     assert row.value.endswith("@rabbit:5672/orders")
 
 
+def test_a_known_password_shows_in_no_other_place_of_a_value() -> None:
+    url = "amqp://bob:pa%27ss%22w%25rd%401@rabbit:5672/orders?cafile=/home/pa%27ss%22w%25rd%401.pem"
+    loaded = load({}, {"RABBITMQ_URL": url}, None)
+    rows = {row.name: row.value for row in describe(loaded)}
+    assert rows["rabbitmq_url"] == "amqp://***@rabbit:5672/orders?cafile=/home/***.pem"
+
+
 def test_config_shows_each_setting_with_value_source_variable_range_and_help() -> None:
     rows = {row.name: row for row in describe(load({}, {"QUEUE_BATCH_SIZE": "10"}, None))}
     assert list(rows) == list(Settings.model_fields)
