@@ -4,7 +4,7 @@ Each name was looked at for DuckDB 2.0: it works on its arguments, the catalog o
 no file, keeps no state, waits for nothing and takes no SQL text. Left out beside those that do: what DuckDB calls in
 its own plans only (`__internal_...`, `collate_...`, states of aggregates), since it may trust the bytes that it gets.
 What is not here is refused, also where a later DuckDB brings it: a test names those that nobody has looked at yet.
-`repeat`, `lpad` and `rpad` are left out, too: one call of them makes a value of gigabytes, for which DuckDB knows no limit.
+`repeat`, `lpad` and `rpad` are left out, too: one call makes a value of gigabytes, for which DuckDB knows no limit.
 """
 
 from __future__ import annotations
