@@ -19,8 +19,8 @@ current_connection_id current_query current_query_id current_transaction_id deci
 get_block_size icu_sort_key in_search_path index_key invoke is_histogram_other_bin json_deserialize_sql
 json_serialize_plan json_serialize_sql lpad make_type map_to_pg_oid nextval obj_description parse_duckdb_log_message
 remap_struct repeat replace_type rpad setseed setval shobj_description sleep_ms stats sum_no_overflow
-timetz_byte_comparable to_aggregate_state txid_current variant_bytes_to_variant variant_comparator variant_group_array variant_group_object
-variant_to_parquet_variant vector_type vertex_extract write_log
+timetz_byte_comparable to_aggregate_state txid_current variant_bytes_to_variant variant_comparator variant_group_array
+variant_group_object variant_to_parquet_variant vector_type vertex_extract write_log
 """
 CALLS = {
     "generate_series": "(1, 2)",
