@@ -6,6 +6,7 @@ A time in the future counts as now.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -77,6 +78,7 @@ def travels(name: str) -> bool:
     return name not in _OURS and not name.startswith(DEATH_PREFIXES)
 
 
+@functools.lru_cache(maxsize=64)  # asked several times for each message, of the same few texts
 def content_kind(content_type: str | None) -> str:
     """The content type without its parameters, in small letters; empty where there is none."""
     return (content_type or "").partition(";")[0].strip().lower()

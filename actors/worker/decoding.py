@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import msgspec
+from msgspec.structs import force_setattr as _set
 
 from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.headers import JSON, content_kind
@@ -52,8 +52,8 @@ def _units(position: int, parcel: Parcel, limits: MessageLimits, rules: Identity
         if key is None and rules.missing_id == "reject":
             raise DecodeError("missing_id", "no key header, no id in the body, no message_id (missing_id = reject)")
         attempt = attempt_of(job, parcel)
-        msgspec.structs.force_setattr(job, "key", key)
-        msgspec.structs.force_setattr(job, "attempt", attempt)
+        _set(job, "key", key)
+        _set(job, "attempt", attempt)
         units.append(
             Unit(
                 position=position,
