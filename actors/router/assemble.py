@@ -156,7 +156,7 @@ def _router(
         setup.router,
         source=intake,
         pool=pool,
-        recorder=store,
+        writer=store,
         settler=settler,
         quarantine=quarantine,
         waited=None if metrics is NO_METRICS else lambda s: metrics.record(READ_DURATION.name, s * 1000),

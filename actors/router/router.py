@@ -57,7 +57,7 @@ class Router(Generic[P]):
         *,
         source: DeliverySource,
         pool: Pool[P],
-        recorder: ResultWriter[P],
+        writer: ResultWriter[P],
         settler: Settler,
         quarantine: Quarantine[P],
         waited: Callable[[float], None] | None = None,
@@ -77,7 +77,7 @@ class Router(Generic[P]):
         )
         self._dispatcher = self._make_dispatcher(pool, waited)
         self._concluder = Concluder(
-            recorder, settler, Failpoints(config.failpoint), self._consumption, self._outage, clock
+            writer, settler, Failpoints(config.failpoint), self._consumption, self._outage, clock
         )
 
     def _make_dispatcher(self, pool: Pool[P], waited: Callable[[float], None] | None) -> Dispatcher[P]:

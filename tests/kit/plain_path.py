@@ -70,7 +70,7 @@ class PlainPath:
             RouterConfig(**{"batch_timeout_ms": 0.0, "outage": OutageLimits(enabled=outage)} | config),
             source=self.intake,
             pool=self.pool,
-            recorder=self.recorder,
+            writer=self.recorder,
             settler=self.settler,
             quarantine=self.quarantine,
             clock=self.clock,

@@ -115,7 +115,7 @@ class RouterProcess:
             RouterConfig(max_hold_s=MAX_HOLD_S, outage=OUTAGE),
             source=self.intake,
             pool=self.pool,
-            recorder=self.store,
+            writer=self.store,
             settler=self.settler,
             quarantine=self.quarantine,
             clock=asyncio.get_running_loop().time,
