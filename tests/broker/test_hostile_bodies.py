@@ -7,29 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import aio_pika
-import pyarrow as pa
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.reply import Part
 from rabbitray.actors.message.wire import MessageLimits, encode
-from rabbitray.actors.publisher import Publisher, PublisherConfig
 from rabbitray.actors.router.delivery import Batch, message_failure
-from rabbitray.actors.router.intake.consumer import Intake
-from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.dropped import Collector
-from rabbitray.actors.router.settlement.retries import RetryLimits
-from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.store.answers import Answer
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
 from tests.kit.eventually import eventually
 from tests.kit.hostile_bodies import HOSTILE
-from tests.kit.intake_ways import TOPOLOGY, RealWay, all_got
+from tests.kit.intake_ways import TOPOLOGY, all_got
+from tests.kit.settling_pool import SettlingPool, settling_pool
 
 SIZE = 1_000_000
 UNREADABLE = {
@@ -41,39 +34,13 @@ UNREADABLE = {
 }
 
 
-class Pool:
-    """An intake and a settler, as the router has them; rows go into a list."""
-
-    def __init__(self, url: str, publisher: Publisher) -> None:
-        self.way = RealWay(url)
-        self.rows: list[dict[str, Any]] = []
-        self._outbox = CopyOutbox(publisher, TOPOLOGY)
-        self.settler = self.settler_for(self.way.intake)
-
-    def settler_for(self, acks: Intake) -> Settler:
-        return Settler(RetryLimits(), TOPOLOGY.queue, acks=acks, outbox=self._outbox, record_dead_letters=self._record)
-
-    async def _record(self, rows: pa.Table) -> None:
-        self.rows += rows.to_pylist()
-
-    async def work(self) -> list[str]:
-        """Reads what came as a worker does and settles it; the keys of the jobs."""
-        batch = Batch(list(self.way.got))
-        units, failures = decode_parcels([one.parcel for one in batch.deliveries], MessageLimits(), IdentityRules())
-        part = Part(rows=len(units), failures=failures, finished=list(range(len(batch.deliveries))))
-        await self.settler.settle(batch, part, Answer(committed=len(units)))
-        return [str(unit.key) for unit in units]
-
-
-@asynccontextmanager
-async def pool(url: str) -> AsyncIterator[Pool]:
-    async with Publisher(PublisherConfig(url=url, queue=TOPOLOGY.queue)) as publisher:
-        found = Pool(url, publisher)
-        await found.way.start()
-        await found.way.intake.open()
-        yield found
-        assert len(found.way.opener.opened) == 1, "no connection was lost"
-        await found.way.close()
+async def work(pool: SettlingPool) -> list[str]:
+    """Reads what came as a worker does and settles it; the keys of the jobs."""
+    batch = Batch(list(pool.way.got))
+    units, failures = decode_parcels([one.parcel for one in batch.deliveries], MessageLimits(), IdentityRules())
+    part = Part(rows=len(units), failures=failures, finished=list(range(len(batch.deliveries))))
+    await pool.settler.settle(batch, part, Answer(committed=len(units)))
+    return [str(unit.key) for unit in units]
 
 
 def strange(name: str, **more: Any) -> aio_pika.Message:
@@ -94,12 +61,12 @@ async def publish(url: str, messages: list[aio_pika.Message]) -> None:
 
 
 async def test_what_cannot_be_read_is_parked_and_its_neighbours_run_once(amqp_url: str) -> None:
-    async with pool(amqp_url) as found:
+    async with settling_pool(amqp_url) as found:
         good = [own(f"k{number}") for number in range(20)]
         await publish(amqp_url, [*good[:10], *map(strange, UNREADABLE), *good[10:]])
         await found.way.intake.consume(100)
         await all_got(found.way, 20 + len(UNREADABLE))
-        assert Counter(await found.work()) == Counter(f"k{number}" for number in range(20))
+        assert Counter(await work(found)) == Counter(f"k{number}" for number in range(20))
         await eventually(lambda: found.way.intake.unacked == 0)
         assert {row["message_id"]: row["reason"] for row in found.rows} == UNREADABLE
         assert all(row["body"] == HOSTILE[row["message_id"]](SIZE)[0] for row in found.rows)
@@ -107,7 +74,7 @@ async def test_what_cannot_be_read_is_parked_and_its_neighbours_run_once(amqp_ur
 
 async def test_what_ended_its_worker_is_parked_by_the_router_unread(amqp_url: str) -> None:
     """Where the body is in none of our own forms its key is not known: what a stranger wrote is for workers to read."""
-    async with pool(amqp_url) as found:
+    async with settling_pool(amqp_url) as found:
         await publish(amqp_url, [strange("an unterminated text"), own("mine")])
         await found.way.intake.consume(10)
         await all_got(found.way, 2)
@@ -122,7 +89,7 @@ async def test_what_ended_its_worker_is_parked_by_the_router_unread(amqp_url: st
 
 
 async def test_what_the_broker_dropped_is_collected_unread(amqp_url: str) -> None:
-    async with pool(amqp_url) as found:
+    async with settling_pool(amqp_url) as found:
         names = [*UNREADABLE, "empty lists", "brackets"]
         await publish(amqp_url, [*(strange(name, expiration=0.001) for name in names), own("mine", expiration=0.001)])
         collector = Collector(replace(found.way.config, queue=TOPOLOGY.dropped_queue), found.settler_for)

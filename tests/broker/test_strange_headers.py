@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 import aio_pika
-import pyarrow as pa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -25,16 +21,13 @@ from rabbitray.actors.rabbitmq.field_table import entries
 from rabbitray.actors.rabbitmq.inspect import contact
 from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 from rabbitray.actors.router.delivery import refusal
-from rabbitray.actors.router.intake.consumer import Intake
-from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
-from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.results.dead_letter_replay import Replay, ReplayPlan
 from rabbitray.cluster.results.dead_letter_selection import Selection
 from tests.kit.eventually import eventually
-from tests.kit.intake_ways import TOPOLOGY, RealWay, all_got
+from tests.kit.intake_ways import TOPOLOGY, all_got
 from tests.kit.raw_amqp import (
     BEYOND,
     ONE_OF_EACH,
@@ -48,6 +41,7 @@ from tests.kit.raw_amqp import (
     table,
     taken,
 )
+from tests.kit.settling_pool import SettlingPool, settling_pool
 
 QUEUE = TOPOLOGY.queue
 ODD = {b"far": scalar("T", BEYOND[1]), b"\xff": long("S", b"\xfe"), b"deep": long("A", b"")}
@@ -55,42 +49,17 @@ POISON = properties(table(ONE_OF_EACH | ODD), b"poison")
 GOOD = [(properties(table({}), b"m%d" % number), b"{}") for number in range(100)]
 
 
-class Pool:
-    """An intake and a settler, as the router has them; rows go into a list."""
-
-    def __init__(self, url: str, publisher: Publisher) -> None:
-        self.way = RealWay(url)
-        self.rows: list[dict[str, Any]] = []
-        self.outbox = CopyOutbox(publisher, TOPOLOGY)
-        self.settler = self.settler_for(self.way.intake)
-
-    def settler_for(self, acks: Intake) -> Settler:
-        limits = RetryLimits(max_retries=3, rungs_ms=TOPOLOGY.rung_delays_ms)
-        return Settler(limits, QUEUE, acks=acks, outbox=self.outbox, record_dead_letters=self._record)
-
-    async def _record(self, rows: pa.Table) -> None:
-        self.rows += rows.to_pylist()
-
-    async def settle(self) -> list[str]:
-        """Parks what is refused and acks the rest of what came; the message ids of the rest."""
-        for one in self.way.got:
-            if one.refused:
-                await self.settler.park(one, refusal(one))
-        worked = [one for one in self.way.got if not one.refused]
-        self.way.intake.finish(worked)
-        return [str(one.parcel.message_id) for one in worked]
+LIMITS = RetryLimits(max_retries=3, rungs_ms=TOPOLOGY.rung_delays_ms)
 
 
-@asynccontextmanager
-async def pool(url: str) -> AsyncIterator[Pool]:
-    """A pool that is open, over one connection."""
-    async with Publisher(PublisherConfig(url=url, queue=QUEUE)) as publisher:
-        found = Pool(url, publisher)
-        await found.way.start()
-        await found.way.intake.open()
-        yield found
-        assert len(found.way.opener.opened) == 1, "no connection was lost"
-        await found.way.close()
+async def settle(pool: SettlingPool) -> list[str]:
+    """Parks what is refused and acks the rest of what came; the message ids of the rest."""
+    for one in pool.way.got:
+        if one.refused:
+            await pool.settler.park(one, refusal(one))
+    worked = [one for one in pool.way.got if not one.refused]
+    pool.way.intake.finish(worked)
+    return [str(one.parcel.message_id) for one in worked]
 
 
 def unlike(found: dict[bytes, bytes], sent: dict[bytes, bytes]) -> dict[bytes, bytes | None]:
@@ -99,11 +68,11 @@ def unlike(found: dict[bytes, bytes], sent: dict[bytes, bytes]) -> dict[bytes, b
 
 
 async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once(amqp_url: str) -> None:
-    async with pool(amqp_url) as found:
+    async with settling_pool(amqp_url, LIMITS) as found:
         await publish(amqp_url, QUEUE, [*GOOD[:50], (POISON, b'{"i":"p"}'), *GOOD[50:]])
         await found.way.intake.consume(200)
         await all_got(found.way, 101)
-        assert Counter(await found.settle()) == Counter(f"m{number}" for number in range(100))
+        assert Counter(await settle(found)) == Counter(f"m{number}" for number in range(100))
         await eventually(lambda: found.way.intake.unacked == 0)
         [row] = found.rows
         assert (row["reason"], row["message_id"], row["body"]) == ("unreadable_headers", "poison", b'{"i":"p"}')
@@ -116,7 +85,7 @@ async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once
 
 async def test_a_header_of_every_type_is_on_a_retry_and_on_the_dead_letter_what_it_was(amqp_url: str) -> None:
     """The broker writes the table again when the rung lets it go, and when it counts deliveries."""
-    async with pool(amqp_url) as found:
+    async with settling_pool(amqp_url, LIMITS) as found:
         await publish(amqp_url, QUEUE, [(properties(table(ONE_OF_EACH)), b"{}")])
         await found.way.intake.consume(10)
         await all_got(found.way, 1)
@@ -140,7 +109,7 @@ def test_any_headers_are_on_the_dead_letter_what_they_were(amqp_url: str, sent: 
     """RabbitMQ sorts them, and of two with one name it keeps one."""
 
     async def parked() -> list[tuple[Properties, bytes]]:
-        async with pool(amqp_url) as found:
+        async with settling_pool(amqp_url, LIMITS) as found:
             await publish(amqp_url, QUEUE, [(properties(one), b"%d" % at) for at, one in enumerate(sent)])
             await found.way.intake.consume(100)
             await all_got(found.way, len(sent))
@@ -157,7 +126,7 @@ def test_any_headers_are_on_the_dead_letter_what_they_were(amqp_url: str, sent: 
 
 
 async def test_a_routing_key_that_is_no_text_is_delivered_once(amqp_url: str) -> None:
-    async with pool(amqp_url) as found:
+    async with settling_pool(amqp_url, LIMITS) as found:
         own = await aio_pika.connect(amqp_url)
         channel = await own.channel()
         exchange = await channel.declare_exchange("theirs", aio_pika.ExchangeType.FANOUT)
@@ -166,7 +135,7 @@ async def test_a_routing_key_that_is_no_text_is_delivered_once(amqp_url: str) ->
         await publish(amqp_url, b"\xff\xfe", GOOD[:3], exchange="theirs")
         await found.way.intake.consume(10)
         await all_got(found.way, 3)
-        assert await found.settle() == ["m0", "m1", "m2"]
+        assert await settle(found) == ["m0", "m1", "m2"]
         await eventually(lambda: found.way.intake.unacked == 0)
         await own.close()
 
@@ -174,7 +143,7 @@ async def test_a_routing_key_that_is_no_text_is_delivered_once(amqp_url: str) ->
 async def test_what_the_broker_dropped_is_collected_whatever_its_headers(amqp_url: str) -> None:
     """A message that expires."""
     expires = b"\xb1\x80" + short(b"application/json") + table(ONE_OF_EACH | ODD) + b"\x02" + short(b"1") + short(b"e")
-    async with pool(amqp_url) as found:
+    async with settling_pool(amqp_url, LIMITS) as found:
         await publish(amqp_url, QUEUE, [(expires, b"{}")])
         collector = Collector(replace(found.way.config, queue=TOPOLOGY.dropped_queue), found.settler_for)
         await collector.start()
@@ -190,7 +159,7 @@ async def test_what_the_broker_dropped_is_collected_whatever_its_headers(amqp_ur
 
 async def test_a_copy_that_no_queue_takes_is_told_and_the_next_one_goes_through(amqp_url: str) -> None:
     odd = table(ODD)[4:]
-    async with pool(amqp_url), Publisher(PublisherConfig(url=amqp_url, queue=QUEUE)) as publisher:
+    async with settling_pool(amqp_url, LIMITS), Publisher(PublisherConfig(url=amqp_url, queue=QUEUE)) as publisher:
         sent = [EncodedMessage(body=b"x", message_id="one", routing_key=key, entries=odd) for key in ("none", QUEUE)]
         ends = await asyncio.gather(*(publisher.publish_message(one) for one in sent), return_exceptions=True)
         assert [type(end) for end in ends] == [UnroutableError, type(None)]
@@ -200,7 +169,7 @@ async def test_a_copy_that_no_queue_takes_is_told_and_the_next_one_goes_through(
 
 async def test_a_replay_leaves_behind_what_cannot_be_read_and_all_others_stay_as_they_are(amqp_url: str) -> None:
     """Both get through `basic.get`: the one that is replayed, and the one that is not selected."""
-    async with pool(amqp_url):
+    async with settling_pool(amqp_url, LIMITS):
         stays = b"\xb0\xc0" + properties(table(ONE_OF_EACH | ODD), b"stays")[2:] + (5).to_bytes(8, "big")
         await publish(amqp_url, TOPOLOGY.dead_queue, [(POISON, b"{}"), (stays, b"{}")])
         async with (

@@ -12,7 +12,6 @@ two, are fields of that shape; it is then read strictly. Any other document beco
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire.compression import plain_body
 from rabbitray.actors.message.wire.counting import names_each_once
 from rabbitray.actors.message.wire.documents import parse, unpack
-from rabbitray.actors.message.wire.encode import CHECKSUM_MARK
+from rabbitray.actors.message.wire.encode import is_intact
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits
 from rabbitray.actors.message.wire.packed import split_records, unpack_records
 from rabbitray.actors.message.wire.shapes import CHECKSUM, COMPACT, VERBOSE, is_shape, read_compact, read_verbose
@@ -34,7 +33,6 @@ _MSGPACK_TYPES: Final = frozenset((MSGPACK, "application/x-msgpack", "applicatio
 _JSON_TYPES: Final = frozenset((JSON, "text/json", "application/x-json"))
 _BYTES_TYPES: Final = frozenset(("application/octet-stream", "application/data"))
 
-_MARK_START: Final = -len(CHECKSUM_MARK) - 4
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -129,13 +127,13 @@ def _text(body: bytes) -> str:
 
 
 def _read_msgpack(body: bytes, limits: MessageLimits, codes: TypeCodes) -> Job:
-    marked = body[_MARK_START:-4] == CHECKSUM_MARK
-    if marked and zlib.crc32(memoryview(body)[:_MARK_START]) != int.from_bytes(body[-4:], "big"):
+    intact = is_intact(body)
+    if intact is False:
         raise DecodeError("bad_checksum", "the body was changed on its way")
     document = unpack(body, limits)
-    if marked and (type(document) is not dict or document.pop(CHECKSUM, None) is None):
+    if intact and (type(document) is not dict or document.pop(CHECKSUM, None) is None):
         raise DecodeError("bad_checksum", "the checksum is not where it belongs")
-    if marked:
+    if intact:
         return read_compact(document, codes)
     return _read_document(document, codes)
 

@@ -20,6 +20,7 @@ Form = Literal["msgpack", "compact_json", "verbose_json"]
 CHECKSUM_MARK: Final = b"\xa0\xc4\x04"
 """The empty key and msgpack's tag of 4 bytes; they are the CRC-32 of all bytes before the mark, and end the body."""
 
+_MARK_START: Final = -len(CHECKSUM_MARK) - 4
 _ONE_MORE: Final = [bytes([0x80 | n + 1]) for n in range(15)]  # heads of a msgpack map with room for the checksum
 _COUNT: Final = 0x0F
 
@@ -61,6 +62,13 @@ def checked(record: bytes) -> bytes:
     """Return a msgpack map with a last entry added: `""`, the CRC-32 of all before it."""
     head = _ONE_MORE[record[0] & _COUNT] + record[1:]
     return head + CHECKSUM_MARK + zlib.crc32(head).to_bytes(4, "big")
+
+
+def is_intact(body: bytes) -> bool | None:
+    """Whether a body is what `checked` made it; None for one without a checksum."""
+    if body[_MARK_START:-4] != CHECKSUM_MARK:
+        return None
+    return zlib.crc32(memoryview(body)[:_MARK_START]) == int.from_bytes(body[-4:], "big")
 
 
 def _json(doc: Document) -> bytes:

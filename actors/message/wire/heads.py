@@ -6,7 +6,6 @@ here in one go, in linear time and with nothing built of it: the payload is neve
 
 from __future__ import annotations
 
-import zlib
 from typing import Any, Final
 
 import msgspec
@@ -14,11 +13,10 @@ import msgspec
 from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.headers import JSON, MSGPACK, content_kind
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.wire.encode import CHECKSUM_MARK
+from rabbitray.actors.message.wire.encode import is_intact
 from rabbitray.actors.message.wire.shapes import CHECKSUM, COMPACT, VERBOSE, Document, read_compact, read_verbose
 from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
 
-_MARK_START: Final = -len(CHECKSUM_MARK) - 4
 _COMPACT_START: Final = b'{"i":'
 _VERBOSE_START: Final = b'{"messageId":'
 _PAYLOADS: Final = ("p", "payload", "checksum")
@@ -45,7 +43,7 @@ def read_head(
     Raises DecodeError, `not_ours`, for every other body, and as `decode` does where a field is none of a job's.
     """
     kind = "" if content_encoding else content_kind(content_type)
-    if kind in ("", MSGPACK) and _is_checked(body):
+    if kind in ("", MSGPACK) and is_intact(body):
         return read_record_head(body, codes=codes)
     if kind in ("", JSON) and body.startswith(_COMPACT_START):
         return read_compact(_document(_COMPACT_JSON, msgspec.json.decode, body), codes)
@@ -57,11 +55,6 @@ def read_head(
 def read_record_head(body: bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
     """Return the job of one record of a packed message, with no payload; DecodeError otherwise."""
     return read_compact(_document(_MSGPACK, msgspec.msgpack.decode, body), codes)
-
-
-def _is_checked(body: bytes) -> bool:
-    marked = body[_MARK_START:-4] == CHECKSUM_MARK
-    return marked and zlib.crc32(memoryview(body)[:_MARK_START]) == int.from_bytes(body[-4:], "big")
 
 
 def _document(fields: Any, read: Any, body: bytes) -> Document:  # Any: decoders of either format

@@ -19,6 +19,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire import MessageLimits, decode, encode, pack, read_head, read_record_head, split
 from rabbitray.actors.message.wire.counting import json_entries, msgpack_entries, names_each_once
 from rabbitray.actors.message.wire.limits import require_within
+from tests.kit.body_fuzzer import counted
 from tests.kit.body_mutations import mutated
 
 FEW = MessageLimits(max_message_bytes=4_000, max_records=20, max_depth=6, max_collection=50, max_elements=100)
@@ -39,17 +40,6 @@ documents = st.recursive(
 )
 blanks = st.text(" \t\n\r", max_size=3)
 bodies = st.binary(max_size=200) | st.text('[]{},:" \\01e.-tn', max_size=60).map(str.encode)
-
-
-def counted(document: Any) -> tuple[int, int]:
-    """Entries and pairs of a document by a walk of its own."""
-    if isinstance(document, dict):
-        inside = [counted(value) for value in document.values()]
-        return len(inside) + sum(one for one, _ in inside), len(inside) + sum(two for _, two in inside)
-    if isinstance(document, list):
-        inside = [counted(value) for value in document]
-        return len(inside) + sum(one for one, _ in inside), sum(two for _, two in inside)
-    return 0, 0
 
 
 def parts(document: Any) -> list[Any]:
