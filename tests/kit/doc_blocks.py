@@ -20,6 +20,7 @@ import click
 from rabbitray.cluster.cli.app import COMMANDS, group
 from rabbitray.cluster.settings import Settings
 from rabbitray.cluster.settings.kinds import kind_of
+from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
 from tests.kit.root import ROOT
 
 DOCUMENTS = tuple(sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]))
@@ -114,7 +115,7 @@ def check(words: list[str]) -> None:
 def known_variable(name: str) -> bool:
     """Whether somebody reads this variable: we, Ray, OpenTelemetry or make."""
     ours = {v for setting, f in Settings.model_fields.items() for v in kind_of(f).environ_names(setting)}
-    return name in ours or _OF_OTHERS.fullmatch(name) is not None
+    return name in ours | {RABBITMQ_VARIABLE} or _OF_OTHERS.fullmatch(name) is not None
 
 
 def parse(command: click.Command, words: list[str]) -> None:
