@@ -34,6 +34,10 @@ class Behaviour:
     nack_counts: bool = True
     """Whether a nack with requeue counts towards the limit. A reject and a lost channel always do."""
 
+    unlimited_returns_last: bool = True
+    """Whether a quorum queue without a limit puts what is nacked behind all that waits; else it comes first. Tried on
+    3.10.8, 4.0.5 and 4.3.6, between which it changed."""
+
     timeout_ends: Literal["channel", "consumer"] = "channel"
     """What `consumer_timeout` closes: the channel with all that it holds, or that consumer only."""
 
@@ -89,6 +93,7 @@ _TABLE: Final[tuple[tuple[Version, Mapping[str, Any]], ...]] = (  # Any: values 
         {
             "look_needs_right": False,  # 4.3.0 is older than 4.2.6
             "nack_counts": False,
+            "unlimited_returns_last": False,
             "timeout_ends": "consumer",
             "timeout_on_classic": False,
             "timeout_of_consumer": True,

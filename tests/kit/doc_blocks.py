@@ -20,7 +20,6 @@ import click
 from rabbitray.cluster.cli.app import COMMANDS, group
 from rabbitray.cluster.settings import Settings
 from rabbitray.cluster.settings.kinds import kind_of
-from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
 from tests.kit.root import ROOT
 
 DOCUMENTS = tuple(sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]))
@@ -31,7 +30,7 @@ PLAIN = ("cat", "chmod", "curl", "kubectl", "mkdir", "pip", "promtool", "rabbitm
 _FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _OF_OTHERS = re.compile(
     r"OTEL_[A-Z_]+|RAY_(ADDRESS|AUTH_MODE|AUTH_TOKEN(_PATH)?|API_SERVER_ADDRESS|JOB_STOP_WAIT_TIME_S|USE_TLS|"
-    r"memory_usage_threshold)|RABBITRAY_CONFIG|GREETING_SERVICE|ERL_FLAGS|PATH|PYTHON|ROUNDS|ARGS|BASE"
+    r"memory_usage_threshold)|RABBITRAY_CONFIG|RABBITRAY_RABBITMQ|RABBITMQ_CTL_ERL_ARGS|GREETING_SERVICE|ERL_FLAGS|PATH|PYTHON|ROUNDS|ARGS|BASE"
 )
 
 
@@ -115,7 +114,7 @@ def check(words: list[str]) -> None:
 def known_variable(name: str) -> bool:
     """Whether somebody reads this variable: we, Ray, OpenTelemetry or make."""
     ours = {v for setting, f in Settings.model_fields.items() for v in kind_of(f).environ_names(setting)}
-    return name in ours | {RABBITMQ_VARIABLE} or _OF_OTHERS.fullmatch(name) is not None
+    return name in ours or _OF_OTHERS.fullmatch(name) is not None
 
 
 def parse(command: click.Command, words: list[str]) -> None:

@@ -71,6 +71,7 @@ def test_what_the_tested_versions_do() -> None:
         delivery_limit=20,
         unlimited=-1,
         nack_counts=False,
+        unlimited_returns_last=False,
         timeout_ends="consumer",
         timeout_on_classic=False,
         timeout_of_queue=True,
