@@ -48,9 +48,7 @@ NONE_READY = {"workers": 0, "target": 1}
 
 
 def test_three_starts_that_failed_are_enough() -> None:
-    assert start_failure(report(NONE_READY, **BROKEN)) == (
-        "workers cannot start, tried 3 times: MAIL_TOKEN is not set"
-    )
+    assert start_failure(report(NONE_READY, **BROKEN)) == ("workers cannot start, tried 3 times: MAIL_TOKEN is not set")
 
 
 @pytest.mark.parametrize(

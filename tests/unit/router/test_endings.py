@@ -71,7 +71,9 @@ def test_it_is_well_again_once_jobs_are_done_and_an_hour_after_the_last_of_them(
     assert endings.last(3.0 + RING_TTL_S).in_a_row == 1, "what is forgotten is no row any more"
 
 
-@pytest.mark.parametrize(("limit", "count", "found"), [(0, 5_000, False), (1, 1, True), (3, 2, False), (500, 99, False)])
+@pytest.mark.parametrize(
+    ("limit", "count", "found"), [(0, 5_000, False), (1, 1, True), (3, 2, False), (500, 99, False)]
+)
 def test_the_setting(limit: int, count: int, found: bool) -> None:
     endings = Endings()
     endings.add_dead(dead(count), 0.0)
