@@ -68,15 +68,15 @@ def test_while_there_is_hope_the_run_goes_on(seen: RouterReport | None) -> None:
 @pytest.mark.parametrize(
     ("left_s", "rungs", "told"),
     [
-        (30 * 86_400 - 60, 12, "12 messages in the retry queues, the last of them due at 2026-01-31 23:59:00 UTC (in 29 d 23 h)"),
-        (95, 1, "1 message in the retry queues, the last of them due at 2026-01-02 00:01:35 UTC (in 1 min 35 s)"),
-        (7, 1_200, "1,200 messages in the retry queues, the last of them due at 2026-01-02 00:00:07 UTC (in 7 s)"),
-        (-5, 3, "3 messages in the retry queues"),  # a new router does not know yet
+        (30 * 86_400 - 60, 12, "12 messages{}, the last of them due at 2026-01-31 23:59:00 UTC (in 29 d 23 h)"),
+        (95, 1, "1 message{}, the last of them due at 2026-01-02 00:01:35 UTC (in 1 min 35 s)"),
+        (7, 1_200, "1,200 messages{}, the last of them due at 2026-01-02 00:00:07 UTC (in 7 s)"),
+        (-5, 3, "3 messages{}"),  # a new router does not know yet
     ],
-)  # fmt: skip
+)
 def test_what_it_waits_for_and_until_when(left_s: float, rungs: int, told: str) -> None:
     waiting = report(latest_due_ms=round((NOW_S + left_s) * 1_000))
-    assert waits_for(sight(waiting, rungs=rungs), NOW_S) == told
+    assert waits_for(sight(waiting, rungs=rungs), NOW_S) == told.format(" in the retry queues")
 
 
 def test_while_there_is_work_it_waits_for_nothing_else() -> None:
