@@ -28,6 +28,7 @@ SPARKS: Final = "▁▂▃▄▅▆▇█"
 KEYS: Final = "p pause  r resume  + - scale  a auto  d drain  q quit"
 STATE_STYLES: Final = {"healthy": "green", "paused": "yellow", "degraded": "bold red"}
 BAR_WIDTH: Final = 20
+ALWAYS_COUNTED: Final = ("done", "duplicates", "retried", "dead")
 MARKS: Final = {"good": ("✓", "green"), "missed": ("⚠", "yellow"), "alert": ("✗", "bold red")}
 
 
@@ -116,7 +117,8 @@ def _troubles(view: View) -> list[Text]:
 def _figures(view: View) -> list[Text]:
     seen = view.seen
     messages, rates, latency = seen.messages, seen.rates, seen.latency_ms
-    counts = "  ".join(f"{count:,} {name}" for name, count in asdict(seen.counts).items() if name != "acked")
+    shown = {name: count for name, count in asdict(seen.counts).items() if count or name in ALWAYS_COUNTED}
+    counts = "  ".join(f"{count:,} {name}" for name, count in shown.items() if name != "acked")
     queue = f"{known(messages.ready)} ready  {known(messages.held)} held  {known(messages.in_flight)} in flight"
     speed = f"in {_rate(rates.received_s)}  done {_rate(rates.done_s)} "
     slow = "  ".join(f"{name} {_ms(value)}" for name, value in asdict(latency).items())

@@ -216,6 +216,11 @@ def test_figures_of_ten_minutes_ago_say_so() -> None:
     assert line_with(idle, "Latency").endswith("publish to ack, last 10 min ago")
 
 
+def test_counts_fit_their_line() -> None:
+    shown = frame(View(seen=seen(counts=Counts(done=61_000, dead=31, acked=61_040, strays=7, again=2)), at=AT))
+    assert "61,000 done  0 duplicates  0 retried  31 dead  7 strays  2 again" in shown
+
+
 def test_shares_of_all_since_the_start_say_so() -> None:
     now = seen()
     assert "Errors all failed 1.50%" in frame(View(seen=now, at=AT, before=now, apart_s=10.0)), "nothing since"
