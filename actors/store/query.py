@@ -1,7 +1,7 @@
 """Reading while the pool runs: one read-only statement at a time, on a cursor and a thread of its own.
 
 What a statement may do is decided in `guard`, before it runs. Behind that stands DuckDB: each query runs in a READ ONLY
-transaction, external access and extension loading are off.
+transaction, external access and extension loading are off. While one runs, `memory_limit` bounds the process.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import duckdb
 import pyarrow as pa
 
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
-from rabbitray.actors.store.config import ANSWER_BYTES
+from rabbitray.actors.store.config import ANSWER_BYTES, QueryMemory
 from rabbitray.actors.store.file import connect_read_only
 from rabbitray.actors.store.guard.catalog import Catalog, read_catalog
 from rabbitray.actors.store.guard.parsing import parse
 from rabbitray.actors.store.guard.statement import Parse, allowed_text
+from rabbitray.actors.store.memory_limit import MIB, OWN_PROCESS
 from rabbitray.actors.store.schema import version_note, version_of
 
 TRUNCATED = b"rabbitray.truncated"
@@ -39,11 +40,13 @@ class Readers:
     """The cursors that read, beside the one connection that writes. Thread-safe.
 
     A failed instance lives on until each of its cursors and Arrow readers is closed, and opening the file again waits
-    for that without end: `detach` ends them all, and `ended` says whether it could. `parse`: how statements are parsed.
+    for that without end: `detach` ends them all, and `ended` says whether it could. `parse`: how statements are parsed;
+    `memory`: what they may take.
     """
 
-    def __init__(self, parse: Parse = parse) -> None:
+    def __init__(self, parse: Parse = parse, memory: QueryMemory = QueryMemory()) -> None:  # noqa: B008 # a value
         self.parse = parse
+        self.memory = memory
         self._lock = threading.Condition()
         self._root: duckdb.DuckDBPyConnection | None = None
         self._open: set[duckdb.DuckDBPyConnection] = set()
@@ -163,10 +166,13 @@ class Reading:
         """The rows, a record batch at a time, at least one (so that the columns are known). Raises
         QueryError.
         """
+        memory = self._readers.memory
         try:
-            with self._readers.cursor() as cursor:
+            with OWN_PROCESS.holding(memory.process), self._readers.cursor() as cursor:
                 self._cursor = cursor
                 yield from self._read(cursor, batch_rows)
+        except (duckdb.OutOfMemoryException, MemoryError) as error:
+            raise QueryError(_too_much(memory)) from error
         except (duckdb.Error, pa.ArrowException, OSError) as error:  # OSError: in the midst of its rows
             raise QueryError(_one_line(error, self._ended.is_set())) from error
         finally:
@@ -284,6 +290,13 @@ def _with_version(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         if not note:
             raise
         raise QueryError(f"{error} ({note})") from error
+
+
+def _too_much(memory: QueryMemory) -> str:
+    return (
+        f"the query needs more memory than queries may take ({memory.duckdb // MIB:,} MiB for tables, sorts and joins, "
+        f"{memory.process // MIB:,} MiB in all): ask for less at once, or give more with --duckdb-memory"
+    )
 
 
 def _one_line(error: Exception, ended: bool) -> str:
