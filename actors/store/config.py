@@ -13,16 +13,14 @@ ARROW_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryMemory:
-    """Bytes that queries may take: DuckDB for tables, sorts and joins, and one answer."""
+    """Bytes that queries may take: DuckDB for tables, sorts and joins, and one answer, of which there are copies."""
 
     duckdb: int = 1024**3
     answer: int = ANSWER_BYTES
 
     @property
-    def process(self) -> int:
-        """By how many bytes the process may grow while queries run: what DuckDB may take, and beside it twice an answer,
-        for what functions make, for Arrow's copies, and for the commits meanwhile.
-        """
+    def growth(self) -> int:
+        """By how many bytes the process may grow while queries run, the commits meanwhile included."""
         return self.duckdb + 2 * self.answer
 
 

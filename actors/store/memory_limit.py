@@ -2,20 +2,23 @@
 
 DuckDB's `memory_limit` knows tables, sorts and joins, not one value that a function makes: text that is doubled thirty
 times in a recursive query takes gigabytes, and an interrupt is only looked at between chunks of rows. So while a query
-runs, the kernel bounds the process itself: `RLIMIT_DATA`, whose soft limit may be raised again, counts what is private
-and writable, not Ray's shared memory. An allocation beyond it fails, and DuckDB ends the statement that asked for it.
+runs, the process itself is bounded, twice. Above `most`, the queries are interrupted: that ends what grows bit by bit.
+At `reserve` above it the kernel refuses memory (`RLIMIT_DATA`, whose soft limit may be raised again; it counts what is
+private and writable, not Ray's shared memory): that ends what is large at once, and DuckDB tells the statement so. A
+process to which the kernel refuses even small pieces does not live long: hence the first bound.
 """
 
 from __future__ import annotations
 
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 MIB = 1024 * 1024
+_LOOK_EVERY_S = 0.01  # DuckDB takes some 10 MiB in that time
 
 
 class ProcessMemory(Protocol):
@@ -32,9 +35,8 @@ class OwnMemory:
     """Of this process, by Linux."""
 
     def taken(self) -> int:
-        """What `RLIMIT_DATA` counts: private writable memory, used or not."""
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmData:")[1].split()[0]) * 1024
+        """What `RLIMIT_DATA` counts, private writable memory, used or not; and the first thread's stack."""
+        return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
     def limit(self) -> int | None:
         """The soft limit."""
@@ -53,34 +55,48 @@ class GrowthLimit:
     Thread-safe. A limit that is lower already, somebody else's, stays.
     """
 
-    def __init__(self, memory: ProcessMemory) -> None:
+    def __init__(self, memory: ProcessMemory, look_every_s: float = _LOOK_EVERY_S) -> None:
         self._memory = memory
+        self._look_every_s = look_every_s
         self._lock = threading.Lock()
-        self._held = 0
+        self._interrupts: list[Callable[[], None]] = []  # one for each holder
+        self._most = 0
         self._before: int | None = None
+        self._over = threading.Event()
 
     @contextmanager
-    def holding(self, growth: int) -> Iterator[None]:
-        """From the first to the last `with` block at a time the process takes at most `growth` bytes more than at the
-        first one's begin.
+    def holding(self, growth: int, reserve: int, interrupt: Callable[[], None]) -> Iterator[None]:
+        """From the first to the last `with` block at a time: `interrupt` is called, again and again, from another
+        thread, while the process has grown by more than `growth` bytes since the first one began; and by
+        more than `growth + reserve` it does not grow.
         """
         with self._lock:
-            if not self._held:
-                self._lower(growth)
-            self._held += 1
+            if not self._interrupts:
+                self._begin(growth, reserve)
+            self._interrupts.append(interrupt)
         try:
             yield
         finally:
             with self._lock:
-                self._held -= 1
-                if not self._held:
+                self._interrupts.remove(interrupt)
+                if not self._interrupts:
+                    self._over.set()
                     self._memory.set_limit(self._before)
 
-    def _lower(self, growth: int) -> None:
+    def _begin(self, growth: int, reserve: int) -> None:
+        self._over = threading.Event()
+        threading.Thread(target=self._watch, args=(self._over,), name="query-memory", daemon=True).start()
         self._before = self._memory.limit()
-        wanted = self._memory.taken() + growth
-        if self._before is None or wanted < self._before:
-            self._memory.set_limit(wanted)
+        self._most = self._memory.taken() + growth
+        if self._before is None or self._most + reserve < self._before:
+            self._memory.set_limit(self._most + reserve)
+
+    def _watch(self, over: threading.Event) -> None:
+        while not over.wait(self._look_every_s):
+            with self._lock:
+                interrupts = () if over.is_set() or self._memory.taken() <= self._most else tuple(self._interrupts)
+            for interrupt in interrupts:
+                interrupt()
 
 
 OWN_PROCESS = GrowthLimit(OwnMemory())

@@ -311,8 +311,8 @@ class CommitThread:
         reason = first_line(error)
         log.warning("the store pauses: %s", reason)
         self._stats = replace(self._stats, paused=reason)
-        self._readers.detach()
         lost, self._open = self._open, None
+        self._readers.detach()
         if lost is not None:
             try:
                 lost.con.close()
