@@ -47,7 +47,12 @@ class ForkGuard:
         """As `call`, for a coroutine function, whose coroutine runs in a copy of the context, its own. One that waits
         would give a child to the copy of the loop, and all its tasks would go on there.
         """
-        made = self.call(function, argument)
+        try:
+            made = function(argument)
+        except BaseException as error:
+            self.leave(error)
+            raise
+        self.leave(None)
         within = contextvars.copy_context().run
         work = made if type(made) is types.CoroutineType else _awaited(made)
         step: Callable[[Any], Any] = work.send  # Any: what the loop and the coroutine tell each other
