@@ -7,11 +7,11 @@ the parent's, and closes nothing of what both hold.
 
 from __future__ import annotations
 
-import contextvars
 import os
 import types
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from rabbitray.actors.printable import printable
@@ -53,7 +53,7 @@ class ForkGuard:
             self.leave(error)
             raise
         self.leave(None)
-        within = contextvars.copy_context().run
+        within = copy_context().run
         work = made if type(made) is types.CoroutineType else _awaited(made)
         step: Callable[[Any], Any] = work.send  # Any: what the loop and the coroutine tell each other
         value: Any = None
