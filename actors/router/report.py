@@ -148,6 +148,7 @@ def counts_of(parts: Parts) -> Counts:
     return Counts(
         done=tally.done,
         duplicates=tally.duplicates,
+        skipped=tally.skipped,
         retried=tally.retried,
         dead=tally.dead + parts.collector.collected,
         acked=tally.acked,

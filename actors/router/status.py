@@ -53,7 +53,7 @@ class PoolStatus:
 class Counts:
     """What the router has counted since its start: jobs by their outcome, and messages that were acked.
 
-    `postponed`: messages put back before their due time; `spared`: failures that an outage charged no attempt;
+    `skipped`: duplicates that were not run; `postponed`: messages put back before their due time; `spared`: failures that an outage charged no attempt;
     `strays`: copies that were meant for another queue.
     """
 
@@ -65,11 +65,12 @@ class Counts:
     postponed: int = 0
     spared: int = 0
     strays: int = 0
+    skipped: int = 0
 
     @property
     def runs(self) -> int:
         """Runs of jobs that came to an end."""
-        return self.done + self.duplicates + self.retried + self.dead
+        return self.done + self.duplicates - self.skipped + self.retried + self.dead
 
     def since(self, before: Counts) -> Counts:
         """What was added after `before`."""

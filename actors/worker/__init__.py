@@ -2,6 +2,7 @@
 
 worker      takes a batch, gives its parts
 decoding    1. parcels -> jobs, with their identity
+finished    which of them have their result already: those are not run
 handlers    2. the user's code, loaded by name: function, coroutine, class, batch
 executor    3. runs the jobs: threads, tasks, time-outs
 fork_guard  ends a forked process where it leaves the handler

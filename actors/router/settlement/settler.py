@@ -60,6 +60,7 @@ class Tally:
 
     done: int = 0
     duplicates: int = 0
+    skipped: int = 0  # of the duplicates: not run
     retried: int = 0
     dead: int = 0
     acked: int = 0
@@ -123,7 +124,8 @@ class Settler:
         failed by a service is not charged, and waits so long at least.
         """
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
-        self.tally.duplicates += len(answer.duplicates)
+        self.tally.duplicates += len(answer.duplicates) + part.skipped
+        self.tally.skipped += part.skipped
         known = frozenset(answer.already)  # both may have thousands of keys, which somebody chose
         failures = [failure for failure in part.failures if failure.key is None or failure.key not in known]
         failures += self._rejections(batch, part, answer)
