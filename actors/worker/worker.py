@@ -115,7 +115,10 @@ class Worker:
         for failure in failures:
             self._trace_unreadable(parcels[failure.position], failure, run)
         self._runs[batch_id] = run
-        self._tasks.spawn(self._execute(run))
+        if run.waiting:
+            self._tasks.spawn(self._execute(run))
+        else:
+            run.span.end()
         await run.news(self._config.early_s)
         return self._part(run)
 
