@@ -10,7 +10,9 @@ import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
+from rabbitray.actors.errors import StoreUnavailableError
 from rabbitray.actors.message.headers import MSGPACK
+from rabbitray.actors.message.key_hash import kind_of
 from rabbitray.actors.message.parcel import Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part, WorkerInfo
 from rabbitray.actors.message.wire import split
@@ -18,10 +20,11 @@ from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.worker.batch_run import BatchRun, Unit
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.finished import FinishedJobs
 from tests.simulation.checker import Checker, Origin
 from tests.simulation.faults import Faults
 from tests.simulation.messages import Wish
-from tests.simulation.store import Rows
+from tests.simulation.store import Rows, SimStore
 
 RUN_S = 0.02
 START_S = 0.5
@@ -65,7 +68,8 @@ class SimWorker:
         if (lost := await self._fault("run", serials)) is not None:
             raise lost
         units, failures = decode_parcels(parcels, DEFAULT_LIMITS, IdentityRules())
-        run = self._runs[batch_id] = BatchRun(batch_id, units, failures, asyncio.get_running_loop())
+        units, skipped = await FinishedJobs(SimKnownKeys(self._cluster.store, units)).take_out(units)
+        run = self._runs[batch_id] = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)
         self._at[batch_id] = asyncio.get_running_loop().time()
         for _ in range(min(self._cluster.slots, len(units))):
             self._spawn(self._work(run))
@@ -214,7 +218,8 @@ class SimWorker:
         units = run.take_finished()
         done = [unit for unit in units if unit.error is None]
         unreadable, run.unreadable = run.unreadable, []
-        finished = run.settle_positions(units) + [failure.position for failure in unreadable]
+        skipped, complete = run.take_skipped()
+        finished = run.settle_positions(units) + complete + [failure.position for failure in unreadable]
         part = Part(
             rows=len(done),
             row_positions=[unit.position for unit in done],
@@ -224,7 +229,8 @@ class SimWorker:
             finished=finished,
             returned=returned,
             open=run.open,
-            jobs=len(units) + len(unreadable),
+            jobs=len(units) + len(unreadable) + skipped,
+            skipped=skipped,
         )
         return part, [unit.key or "" for unit in done]
 
@@ -253,6 +259,20 @@ def _failure(unit: Unit, wish: Wish) -> Failure:
     )
 
 
+class SimKnownKeys:
+    """KnownKeys of the simulated store, whose rows are keys alone: the messages of one key are all the same there."""
+
+    def __init__(self, store: SimStore, units: Iterable[Unit]) -> None:
+        self._store = store
+        kinds = {unit.key: kind_of(unit.job.message_type, unit.job.user_id) for unit in units}
+        self._tags = {key: kinds[key] for key in kinds if key is not None}
+
+    async def known(self, keys: Sequence[str]) -> dict[int, int]:
+        if self._store.down:
+            raise StoreUnavailableError(self._store.down)
+        return {row: self._tags[key] for row, key in enumerate(keys) if key in self._store.keys}
+
+
 class SimCluster:
     """Where the workers of one router run: they end with it. `down`: the services that do not answer now.
 
@@ -263,6 +283,7 @@ class SimCluster:
         self,
         router: int,
         *,
+        store: SimStore,
         checker: Checker,
         faults: Faults,
         slots: int,
@@ -272,6 +293,7 @@ class SimCluster:
         origins: Callable[[str], Iterable[Origin]],
     ) -> None:
         self.router, self.checker, self.faults, self.slots = router, checker, faults, slots
+        self.store = store
         self.timeout_s = timeout_s
         self.serials, self.origins = serials, origins
         self.workers: set[SimWorker] = set()

@@ -20,7 +20,7 @@ STATUS: PoolStatus = replace(
 REPORT: RouterReport = replace(
     QUIET_REPORT,
     pool=replace(STATUS, received=90, returned=30),
-    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4),
+    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4, skipped=1),
     given_back=9,
     latency_ms=Percentiles(p50=8.2, p95=20.0, p99=30.5),
     write_ms=Percentiles(p50=3.1, p95=8.0),
@@ -48,7 +48,7 @@ PRINTED = (
     '"uncommitted_bytes": 7000000}, '
     '"window": 200, "batch_size": 10, "holds": {"store": "disk full"}, '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150, '
-    '"postponed": 0, "spared": 0, "strays": 4}, '
+    '"postponed": 0, "spared": 0, "strays": 4, "skipped": 1}, '
     '"rates": {"received_s": 10.0, "acked_s": 25.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '
     '"latency_ms": {"p50": 8.2, "p95": 20.0, "p99": 30.5}, "write_ms": {"p50": 3.1, "p95": 8.0, "p99": null}, '
     '"errors": [{"error_class": "E0", "count": 9, "example": "no such host"}, '
