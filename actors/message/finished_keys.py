@@ -27,7 +27,7 @@ _winners = msgspec.msgpack.Decoder(dict[int, int])
 
 
 def encode_question(queue: str, keys: Sequence[str]) -> bytes:
-    """The question as one buffer, about as long as the keys. Raises UnicodeEncodeError for a key without a UTF-8 form."""
+    """The question as one buffer, about as long as the keys. Raises UnicodeEncodeError for a key that has no UTF-8."""
     return _encode((queue, keys))
 
 

@@ -1,7 +1,7 @@
 """The stable 64-bit hash of texts, and the tag by which two messages under one key are told apart. Pure.
 
-The hash is ours (multiply and xor-shift with the finaliser of MurmurHash3), because it is stored in the results file: it
-may not change with a library or a process. Whole columns at once: `actors/store/dedupe/keys.py`.
+The hash is ours (multiply and xor-shift with the finaliser of MurmurHash3), because it is stored in the results file:
+it may not change with a library or a process. Whole columns at once: `actors/store/dedupe/keys.py`.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class PoolStatus:
 class Counts:
     """What the router has counted since its start: jobs by their outcome, and messages that were acked.
 
-    `skipped`: duplicates that were not run; `postponed`: messages put back before their due time; `spared`: failures that an outage charged no attempt;
-    `strays`: copies that were meant for another queue.
+    `postponed`: messages put back before their due time; `spared`: failures that an outage charged no attempt;
+    `strays`: copies that were meant for another queue; `skipped`: duplicates that were not run.
     """
 
     done: int = 0

@@ -1,8 +1,8 @@
 """FinishedJobs: which jobs of a batch have their result already, so that they are acked without a run.
 
-Optional by its nature: that a key gets one row is decided at the commit. So nothing waits for long here: where the store
-gives no answer, all jobs run. What stays: a crash between the effect of a handler and its commit, and two copies that
-are in flight at once, run twice.
+Optional by its nature: that a key gets one row is decided at the commit. So nothing waits for long here: where the
+store gives no answer, all jobs run. What stays: a crash between the effect of a handler and its commit, and two copies
+that are in flight at once, run twice.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class FinishedJobs:
         self._count(jobs)
         if self._line.due():
             why = str(error) or type(error).__name__
-            log.warning("The store does not say which jobs have their result (%s): %d were run unasked", why, self.unasked)
+            log.warning("The store does not say which jobs have their result (%s): %d ran unasked", why, self.unasked)
 
     def _count(self, jobs: int) -> None:
         self.unasked += jobs

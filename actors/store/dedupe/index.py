@@ -98,7 +98,7 @@ class Dedupe:
         return {row: tag for row, text in enumerate(texts) if (tag := newest.get(text)) is not None}
 
     def may_be_sealed(self, ids: Identities) -> tuple[npt.NDArray[np.int64], U64]:
-        """What `find` is to look for: indices, and for each the slots of the filter; every other one is in no segment."""
+        """What `find` is to look for: indices, and the slots of the filter for each; all others are in no segment."""
         rows, masks = self.bloom.slots(ids.hashes)
         if not len(rows):
             return rows, masks

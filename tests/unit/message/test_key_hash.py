@@ -33,7 +33,9 @@ def test_few_keys_are_identified_as_many(queue: str, keys: list[str]) -> None:
         assert pair(queue, key) == prefix(queue) + key
 
 
-@given(queue=st.text(), keys=st.lists(st.text()), winners=st.dictionaries(st.integers(0, 99), st.integers(0, 2**64 - 1)))
+@given(
+    queue=st.text(), keys=st.lists(st.text()), winners=st.dictionaries(st.integers(0, 99), st.integers(0, 2**64 - 1))
+)
 def test_a_question_and_its_answer_cross_as_they_are(queue: str, keys: list[str], winners: dict[int, int]) -> None:
     asked = decode_question(encode_question(queue, keys))
     assert (asked.queue, asked.keys) == (queue, keys)

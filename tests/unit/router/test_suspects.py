@@ -110,7 +110,7 @@ async def alone(path: PlainPath, *names: str) -> tuple[FakeWorker, str]:
 
 
 async def test_a_suspect_that_has_its_result_is_acked_and_innocent() -> None:
-    """Its worker says so, and did not run it; it says to its worker that it was out before, as all that run again do."""
+    """Its worker says so, and did not run it. What goes out again says that it was out before."""
     path = PlainPath()
     await path.start()
     path.publish("k0")

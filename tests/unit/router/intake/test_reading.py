@@ -195,7 +195,7 @@ def test_deep_headers_are_bounded() -> None:
 
 
 def test_what_was_delivered_before_says_so_to_its_worker() -> None:
-    """By the broker's flag, or as a copy of ours: of a retry, of a wait, of a record that was taken out, of a replay."""
+    """By the broker's flag, or as a copy of ours: of a retry, a wait, a record that was taken out, a replay."""
     assert not read().parcel.again
     assert not read(headers={h.PUBLISHED: 5, h.KEY: "k", h.FIRST_SEEN: "noise"}).parcel.again
     assert read(redelivered=True).parcel.again
