@@ -25,7 +25,7 @@ class PrivateBroker:
     by `close()`. Whatever ends this process, SIGKILL included, also ends the node, its epmd and (when it is
     temporary) its folder within a second or so; a node with a directory is given up to 20 s to end in order.
     Ports, name and folder are the same after every start of one handle; `configuration` is added to
-    rabbitmq.conf. Not for use from several threads at once. Raises ConfigurationError where RabbitMQ is not installed.
+    rabbitmq.conf. Not for use from several threads at once.
     """
 
     def __init__(
@@ -35,7 +35,6 @@ class PrivateBroker:
         configuration: str = "",
         ready_within_s: float = contact.READY_WITHIN_S,
     ) -> None:
-        layout.script("rabbitmq-server")
         self._temporary = directory is None
         self.directory = (directory or Path(tempfile.mkdtemp(prefix="rabbitray-broker-"))).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -100,7 +99,8 @@ class PrivateBroker:
     def start(self) -> Self:
         """Start the node and wait until it answers (about 5 s); does nothing to one that runs.
 
-        Raises BrokerUnreachableError with the end of the node's log when it does not become ready.
+        Raises ConfigurationError where RabbitMQ is not installed, and BrokerUnreachableError with the end of the node's
+        log when it does not become ready.
         """
         began = time.monotonic()
         try:
