@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+import numpy as np
+
 from rabbitray.actors.store.dedupe.index import Dedupe
-from rabbitray.actors.store.dedupe.keys import identities_of_texts, texts_of
+from rabbitray.actors.store.dedupe.keys import hashes_of, identities_of_texts, texts_of
 
 MANY: Final = 2_000
 """Keys from which on all of it is done on the thread: an event loop would stand still for a millisecond and more."""
@@ -31,10 +33,9 @@ async def winners_of(dedupe: Dedupe, queue: str, keys: Sequence[str], on_thread:
     found = dedupe.newest_winners(texts)
     if not dedupe.sealed or len(found) == len(texts):
         return found
-    left = [row for row in range(len(texts)) if row not in found]
-    ids = identities_of_texts([texts[row] for row in left])
-    rows, masks = dedupe.may_be_sealed(ids)
+    rows, masks = dedupe.may_be_sealed(hashes_of(texts))
     if len(rows):
-        sealed = await on_thread(lambda: dedupe.find(ids, rows, masks))
-        found.update((left[row], tag) for row, tag in sealed.items())
+        ids = identities_of_texts([texts[row] for row in rows])
+        sealed = await on_thread(lambda: dedupe.find(ids, np.arange(len(rows)), masks))
+        found.update((int(rows[at]), tag) for at, tag in sealed.items())
     return found

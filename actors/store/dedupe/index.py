@@ -97,13 +97,9 @@ class Dedupe:
         newest = self._newest
         return {row: tag for row, text in enumerate(texts) if (tag := newest.get(text)) is not None}
 
-    def may_be_sealed(self, ids: Identities) -> tuple[npt.NDArray[np.int64], U64]:
+    def may_be_sealed(self, hashes: U64) -> tuple[npt.NDArray[np.int64], U64]:
         """What `find` is to look for: indices, and the slots of the filter for each; all others are in no segment."""
-        rows, masks = self.bloom.slots(ids.hashes)
-        if not len(rows):
-            return rows, masks
-        valid = np.asarray(ids.texts.is_valid())[rows]
-        return rows[valid], masks[valid]
+        return self.bloom.slots(hashes)
 
     def find(self, ids: Identities, rows: npt.NDArray[np.int64], masks: U64) -> dict[int, int]:
         """As `winners`, among the sealed rows alone."""
@@ -141,8 +137,11 @@ class Dedupe:
         _put(self._newest, ids)
 
     def _sealed_winners(self, ids: Identities) -> dict[int, int]:
-        rows, masks = self.may_be_sealed(ids)
-        return self.find(ids, rows, masks) if len(rows) else {}
+        rows, masks = self.may_be_sealed(ids.hashes)
+        if not len(rows):
+            return {}
+        valid = np.asarray(ids.texts.is_valid())[rows]
+        return self.find(ids, rows[valid], masks[valid])
 
     def _add_each(self, texts: list[str | None], ids: Identities, winners: dict[int, int]) -> None:
         """Add to `winners` what the newest rows and earlier rows of this batch win."""

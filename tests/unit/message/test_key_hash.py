@@ -8,14 +8,17 @@ from hypothesis import strategies as st
 
 from rabbitray.actors.message.finished_keys import decode_question, decode_winners, encode_question, encode_winners
 from rabbitray.actors.message.key_hash import pair, prefix, text_hash
-from rabbitray.actors.store.dedupe.keys import hash_texts, identities_of
+from rabbitray.actors.store.dedupe.keys import hash_texts, hashes_of, identities_of
 
 TEXTS = st.one_of(st.text(max_size=20), st.text(min_size=100, max_size=300), st.just("é" * 400))
 
 
 @given(texts=st.lists(TEXTS, min_size=1, max_size=8))
 def test_alone_as_in_a_column(texts: list[str]) -> None:
-    assert [text_hash(text.encode()) for text in texts] == hash_texts(pa.array(texts, pa.string())).tolist()
+    alone = [text_hash(text.encode()) for text in texts]
+    assert alone == hash_texts(pa.array(texts, pa.string())).tolist() == hashes_of(texts).tolist()
+    same = [text.ljust(9, ".")[:9] for text in texts * 3]
+    assert hashes_of(same).tolist() == [text_hash(text.encode()) for text in same]
 
 
 def test_the_hash_of_a_version_is_that_of_every_other_one() -> None:
