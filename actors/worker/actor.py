@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 
 from rabbitray.actors.background import BackgroundTasks
-from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.errors import RabbitrayError, text_of
 from rabbitray.actors.message.finished_keys import decode_winners, encode_question
 from rabbitray.actors.message.parcel import Shipment
 from rabbitray.actors.message.reply import Part, WorkerInfo
@@ -29,7 +29,7 @@ from rabbitray.actors.worker.finished import FinishedJobs, SkipDone
 from rabbitray.actors.worker.handlers import Handler, load
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.usage import ProcessUsage
-from rabbitray.actors.worker.verdict import Categories, text_of
+from rabbitray.actors.worker.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class PoolWorker:
         """
         try:
             await self._worker.close()
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):
             log.exception("The handler could not be closed")
         self._ended.set()
         self._metrics.flush()
