@@ -70,6 +70,7 @@ async def _finished_ones_do_not_run_again(pool: RunningPool, ran: Path) -> None:
     assert _runs(ran) == 200
     assert (report.counts.done, report.counts.duplicates) == (before.done + 200, before.duplicates + 200)
     assert report.counts.skipped == before.skipped + 200
+    assert_adds_up(report)
     await pool.publish(work, packed=50)
     report = await pool.acked(before.acked + 404)
     assert (_runs(ran), report.counts.duplicates) == (200, before.duplicates + 400)

@@ -18,7 +18,7 @@ from rabbitray.actors.message.reply import Failure, Part, WorkerInfo
 from rabbitray.actors.message.wire import split
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.router.dispatch.member import WorkerLostError
-from rabbitray.actors.worker.batch_run import BatchRun, Unit
+from rabbitray.actors.worker.batch_run import BatchRun, Failed, Unit
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
 from rabbitray.actors.worker.finished import FinishedJobs
 from tests.simulation.checker import Checker, Origin
@@ -184,7 +184,8 @@ class SimWorker:
                     return
                 serial = unit.job.id or ""
                 self.executing.add(serial)
-                unit.error = await self._handle(serial, self._at[run.batch_id])
+                error = await self._handle(serial, self._at[run.batch_id])
+                unit.failed = None if error is None else _failed(error, self._checker.wish(serial))
                 self.executing.discard(serial)
                 self._finished(run, unit)
 
@@ -216,7 +217,7 @@ class SimWorker:
         run.partial = True
         returned = run.take_unstarted() if run.open > len(run.finished) else []
         units = run.take_finished()
-        done = [unit for unit in units if unit.error is None]
+        done = [unit for unit in units if unit.failed is None]
         unreadable, run.unreadable = run.unreadable, []
         skipped, complete = run.take_skipped()
         finished = run.settle_positions(units) + complete + [failure.position for failure in unreadable]
@@ -224,8 +225,7 @@ class SimWorker:
             rows=len(done),
             row_positions=[unit.position for unit in done],
             row_records=[unit.record for unit in done] if any(unit.record for unit in done) else [],
-            failures=[_failure(unit, self._checker.wish(unit.job.id or "")) for unit in units if unit.error]
-            + unreadable,
+            failures=[_failure(unit, unit.failed) for unit in units if unit.failed is not None] + unreadable,
             finished=finished,
             returned=returned,
             open=run.open,
@@ -240,16 +240,29 @@ def _set(wake: asyncio.Future[None]) -> None:
         wake.set_result(None)
 
 
-def _failure(unit: Unit, wish: Wish) -> Failure:
+def _failed(error: Exception, wish: Wish) -> Failed:
+    """As Outcomes has it."""
     dead, asked = wish.do == "reject", wish.do == "retry"
+    return Failed(
+        verdict="dead" if dead else "retry",
+        reason="rejected" if dead else "retry_requested" if asked else "exception",
+        category="permanent" if dead else "transient",
+        after_s=None,
+        error=wish.do,
+        error_class=f"{wish.do}{wish.value:g}",
+        exception=error,
+    )
+
+
+def _failure(unit: Unit, failed: Failed) -> Failure:
     return Failure(
         position=unit.position,
         record=unit.record,
-        verdict="dead" if dead else "retry",
-        reason="rejected" if dead else "retry_requested" if asked else "exception",
-        error=wish.do,
-        error_class=f"{wish.do}{wish.value:g}",
-        category="permanent" if dead else "transient",
+        verdict=failed.verdict,
+        reason=failed.reason,
+        error=failed.error,
+        error_class=failed.error_class,
+        category=failed.category,
         attempt=unit.attempt,
         key=unit.key,
         message_id=unit.parcel.message_id,
