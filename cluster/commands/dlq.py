@@ -134,9 +134,9 @@ def replay(
     rabbitray dlq replay --class ConnectionError --newer-than 2h --rate 50
     rabbitray dlq replay 3f2a90c1d4e5f60718293a4b5c6d7e8f
 
-    A copy is confirmed in the main queue before the dead letter is removed, and keeps its key: a job that has a
-    result already is not worked twice. Headers that could not be read stay behind. What is not selected stays. Exit
-    code 1 when a copy was not confirmed, or when an ID is not in the dead-letter queue.
+    A copy is confirmed in the main queue before the dead letter is removed, and keeps its key: a job that has its
+    result by then does not run again (setting skip_done). Headers that could not be read stay behind. What is not
+    selected stays. Exit code 1 when a copy was not confirmed, or when an ID is not in the dead-letter queue.
     """
     if not (names or error_class or older_than is not None or newer_than is not None or everything):
         raise click.UsageError("say which: IDs, --class, --older-than, --newer-than, or --all")

@@ -127,7 +127,7 @@ class Replay:
         """Looks once at each message that is there now.
 
         Raises ConfigurationError where the dead-letter queue is missing, RabbitrayError where the connection is
-        lost: what was not acked is still there, and what was replayed already is worked once.
+        lost: what was not acked is still there, and what was replayed already gets one row all the same.
         """
         self._began = time.monotonic()
         try:
