@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
-from rabbitray.actors.rabbitmq.inspect import contact, exchange_refused, inspect, place, server_version
+from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place, server_version
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.query import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
@@ -67,16 +67,7 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
     try:
         async with contact(settings.rabbitmq_url, within_s=settings.connect_timeout_s) as connection:
             rows = [_ok("broker", f"{server_version(connection)} at {place(settings.rabbitmq_url)}, login accepted")]
-            if (refused := await exchange_refused(connection, compose.topology(settings))) is not None:
-                rows.append(CheckRow(area="broker", level="refuse", text=refused))
-            for queue in await inspect(connection, compose.topology(settings)):
-                if queue.refused is not None:
-                    rows.append(CheckRow(area="broker", level="refuse", text=queue.refused))
-                elif queue.ready is None:
-                    rows.append(_ok("broker", f"queue {queue.name!r} does not exist yet: the pool creates it"))
-                else:
-                    rows.append(_ok("broker", f"queue {queue.name!r}: {queue.ready:,} ready"))
-                rows += [CheckRow(area="broker", level="warn", text=warning) for warning in queue.warnings]
+            rows += _examined(await examine(connection, compose.topology(settings)))
     except RabbitrayError as error:
         return [CheckRow(area="broker", level="refuse", text=str(error))]
     assumed = f"{checks.CONSUMER_TIMEOUT_S:,.0f} s"
@@ -84,6 +75,18 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
         *rows,
         _ok("broker", f"consumer_timeout cannot be asked over AMQP; RabbitMQ's default, {assumed}, is assumed"),
     ]
+
+
+def _examined(found: Examination) -> Iterator[CheckRow]:
+    for queue in found.queues:
+        if queue.there is False:
+            yield _ok("broker", f"queue {queue.name!r} does not exist yet: the pool creates it")
+        elif queue.ready is not None and queue.refused is None:
+            yield _ok("broker", f"queue {queue.name!r}: {queue.ready:,} ready")
+    yield from (CheckRow(area="broker", level="warn", text=warning) for warning in found.warnings)
+    yield from (CheckRow(area="broker", level="refuse", text=refused) for refused in found.refused)
+    if not found.lacking:
+        yield _ok("broker", "this user may consume, retry and park")
 
 
 def results(loaded: Loaded) -> Iterator[CheckRow]:
