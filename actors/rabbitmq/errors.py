@@ -45,7 +45,8 @@ def describe(error: BaseException, redact: Redactor = NO_SECRETS) -> str:
     """An error in words, without credentials; what to do about it, where trying again cannot change it."""
     if isinstance(error, asyncio.CancelledError):
         return "the connection gave no sign of life any more"
-    return refusal(error, redact) or redact(_said(error)) or type(error).__name__
+    silent = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    return refusal(error, redact) or redact(_said(error)) or silent
 
 
 def address(url: Secret) -> str:
@@ -80,7 +81,7 @@ def _tls_refusal(error: BaseException, redact: Redactor) -> str | None:
     """The same for what TLS says, and for the files that the URL names for it."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):  # of a socket they come as a cause
         return f"a file of RABBITMQ_URL (cafile, certfile, keyfile) cannot be read: {error.strerror or error}"
-    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLCertVerificationError | _PASSING_TLS):
+    if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLCertVerificationError, *_PASSING_TLS)):
         return (
             f"a file of RABBITMQ_URL (cafile, certfile, keyfile) is no certificate or key of it: {redact(str(error))}"
         )
@@ -92,7 +93,7 @@ def _tls_refusal(error: BaseException, redact: Redactor) -> str | None:
             f"the broker's certificate is refused: {found.verify_message or found}; check the host in RABBITMQ_URL and "
             "its cafile (the CA that signed the certificate)"
         )
-    reason = found.reason or str(found)
+    reason = getattr(found, "reason", None) or str(found)
     if reason in _OTHER_TLS:
         return "no TLS is spoken there; write amqp://, or the broker's TLS port (5671)"
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
