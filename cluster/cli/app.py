@@ -18,7 +18,7 @@ from click.exceptions import NoArgsIsHelpError
 from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS
 from rabbitray.cluster.cli.errors import OUTPUT_GONE, tell_end
-from rabbitray.cluster.cli.terminal import flushed, prepare
+from rabbitray.cluster.cli.terminal import flushed, prepare, reader_gone
 
 COMMANDS = {
     "demo": "The main job on reference data, nothing to prepare.",
@@ -90,10 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     for library in ("aiormq", "aio_pika"):  # what they say reaches a log that was set up, not the terminal
         logging.getLogger(library).addHandler(logging.NullHandler())
     prepare()
-    try:
-        code = _run(arguments)
-    except BrokenPipeError:  # also standard error has nobody who reads it
-        code = OUTPUT_GONE
+    code = _run(arguments)
     sys.exit(code if flushed() else code or OUTPUT_GONE)
 
 
@@ -106,6 +103,10 @@ def _run(arguments: list[str] | None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
+    except SystemExit:  # click ends the program so where it cannot write
+        if not reader_gone():
+            raise
+        return OUTPUT_GONE
     except Exception as error:  # noqa: BLE001 # a fault of ours: as Python tells it, but printable and without passwords
         return tell_end(error, NO_SECRETS)
     return code if isinstance(code, int) else 0

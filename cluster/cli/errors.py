@@ -71,12 +71,19 @@ def tell_fault(error: Exception, redact: Redactor) -> None:
 
 
 def tell_end(error: Exception, redact: Redactor) -> int:
-    """Says on standard error why a command ends, whatever it is; returns the exit code."""
+    """Says on standard error why a command ends, whatever it is; returns the exit code. Never fails."""
+    if isinstance(error, BrokenPipeError) and reader_gone():
+        return OUTPUT_GONE
+    try:
+        return _tell(error, redact)
+    except BrokenPipeError:  # standard error has nobody either who reads it
+        return OUTPUT_GONE
+
+
+def _tell(error: Exception, redact: Redactor) -> int:
     if isinstance(error, RabbitrayError):
         tell_error(error, redact)
         return error.exit_code
-    if isinstance(error, BrokenPipeError) and reader_gone():
-        return OUTPUT_GONE
     line = foreseen(error, redact)
     if line is None:
         tell_fault(error, redact)
