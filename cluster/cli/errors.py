@@ -8,9 +8,11 @@ else comes is a mistake of ours, and comes with its traceback.
 from __future__ import annotations
 
 import errno
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 import click
@@ -106,7 +108,19 @@ def foreseen(error: Exception, redact: Redactor) -> str | None:
         place = "" if error.filename is None else f"{error.filename}: "
         said = error.strerror or str(error) or type(error).__name__
         return f"{redact(place + said)}; {STEPS.get(error.errno or 0, _ANY_STEP)}"
+    if isinstance(error, UnicodeEncodeError):  # also of what stood on the command line
+        return f"a text cannot be written as {error.encoding}; use a UTF-8 locale (LANG=C.UTF-8), or plain letters"
+    if isinstance(error, ImportError | AttributeError) and (hiding := _hides_pythons_own()) is not None:
+        return f"{hiding} hides a module of Python that has its name; rename it, or work in another folder"
     return None
+
+
+def _hides_pythons_own() -> Path | None:
+    """A file in the working directory that was imported in place of one of Python's own modules, e.g. `queue.py`."""
+    here = Path.cwd()
+    own = (sys.modules[name] for name in sys.stdlib_module_names if name in sys.modules)
+    files = (Path(file) for module in own if (file := getattr(module, "__file__", None)) is not None)
+    return next((file for file in files if file.parent in (here, here / file.parent.name)), None)
 
 
 def _library(kind: type) -> str:

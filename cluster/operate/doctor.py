@@ -110,6 +110,9 @@ def _opened(path: Path, version: int | None) -> CheckRow:
     said = f"{path} has schema version {version}, this program writes {SCHEMA_VERSION}"
     if version is not None and version > SCHEMA_VERSION:
         return CheckRow(area="results", level="refuse", text=f"{said}: use the program that made it, or another file")
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
+        text = f"{path} cannot be written: no right to write it, or in {path.parent}, where its log goes"
+        return CheckRow(area="results", level="refuse", text=text)
     if version is not None and version < SCHEMA_VERSION:
         return _ok("results", f"{said}: the next run brings it there, after which an older program refuses it")
     return _ok("results", f"{path} can be opened")

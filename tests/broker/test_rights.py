@@ -8,17 +8,22 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import aio_pika
 import pytest
 
-from rabbitray.actors.errors import TopologyError
+from rabbitray.actors.errors import ConfigurationError, TopologyError
 from rabbitray.actors.rabbitmq.declare import TopologyBuilder
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.rabbitmq.inspect import Examination, examine
 from rabbitray.actors.rabbitmq.look import look, look_at_exchange
+from rabbitray.actors.secret import Secret
 from rabbitray.cluster.broker import PrivateBroker
-from tests.kit.broker_users import DOCUMENTED, NONE, OF_OLD, PRODUCER, Rights, look_needs_a_right, user_with
+from rabbitray.cluster.operate.preflight import preflight
+from rabbitray.cluster.settings import load
+from tests.kit.broker_users import DOCUMENTED, NONE, OF_OLD, PRODUCER, Rights, give, look_needs_a_right, user_with
 from tests.kit.command_line import Run
 from tests.kit.jobs_topology import JOBS
 from tests.kit.queue_access import declare, drained
@@ -119,6 +124,31 @@ async def test_a_depth_that_may_not_be_seen_is_unknown_and_says_why(
 
 
 # commands
+
+
+@pytest.mark.parametrize(
+    ("until_empty", "seen"), [(False, DOCUMENTED), (True, DOCUMENTED), (False, OF_OLD), (True, OF_OLD)]
+)
+async def test_before_a_run_rights_are_looked_at(
+    broker: PrivateBroker, amqp_url: str, tmp_path: Path, until_empty: bool, seen: Rights
+) -> None:
+    """`--until-empty` must see the rungs."""
+    with user_with(broker, amqp_url, seen) as url:
+        async with made(amqp_url, url):
+            given = {"rabbitmq_url": Secret(url), "results": str(tmp_path / "results.duckdb"), "retry_delay_ms": 1_000}
+            step = preflight(load({**given, "max_retries": 2}, {}, None), until_empty=until_empty)
+            if until_empty and seen is OF_OLD and look_needs_a_right(broker):
+                with pytest.raises(
+                    ConfigurationError, match=r"--until-empty cannot see what waits in jobs\.retry\.1000"
+                ):
+                    await step()
+            else:
+                await step()
+        give(broker, urlsplit(url).username or "", amqp_url, NONE)
+        with pytest.raises(ConfigurationError) as caught:
+            await step()
+        assert "this user may not consume queue 'jobs' (403)" in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_check_tells_of_rights_and_of_what_was_not_compared(

@@ -135,6 +135,7 @@ def test_output_that_finds_no_room_is_one_line(filled: Path) -> None:
         ("query", "SELECT * FROM results", "-o", "/dev/full/x.csv"),
         ("query", "SELECT * FROM results", "-o", "none/x.parquet"),
         ("export", "/dev/null/out"),
+        ("export", "none/out\udcff"),
         ("report", "-o", "none/x.html"),
         ("report", "-o", "/dev/null/x.html"),
     ],
@@ -146,7 +147,7 @@ def test_a_file_that_cannot_be_written_is_one_line(
     ran = run(*arguments)
     assert ran.code in (1, 2), ran
     assert ran.err.count("\n") == 1, ran.err
-    assert ran.err.startswith("error: cannot write ")
+    assert ran.err.startswith(("error: cannot write ", "error: a text cannot be written as utf-8; use a UTF-8 locale"))
 
 
 def test_a_console_says_nothing_of_its_own_where_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,11 @@ import inspect
 import os
 import pkgutil
 import ssl
+import sys
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import aio_pika.exceptions
@@ -148,6 +151,21 @@ def test_words_of_libraries(capfd: pytest.CaptureFixture[str]) -> None:
     assert "vhost refused (NOT_ALLOWED - vhost x not found); check the path" in told(refused, capfd)
     assert "no answer in time; run it again" in told(TimeoutError(), capfd)
     assert told(pa.ArrowInvalid("no such column\nsecond line"), capfd).startswith("Arrow: no such column; ")
+
+
+def test_a_file_that_hides_pythons_own_module_is_named(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`queue.py` is what one calls a handler for a queue."""
+    monkeypatch.chdir(tmp_path)
+    assert foreseen(ImportError("cannot import name Queue"), NO_SECRETS) is None
+    hiding = ModuleType("queue")
+    hiding.__file__ = str(tmp_path / "queue.py")
+    monkeypatch.setitem(sys.modules, "queue", hiding)
+    line = told(ImportError("cannot import name Queue"), capfd)
+    assert (
+        line == f"{tmp_path}/queue.py hides a module of Python that has its name; rename it, or work in another folder"
+    )
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), TypeError("x"), AssertionError("x")])
