@@ -129,7 +129,7 @@ FOLDER = {
     [
         ("jobs.work:handle", "needs 'helper', which is jobs/helper.py, but not on the path: set PYTHONPATH={}/jobs, or "
          "write `from jobs import helper`"),
-        ("own_work:handle", "no module named 'own_work', which is src/own_work.py, but not on the path: set PYTHONPATH={}/src"),
+        ("own_work:handle", "no module named 'own_work', which is src/own_work.py, but not on the path: set PYTHON"),
         ("top_work:handle", "needs 'srcmod', which is src/srcmod.py, but not on the path"),
         ("foreign_work:handle", "needs 'nowhere_to_be_found', which is not installed, nor anywhere in {}"),
         ("json.work:handle", "json/__init__.py has that name too and comes before json; rename yours"),
