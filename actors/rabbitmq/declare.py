@@ -11,7 +11,8 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.look import hidden, look, look_at_exchange
 from rabbitray.actors.rabbitmq.rights import denied
-from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, Arguments, Topology, Version, parse_version
+from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, Arguments, Topology
+from rabbitray.actors.rabbitmq.versions import Server, read_server
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +30,10 @@ _EXCHANGE_NEEDS = {
 }
 
 
-def version_of(connection: aio_pika.abc.AbstractConnection) -> Version:
-    """RabbitMQ's version, e.g. (3, 10, 8); empty for another product, or where it does not say."""
+def server_of(connection: aio_pika.abc.AbstractConnection) -> Server:
+    """What the broker at the other end says that it is."""
     transport = connection.transport
-    properties = transport.connection.server_properties if transport is not None else {}
-    product, version = (_text(properties.get(name, "")) for name in ("product", "version"))
-    return parse_version(version) if product == "RabbitMQ" else ()
+    return read_server(transport.connection.server_properties if transport is not None else {})
 
 
 class TopologyBuilder:
@@ -42,7 +41,7 @@ class TopologyBuilder:
 
     def __init__(self, connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
         self._connection = connection
-        self._topology = topology.on(version_of(connection))
+        self._topology = topology.on(server_of(connection).version)
         self._not_compared: list[str] = []  # queues and the exchange, for want of a right
 
     async def build(self) -> list[str]:
@@ -250,9 +249,8 @@ def _limit(found: dict[str, object], wanted: Arguments, topology: Topology) -> i
         return None
     limit = found.get(DELIVERY_LIMIT, wanted.get(DELIVERY_LIMIT))
     if not isinstance(limit, int):
-        return topology.default_limit
-    unlimited = limit < 0 and topology.default_limit is not None
-    return None if unlimited else limit
+        return topology.broker.delivery_limit
+    return None if limit < 0 and topology.broker.unlimited is not None else limit
 
 
 def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topology: Topology) -> tuple[str, ...]:
@@ -269,10 +267,10 @@ def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topolog
         ours = {argument: wanted.get(argument) for argument in wrong}
         raise TopologyError(f"queue {name!r} exists with {_show(wrong)}, we need {_show(ours)}; delete or rename it")
     warnings: list[str] = []
-    if default_limit and _limit(found, wanted, topology) is not None:
+    if default_limit and (limit := _limit(found, wanted, topology)) is not None:
         warnings.append(
-            f"queue {name!r} has RabbitMQ's default {DELIVERY_LIMIT} of {topology.default_limit}: what is looked at "
-            "and given back so often is lost; delete it when it is empty, it is made again without"
+            f"queue {name!r} has RabbitMQ's default {DELIVERY_LIMIT} of {limit}: what is looked at and given back "
+            "so often is lost; delete it when it is empty, it is made again without"
         )
     found = {argument: value for argument, value in found.items() if argument != DELIVERY_LIMIT}
     if found:
@@ -282,7 +280,3 @@ def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topolog
 
 def _show(arguments: dict[str, object]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items())) or "nothing"
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)

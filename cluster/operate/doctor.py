@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
-from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place, server_version
+from rabbitray.actors.rabbitmq.declare import server_of
+from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.query import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
@@ -66,7 +67,10 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
     settings = loaded.settings
     try:
         async with contact(settings.rabbitmq_url, within_s=settings.connect_timeout_s) as connection:
-            rows = [_ok("broker", f"{server_version(connection)} at {place(settings.rabbitmq_url)}, login accepted")]
+            server = server_of(connection)
+            rows = [_ok("broker", f"{server} at {place(settings.rabbitmq_url)}, login accepted")]
+            if server.note is not None:
+                rows.append(CheckRow(area="broker", level="warn", text=server.note))
             rows += _examined(await examine(connection, compose.topology(settings)))
     except RabbitrayError as error:
         return [CheckRow(area="broker", level="refuse", text=str(error))]
@@ -95,7 +99,7 @@ def results(loaded: Loaded) -> Iterator[CheckRow]:
     try:
         version = results_version(path)
     except StoreLockedError as locked:
-        yield CheckRow(area="results", level="warn", text=f"{locked} (well, if that is the running pool)")
+        yield CheckRow(area="results", level="warn", text=str(locked))
     except StoreOpenError as error:
         if path.exists():
             yield CheckRow(area="results", level="refuse", text=str(error))

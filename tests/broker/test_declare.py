@@ -162,6 +162,7 @@ async def test_a_rung_without_its_time_is_refused(connection: aio_pika.abc.Abstr
     assert "x-message-ttl=None" in await refused(connection)
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize("name", [JOBS.dead_queue, JOBS.dropped_queue, JOBS.rung(1_000)])
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 async def test_a_stream_is_refused_in_each_place(
@@ -172,6 +173,7 @@ async def test_a_stream_is_refused_in_each_place(
     assert f"queue {name!r} is a stream" in line
 
 
+@pytest.mark.versions
 async def test_a_queue_that_became_a_stream_by_the_vhosts_default_is_refused(
     broker: PrivateBroker, amqp_url: str
 ) -> None:

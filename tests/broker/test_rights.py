@@ -28,6 +28,8 @@ from tests.kit.command_line import Run
 from tests.kit.jobs_topology import JOBS
 from tests.kit.queue_access import declare, drained
 
+pytestmark = pytest.mark.versions
+
 ALL = {JOBS.exchange, *JOBS.queues()}
 UNSEEN_OF_OLD = {JOBS.dead_queue, *map(JOBS.rung, JOBS.rung_delays_ms)}
 

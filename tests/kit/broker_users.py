@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from rabbitray.actors.rabbitmq.versions import behaviour, parse_version
 from rabbitray.cluster.broker import PrivateBroker
-
-LOOK_NEEDS_A_RIGHT = ((4, 2, 6), (4, 3, 1))
-"""From these versions on, of their series and of all later ones, a passive declare needs a right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +31,7 @@ NONE = Rights()
 
 def look_needs_a_right(broker: PrivateBroker) -> bool:
     """Whether this broker answers a look with 403 where the user has no right at all on what is looked at."""
-    overview = broker.api("GET", "/api/overview")
-    assert isinstance(overview, dict)
-    version = tuple(int(part) for part in str(overview["rabbitmq_version"]).split(".")[:3])
-    patched, first = LOOK_NEEDS_A_RIGHT
-    return version >= first or (version[:2] == patched[:2] and version >= patched)
+    return behaviour(parse_version(broker.version)).look_needs_right
 
 
 def give(broker: PrivateBroker, user: str, amqp_url: str, rights: Rights) -> None:
