@@ -122,8 +122,8 @@ def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
     """The same message again, for the end of its own queue; None where a copy would not be the same.
 
     Our publisher carries a message id, a content type and encoding, a time, a priority and headers: the dead letters
-    that we wrote have no more. RabbitMQ's count of deliveries starts again with the copy. Headers go as they stand, also
-    those that cannot be read.
+    that we wrote have no more. RabbitMQ's count of deliveries starts again with the copy. Headers go as they stand, and
+    so do those that cannot be read.
     """
     properties = message.properties
     entries, lost = headers_where(properties, lambda name: name not in h.DELIVERY_COUNTS)
