@@ -2,6 +2,7 @@
 
 worker      takes a batch, gives its parts
 decoding    1. parcels -> jobs, with their identity
+finished    which of them have their result already: those are not run
 handlers    2. the user's code, loaded by name
 shape       which style it is: function, coroutine, class, batch; what cannot be called with a job is refused
 executor, handler_thread  3. run the jobs of a batch: in a thread, or in tasks in slots
