@@ -8,7 +8,7 @@ recorded itself: of it the order is known, not the time. What is not finished ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -189,10 +189,17 @@ def _time_of(step: Step) -> datetime:
     return step.at
 
 
+def _with_replays(steps: Sequence[Step]) -> list[Step]:
+    """A message that was parked is published again by its replay."""
+    parked = next((place for place, step in enumerate(steps) if step.what == "parked"), len(steps))
+    behind = (replace(step, what="replayed") if step.what == "published" else step for step in steps[parked:])
+    return [*steps[:parked], *behind]
+
+
 def _spaced(steps: Sequence[Step]) -> list[Step]:
     """The steps with the time since the one before; the same step told twice (by two rows) is told once."""
     found: list[Step] = []
-    for step in steps:
+    for step in _with_replays(steps):
         if found and (step.what, step.at, step.detail) == (found[-1].what, found[-1].at, found[-1].detail):
             continue
         before = found[-1].at if found else None

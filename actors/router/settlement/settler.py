@@ -153,7 +153,7 @@ class Settler:
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
         self.tally.duplicates += len(answer.duplicates) + part.skipped + len(part.failures) - len(failures)
         self.tally.skipped += part.skipped
-        if good := part.rows - len(answer.rejected):
+        if good := part.rows + part.skipped - len(answer.rejected):
             self.endings.add_good(good, self._clock())
         failures += self._rejections(batch, part, answer)
         if not failures:

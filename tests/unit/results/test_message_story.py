@@ -86,6 +86,12 @@ def test_a_replayed_dead_letter_is_one_story() -> None:
     assert story.message_ids == ("m-2", "m-1")
 
 
+def test_the_time_of_a_replay_is_told_as_such() -> None:
+    times = {name: at(700 + later) for later, name in enumerate(["published_at", "received_at", "started_at"])}
+    (story,) = stories([result(**times, finished_at=at(703), committed_at=at(704))], [grave()])
+    assert whats(story)[:5] == ["first seen", "parked", "recorded", "replayed", "received"]
+
+
 def conflict(**own: Any) -> dict[str, Any]:
     row = {"key": "order-7", "message_id": "m-9", "queue": "orders", "worker": "w-1", "recorded_at": at(60)}
     return row | own
