@@ -12,7 +12,8 @@ import click
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.publisher import Publisher
-from rabbitray.actors.rabbitmq.inspect import contact, declare, place, ready_count
+from rabbitray.actors.rabbitmq.inspect import contact, declare, place
+from rabbitray.actors.rabbitmq.look import look
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.span import OpenSpan
 from rabbitray.actors.telemetry.trace_context import producer_destination
@@ -139,7 +140,15 @@ async def _prepare(loaded: Loaded, *, create: bool) -> None:
         if create:
             for warning in await declare(connection, compose.topology(settings)):
                 tell(f"note: {warning}", err=True)
-        elif await ready_count(connection, settings.queue) is None:
+            return
+        seen = await look(connection, settings.queue)
+        if seen.hidden:
+            tell(
+                f"note: this user may not look at queue {settings.queue!r} (403): a job that finds no queue is "
+                "reported as unroutable",
+                err=True,
+            )
+        elif not seen.there:
             raise ConfigurationError(
                 f"queue {settings.queue!r} does not exist at {place(settings.rabbitmq_url)}: start the pool first, "
                 "or create it with --create"
