@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ class Executor:
         self._slots = asyncio.Semaphore(slots)
         self.slots = slots if handler.style == "async" else 1
         self.busy = BusyClock()
+        self.thread: int | None = None  # in which a synchronous handler runs, once it has
         self._guard = ForkGuard(redact)
 
     async def run(self, run: BatchRun) -> None:
@@ -60,7 +62,11 @@ class Executor:
     async def _in_thread(self, style: Callable[[BatchRun], None], run: BatchRun) -> None:
         """With the context of the batch: log lines and spans of a handler in a thread belong to its trace too."""
         within = contextvars.copy_context()
-        await asyncio.get_running_loop().run_in_executor(self._thread, within.run, style, run)
+        await asyncio.get_running_loop().run_in_executor(self._thread, within.run, self._called, style, run)
+
+    def _called(self, style: Callable[[BatchRun], None], run: BatchRun) -> None:
+        self.thread = threading.get_ident()
+        style(run)
 
     def _sync_jobs(self, run: BatchRun) -> None:
         call, leave = self._handler.call, self._guard.leave
@@ -145,7 +151,8 @@ class Executor:
             return error
         text = f"no result within handler_timeout_s={self._timeout_s:g} s: {what}"
         told = HandlerTimeoutError(f"{text}; raise the setting, or give the handler's own calls a shorter time-out")
-        return told.with_traceback(error.__traceback__)
+        stood = error.__cause__ or error  # it was cancelled there
+        return told.with_traceback(stood.__traceback__)
 
     def _share_out(self, units: list[Unit], answers: object) -> None:
         """Gives each job its item of what a batch handler returned."""

@@ -31,6 +31,7 @@ from rabbitray.actors.worker.executor import Executor, HandlerTimeoutError
 from rabbitray.actors.worker.handlers import Handler
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.results import result_json
+from rabbitray.actors.worker.tracebacks import Tracebacks
 from rabbitray.actors.worker.verdict import Categories, asks_too_long, describe, judge
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Worker:
         self._meter = meter
         self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact)
         self._too_long = LogThrottle()
+        self._tracebacks = Tracebacks(config.redact)
         self._runs: dict[str, BatchRun] = {}
         self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
 
@@ -153,8 +155,16 @@ class Worker:
             jobs=len(units) + len(unreadable),
             span=run.span.traceparent,
             busy_s=self._executor.busy.take(),
+            stands=self._stands(run) if run.open else "",
         )
         return part, rows
+
+    def _stands(self, run: BatchRun) -> str:
+        """Where a synchronous handler stands, once half of its time is over: nobody can ask a worker that is killed."""
+        since_us = min((unit.started_us for unit in run.now_executing()), default=0)
+        if not since_us or time.time_ns() // 1_000 - since_us < self._config.handler_timeout_s * 500_000:
+            return ""
+        return self._tracebacks.of_thread(self._executor.thread)
 
     def _judge(self, run: BatchRun, units: list[Unit]) -> tuple[list[Unit], list[Unit], list[Failure]]:
         """The finished jobs that fit into a part, those of them with a result (now JSON text), and failures."""
@@ -190,6 +200,7 @@ class Worker:
         judged = judge(error, self._categories)
         self._say_too_long(error)
         name, text = describe(error, self._config.redact)
+        trace = self._tracebacks.of(error)
         timed_out = isinstance(error, HandlerTimeoutError)
         body = self._piece(unit, pieces) if unit.packed else None
         self._tracing.failure(
@@ -215,6 +226,8 @@ class Worker:
             message_type=unit.job.message_type or None,
             body=body,
             content_type=MSGPACK if body is not None else None,
+            traceback=trace.text,
+            raised_in=trace.place,
         )
 
     def _say_too_long(self, error: BaseException) -> None:
