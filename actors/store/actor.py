@@ -99,4 +99,4 @@ class ResultStore:
             await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
 
     def __repr__(self) -> str:
-        return f"ResultStore({self._name.removesuffix('-store')})"
+        return f"ResultStore({self._name})"

@@ -166,7 +166,7 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def _of_traceback(traceback: TracebackType | None) -> list[Frame]:
-    frames = []
+    frames: list[Frame] = []
     while traceback is not None and len(frames) < _WALKED_MOST:
         frames.append(_frame(traceback.tb_frame.f_code, traceback.tb_lineno))
         traceback = traceback.tb_next

@@ -28,7 +28,9 @@ class FailureLog:
         self._kinds: dict[tuple[str, str], _Kind] = {}
 
     def tell(self, delivery: Delivery, failure: Failure, move: Settlement, worker: str) -> None:
-        """`move`: what becomes of the job."""
+        """`move`: what becomes of the job. Dead letters without a traceback have their line already."""
+        if isinstance(move, Park) and not failure.traceback:
+            return
         kind = self._kind(failure)
         kind.since += 1
         if not kind.throttle.due():

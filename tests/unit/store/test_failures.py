@@ -78,8 +78,8 @@ async def test_they_share_the_transaction_of_the_results(store: Store) -> None:
     epoch = await store.register("a")
     before = (await store.stats()).commits
     await store.write(epoch, rows_of(["done"]), queue="jobs", failures=[run("b")])
-    transactions = await store.query("SELECT count(DISTINCT moment) AS n FROM (SELECT committed_at AS moment FROM results "
-                                     "UNION ALL SELECT recorded_at FROM failures)")  # fmt: skip
+    moments = "SELECT committed_at AS moment FROM results UNION ALL SELECT recorded_at FROM failures"
+    transactions = await store.query(f"SELECT count(DISTINCT moment) AS n FROM ({moments})")
     assert transactions.to_pylist() == [{"n": 1}], "now() is the time of the transaction"
     assert (await store.stats()).commits == before + 1
 
@@ -89,7 +89,7 @@ async def test_without_results_they_are_kept_too(store: Store) -> None:
     for n in range(2):
         await store.write(epoch, NO_ROWS, ["b"], queue="jobs", failures=[run("b", n + 1)])
     many = [run(f"k{n}") for n in range(SLICE_ROWS + 5)]
-    await store.write(epoch, NO_ROWS, queue="jobs", failures=[one for one in many])
+    await store.write(epoch, NO_ROWS, queue="jobs", failures=many)
     assert [row["attempts"] for row in (await kept(store))[:2]] == [1, 2]
     assert [row["seq"] for row in await kept(store)] == list(range(len(many) + 2))
 
