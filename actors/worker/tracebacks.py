@@ -19,6 +19,7 @@ from typing import Final
 
 from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS, Redactor
+from rabbitray.actors.worker.error_text import class_name
 
 log = logging.getLogger(__name__)
 
@@ -140,12 +141,7 @@ class Tracebacks:
 
 
 def _section(error: BaseException) -> Section:
-    return (_name(type(error)), *_clipped(_of_traceback(error.__traceback__)))
-
-
-def _name(kind: type[BaseException]) -> str:
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return name[:_NAME_MOST]
+    return (class_name(error)[:_NAME_MOST], *_clipped(_of_traceback(error.__traceback__)))
 
 
 def _chain(error: BaseException) -> list[BaseException]:
