@@ -27,7 +27,7 @@ _GROUPS_SQL: Final = """
 SELECT error_class, raised_in, category, reason,
        substr(md5(concat_ws('|', error_class, reason, coalesce(raised_in, text))), 1, 8) AS fingerprint,
        count(*) AS count, count(DISTINCT text) AS texts, min(dead_at) AS first, max(dead_at) AS last,
-       arg_max(id, dead_at) AS example, arg_max(text, dead_at) AS error
+       arg_max(id, dead_at) AS example, coalesce(arg_max(text, dead_at), any_value(text)) AS error
 FROM (SELECT *{own}, {normal} AS text FROM dead_letters)
 GROUP BY error_class, raised_in, category, reason, coalesce(raised_in, text) ORDER BY count DESC, last DESC
 """
