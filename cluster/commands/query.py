@@ -33,7 +33,7 @@ def command(loaded: Loaded, sql: str, form: str | None, output: Path | None, as_
     rabbitray query "SELECT message_type, count(*) FROM results GROUP BY 1"
     rabbitray query "SELECT * FROM dead_letters" --format csv -o dead.csv
 
-    Tables: results, dead_letters, decisions, control, runs; `rabbitray query "DESCRIBE results"` shows columns.
+    Tables: results, conflicts, dead_letters, failures, decisions, control, runs; `rabbitray query "DESCRIBE results"` shows columns.
     While a pool runs it is asked through the pool (add --queue or --pool where they are not the default); from the
     file otherwise. At most --query-max-rows rows: `rabbitray export` writes all.
     """
