@@ -113,13 +113,14 @@ class Retry(Exception):
     Raises TypeError where `after_s` is no duration or `reason` is one; ValueError where `after_s` is not finite.
     """
 
-    after_s: float | None = None  # also of a subclass that does not call our `__init__`
+    after_s: float | None = None  # a subclass may set its own, and need not call our `__init__`
 
     def __init__(self, reason: str = "retry requested", *, after_s: float | timedelta | None = None) -> None:
         if isinstance(reason, bool) or seconds_of(reason) is not None:
             raise TypeError(f"Retry({reason!r}): the reason is a text; seconds to wait are Retry(after_s={reason!r})")
         super().__init__(reason)
-        self.after_s = None if after_s is None else max(0.0, require_seconds(after_s, "Retry(after_s=...)"))
+        if after_s is not None:
+            self.after_s = max(0.0, require_seconds(after_s, "Retry(after_s=...)"))
 
 
 class Reject(Exception):

@@ -23,7 +23,7 @@ def seconds_of(value: object) -> float | None:
     try:
         return float(value)
     except OverflowError:  # a whole number of hundreds of digits
-        return math.copysign(sys.float_info.max, value)
+        return sys.float_info.max if abs(value) == value else -sys.float_info.max
 
 
 def require_seconds(value: object, what: str) -> float:

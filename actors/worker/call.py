@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Awaitable
-from types import AsyncGeneratorType, GeneratorType, NoneType
+from collections.abc import Awaitable, Sequence
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, NoneType
 from typing import Any, Final
 
 from rabbitray.actors.errors import HandlerLoadError
@@ -106,17 +106,23 @@ class Calls:
         if not isinstance(answers, list | tuple) or len(answers) != len(units):
             got = f"{len(answers)} items" if isinstance(answers, list | tuple) else type(answers).__name__
             raise TypeError(f"batch handler {self._handler.name} returned {got} for {len(units)} jobs")
-        for answer in answers:
-            if type(answer) not in _FINISHED and self._late(answer) is not None:
-                raise HandlerLoadError(
-                    f"batch handler {self._handler.name} returned a {type(answer).__name__} for a job: await it first, "
-                    "e.g. `return await asyncio.gather(*...)`"
-                )
+        self._require_finished(answers)
         for unit, answer in zip(units, answers, strict=True):
             if isinstance(answer, BaseException):
                 self._outcomes.raised(unit, answer)
             else:
                 self._outcomes.returned(unit, answer)
+
+    def _require_finished(self, answers: Sequence[object]) -> None:
+        late = [answer for answer in answers if type(answer) not in _FINISHED and self._late(answer) is not None]
+        for coroutine in late:
+            if isinstance(coroutine, CoroutineType):
+                coroutine.close()  # nobody will await it
+        if late:
+            raise HandlerLoadError(
+                f"batch handler {self._handler.name!r} returned a {type(late[0]).__name__} for a job: await it first, "
+                "e.g. `return await asyncio.gather(*...)`"
+            )
 
     async def _to_its_end(self, returned: object) -> object:
         """What an awaitable gives that a coroutine function returned, instead of awaiting it."""

@@ -238,5 +238,8 @@ def _strictest(members: Sequence[Judgement]) -> Judgement:
 
 def _asked_s(error: Retry) -> float | None:
     """The wait that a handler asked for; None (the ladder decides) for what is none, in a subclass or set later."""
-    asked = seconds_of(error.after_s)
+    try:
+        asked = seconds_of(error.after_s)
+    except BaseException:  # noqa: BLE001 # a property of the user's
+        return None
     return None if asked is None or math.isnan(asked) else asked

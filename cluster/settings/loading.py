@@ -20,10 +20,12 @@ from rabbitray.actors.secret import Secret
 from rabbitray.autoscale.policy.signals import START_MARGIN_S
 from rabbitray.cluster.settings.kinds import PREFIX, allowed_values, kind_of
 from rabbitray.cluster.settings.model import DEFAULT_URL, Settings
+from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
 from rabbitray.cluster.telemetry.config import UNSUPPORTED, TelemetryConfig
 
 TOML_NAME: Final = "rabbitray.toml"
 TOML_VARIABLE: Final = "RABBITRAY_CONFIG"
+COMMAND_LINE: Final = "command line"
 JOB_STOP_WAIT: Final = "RAY_JOB_STOP_WAIT_TIME_S"
 RAY_JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 RAY_JOB_STOP_WAIT_DEFAULT_S: Final = 3.0
@@ -66,6 +68,10 @@ class Loaded:
     def is_set(self, name: str) -> bool:
         """Whether the user set it, in whatever way."""
         return not self.sources[name].startswith(("default", "derived"))
+
+    def is_asked(self, name: str) -> bool:
+        """Whether it stands on this command line."""
+        return self.sources[name] == COMMAND_LINE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +128,7 @@ def _from_cli(cli: Mapping[str, object], problems: list[str]) -> _Layer:
         if name not in Settings.model_fields:
             problems.append(f"{flag}: there is no such setting{_did_you_mean(name)}")
         elif value is not None:
-            layer[name] = _Given(value=value, label=flag, where="command line")
+            layer[name] = _Given(value=value, label=flag, where=COMMAND_LINE)
     shown = layer.get("rabbitmq_url")
     if shown is not None and _shows_password(shown.value):
         problems.append(
@@ -256,7 +262,7 @@ def _source(name: str, given: _Layer) -> str:
 def _notices(environ: Mapping[str, str]) -> Iterable[str]:
     known = {v for name, f in Settings.model_fields.items() for v in kind_of(f).environ_names(name)}
     for variable in environ:
-        if variable.startswith(PREFIX) and variable not in known | {TOML_VARIABLE}:
+        if variable.startswith(PREFIX) and variable not in known | {TOML_VARIABLE, RABBITMQ_VARIABLE}:
             hint = _did_you_mean(variable.removeprefix(PREFIX).lower(), PREFIX)
             yield f"{variable} is set, but there is no such setting{hint}"
     for variable, reason in {**NO_MEANING, **UNSUPPORTED}.items():

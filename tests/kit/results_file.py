@@ -16,6 +16,7 @@ CONFLICTS_KEYS = 30
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"
 
 _START = "TIMESTAMPTZ '2026-01-02 03:00:00+00'"
+_AGAIN = f"({_START} + to_seconds(660))"
 RESULTS = f"""
 INSERT INTO results BY NAME
 SELECT n AS seq, 'job-' || n AS key, key AS message_id, 'orders' AS queue, 'user-' || n % 97 AS user_id,
@@ -44,6 +45,13 @@ INSERT INTO conflicts BY NAME
 SELECT 'job-' || n % {CONFLICTS_KEYS} AS key, 'orders' AS queue, 'BIRTHDAY' AS message_type, 'stranger' AS user_id,
   n::UBIGINT AS payload_hash, {_START} + to_milliseconds(n * 4000) AS recorded_at
 FROM range(2 * {CONFLICTS_KEYS}) AS made(n)"""
+FAILURES = f"""
+INSERT INTO failures BY NAME
+SELECT n AS seq, 'job-' || n * 40 AS key, 'orders' AS queue, 1 AS attempts, 'refused ' || n AS error,
+  'ConnectionError' AS error_class, 'exception' AS reason, 'transient' AS category, 'orders-worker-0001' AS worker,
+  'shop/jobs.py:9 in handle: charge(job)' || chr(10) || 'shop/cards.py:31 in charge: raise Busy' AS traceback,
+  'shop/cards.py:31' AS raised_in, {_START} + to_milliseconds(n * 40 * 5 + 4) AS recorded_at
+FROM range({JOBS} // 40) AS made(n)"""
 DECISIONS = f"""
 INSERT INTO decisions BY NAME
 SELECT {_START} + to_milliseconds(n * 8000) AS decided_at, 'orders' AS pool,
@@ -66,6 +74,40 @@ def empty_file(path: Path) -> Path:
     return path
 
 
+REPLAYED = 800
+STILL_DEAD = 5
+
+
+def replayed_file(path: Path) -> Path:
+    """Messages that all died within two seconds of their first delivery; eleven minutes later they were replayed within
+    eight seconds and done a second later, but for `STILL_DEAD` that died again. One has a header that nobody wrote so.
+    """
+    empty_file(path)
+    sql_in_a_process(
+        path,
+        f"""
+        INSERT INTO dead_letters BY NAME
+        SELECT 'k' || n AS key, 'orders' AS queue, 'KeyError' AS error_class, 'permanent' AS reason, 1 AS attempts,
+          {_START} + to_milliseconds(n) AS first_seen, first_seen + to_milliseconds(1000) AS dead_at,
+          dead_at AS recorded_at, '{{"x-rabbitray-replayed": 9e99, "a": 1}}' AS headers, 'd' || n AS id
+        FROM range({REPLAYED}) AS made(n)""",
+        f"""
+        INSERT INTO dead_letters BY NAME
+        SELECT 'k' || n AS key, 'orders' AS queue, 'KeyError' AS error_class, 'permanent' AS reason, 1 AS attempts,
+          {_START} + to_milliseconds(n) AS first_seen, {_AGAIN} + to_milliseconds(1000) AS dead_at,
+          dead_at AS recorded_at, json_object('x-rabbitray-replayed', epoch_ms({_AGAIN})) AS headers, 'e' || n AS id
+        FROM range({STILL_DEAD}) AS made(n)""",
+        f"""
+        INSERT INTO results BY NAME
+        SELECT n AS seq, 'k' || n AS key, 'orders' AS queue, 'DONE' AS status, 1 AS attempts, n::UBIGINT AS key_hash,
+          {_AGAIN} + to_milliseconds(n * 10) AS published_at, published_at + to_milliseconds(5) AS received_at,
+          published_at + to_milliseconds(1000) AS committed_at, 'w' AS worker
+        FROM range({STILL_DEAD}, {REPLAYED}) AS made(n)""",
+        "CHECKPOINT",
+    )
+    return path
+
+
 def eventful_file(path: Path) -> Path:
     """Two waves of jobs, retries, dead letters of three classes, decisions; and a dead letter full of HTML."""
     empty_file(path)
@@ -74,6 +116,7 @@ def eventful_file(path: Path) -> Path:
         path,
         RESULTS,
         DEAD_LETTERS,
+        FAILURES,
         DECISIONS,
         CONFLICTS,
         f"UPDATE dead_letters SET key = '{hostile}', error = '{hostile}', error_class = '{hostile}' WHERE id = 'd59'",
