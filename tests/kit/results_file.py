@@ -38,6 +38,7 @@ SELECT 'dead-' || n AS key, 'orders' AS queue, 'BIRTHDAY' AS message_type, 'told
   CASE WHEN n % 4 = 0 THEN 'max_retries' ELSE 'permanent' END AS reason,
   CASE WHEN n % 4 = 0 THEN 6 ELSE 1 END::INTEGER AS attempts,
   {_START} + to_milliseconds(n * 2500) AS first_seen, first_seen + to_milliseconds(4000) AS dead_at,
+  'shop/jobs.py:9' AS raised_in, 'shop/jobs.py:9 in handle: raise QuotaError' AS traceback,
   'orders-worker-0001' AS worker, encode('body') AS body, 'd' || n AS id, dead_at AS recorded_at
 FROM range({DEAD}) AS made(n)"""
 CONFLICTS = f"""
