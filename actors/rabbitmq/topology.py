@@ -51,7 +51,7 @@ class Topology:
 
     def main_arguments(self) -> Arguments:
         """Arguments of the main queue when we create it: its DLX is the dead letters, never a rung."""
-        kind = self._durable_kind() | self._no_limit()
+        kind = self._durable_kind() | self._main_limit()
         return kind | {"x-dead-letter-exchange": self.exchange, "x-dead-letter-routing-key": self.dropped_queue}
 
     def rung_arguments(self, delay_ms: int) -> Arguments:
@@ -71,6 +71,13 @@ class Topology:
         rungs = {self.rung(delay): self.rung_arguments(delay) for delay in self.rung_delays_ms}
         dead = {name: self.dead_arguments() for name in (self.dead_queue, self.dropped_queue)}
         return {self.queue: self.main_arguments(), **dead, **rungs}
+
+    def _main_limit(self) -> Arguments:
+        """A limit only where giving back is not counted: what ends its connection at each delivery, and is held by
+        nobody, goes to the dropped queue by itself then, alone, see `router/intake/steadiness`."""
+        if self.queue_type == "quorum" and not self.broker.nack_counts:
+            return {DELIVERY_LIMIT: self.broker.delivery_limit}
+        return self._no_limit()
 
     def _no_limit(self) -> Arguments:
         """Giving back is no failure: a pause, a drain or a look at the dead letters must not use a message up."""

@@ -78,11 +78,27 @@ def test_before_rabbitmq_4_no_limit_is_sent(version: Version) -> None:
     assert all("x-delivery-limit" not in arguments for arguments in JOBS.on(version).queues().values())
 
 
-@pytest.mark.parametrize("version", [(4,), (4, 0, 1), (4, 2, 0), (4, 3, 5), (5, 0)])
-def test_from_rabbitmq_4_on_what_is_given_back_is_never_dropped(version: Version) -> None:
+@pytest.mark.parametrize(
+    ("version", "of_main"), [((4,), -1), ((4, 0, 1), -1), ((4, 2, 9), -1), ((4, 3), 20), ((4, 3, 6), 20), ((5, 0), 20)]
+)
+def test_from_rabbitmq_4_on_what_is_given_back_is_never_dropped(version: Version, of_main: int) -> None:
+    """From 4.3 on giving back is not counted, so the main queue has a limit for what ends its connection each time."""
     queues = JOBS.on(version).queues()
-    limited = {name for name, arguments in queues.items() if arguments.get("x-delivery-limit") != -1}
-    assert limited == {JOBS.rung(1_000), JOBS.rung(2_000)}, "nobody consumes a rung"
+    assert {name: arguments.get("x-delivery-limit") for name, arguments in queues.items()} == {
+        JOBS.queue: of_main,
+        JOBS.dead_queue: -1,
+        JOBS.dropped_queue: -1,
+        JOBS.rung(1_000): None,  # nobody consumes a rung
+        JOBS.rung(2_000): None,
+    }
+
+
+@pytest.mark.parametrize("limit", [None, -1, 20])
+def test_a_main_queue_made_with_another_limit_is_taken_as_it_is(limit: int | None) -> None:
+    """By an earlier version of ours, or before the broker became 4.3: no limit, or the default, which is ours."""
+    found: dict[str, object] = {} if limit == 20 else {"x-delivery-limit": limit}
+    said = looked_at("jobs", found, (4, 3, 6))
+    assert said == ([f"queue 'jobs' exists with x-delivery-limit={limit}; taken as it is"] if found else [])
 
 
 def test_a_classic_queue_knows_no_limit() -> None:
@@ -107,6 +123,7 @@ def looked_at(name: str, found: dict[str, object], version: Version, **changes: 
         (NO_DLX | {"x-delivery-limit": 0}, (4, 0)),
         (NO_DLX | {"x-delivery-limit": 5}, (3, 13)),
         (NO_DLX | {"x-delivery-limit": -1}, (3, 13)),  # unlimited only from 4.0 on
+        (NO_DLX, (4, 3)),  # our own limit
     ],
 )
 def test_a_quorum_queue_that_drops_into_nothing_is_refused(found: dict[str, object], version: Version) -> None:
