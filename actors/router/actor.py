@@ -131,4 +131,4 @@ class ConsumerRouter:
         return Drained(clean=clean, report=report)
 
     def __repr__(self) -> str:
-        return f"ConsumerRouter({self._setup.pool})"
+        return f"ConsumerRouter({self._setup.pool}-router)"

@@ -12,6 +12,7 @@ batch_run   one batch while it runs
 outcome     5. what came of a call, right after it: verdict, error_text and results
 verdict     an exception -> transient or permanent -> retry or dead
 error_text  an exception in words
+tracebacks  where in the user's code a job failed or stands
 results     what was returned -> JSON; the JSON of a part -> one Arrow table
 meter, usage  measurements of this process: its jobs, its CPU and memory
 actor       the Worker as a Ray actor

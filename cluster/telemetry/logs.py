@@ -16,6 +16,8 @@ from rabbitray.actors.telemetry.trace_context import current_ids
 from rabbitray.actors.worker.batch_run import called_ids
 
 _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_BELOW: Final = "traceback"
+"""The extra that stands under its line: where a job of somebody's failed, as text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,7 @@ class TextLines(_Clean):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line before its traceback."""
         extras = _ids() | _extras(record)
+        extras.pop(_BELOW, None)
         text = super().formatMessage(record) + "".join(f" {key}={value}" for key, value in extras.items())
         return printable(self.clean(text))
 
@@ -94,7 +97,8 @@ class TextLines(_Clean):
         text = self.formatMessage(record)
         if record.exc_info:
             text += "\n" + below(self.clean(self.formatException(record.exc_info)))
-        return text + ("\n" + below(self.clean(record.stack_info)) if record.stack_info else "")
+        stacks = (record.stack_info, getattr(record, _BELOW, None))
+        return text + "".join("\n" + below(self.clean(stack)) for stack in stacks if stack)
 
 
 class JsonLines(_Clean):

@@ -252,4 +252,7 @@ def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: 
         "content_type": failure.content_type or parcel.content_type or None,
         "body": None if spooled else failure.body if failure.body is not None else parcel.body,
         "raw_properties": _unread(delivery),
+        "content_encoding": (None if failure.body is not None else parcel.content_encoding) or None,
+        "traceback": failure.traceback or None,
+        "raised_in": failure.raised_in or None,
     }

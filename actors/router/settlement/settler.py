@@ -24,6 +24,7 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
 from rabbitray.actors.router.endings import Endings
 from rabbitray.actors.router.settlement.copies import dead_letter_rows
+from rabbitray.actors.router.settlement.failure_log import FailureLog
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement
 from rabbitray.actors.router.settlement.waits import Waits
 from rabbitray.actors.router.status import Counts
@@ -123,6 +124,7 @@ class Settler:
         self._redact = redact
         self._backoff = GIVE_BACK
         self._stray_line = LogThrottle()
+        self._failure_log = FailureLog()
         self._clock = clock
         self.tally = Tally()
         self.endings = Endings()
@@ -198,7 +200,7 @@ class Settler:
                 expect([piece.key for piece in pieces if piece.key is not None])
             await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
         except DecodeError as error:
-            await self.park(delivery, message_failure(delivery, error.reason, str(error), "DecodeError"))
+            await self.park(delivery, message_failure(delivery, error.reason, error.detail, "DecodeError"))
         except EncodeError as error:  # the next try would end in the same way
             await self.park(delivery, message_failure(delivery, "not_encodable", str(error), "EncodeError"))
         except Exception as error:  # whatever it was: nobody else has this message
@@ -295,6 +297,8 @@ class Settler:
             self._shown(failure) if isinstance(move, Park) else failure
             for failure, move in zip(failures, moves, strict=True)
         ]
+        for failure, move in zip(failures, moves, strict=True):
+            self._failure_log.tell(batch.deliveries[failure.position], failure, move, batch.worker)
         results = await asyncio.gather(
             *(self._move(batch.deliveries[f.position], f, move) for f, move in zip(failures, moves, strict=True)),
             return_exceptions=True,
@@ -328,9 +332,10 @@ class Settler:
         """As it is kept for people: a worker has hidden the secrets in its own, not those of the router's."""
         error = self._redact.cut(failure.error, ERROR_TEXT_MOST)
         error_class = self._redact.cut(failure.error_class, ERROR_TEXT_MOST)
-        if (error, error_class) == (failure.error, failure.error_class):
+        traceback = self._redact(failure.traceback)
+        if (error, error_class, traceback) == (failure.error, failure.error_class, failure.traceback):
             return failure
-        return msgspec.structs.replace(failure, error=error, error_class=error_class)
+        return msgspec.structs.replace(failure, error=error, error_class=error_class, traceback=traceback)
 
     async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]], worker: str) -> None:
         """Appends to `dead_letters`. The copies are confirmed: giving the messages back now would double them."""
