@@ -2,7 +2,7 @@
 
 worker      takes a batch, gives its parts
 decoding    1. parcels -> jobs, with their identity
-handlers    2. the user's code, loaded by name
+handlers, users_modules  2. the user's code, loaded by name; where it lies that cannot be loaded
 shape       which style it is: function, coroutine, class, batch; what cannot be called with a job is refused
 executor    3. runs the jobs of a batch: a thread, or tasks in slots
 call        4. one call: its context, its time-out
