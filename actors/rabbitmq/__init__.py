@@ -10,6 +10,8 @@ frame_guard  keeps what a stranger wrote from pamqp, on every connection
 guarded      a connection of aio-pika behind that guard
 errors       which errors are a loss, which a refusal
 reconnect    tries again, with back-off
+look         is it there, and may we look at it
+rights       what this user may do, found out without doing it
 inspect      a short look of a command
 depth        how many messages are ready, asked again and again by the autoscaler
 """
