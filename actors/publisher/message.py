@@ -29,6 +29,8 @@ class EncodedMessage:
     - `entries`: header entries beside them, as they stand in a frame; nobody looks into them.
     - `content_type`, `content_encoding`: at most 255 bytes.
     - `timestamp_s`: Unix seconds.
+    - `properties`: all properties as they go onto the wire, flags first, see `whole_copy`; then the other fields but
+      `body` and where it goes are for people only.
     """
 
     body: bytes
@@ -40,6 +42,7 @@ class EncodedMessage:
     headers: Mapping[str, Any] = field(default_factory=dict)  # Any: AMQP header values
     entries: bytes = b""
     timestamp_s: int = 0
+    properties: bytes = b""
 
 
 class Promise(Protocol):

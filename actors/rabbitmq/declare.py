@@ -218,14 +218,15 @@ def _check_limit(name: str, found: dict[str, object], wanted: Arguments, topolog
     limit = _limit(found, wanted, topology)
     if limit is None:
         return ()
-    own = DELIVERY_LIMIT in found and found[DELIVERY_LIMIT] is not None
-    said = f"{DELIVERY_LIMIT}={limit}" if own else f"RabbitMQ's default {DELIVERY_LIMIT} of {limit}"
     if found.get("x-dead-letter-exchange", topology.exchange) is not None:
-        return () if own else (f"queue {name!r} has {said}: what is given back so often becomes a dead letter",)
+        return ()
+    own = found.get(DELIVERY_LIMIT, wanted.get(DELIVERY_LIMIT)) is not None
+    said = f"{DELIVERY_LIMIT}={limit}" if own else f"RabbitMQ's default {DELIVERY_LIMIT} of {limit}"
     text = f"queue {name!r} has {said} and no dead-letter exchange: a crash loop would drop messages"
     if not topology.take_limited:
         raise TopologyError(
-            f"{text}; set x-dead-letter-exchange={topology.exchange!r}, or take_limited_queue where a policy sets one"
+            f"{text}; set x-dead-letter-exchange={topology.exchange!r}, or take_limited_queue where a policy sets one: "
+            f"{topology.limit_policy(limit)}"
         )
     return (text,)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,9 @@ _UNLIMITED = -1  # understood from RabbitMQ 4.0 on; 3.10 takes it and drops at t
 DEFAULT_LIMIT = 20
 """Deliveries after which RabbitMQ 4 drops a message of a quorum queue whose arguments say nothing."""
 
+MAIN_LIMIT = 20
+"""Of the main queue that we make: what cannot be delivered at all ends in the dropped queue by itself."""
+
 Version = tuple[int, ...]
 
 
@@ -19,6 +23,11 @@ def parse_version(text: str) -> Version:
     """The numbers that a version begins with: (4, 1, 0) of `4.1.0-rc.1`."""
     match = re.match(r"\d+(\.\d+)*", text)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
+
+
+def returns_are_counted(version: Version) -> bool:
+    """Whether a quorum queue counts what is given back (basic.nack) as a delivery: before 4.3, see `x-delivery-count`."""
+    return version < (4, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +46,7 @@ class Topology:
     take_limited: bool = False
 
     def on(self, version: Version) -> Topology:
-        """The same on a server of this version: RabbitMQ 4 limits deliveries, so our queues switch that off."""
+        """The same on a server of this version: RabbitMQ 4 limits deliveries, which our queues say themselves."""
         return replace(self, default_limit=DEFAULT_LIMIT if version >= (4,) else None)
 
     @property
@@ -61,7 +70,7 @@ class Topology:
 
     def main_arguments(self) -> Arguments:
         """Arguments of the main queue when we create it: its DLX is the dead letters, never a rung."""
-        kind = self._durable_kind() | self._no_limit()
+        kind = self._durable_kind() | self._limit(MAIN_LIMIT)
         return kind | {"x-dead-letter-exchange": self.exchange, "x-dead-letter-routing-key": self.dropped_queue}
 
     def rung_arguments(self, delay_ms: int) -> Arguments:
@@ -74,7 +83,7 @@ class Topology:
 
     def dead_arguments(self) -> Arguments:
         """Arguments of the dead-letter queue and of the dropped queue: nothing behind them could catch a drop."""
-        return {"x-queue-type": self.queue_type} | self._no_limit()
+        return {"x-queue-type": self.queue_type} | self._limit(_UNLIMITED)
 
     def queues(self) -> dict[str, Arguments]:
         """Every queue with the arguments that we would create it with: main, dead letters, dropped, rungs."""
@@ -82,9 +91,19 @@ class Topology:
         dead = {name: self.dead_arguments() for name in (self.dead_queue, self.dropped_queue)}
         return {self.queue: self.main_arguments(), **dead, **rungs}
 
-    def _no_limit(self) -> Arguments:
-        """Giving back is no failure: a pause, a drain or a look at the dead letters must not use a message up."""
-        return {DELIVERY_LIMIT: _UNLIMITED} if self.queue_type == "quorum" and self.default_limit is not None else {}
+    def limit_policy(self, limit: int) -> str:
+        """The command that gives the main queue, however it was made, a delivery limit (-1: none) and a place to drop into.
+
+        Of several policies RabbitMQ applies one to a queue, that of the highest priority.
+        """
+        place = {"dead-letter-exchange": self.exchange, "dead-letter-routing-key": self.dropped_queue}
+        pattern = "^" + self.queue.replace(".", r"\.") + "$"
+        given = json.dumps({"delivery-limit": limit} | place)
+        return f"rabbitmqctl set_policy --apply-to queues rabbitray-limit '{pattern}' '{given}'"
+
+    def _limit(self, limit: int) -> Arguments:
+        """The delivery limit, where RabbitMQ sets one for queues that say nothing."""
+        return {DELIVERY_LIMIT: limit} if self.queue_type == "quorum" and self.default_limit is not None else {}
 
     def _durable_kind(self) -> Arguments:
         if self.queue_type != "quorum":

@@ -15,6 +15,7 @@ class Arrivals:
 
     received: int = 0
     returned: int = 0  # of those: came back from a rung, or redelivered
+    near_limit: int = 0  # came near the delivery limit of their queue
     mean_message_bytes: float | None = None  # smoothed
     records_per_message: float = 1.0  # smoothed
 
@@ -23,6 +24,7 @@ class Arrivals:
         self.received += 1
         if delivery.returned or delivery.redelivered:
             self.returned += 1
+            self.near_limit += delivery.near_limit
         mean = self.mean_message_bytes
         if mean is None:
             self.mean_message_bytes, self.records_per_message = delivery.size, float(delivery.records)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from rabbitray.actors.publisher.large import LargePublisher
+from rabbitray.actors.rabbitmq.reconnect import RECONNECT
 from rabbitray.actors.remote.boot import Boot, Rows
 from rabbitray.actors.remote.calls import WakeAutoscaler
 from rabbitray.actors.router.config import RouterConfig
@@ -31,6 +32,9 @@ from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.actor import WorkerSetup
 
 CRASH_PREFIX = "crashes:"
+
+COLLECTOR_PAUSES = replace(RECONNECT, most_s=60.0)
+"""Nobody waits for what the broker dropped, and each connection that it must close is an error in its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,4 +197,6 @@ def _quarantine(
 
 def _dropped(setup: RouterSetup) -> IntakeConfig:
     """Where the broker puts what it dead-letters by itself."""
-    return replace(setup.intake, queue=setup.intake.topology.dropped_queue, name=f"{setup.pool}-collector")
+    return replace(
+        setup.intake, queue=setup.intake.topology.dropped_queue, name=f"{setup.pool}-collector", pauses=COLLECTOR_PAUSES
+    )

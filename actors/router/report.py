@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # whoever only reads a report needs neither AMQP nor Arrow fo
     from rabbitray.actors.router.assemble import Parts
     from rabbitray.actors.router.dispatch.member import Member, State
 
+UNDELIVERABLE = "undeliverable"
+"""The name of the hold of a queue whose first message RabbitMQ cannot deliver."""
+
 USAGE_FRESH_S = 20.0
 """Longer than a worker with a slow job is silent (`SIGN_OF_LIFE_MOST_S`): an idle one tells nothing."""
 
@@ -62,6 +65,7 @@ class RouterReport:
     fenced: bool  # another router has taken over
     loop_lag_s: float
     spans_lost: int
+    uncollected: str | None = None  # why what the broker dropped cannot be collected
 
     @property
     def received(self) -> int:
@@ -86,7 +90,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         given_back=parts.settler.tally.given_back,
         latency_ms=parts.settler.tally.latency.summary(),
         write_ms=parts.written.latency.summary(),
-        holds=dict(router.holds),
+        holds=holds_of(parts),
         errors=router.recent.errors(now),
         workers=tuple(worker_row(member, now) for member in [*pool.members, *parts.isolated.members]),
         quarantined=len(parts.quarantine),
@@ -100,7 +104,14 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         fenced=router.fenced.is_set(),
         loop_lag_s=round(loop_lag_s, 3),
         spans_lost=parts.tracing.spans_lost,
+        uncollected=parts.collector.stuck,
     )
+
+
+def holds_of(parts: Parts) -> dict[str, str]:
+    """Why nothing is consumed now: what holds, or a message at the head that RabbitMQ cannot deliver."""
+    stuck = parts.intake.stuck
+    return dict(parts.router.holds) | ({} if stuck is None else {UNDELIVERABLE: stuck})
 
 
 def pool_status(parts: Parts, now: float) -> PoolStatus:
@@ -130,7 +141,7 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
         placeable=None,
         can_grow_nodes=False,
         paused="paused" in router.holds,
-        hold=next((reason for name, reason in router.holds.items() if name != "paused"), None),
+        hold=next((reason for name, reason in holds_of(parts).items() if name != "paused"), None),
         window=router.window,
         old_window_held=parts.intake.held_by_old,
         batch_size=router.batch_size,
@@ -154,6 +165,8 @@ def counts_of(parts: Parts) -> Counts:
         postponed=tally.postponed,
         spared=tally.spared,
         strays=tally.strays + parts.collector.strays,
+        near_limit=parts.router.arrivals.near_limit,
+        renewed=tally.renewed,
     )
 
 

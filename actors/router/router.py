@@ -36,10 +36,12 @@ P = TypeVar("P")
 
 
 class DeliverySource(Protocol):
-    """Where deliveries come from, as `Intake` does it."""
+    """Where deliveries come from, as `Intake` does it. `counts_returns`: a quorum queue counts what is given back."""
 
     async def consume(self, window: int) -> None: ...
     async def pause(self) -> None: ...
+    @property
+    def counts_returns(self) -> bool: ...
     def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]: ...
 
@@ -197,6 +199,8 @@ class Router(Generic[P]):
             self._settler.discard(delivery)
         elif delivery.refused is not None:
             self.tasks.spawn(self._concluder.park(delivery, refusal(delivery)))
+        elif delivery.near_limit and self._source.counts_returns:
+            self.tasks.spawn(self._renew(delivery))
         elif delivery.due_ms and self._settler.must_wait(delivery):
             self.tasks.spawn(self._settler.postpone(delivery))
         elif self._quarantine.knows(delivery):
@@ -206,6 +210,11 @@ class Router(Generic[P]):
             if self._outage.held and len(self.buffer) >= self._outage.rounds.left(self._clock()):
                 self.tasks.spawn(self._stop_probing())  # this round has all its probes
         self.wake()
+
+    async def _renew(self, delivery: Delivery) -> None:
+        """A fresh copy takes its place, of which RabbitMQ has counted no delivery; else it is worked as it is."""
+        if not await self._settler.renew(delivery):
+            self._requeue([delivery])
 
     def drop(self, generation: int) -> None:
         """The channel of this generation died: what waits of it comes again by itself."""

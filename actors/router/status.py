@@ -54,7 +54,8 @@ class Counts:
     """What the router has counted since its start: jobs by their outcome, and messages that were acked.
 
     `postponed`: messages put back before their due time; `spared`: failures that an outage charged no attempt;
-    `strays`: copies that were meant for another queue.
+    `strays`: copies that were meant for another queue; `near_limit`: messages that came near the delivery limit of
+    their queue, `renewed` of which were put back as fresh copies.
     """
 
     done: int = 0
@@ -65,6 +66,8 @@ class Counts:
     postponed: int = 0
     spared: int = 0
     strays: int = 0
+    near_limit: int = 0
+    renewed: int = 0
 
     @property
     def runs(self) -> int:

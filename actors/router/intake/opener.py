@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from rabbitray.actors.rabbitmq.declare import TopologyBuilder
+from rabbitray.actors.rabbitmq.declare import TopologyBuilder, version_of
 from rabbitray.actors.rabbitmq.errors import address
 from rabbitray.actors.rabbitmq.reconnect import within
+from rabbitray.actors.rabbitmq.topology import returns_are_counted
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.connection import ScanningConnection, connect, drop_connection, frame_warnings
 from rabbitray.actors.router.intake.generation import Generation
@@ -80,7 +81,9 @@ class GenerationOpener:
             tracing=self._tracing,
             lost=lost,
             warnings=warnings,
+            counts_returns=returns_are_counted(version_of(connection)),
         )
+        connection.close_callbacks.add(generation.on_connection_closed)
         channel.closing.add_done_callback(lambda _: lost.set())
         channel.on_consumer_cancel_callbacks.add(generation.on_broker_cancel)
         if (reader := connection.scanner) is not None:

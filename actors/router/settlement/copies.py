@@ -24,6 +24,7 @@ from rabbitray.actors.message.headers import (
     cut_text,
     header_number,
     latest_due_ms,
+    stays_whole,
     table_bytes,
     travels,
 )
@@ -35,6 +36,7 @@ from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.rabbitmq.whole_copy import whole_copy
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.retries import Rung
@@ -102,6 +104,24 @@ class CopyOutbox:
     async def again(self, delivery: Delivery, record: Record) -> None:
         """One record of a packed message into the main queue, at no charge."""
         await self._send(delivery, record, {h.ATTEMPT: record.attempt}, self._topology.queue)
+
+    async def renew(self, delivery: Delivery) -> bool:
+        """The same message into the main queue, where RabbitMQ has not counted a delivery of it; False where it cannot
+        be the same.
+        """
+        properties, message_id = delivery.properties, delivery.parcel.message_id or uuid7()
+        if not isinstance(properties, Properties) or properties.unreadable:
+            return False
+        whole = whole_copy(properties, stays_whole, message_id=message_id)
+        if whole is None:
+            return False
+        exchange, queue = self._topology.exchange, self._topology.queue
+        copy = EncodedMessage(
+            body=delivery.parcel.body, message_id=message_id, exchange=exchange, routing_key=queue, properties=whole
+        )
+        await self._publish(delivery, copy)
+        self._failpoints.reach("after_publish")
+        return True
 
     async def _send(self, delivery: Delivery, record: Record, own: Headers, queue: str) -> None:
         exchange = self._topology.exchange

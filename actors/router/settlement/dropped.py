@@ -73,6 +73,11 @@ class Collector:
         """Messages that went into the dead letters."""
         return self._settler.tally.dead
 
+    @property
+    def stuck(self) -> str | None:
+        """Why nothing can be collected: RabbitMQ cannot deliver the message at the head."""
+        return self._intake.stuck
+
     async def start(self) -> None:
         """Begins to consume."""
         await self._intake.open()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,9 +39,9 @@ GIVE_BACK = Backoff(first_s=0.5, most_s=30.0)
 
 
 class Acks(Protocol):
-    """The way back to RabbitMQ, as `Intake` does it."""
+    """The way back to RabbitMQ, as `Intake` does it. `finish` returns how many can be acked."""
 
-    def finish(self, deliveries: Iterable[Delivery]) -> None: ...
+    def finish(self, deliveries: Sequence[Delivery]) -> int: ...
     def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]: ...
 
@@ -52,6 +52,7 @@ class Outbox(Protocol):
     async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None: ...
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None: ...
     async def again(self, delivery: Delivery, record: Record) -> None: ...
+    async def renew(self, delivery: Delivery) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -67,6 +68,7 @@ class Tally:
     postponed: int = 0  # put back before their due time
     spared: int = 0  # failures in an outage that charged no attempt
     strays: int = 0  # meant for another queue
+    renewed: int = 0  # put back as a fresh copy
     latency: Latency = field(default_factory=Latency)  # publish to ack, ms
 
 
@@ -196,6 +198,27 @@ class Settler:
             self.tally.postponed += 1
             self._ack([delivery])
 
+    async def renew(self, delivery: Delivery) -> bool:
+        """Puts a message behind the others as a copy that is the same, so that RabbitMQ counts its deliveries anew.
+
+        False where it has no key (a copy and its message could not be known as one), where no copy would be the same,
+        and where the copy was not confirmed: then it is worked as it is.
+        """
+        if not self._acks.still_ours([delivery]):
+            return True
+        parcel = delivery.parcel
+        if not (parcel.key or parcel.message_id or any(one.key for one in self._records(delivery))):
+            return False
+        try:
+            sent = await self._outbox.renew(delivery)
+        except Exception as error:  # whatever it was: nobody else has this message
+            log.warning("Message %s could not be put back as a fresh copy: %s", parcel.message_id, error)
+            return False
+        if sent:
+            self.tally.renewed += 1
+            self._ack([delivery])
+        return sent
+
     def discard(self, delivery: Delivery) -> None:
         """A copy that was meant for another queue is acked and not run: that queue has it, too."""
         self.tally.strays += 1
@@ -315,9 +338,8 @@ class Settler:
         if not deliveries:
             return
         with self._tracing.settle_span("ack", len(deliveries), batches=(span,)):
-            self._acks.finish(deliveries)
+            self.tally.acked += self._acks.finish(deliveries)
         self._backoff = GIVE_BACK
-        self.tally.acked += len(deliveries)
         now_ms = time.time() * 1000
         for delivery in deliveries:
             if delivery.parcel.published_ms:

@@ -102,10 +102,20 @@ def test_before_rabbitmq_4_no_limit_is_sent(version: Version) -> None:
 
 
 @pytest.mark.parametrize("version", [(4,), (4, 0, 1), (4, 2, 0), (4, 3, 5), (5, 0)])
-def test_from_rabbitmq_4_on_what_is_given_back_is_never_dropped(version: Version) -> None:
+def test_from_rabbitmq_4_on_what_has_nothing_behind_it_drops_nothing(version: Version) -> None:
     queues = JOBS.on(version).queues()
-    limited = {name for name, arguments in queues.items() if arguments.get("x-delivery-limit") != -1}
-    assert limited == {JOBS.rung(1_000), JOBS.rung(2_000)}, "nobody consumes a rung"
+    limits = {name: arguments.get("x-delivery-limit") for name, arguments in queues.items()}
+    assert (limits.pop(JOBS.dead_queue), limits.pop(JOBS.dropped_queue)) == (-1, -1)
+    assert limits.pop(JOBS.queue) == 20, "what cannot be delivered ends in the dropped queue"
+    assert limits == {JOBS.rung(1_000): None, JOBS.rung(2_000): None}, "nobody consumes a rung"
+    assert queues[JOBS.queue]["x-dead-letter-routing-key"] == JOBS.dropped_queue
+
+
+@pytest.mark.parametrize("version", [(4, 0, 5), (4, 3, 6)])
+def test_a_main_queue_that_an_earlier_version_made_is_taken_as_it_is(version: Version) -> None:
+    (line,) = looked_at("jobs", {"x-delivery-limit": -1}, version)
+    assert line == "queue 'jobs' exists with x-delivery-limit=-1; taken as it is"
+    assert all("no dead-letter exchange" not in line for line in looked_at("jobs", {"x-delivery-limit": None}, version))
 
 
 def test_a_classic_queue_knows_no_limit() -> None:
@@ -126,6 +136,7 @@ def looked_at(name: str, found: dict[str, object], version: Version, **changes: 
     ("found", "version"),
     [
         (NO_DLX | {"x-delivery-limit": None}, (4, 0)),  # the default of 20 holds
+        (NO_DLX, (4, 0)),  # and so does one of 20 that it says itself
         (NO_DLX | {"x-delivery-limit": 5}, (4, 0)),
         (NO_DLX | {"x-delivery-limit": 0}, (4, 0)),
         (NO_DLX | {"x-delivery-limit": 5}, (3, 13)),
@@ -141,7 +152,7 @@ def test_a_quorum_queue_that_drops_into_nothing_is_refused(found: dict[str, obje
 @pytest.mark.parametrize(
     ("found", "version"),
     [
-        (NO_DLX, (4, 0)),  # as asked for: no limit
+        (NO_DLX | {"x-delivery-limit": -1}, (4, 0)),  # as asked for: no limit
         (NO_DLX, (3, 13)),
         (NO_DLX | {"x-queue-type": "classic", "x-delivery-limit": None}, (4, 0)),
         ({"x-delivery-limit": 5}, (4, 0)),  # into our dead letters
