@@ -56,6 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "faults: a crash series; ROUNDS in the environment says how often")
     config.addinivalue_line("markers", "long: `make faults` runs it, `make test` something shorter of its kind")
     config.addinivalue_line("markers", "ray: needs a local Ray")
+    config.addinivalue_line(
+        "markers", "versions: RabbitMQ's versions differ here: `make test` runs it on the newest, too"
+    )
     config.addinivalue_line("markers", "slow: some seconds: `make test-unit` leaves it out")
     settings.register_profile("thorough", deadline=None)  # a busy machine is no failure
     settings.register_profile("tests", parent=settings.get_profile("thorough"), max_examples=50)

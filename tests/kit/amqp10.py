@@ -1,6 +1,6 @@
-"""A minimal AMQP 1.0 producer, frames by hand: messages that no 0-9-1 client could write.
+"""A minimal AMQP 1.0 client, frames by hand: messages that no 0-9-1 client could write, nor take.
 
-SASL (PLAIN), open, begin, attach, transfer, until the broker has settled each transfer. Values are AMQP 1.0 encodings:
+SASL (PLAIN), open, begin, attach, transfer, until each transfer is settled. Values are AMQP 1.0 encodings:
 `described`, `symbol`, `text` and so on return bytes.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import struct
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
 _SASL, _AMQP = b"AMQP\x03\x01\x00\x00", b"AMQP\x00\x01\x00\x00"
@@ -79,6 +80,7 @@ class Refused(Exception):
 class _Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self.next_incoming = 0
 
     def send(self, code: int, fields: Sequence[bytes], *, sasl: bool = False, payload: bytes = b"") -> None:
         body = described(code, fields) + payload
@@ -94,8 +96,23 @@ class _Client:
             found = body[2] if body[1] == 0x53 else int.from_bytes(body[2:10], "big")
             if found == code:
                 return body
-            if found in (_DETACH, _END, _CLOSE):
+            if found in (_DETACH, _END, _CLOSE):  # instead of what was to come
                 raise Refused(repr(body))
+
+    async def begin(self, url: str) -> None:
+        """Logs in and opens a session."""
+        target = urlsplit(url)
+        await self.hello(_SASL)
+        login = f"\0{target.username}\0{target.password}".encode()
+        self.send(_SASL_INIT, [symbol("PLAIN"), b"\xb0" + struct.pack(">I", len(login)) + login], sasl=True)
+        outcome = await self.until(_SASL_OUTCOME)
+        if b"\x50\x00" not in outcome:
+            raise Refused(repr(outcome))
+        await self.hello(_AMQP)
+        self.send(_OPEN, [text("rabbitray-tests"), text(f"vhost:{unquote(target.path[1:]) or '/'}")])
+        await self.until(_OPEN)
+        self.send(_BEGIN, [NULL, uint(0), uint(2_048), uint(2_048)])
+        self.next_incoming = _numbers(await self.until(_BEGIN), 2)[1] or 0
 
     async def hello(self, protocol: bytes) -> None:
         self._writer.write(protocol)
@@ -103,70 +120,78 @@ class _Client:
             raise Refused(repr(answer))
 
 
-async def send(url: str, queue: str, messages: Sequence[bytes], *, old_address: bool = False) -> None:
-    """Sends encoded messages to a queue and waits until each is accepted. Raises Refused.
+async def send(url: str, queue: str, messages: Sequence[bytes]) -> None:
+    """Sends encoded messages to a queue and waits until each is accepted. Raises Refused. `url`: as for AMQP 0-9-1."""
+    async with _session(url) as client:
+        link = [text("producer"), uint(0), FALSE, NULL, NULL]
+        ends = [described(_SOURCE, [text("here")]), described(_TARGET, [text(_address(queue)), uint(2)])]
+        client.send(_ATTACH, [*link, *ends, NULL, NULL, uint(0)])
+        await client.until(_FLOW)
+        for number, encoded in enumerate(messages):
+            tag = b"\xa0\x04" + struct.pack(">I", number)
+            client.send(_TRANSFER, [uint(0), uint(number), tag, uint(0), FALSE, FALSE], payload=encoded)
+        settled = 0
+        while settled < len(messages):
+            body = await client.until(_DISPOSITION)
+            if bytes([0x53, _ACCEPTED]) not in body:
+                raise Refused(repr(body))
+            settled += _settled(body)
 
-    `url`: as for AMQP 0-9-1. `old_address`: as RabbitMQ 3 writes it.
-    """
+
+async def take_one(url: str, queue: str) -> bytes:
+    """Takes the message at the head of a queue; its frame. Raises Refused."""
+    async with _session(url) as client:
+        link = [text("consumer"), uint(0), TRUE, NULL, NULL]
+        ends = [described(_SOURCE, [text(_address(queue))]), described(_TARGET, [text("here")])]
+        client.send(_ATTACH, [*link, *ends])
+        await client.until(_ATTACH)
+        session = [uint(client.next_incoming), uint(2_048), uint(0), uint(2_048)]
+        client.send(_FLOW, [*session, uint(0), uint(0), uint(1)])
+        taken = await client.until(_TRANSFER)
+        client.send(_DISPOSITION, [TRUE, uint(0), NULL, TRUE, described(_ACCEPTED, [])])
+        return taken
+
+
+def _address(queue: str) -> str:
+    return f"/queues/{queue}"
+
+
+@asynccontextmanager
+async def _session(url: str) -> AsyncIterator[_Client]:
+    """An open session, closed in order at the end; all of it within 20 s."""
     target = urlsplit(url)
     reader, writer = await asyncio.open_connection(target.hostname, target.port)
     client = _Client(reader, writer)
     try:
-        await asyncio.wait_for(_send(client, url, queue, messages, old_address=old_address), 20)
+        async with asyncio.timeout(20):
+            await client.begin(url)
+            yield client
+            client.send(_CLOSE, [])
+            await client.until(_CLOSE)
     finally:
         writer.close()
 
 
-async def _send(client: _Client, url: str, queue: str, messages: Sequence[bytes], *, old_address: bool) -> None:
-    target = urlsplit(url)
-    vhost = unquote(target.path[1:]) or "/"
-    await client.hello(_SASL)
-    login = f"\0{target.username}\0{target.password}".encode()
-    client.send(_SASL_INIT, [symbol("PLAIN"), b"\xb0" + struct.pack(">I", len(login)) + login], sasl=True)
-    outcome = await client.until(_SASL_OUTCOME)
-    if b"\x50\x00" not in outcome:
-        raise Refused(repr(outcome))
-    await client.hello(_AMQP)
-    client.send(_OPEN, [text("rabbitray-tests"), text(f"vhost:{vhost}")])
-    await client.until(_OPEN)
-    client.send(_BEGIN, [NULL, uint(0), uint(2_048), uint(2_048)])
-    await client.until(_BEGIN)
-    address = f"/amq/queue/{queue}" if old_address else f"/queues/{queue}"
-    link = [text("producer"), uint(0), FALSE, NULL, NULL]
-    ends = [described(_SOURCE, [text("here")]), described(_TARGET, [text(address), uint(2)]), NULL, NULL, uint(0)]
-    client.send(_ATTACH, link + ends)
-    await client.until(_ATTACH)
-    await client.until(_FLOW)
-    for number, encoded in enumerate(messages):
-        tag = b"\xa0\x04" + struct.pack(">I", number)
-        client.send(_TRANSFER, [uint(0), uint(number), tag, uint(0), FALSE, FALSE], payload=encoded)
-    settled = 0
-    while settled < len(messages):
-        body = await client.until(_DISPOSITION)
-        if bytes([0x53, _ACCEPTED]) not in body:
-            raise Refused(repr(body))
-        settled += _settled(body)
-    client.send(_CLOSE, [])
-
-
 def _settled(body: bytes) -> int:
     """How many transfers a disposition is about: its second and third fields are the first and the last."""
-    start = 8 if body[3] == 0xD0 else 6
-    numbers: list[int | None] = []
-    at = start + 4 if body[3] == 0xD0 else start
-    while len(numbers) < 3 and at < len(body):
-        value, at = _number(body, at)
-        numbers.append(value)
-    first, last = numbers[1], numbers[2]
+    _, first, last = _numbers(body, 3)
     return 1 if last is None or first is None else last - first + 1
 
 
+def _numbers(body: bytes, count: int) -> list[int | None]:
+    """The first fields of a performative that are numbers; None for what is none."""
+    at = 12 if body[3] == 0xD0 else 6
+    found: list[int | None] = []
+    while len(found) < count and at < len(body):
+        value, at = _number(body, at)
+        found.append(value)
+    return found + [None] * (count - len(found))
+
+
 def _number(body: bytes, at: int) -> tuple[int | None, int]:
-    kind = body[at]
-    if kind in (0x43, 0x41, 0x42, 0x40):
-        return (0 if kind == 0x43 else None), at + 1
-    if kind == 0x52:
-        return body[at + 1], at + 2
-    if kind == 0x70:
-        return int.from_bytes(body[at + 1 : at + 5], "big"), at + 5
+    size = {0x52: 1, 0x60: 2, 0x70: 4}.get(body[at])
+    if size is not None:
+        return int.from_bytes(body[at + 1 : at + 1 + size], "big"), at + 1 + size
+    if body[at] in (0x40, 0x41, 0x42, 0x43):  # null, true, false, 0
+        return (0 if body[at] == 0x43 else None), at + 1
     raise Refused(repr(body))
