@@ -26,7 +26,7 @@ def parse_version(text: str) -> Version:
 
 
 def returns_are_counted(version: Version) -> bool:
-    """Whether a quorum queue counts what is given back (basic.nack) as a delivery: before 4.3, see `x-delivery-count`."""
+    """Whether a quorum queue counts what is given back (basic.nack) as a delivery, see `x-delivery-count`."""
     return version < (4, 3)
 
 
@@ -92,7 +92,7 @@ class Topology:
         return {self.queue: self.main_arguments(), **dead, **rungs}
 
     def limit_policy(self, limit: int) -> str:
-        """The command that gives the main queue, however it was made, a delivery limit (-1: none) and a place to drop into.
+        """The command that gives the main queue, however it was made, a delivery limit (-1: none), and a place behind it.
 
         Of several policies RabbitMQ applies one to a queue, that of the highest priority.
         """

@@ -59,10 +59,7 @@ def _fields_of(raw: bytes) -> dict[int, bytes] | None:
         for flag, size in _FIELDS:
             if not flags & flag:
                 continue
-            if size == _TABLE:
-                end = at + _SIZE.size + _SIZE.unpack_from(raw, at)[0]
-            else:
-                end = at + (size or 1 + raw[at])
+            end = at + _SIZE.size + _SIZE.unpack_from(raw, at)[0] if size == _TABLE else at + (size or 1 + raw[at])
             found[flag], at = raw[at:end], end
     except (IndexError, struct.error):
         return None

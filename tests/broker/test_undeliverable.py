@@ -7,7 +7,6 @@ the node does not have.
 from __future__ import annotations
 
 import asyncio
-import logging
 import shlex
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -150,7 +149,7 @@ async def test_without_a_limit_the_hold_names_the_policy_that_moves_it(
     await eventually(started.until(lambda: started.said and started.way.intake.reconnects > 25), within_s=60)
     assert await ready(amqp_url, TOPOLOGY.dropped_queue) == 0, "nothing moves it by itself"
     vhost = amqp_url.rpartition("/")[2]
-    command = started.said[0].partition("rabbitmqctl ")[2].partition(". From")[0]
+    command = started.said[0].partition("rabbitmqctl ")[2].partition(". An")[0]
     words = shlex.split(command)
     broker.ctl(words[0], "-p", vhost, *words[1:])
     await eventually(started.until(lambda: started.settled), within_s=90)

@@ -33,5 +33,5 @@ def way_out(topology: Topology, source: str, words: str) -> str:
         return f"{said} Take it out with an AMQP 1.0 client; what lies behind it waits"
     return (
         f"{said} It has not been shown to anybody, nor its id. A policy moves it, and no other, from a quorum queue to "
-        f"{topology.dropped_queue}: {topology.limit_policy(LIMIT)}. From a classic queue an AMQP 1.0 client must take it"
+        f"{topology.dropped_queue}: {topology.limit_policy(LIMIT)}. An AMQP 1.0 client can take it from any queue"
     )

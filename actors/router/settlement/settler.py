@@ -212,7 +212,9 @@ class Settler:
         try:
             sent = await self._outbox.renew(delivery)
         except Exception as error:  # whatever it was: nobody else has this message
-            log.warning("Message %s could not be put back as a fresh copy: %s", parcel.message_id, error)
+            known = isinstance(error, RabbitrayError)
+            text = "Message %s could not be put back as a fresh copy, it is worked as it is: %s"
+            log.warning(text, parcel.message_id, error, exc_info=None if known else error)
             return False
         if sent:
             self.tally.renewed += 1
