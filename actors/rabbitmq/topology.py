@@ -92,7 +92,7 @@ class Topology:
         return {self.queue: self.main_arguments(), **dead, **rungs}
 
     def limit_policy(self, limit: int) -> str:
-        """The command that gives the main queue, however it was made, a delivery limit (-1: none), and a place behind it.
+        """The command that gives the main queue, however it was made, a delivery limit (-1: none) and a place behind.
 
         Of several policies RabbitMQ applies one to a queue, that of the highest priority.
         """

@@ -65,6 +65,8 @@ class RouterReport:
     fenced: bool  # another router has taken over
     loop_lag_s: float
     spans_lost: int
+    retries_out: int = 0  # copies that went into rungs and are expected back
+    retries_overdue: int = 0  # those that should be back by now
     uncollected: str | None = None  # why what the broker dropped cannot be collected
 
     @property
@@ -104,6 +106,8 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         fenced=router.fenced.is_set(),
         loop_lag_s=round(loop_lag_s, 3),
         spans_lost=parts.tracing.spans_lost,
+        retries_out=parts.outstanding.out,
+        retries_overdue=parts.outstanding.overdue,
         uncollected=parts.collector.stuck,
     )
 

@@ -27,6 +27,7 @@ from rabbitray.actors.router.dispatch.uncommitted import UncommittedRows
 from rabbitray.actors.router.outage import Outage
 from rabbitray.actors.router.settlement.conclusion import BatchSafety, Concluder, ResultWriter
 from rabbitray.actors.router.settlement.failpoints import Failpoints
+from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.router.status import RecentOutcomes
 
@@ -50,7 +51,7 @@ class Router(Generic[P]):
     """Takes deliveries, forms batches, has them worked and concluded. Belongs to one event loop.
 
     `waited` is told at each dispatch how many seconds the median message of the batch waited. `clock`: monotonic
-    seconds, as `Delivery.arrived_at`.
+    seconds, as `Delivery.arrived_at`. `outstanding`: what is out in rungs.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Router(Generic[P]):
         settler: Settler,
         quarantine: Quarantine[P],
         waited: Callable[[float], None] | None = None,
+        outstanding: OutstandingRetries | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._clock = config, clock
@@ -71,7 +73,7 @@ class Router(Generic[P]):
         self.uncommitted = UncommittedRows(config.uncommitted_bytes, on_room=self.wake)
         self.tasks, self.arrivals, self.buffer = (
             BackgroundTasks(log, "A step of the router failed"),
-            Arrivals(),
+            Arrivals(outstanding=outstanding),
             Buffer(),
         )
         self._consumption = Consumption(

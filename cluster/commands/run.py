@@ -10,12 +10,19 @@ from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
-from rabbitray.cluster.driver.driver import Driver, RunOptions, Summary
+from rabbitray.cluster.driver.driver import EMPTY, Driver, RunOptions, Summary
 from rabbitray.cluster.settings import Loaded
+
+NOT_BACK = (
+    "RabbitMQ keeps what the queue would not take (it is full, or its leader is away) and tries again every 180 s; they "
+    "are worked by the next run, unless a policy has dropped them"
+)
 
 
 @click.command("run")
-@click.option("--until-empty", is_flag=True, help="End when queue and rungs are empty and nothing is held.")
+@click.option(
+    "--until-empty", is_flag=True, help="End when queue and rungs are empty, all retries are back and nothing is held."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard with a local Ray.")
@@ -28,7 +35,8 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
     ray job submit --working-dir . -- exec python -m rabbitray run --handler mypackage.jobs:handle
 
     SIGTERM and Ctrl-C drain: no new messages, what is in flight finishes within --drain-deadline-s, the rest is
-    given back to the queue. Exit code 0 when all finished in time, else 1.
+    given back to the queue. Exit code 0 when all finished in time, else 1. With --until-empty retries are waited for,
+    at most 6 minutes longer than their rungs take; where some have not come back by then, exit code 1 and how many.
     """
     handler = loaded.settings.handler
     if handler is None:
@@ -44,7 +52,9 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
             f"{found.duplicates:,} duplicates in {found.duration_s:.1f} s; publish to ack p50 "
             f"{latency.p50} ms, p99 {latency.p99} ms; results in {loaded.settings.results}"
         )
-    return 0 if found.clean else 1
+        if found.retries_out:
+            tell(f"{found.retries_out:,} retries have not come back from their rungs: {NOT_BACK}")
+    return 0 if found.clean and not (found.ended == EMPTY and found.retries_out) else 1
 
 
 async def _run(loaded: Loaded, handler: str, options: RunOptions) -> Summary:

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
 
+EMPTY = "the queue is empty"
+"""How a run with --until-empty ends; retries that have not come back in time are told beside it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
@@ -48,7 +51,10 @@ Beside = Callable[["Driver"], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run came to, in numbers of jobs; `given_back` in messages. `latency_ms`: None without a last report."""
+    """What a run came to, in numbers of jobs; `given_back` and `retries_out` in messages.
+
+    `retries_out`: copies that went into rungs and have not come back. `latency_ms`: None without a last report.
+    """
 
     ended: str
     done: int
@@ -58,6 +64,7 @@ class Summary:
     given_back: int
     clean: bool
     duration_s: float
+    retries_out: int
     latency_ms: Percentiles | None
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON values
@@ -134,7 +141,7 @@ class Driver:
         waits: dict[asyncio.Future[Any], str] = {
             asyncio.ensure_future(self._stop.wait()): "asked to stop",
             asyncio.ensure_future(self.service.ended()): "fenced",
-            asyncio.ensure_future(self._watch()): "the queue is empty",
+            asyncio.ensure_future(self._watch()): EMPTY,
         }
         if beside is not None:
             waits[asyncio.ensure_future(beside(self))] = "done"
@@ -151,16 +158,26 @@ class Driver:
         return waits[next(iter(done))]
 
     async def _watch(self) -> None:
-        """Shows progress; returns when the queue and its rungs were empty twice in a row, if that ends the run."""
+        """Shows progress; returns when the queue and its rungs were empty twice in a row, if that ends the run.
+
+        A rung does not tell of what RabbitMQ could not move out of it: the router counts that, and waits no longer than
+        it takes RabbitMQ to try twice more.
+        """
         empty = 0
         while True:
             report, ready = await self.look()
             self.progress.show(report, ready)
-            idle = ready == 0 and report is not None and not report.pool.held and report.connected
-            empty = empty + 1 if idle and await self._depths.rungs() == 0 else 0
+            empty = empty + 1 if is_idle(report, ready) and await self._depths.rungs() == 0 else 0
             if self.options.until_empty and empty >= 2:
                 return
             await asyncio.sleep(LOOK_EVERY_S)
+
+
+def is_idle(report: RouterReport | None, ready: int | None) -> bool:
+    """Whether nothing waits in the main queue, is held by the pool, or is expected back from a rung."""
+    if report is None or not report.connected or ready != 0:
+        return False
+    return not report.pool.held and not report.retries_out
 
 
 class Depths:
@@ -213,5 +230,6 @@ def summary(drained: Drained, duration_s: float, reason: str) -> Summary:
         given_back=report.given_back if report else 0,
         clean=drained.clean,
         duration_s=round(duration_s, 2),
+        retries_out=report.retries_out + report.retries_overdue if report else 0,
         latency_ms=report.latency_ms if report else None,
     )

@@ -29,7 +29,7 @@ from rabbitray.actors.message.headers import (
     travels,
 )
 from rabbitray.actors.message.job import uuid7
-from rabbitray.actors.message.parcel import Record
+from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
@@ -39,6 +39,7 @@ from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.rabbitmq.whole_copy import whole_copy
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.failpoints import Failpoints
+from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.settlement.retries import Rung
 from rabbitray.actors.router.spool import SpooledBody
 
@@ -67,7 +68,10 @@ class LargeSender(Protocol):
 
 
 class CopyOutbox:
-    """Builds and publishes retry copies and dead letters of one queue; `large` those whose bodies are in files."""
+    """Builds and publishes retry copies and dead letters of one queue; `large` those whose bodies are in files.
+
+    `outstanding` is told what went into a rung.
+    """
 
     def __init__(
         self,
@@ -76,18 +80,22 @@ class CopyOutbox:
         failpoints: Failpoints | None = None,
         *,
         large: LargeSender | None = None,
+        outstanding: OutstandingRetries | None = None,
     ) -> None:
         self._sender = sender
         self._large = large
         self._failpoints = failpoints or Failpoints("")
         self._topology = topology
+        self._outstanding = outstanding
 
     async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None:
         """A copy into the rung of `rung.delay_ms`; its TTL brings it back to the main queue."""
         own: Headers = {h.ATTEMPT: rung.attempt} | ({h.DUE: rung.due_ms} if rung.due_ms else {})
         own |= {h.SPARED: rung.spared} if rung.spared else {}
         own |= {h.HOPS: rung.hops} if rung.hops else {}
-        await self._send(delivery, record, own, self._topology.rung(rung.delay_ms))
+        sent = await self._send(delivery, record, own, self._topology.rung(rung.delay_ms))
+        if self._outstanding is not None:
+            self._outstanding.went_in(sent.message_id, min(rung.attempt, MAX_ATTEMPT), rung.delay_ms, _now_ms())
 
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None:
         """A copy into the dead-letter queue, with what went wrong."""
@@ -123,14 +131,18 @@ class CopyOutbox:
         self._failpoints.reach("after_publish")
         return True
 
-    async def _send(self, delivery: Delivery, record: Record, own: Headers, queue: str) -> None:
+    async def _send(self, delivery: Delivery, record: Record, own: Headers, queue: str) -> EncodedMessage:
+        """The copy, once it is confirmed."""
         exchange = self._topology.exchange
+        copy = copy_of(delivery, record, own, exchange, queue)
         try:
-            await self._publish(delivery, copy_of(delivery, record, own, exchange, queue))
+            await self._publish(delivery, copy)
         except EncodeError as error:  # only what the producer wrote can be at fault, and the next try would be alike
             log.warning("A copy of message %s leaves its headers behind: %s", delivery.parcel.message_id, error)
-            await self._publish(delivery, copy_of(delivery, record, own, exchange, queue, foreign=False))
+            copy = copy_of(delivery, record, own, exchange, queue, foreign=False)
+            await self._publish(delivery, copy)
         self._failpoints.reach("after_publish")
+        return copy
 
     async def _publish(self, delivery: Delivery, copy: EncodedMessage) -> None:
         if delivery.spooled is None:
@@ -165,6 +177,10 @@ def copy_of(
         entries=entries,
         timestamp_s=parcel.published_ms // 1_000,
     )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _given(delivery: Delivery) -> Mapping[str, Any]:  # Any: AMQP header values
