@@ -19,7 +19,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from rabbitray.actors.errors import ConfigurationError
 from rabbitray.cluster.broker import PrivateBroker
+from rabbitray.cluster.broker.programs import programs
+from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
 
 pytest_plugins = ["tests.kit.fixtures"]
 
@@ -45,9 +48,21 @@ def _private_ray(folder: Path) -> dict[str, str]:
     }
 
 
+def _settled_rabbitmq() -> str:
+    """The version that private nodes run. As a folder it is the same for a process whose home is another."""
+    try:
+        found = programs()
+        version = found.version
+    except ConfigurationError as missing:
+        return str(missing)  # tests/unit needs none; whoever does is told the same
+    os.environ[RABBITMQ_VARIABLE] = str(found.folder or "")
+    return version
+
+
 _keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
 os.umask(0o077)
 _SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rr-tests-"))  # short: Ray's sockets lie below, 107 characters at most
+_RABBITMQ = _settled_rabbitmq()
 os.environ.pop("RAY_AUTH_TOKEN", None)
 os.environ.update(_private_ray(_SESSION_FOLDER))
 
@@ -66,6 +81,10 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(
         config.getoption("--hypothesis-profile") or ("thorough" if "ROUNDS" in os.environ else "tests")
     )
+
+
+def pytest_report_header() -> str:
+    return f"rabbitmq: {_RABBITMQ}"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

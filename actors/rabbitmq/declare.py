@@ -14,7 +14,8 @@ from aiormq.exceptions import (
 )
 
 from rabbitray.actors.errors import TopologyError
-from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, Arguments, Topology, Version, parse_version
+from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, Arguments, Topology
+from rabbitray.actors.rabbitmq.versions import Server, read_server
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,6 @@ _INEQUIVALENT = re.compile(
     r"received (?P<wanted>none|'[^']*'|the value '[^']*' of type '[^']*') "
     r"but current is (?P<current>none|'[^']*'|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
 )
-_FORBIDDEN = ("x-queue-mode",)
 _EXCHANGE_NEEDS = {
     "type": "direct: any other would bring a copy to several queues, or to none",
     "durable": "durable: copies would find no way once the broker has restarted",
@@ -33,12 +33,10 @@ _EXCHANGE_NEEDS = {
 }
 
 
-def version_of(connection: aio_pika.abc.AbstractConnection) -> Version:
-    """RabbitMQ's version, e.g. (3, 10, 8); empty for another product, or where it does not say."""
+def server_of(connection: aio_pika.abc.AbstractConnection) -> Server:
+    """What the broker at the other end says that it is."""
     transport = connection.transport
-    properties = transport.connection.server_properties if transport is not None else {}
-    product, version = (_text(properties.get(name, "")) for name in ("product", "version"))
-    return parse_version(version) if product == "RabbitMQ" else ()
+    return read_server(transport.connection.server_properties if transport is not None else {})
 
 
 class TopologyBuilder:
@@ -46,7 +44,7 @@ class TopologyBuilder:
 
     def __init__(self, connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
         self._connection = connection
-        self._topology = topology.on(version_of(connection))
+        self._topology = topology.on(server_of(connection).version)
 
     async def build(self) -> list[str]:
         """Declares what is missing and checks what is there; returns warnings. Raises TopologyError."""
@@ -201,11 +199,6 @@ def check(name: str, found: dict[str, object], wanted: Arguments, topology: Topo
         raise TopologyError(f"queue {name!r} is not durable: messages die with the broker; create it durable")
     if name != topology.queue:
         return _check_exact(name, found, wanted, topology)
-    for argument in _FORBIDDEN:
-        if argument in found and found[argument] is not None:
-            raise TopologyError(
-                f"queue {name!r} has {argument}={found[argument]!r}, refused from RabbitMQ 4.3; drop it"
-            )
     key = found.get("x-dead-letter-routing-key", topology.dead_queue)
     if isinstance(key, str) and key.startswith(f"{topology.queue}.retry."):
         raise TopologyError(f"queue {name!r} dead-letters into the retry rung {key!r}; use {topology.dead_queue!r}")
@@ -237,9 +230,8 @@ def _limit(found: dict[str, object], wanted: Arguments, topology: Topology) -> i
         return None
     limit = found.get(DELIVERY_LIMIT, wanted.get(DELIVERY_LIMIT))
     if not isinstance(limit, int):
-        return topology.default_limit
-    unlimited = limit < 0 and topology.default_limit is not None
-    return None if unlimited else limit
+        return topology.broker.delivery_limit
+    return None if limit < 0 and topology.broker.unlimited is not None else limit
 
 
 def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topology: Topology) -> tuple[str, ...]:
@@ -255,10 +247,10 @@ def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topolog
         ours = {argument: wanted.get(argument) for argument in wrong}
         raise TopologyError(f"queue {name!r} exists with {_show(wrong)}, we need {_show(ours)}; delete or rename it")
     warnings: list[str] = []
-    if default_limit and _limit(found, wanted, topology) is not None:
+    if default_limit and (limit := _limit(found, wanted, topology)) is not None:
         warnings.append(
-            f"queue {name!r} has RabbitMQ's default {DELIVERY_LIMIT} of {topology.default_limit}: what is looked at "
-            "and given back so often is lost; delete it when it is empty, it is made again without"
+            f"queue {name!r} has RabbitMQ's default {DELIVERY_LIMIT} of {limit}: what is looked at and given back "
+            "so often is lost; delete it when it is empty, it is made again without"
         )
     found = {argument: value for argument, value in found.items() if argument != DELIVERY_LIMIT}
     if found:
@@ -272,7 +264,3 @@ def _show(arguments: dict[str, object]) -> str:
 
 def _denied(kind: str, name: str) -> str:
     return f"{kind} {name!r} does not exist and this user may not create it (403); create it or grant `configure`"
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)

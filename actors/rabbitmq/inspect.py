@@ -95,11 +95,3 @@ async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection
 def place(url: Secret) -> str:
     """The URL without its credentials."""
     return without_credentials(url)
-
-
-def server_version(connection: AbstractConnection) -> str:
-    """What the broker calls itself, e.g. `RabbitMQ 3.10.8`; empty where it does not say."""
-    transport = connection.transport
-    properties = transport.connection.server_properties if transport is not None else {}
-    parts = (properties.get("product", ""), properties.get("version", ""))
-    return " ".join(part.decode() if isinstance(part, bytes) else str(part) for part in parts).strip()

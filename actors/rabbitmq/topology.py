@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from rabbitray.actors.rabbitmq.versions import Behaviour, Version, behaviour
 
 Arguments = dict[str, Any]  # Any: AMQP field-table values
 DELIVERY_LIMIT = "x-delivery-limit"
-_UNLIMITED = -1  # understood from RabbitMQ 4.0 on; 3.10 takes it and drops at the first requeue
-DEFAULT_LIMIT = 20
-"""Deliveries after which RabbitMQ 4 drops a message of a quorum queue whose arguments say nothing."""
-
 MAIN_LIMIT = 20
 """Of the main queue that we make: what cannot be delivered at all ends in the dropped queue by itself."""
-
-Version = tuple[int, ...]
-
-
-def parse_version(text: str) -> Version:
-    """The numbers that a version begins with: (4, 1, 0) of `4.1.0-rc.1`."""
-    match = re.match(r"\d+(\.\d+)*", text)
-    return tuple(int(part) for part in match[0].split(".")) if match else ()
-
-
-def returns_are_counted(version: Version) -> bool:
-    """Whether a quorum queue counts what is given back (basic.nack) as a delivery, see `x-delivery-count`."""
-    return version < (4, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
     """Everything that rabbitray declares for one queue. Delays in milliseconds.
 
-    `default_limit`: the delivery limit of quorum queues that name none, None for no limit; see `on`.
+    `broker`: what the server does that it is declared on; see `on`.
     `take_limited`: an existing main queue that would drop messages at its limit is only warned about.
     """
 
@@ -42,12 +26,12 @@ class Topology:
     queue_type: str = "quorum"
     rung_delays_ms: tuple[int, ...] = ()
     dead_letter_exchange: str = ""
-    default_limit: int | None = None
+    broker: Behaviour = field(default_factory=Behaviour)
     take_limited: bool = False
 
     def on(self, version: Version) -> Topology:
         """The same on a server of this version: RabbitMQ 4 limits deliveries, which our queues say themselves."""
-        return replace(self, default_limit=DEFAULT_LIMIT if version >= (4,) else None)
+        return replace(self, broker=behaviour(version))
 
     @property
     def exchange(self) -> str:
@@ -83,7 +67,7 @@ class Topology:
 
     def dead_arguments(self) -> Arguments:
         """Arguments of the dead-letter queue and of the dropped queue: nothing behind them could catch a drop."""
-        return {"x-queue-type": self.queue_type} | self._limit(_UNLIMITED)
+        return {"x-queue-type": self.queue_type} | self._limit(self.broker.unlimited)
 
     def queues(self) -> dict[str, Arguments]:
         """Every queue with the arguments that we would create it with: main, dead letters, dropped, rungs."""
@@ -101,9 +85,9 @@ class Topology:
         given = json.dumps({"delivery-limit": limit} | place)
         return f"rabbitmqctl set_policy --apply-to queues rabbitray-limit '{pattern}' '{given}'"
 
-    def _limit(self, limit: int) -> Arguments:
+    def _limit(self, limit: int | None) -> Arguments:
         """The delivery limit, where RabbitMQ sets one for queues that say nothing."""
-        return {DELIVERY_LIMIT: limit} if self.queue_type == "quorum" and self.default_limit is not None else {}
+        return {DELIVERY_LIMIT: limit} if self.queue_type == "quorum" and self.broker.delivery_limit is not None else {}
 
     def _durable_kind(self) -> Arguments:
         if self.queue_type != "quorum":

@@ -14,8 +14,8 @@ from rabbitray.cluster.driver.driver import EMPTY, Driver, RunOptions, Summary
 from rabbitray.cluster.settings import Loaded
 
 NOT_BACK = (
-    "RabbitMQ keeps what the queue would not take (it is full, or its leader is away) and tries again every 180 s; they "
-    "are worked by the next run, unless a policy has dropped them"
+    "RabbitMQ keeps what the queue would not take (it is full, or its leader is away) and tries again every 180 s; the "
+    "next run works them, unless a policy has dropped them"
 )
 
 

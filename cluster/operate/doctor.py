@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
-from rabbitray.actors.rabbitmq.inspect import contact, exchange_refused, inspect, place, server_version
+from rabbitray.actors.rabbitmq.declare import server_of
+from rabbitray.actors.rabbitmq.inspect import contact, exchange_refused, inspect, place
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.query import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
@@ -66,7 +67,10 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
     settings = loaded.settings
     try:
         async with contact(settings.rabbitmq_url, within_s=settings.connect_timeout_s) as connection:
-            rows = [_ok("broker", f"{server_version(connection)} at {place(settings.rabbitmq_url)}, login accepted")]
+            server = server_of(connection)
+            rows = [_ok("broker", f"{server} at {place(settings.rabbitmq_url)}, login accepted")]
+            if server.note is not None:
+                rows.append(CheckRow(area="broker", level="warn", text=server.note))
             if (refused := await exchange_refused(connection, compose.topology(settings))) is not None:
                 rows.append(CheckRow(area="broker", level="refuse", text=refused))
             for queue in await inspect(connection, compose.topology(settings)):

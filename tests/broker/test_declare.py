@@ -88,6 +88,7 @@ async def test_classic_queues_on_wish(connection: aio_pika.abc.AbstractConnectio
         ({"x-queue-type": "quorum", "x-single-active-consumer": True}, ["x-single-active-consumer=True"]),
         ({"x-queue-type": "quorum", "x-delivery-limit": 5, **DLX}, ["x-delivery-limit=5"]),
         ({"x-max-priority": 3}, ["x-max-priority=3"]),
+        ({"x-queue-mode": "lazy"}, ["x-queue-mode='lazy'"]),
     ],
 )
 async def test_an_existing_queue_is_taken_as_it_is(
@@ -108,7 +109,6 @@ async def test_an_existing_queue_is_taken_as_it_is(
         ({"durable": False}, "is not durable"),
         ({"auto_delete": True}, "is auto-delete"),
         ({"durable": False, "auto_delete": True}, "'jobs' is"),
-        ({"arguments": {"x-queue-mode": "lazy"}}, "has x-queue-mode='lazy'"),
         (
             {"arguments": {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "jobs.retry.1000"}},
             "dead-letters into the retry rung 'jobs.retry.1000'",

@@ -8,8 +8,7 @@ from typing import Any
 import aio_pika
 import pytest
 
-from rabbitray.actors.rabbitmq.declare import version_of
-from rabbitray.actors.rabbitmq.topology import returns_are_counted
+from rabbitray.actors.rabbitmq.declare import server_of
 from tests.kit import raw_amqp
 from tests.kit.eventually import eventually
 from tests.kit.raw_amqp import ONE_OF_EACH, entry, headers_of, long, scalar, short, table, taken
@@ -31,7 +30,7 @@ async def existing(url: str, *, count: int) -> bool:
         for number in range(count):
             message = aio_pika.Message(b"{}", message_id=f"k{number}", delivery_mode=2)
             await channel.default_exchange.publish(message, "jobs")
-        return returns_are_counted(version_of(connection))
+        return server_of(connection).behaviour.nack_counts
 
 
 async def ready(url: str, queue: str = "jobs") -> int:

@@ -19,7 +19,7 @@ import pytest
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.headers import delivery_count
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.rabbitmq.declare import version_of
+from rabbitray.actors.rabbitmq.declare import server_of
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.settlement.dropped import Collector
@@ -41,7 +41,7 @@ NO_LIMIT = DEFAULT_LIMIT | {"x-delivery-limit": -1}
 async def amqp_1_0(amqp_url: str) -> str | None:
     """The address, where such a message can be sent; None where it is seen that none can."""
     async with await aio_pika.connect(amqp_url) as connection:
-        spoken = version_of(connection) >= (4,)
+        spoken = server_of(connection).version >= (4,)
         async with connection.channel() as channel:
             await channel.declare_queue("first", durable=True)
     if not spoken:

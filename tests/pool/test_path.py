@@ -105,6 +105,7 @@ async def _seconds_for(pool: RunningPool, work: list[Job], *, acked: int, left: 
     return time.monotonic() - began
 
 
+@pytest.mark.versions
 async def test_what_fails_within_good_messages_is_singled_out(amqp_url: str, tmp_path: Path) -> None:
     """Bodies and headers that nobody can read among good ones; then records that fail within one packed message."""
     async with pool_of(settings_for(amqp_url, tmp_path)) as pool:

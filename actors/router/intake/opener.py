@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from rabbitray.actors.rabbitmq.declare import TopologyBuilder, version_of
+from rabbitray.actors.rabbitmq.declare import TopologyBuilder, server_of
 from rabbitray.actors.rabbitmq.errors import address
 from rabbitray.actors.rabbitmq.reconnect import within
-from rabbitray.actors.rabbitmq.topology import returns_are_counted
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.connection import ScanningConnection, connect, drop_connection, frame_warnings
 from rabbitray.actors.router.intake.generation import Generation
@@ -81,7 +80,7 @@ class GenerationOpener:
             tracing=self._tracing,
             lost=lost,
             warnings=warnings,
-            counts_returns=returns_are_counted(version_of(connection)),
+            counts_returns=server_of(connection).behaviour.nack_counts,
         )
         connection.close_callbacks.add(generation.on_connection_closed)
         channel.closing.add_done_callback(lambda _: lost.set())

@@ -1,15 +1,15 @@
-"""Queue arguments, the words of a refusal and the versions of a server, without a node."""
+"""Queue arguments and the words of a refusal, without a node."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rabbitray.actors.errors import TopologyError
-from rabbitray.actors.rabbitmq.declare import check, parse_difference, version_of
-from rabbitray.actors.rabbitmq.topology import Topology, Version, parse_version
+from rabbitray.actors.rabbitmq.declare import check, parse_difference
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.rabbitmq.versions import Version
 from tests.kit.jobs_topology import JOBS
 
 
@@ -71,29 +71,6 @@ def test_what_is_checked_without_a_broker() -> None:
 
 
 # delivery limits, by the server's version
-
-
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [("3.10.8", (3, 10, 8)), ("4.0.5", (4, 0, 5)), ("4.1.0-rc.1", (4, 1, 0)), ("", ()), ("devel", ()), ("4", (4,))],
-)
-def test_versions_are_read(text: str, version: Version) -> None:
-    assert parse_version(text) == version
-
-
-@pytest.mark.parametrize(
-    ("told", "version"),
-    [
-        ({"product": b"RabbitMQ", "version": b"4.2.1"}, (4, 2, 1)),
-        ({"product": "RabbitMQ", "version": "3.13.7"}, (3, 13, 7)),
-        ({"product": "LavinMQ", "version": "2.4.0"}, ()),
-        ({}, ()),
-    ],
-)
-def test_the_version_is_what_the_server_says(told: dict[str, Any], version: Version) -> None:
-    transport = SimpleNamespace(connection=SimpleNamespace(server_properties=told))
-    connection: Any = SimpleNamespace(transport=transport)
-    assert version_of(connection) == version
 
 
 @pytest.mark.parametrize("version", [(), (3, 10, 8), (3, 13, 7)])
