@@ -24,6 +24,7 @@ _INEQUIVALENT = re.compile(
     r"received (?P<wanted>none|'[^']*'|the value '[^']*' of type '[^']*') "
     r"but current is (?P<current>none|'[^']*'|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
 )
+SINGLE_ACTIVE = "x-single-active-consumer"
 _EXCHANGE_NEEDS = {
     "type": "direct: any other would bring a copy to several queues, or to none",
     "durable": "durable: copies would find no way once the broker has restarted",
@@ -45,6 +46,8 @@ class TopologyBuilder:
     def __init__(self, connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
         self._connection = connection
         self._topology = topology.on(server_of(connection).version)
+        self.single_active = False
+        """Whether the main queue delivers to one of its consumers alone, as far as it may be compared; see `build`."""
 
     async def build(self) -> list[str]:
         """Declares what is missing and checks what is there; returns warnings. Raises TopologyError."""
@@ -96,7 +99,9 @@ class TopologyBuilder:
     async def _queue(self, name: str, arguments: Arguments) -> tuple[str, ...]:
         """Declares a queue; warnings about one that exists already, which stays as it is."""
         if await self._exists(name):
-            return check(name, await self._differences(name, arguments), arguments, self._topology)
+            found = await self._differences(name, arguments)
+            self.single_active = self.single_active or found.get(SINGLE_ACTIVE) is True
+            return check(name, found, arguments, self._topology)
         async with self._connection.channel() as channel:
             try:
                 await channel.declare_queue(name, durable=True, arguments=arguments)

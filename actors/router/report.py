@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # whoever only reads a report needs neither AMQP nor Arrow fo
     from rabbitray.actors.router.assemble import Parts
     from rabbitray.actors.router.dispatch.member import Member, State
 
+SINGLE_ACTIVE = "single active consumer: a change of the window would give the queue to another pool"
+"""Why the window stays as it is. (A consumer priority changes nothing: rabbitmq-server#14141.)"""
+
 UNDELIVERABLE = "undeliverable"
 """The name of the hold of a queue whose first message RabbitMQ cannot deliver."""
 
@@ -154,6 +157,7 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
         pending_s=max(starting, default=None),
         epoch=parts.store.epoch,
         records_per_message=arrivals.records_per_message,
+        window_fixed=SINGLE_ACTIVE if parts.intake.single_active else None,
     )
 
 

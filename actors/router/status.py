@@ -47,6 +47,7 @@ class PoolStatus:
     pending_s: float | None  # age of the oldest starting worker
     epoch: int
     records_per_message: float = 1.0  # smoothed; above 1 where messages are packed
+    window_fixed: str | None = None  # why the window must not change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,8 +64,8 @@ class Summary:
     given_back: int
     clean: bool
     duration_s: float
-    retries_out: int
     latency_ms: Percentiles | None
+    retries_out: int = 0
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON values
         """As `rabbitray run --json` prints it."""

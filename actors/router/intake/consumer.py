@@ -124,6 +124,11 @@ class Intake:
         return self._current is None or self._current.counts_returns
 
     @property
+    def single_active(self) -> bool:
+        """Whether the queue delivers to one of its consumers alone: a hand-over gives it to another pool's."""
+        return self._current is not None and self._current.single_active
+
+    @property
     def unacked(self) -> int:
         """Messages that RabbitMQ counts as unacknowledged on our channel."""
         return self._current.acks.unacked if self._current is not None else 0

@@ -38,7 +38,8 @@ class Generation:
     be declared before the next one consumes. `narrow`: its window is one message, whatever is wanted; `since`: when it
     began, or got its present window (the loop's time); `settled`: whether an outcome of it was acked; `cause`: what
     ended the connection, which is known some time after `lost`. `counts_returns`: whether the broker counts what is
-    given back as a delivery. `clock` is monotonic, in seconds.
+    given back as a delivery; `single_active`: whether the queue delivers to one of its consumers alone. `clock` is
+    monotonic, in seconds.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Generation:
         lost: asyncio.Event,
         warnings: Sequence[str] = (),
         counts_returns: bool = True,
+        single_active: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
@@ -65,6 +67,7 @@ class Generation:
         self.cause: BaseException | None = None
         self.warnings = list(warnings)
         self.counts_returns = counts_returns
+        self.single_active = single_active
         self._writer = FrameWriter(channel)
         self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing, clock=clock)
         self.consumers = ChannelConsumers(channel, config, generation=number, delivered=self.acks.delivered)

@@ -24,6 +24,8 @@ REPORT: RouterReport = replace(
     counts=Counts(done=14_000, duplicates=2, retried=7, dead=1, acked=14_001),
     given_back=9,
     latency_ms=Percentiles(p50=8.2, p95=20.0, p99=30.5),
+    retries_out=3,
+    retries_overdue=2,
     workers=(worker(1, "ready"), worker(2, "starting"), worker(3, "retiring")),
 )
 
@@ -31,14 +33,14 @@ REPORT: RouterReport = replace(
 def test_the_json_of_a_run() -> None:
     assert json.dumps(summary(Drained(clean=True, report=REPORT), 12.345, "done").as_json()) == (
         '{"ended": "done", "done": 14000, "duplicates": 2, "retried": 7, "dead": 1, "given_back": 9, "clean": true, '
-        '"duration_s": 12.35, "latency_ms": {"p50": 8.2, "p95": 20.0, "p99": 30.5}}'
+        '"duration_s": 12.35, "latency_ms": {"p50": 8.2, "p95": 20.0, "p99": 30.5}, "retries_out": 5}'
     )
 
 
 def test_the_json_of_a_run_whose_router_was_lost() -> None:
     assert json.dumps(summary(Drained(clean=False), 1.0, "asked to stop").as_json()) == (
         '{"ended": "asked to stop", "done": 0, "duplicates": 0, "retried": 0, "dead": 0, "given_back": 0, '
-        '"clean": false, "duration_s": 1.0, "latency_ms": {}}'
+        '"clean": false, "duration_s": 1.0, "latency_ms": {}, "retries_out": 0}'
     )
 
 

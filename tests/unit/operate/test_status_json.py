@@ -20,7 +20,7 @@ STATUS: PoolStatus = replace(
 REPORT: RouterReport = replace(
     QUIET_REPORT,
     pool=replace(STATUS, received=90, returned=30),
-    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4),
+    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4, near_limit=3, renewed=2),
     given_back=9,
     latency_ms=Percentiles(p50=8.2, p95=20.0, p99=30.5),
     write_ms=Percentiles(p50=3.1, p95=8.0),
@@ -35,6 +35,9 @@ REPORT: RouterReport = replace(
     ),
     quarantined=3,
     uncommitted_bytes=7_000_000,
+    retries_out=4,
+    retries_overdue=2,
+    uncollected="541",
     spans_lost=5,
 )  # fmt: skip
 DECISION = DecisionRecord(
@@ -42,13 +45,15 @@ DECISION = DecisionRecord(
     window=50, batch_size=10, took_s=None, inputs={"arrival": 48.123, "speed": None},
 )  # fmt: skip
 PRINTED = (
-    '{"pool": "jobs", "queue": "orders", "state": "degraded", "problems": ["held (store): disk full"], '
+    '{"pool": "jobs", "queue": "orders", "state": "degraded", "problems": ["held (store): disk full", '
+    '"2 retries should have come back from their rungs: is the queue full, or a policy on its rungs?", '
+    '"1 messages that RabbitMQ dropped are not collected: 541"], '
     '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
     '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '
-    '"uncommitted_bytes": 7000000}, '
-    '"window": 200, "batch_size": 10, "holds": {"store": "disk full"}, '
+    '"uncommitted_bytes": 7000000, "retries_out": 6, "retries_overdue": 2, "dropped": 1}, '
+    '"window": 200, "window_fixed": null, "batch_size": 10, "holds": {"store": "disk full"}, '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150, '
-    '"postponed": 0, "spared": 0, "strays": 4}, '
+    '"postponed": 0, "spared": 0, "strays": 4, "near_limit": 3, "renewed": 2}, '
     '"rates": {"received_s": 10.0, "acked_s": 25.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '
     '"latency_ms": {"p50": 8.2, "p95": 20.0, "p99": 30.5}, "write_ms": {"p50": 3.1, "p95": 8.0, "p99": null}, '
     '"errors": [{"error_class": "E0", "count": 9, "example": "no such host"}, '
@@ -75,6 +80,7 @@ def test_the_json_of_a_status() -> None:
         store=StoreStats(rows=140, conflicts=4),
         control={"fixed_size": 3},
         ready=12,
+        dropped=1,
     )
     assert json.dumps(picture(look).as_json()) == PRINTED
 
