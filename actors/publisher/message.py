@@ -29,6 +29,7 @@ class EncodedMessage:
     - `entries`: header entries beside them, as they stand in a frame; nobody looks into them.
     - `content_type`, `content_encoding`: at most 255 bytes.
     - `timestamp_s`: Unix seconds.
+    - `priority`: 0 to 255, None for none, which is not the same as 0.
     - `properties`: all properties as they go onto the wire, flags first, see `whole_copy`; then the other fields but
       `body` and where it goes are for people only.
     """
@@ -42,6 +43,7 @@ class EncodedMessage:
     headers: Mapping[str, Any] = field(default_factory=dict)  # Any: AMQP header values
     entries: bytes = b""
     timestamp_s: int = 0
+    priority: int | None = None
     properties: bytes = b""
 
 

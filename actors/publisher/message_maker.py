@@ -110,6 +110,7 @@ def _header(message: EncodedMessage, body_size: int) -> bytes:
         timestamp_s=message.timestamp_s or int(time.time()),
         content_type=message.content_type,
         content_encoding=message.content_encoding,
+        priority=message.priority,
     )
 
 

@@ -26,8 +26,8 @@ class PrivateBroker:
     by `close()`. Whatever ends this process, SIGKILL included, also ends the node, its epmd and (when it is
     temporary) its folder within a second or so; a node with a directory is given up to 20 s to end in order.
     Ports, name and folder are the same after every start of one handle; `configuration` is added to
-    rabbitmq.conf. `rabbitmq` chooses which RabbitMQ, see `programs`; raises ConfigurationError where a chosen one is not
-    there. Not for use from several threads at once.
+    rabbitmq.conf. `rabbitmq` chooses which RabbitMQ, see `programs`; ConfigurationError where a chosen one is missing.
+    Not for use from several threads at once.
     """
 
     def __init__(

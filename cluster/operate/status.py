@@ -189,8 +189,8 @@ def problems(look: Look) -> tuple[str, ...]:
         found.append(f"the router runs {report.loop_lag_s:.1f} s late")
     if report.retries_overdue:
         found.append(
-            f"{report.retries_overdue:,} retries should have come back from their rungs: is the queue full, or a policy "
-            "on its rungs?"
+            f"{report.retries_overdue:,} retries should be back from their rungs: is the queue full, or a policy on its "
+            "rungs?"
         )
     if report.uncollected is not None:
         found.append(f"{known(look.dropped)} messages that RabbitMQ dropped are not collected: {report.uncollected}")

@@ -9,7 +9,7 @@ from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import Headers, carried_headers, header_number, text_of, travels
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.publisher import EncodedMessage
-from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain
+from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain, priority_of
 
 _MILLISECONDS_FROM = 0xFFFFFFFF  # a `timestamp` above (seconds until the year 2106) was written in milliseconds
 _FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000
@@ -114,15 +114,16 @@ def replay_copy(message: DeadLetter, queue: str, *, foreign: bool = True) -> Enc
         headers=ours | ({h.HEADERS_CUT: cut} if cut else {}),
         entries=entries,
         timestamp_s=properties.timestamp or 0,
+        priority=priority_of(properties),
     )
 
 
 def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
     """The same message again, for the end of its own queue; None where a copy would not be the same.
 
-    Our publisher carries a message id, a content type and encoding, a time and headers: the dead letters that we
-    wrote have no more. RabbitMQ's count of deliveries starts again with the copy. Headers go as they stand there, also
-    those that cannot be read.
+    Our publisher carries a message id, a content type and encoding, a time, a priority and headers: the dead letters
+    that we wrote have no more. RabbitMQ's count of deliveries starts again with the copy. Headers go as they stand, and
+    so do those that cannot be read.
     """
     properties = message.properties
     entries, lost = headers_where(properties, lambda name: name not in h.DELIVERY_COUNTS)
@@ -140,6 +141,7 @@ def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
         content_encoding=properties.content_encoding,
         entries=entries,
         timestamp_s=properties.timestamp,
+        priority=priority_of(properties),
     )
 
 

@@ -12,11 +12,13 @@ import aio_pika
 import pytest
 
 from rabbitray.actors.errors import TopologyError
-from rabbitray.actors.rabbitmq.declare import TopologyBuilder
+from rabbitray.actors.rabbitmq.declare import TopologyBuilder, server_of
 from rabbitray.actors.rabbitmq.inspect import exchange_refused
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.jobs_topology import JOBS
+
+pytestmark = pytest.mark.versions
 
 DLX = {"x-dead-letter-exchange": JOBS.exchange, "x-dead-letter-routing-key": JOBS.dead_queue}
 
@@ -50,7 +52,7 @@ async def refused(connection: aio_pika.abc.AbstractConnection, topology: Topolog
 async def test_everything_is_created_as_quorum_queues(connection: aio_pika.abc.AbstractConnection) -> None:
     assert await build(connection) == []
     assert await build(connection) == [], "a second time nothing is different"
-    for name, arguments in JOBS.queues().items():
+    for name, arguments in JOBS.on(server_of(connection).version).queues().items():
         assert arguments["x-queue-type"] == "quorum"
         await declare(connection, name, arguments=arguments)
     assert JOBS.main_arguments()["x-dead-letter-strategy"] == "at-least-once"
@@ -82,10 +84,10 @@ async def test_classic_queues_on_wish(connection: aio_pika.abc.AbstractConnectio
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({}, ["x-queue-type=None", "x-dead-letter-exchange=None"]),
-        ({"x-queue-type": "quorum"}, ["x-dead-letter-exchange=None"]),
+        ({}, ["x-queue-type={plain}", "x-dead-letter-exchange=None"]),
+        ({"x-queue-type": "quorum", **DLX}, ["x-dead-letter-strategy=None"]),
         ({"x-max-length": 7, "x-overflow": "drop-head"}, ["x-max-length=7", "x-overflow='drop-head'"]),
-        ({"x-queue-type": "quorum", "x-single-active-consumer": True}, ["x-single-active-consumer=True"]),
+        ({"x-queue-type": "quorum", "x-single-active-consumer": True, **DLX}, ["x-single-active-consumer=True"]),
         ({"x-queue-type": "quorum", "x-delivery-limit": 5, **DLX}, ["x-delivery-limit=5"]),
         ({"x-max-priority": 3}, ["x-max-priority=3"]),
         ({"x-queue-mode": "lazy"}, ["x-queue-mode='lazy'"]),
@@ -94,13 +96,27 @@ async def test_classic_queues_on_wish(connection: aio_pika.abc.AbstractConnectio
 async def test_an_existing_queue_is_taken_as_it_is(
     connection: aio_pika.abc.AbstractConnection, arguments: dict[str, Any], told: list[str]
 ) -> None:
+    does = server_of(connection).behaviour
     await declare(connection, "jobs", arguments=arguments)
     (warning,) = await build(connection)
     assert warning.startswith("queue 'jobs' exists with ")
     assert warning.endswith("; taken as it is")
     for difference in told:
-        assert difference in warning
+        assert difference.format(plain="'classic'" if does.default_type_told else None) in warning
     await declare(connection, "jobs", arguments=arguments)  # unchanged
+
+
+@pytest.mark.parametrize("limit", [{}, {"x-delivery-limit": -1}])
+async def test_a_quorum_queue_without_dead_letters_is_taken_where_it_drops_nothing(
+    connection: aio_pika.abc.AbstractConnection, limit: dict[str, Any]
+) -> None:
+    """Before RabbitMQ 4 nothing is dropped by default, and -1 is a limit that the first requeue exceeds."""
+    await declare(connection, "jobs", arguments={"x-queue-type": "quorum", **limit})
+    if bool(limit) is (server_of(connection).behaviour.unlimited == -1):
+        (warning,) = await build(connection)
+        assert "x-dead-letter-exchange=None" in warning
+    else:
+        assert "no dead-letter exchange" in await refused(connection)
 
 
 @pytest.mark.parametrize(
@@ -114,11 +130,6 @@ async def test_an_existing_queue_is_taken_as_it_is(
             "dead-letters into the retry rung 'jobs.retry.1000'",
         ),
         ({"arguments": {"x-queue-type": "quorum", "x-delivery-limit": 3}}, "has x-delivery-limit=3 and no dead-letter"),
-        # 3.10 takes -1 for a limit that the first requeue exceeds
-        (
-            {"arguments": {"x-queue-type": "quorum", "x-delivery-limit": -1}},
-            "has x-delivery-limit=-1 and no dead-letter",
-        ),
     ],
 )
 async def test_what_would_lose_messages_is_refused(

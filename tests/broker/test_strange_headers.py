@@ -67,6 +67,13 @@ def unlike(found: dict[bytes, bytes], sent: dict[bytes, bytes]) -> dict[bytes, b
     return {name: found.get(name) for name, value in sent.items() if found.get(name) != value}
 
 
+def parts_of(raw: bytes) -> tuple[bytes, list[bytes], bytes]:
+    """Properties before and after the headers, and these one by one: RabbitMQ 4 sorts them."""
+    found = from_raw(raw)
+    start, end = found.table_at, found.table_at + found.header_bytes
+    return raw[:start], sorted(raw[one.start : one.end] for one in entries(raw, start, end)), raw[end:]
+
+
 async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once(amqp_url: str) -> None:
     async with settling_pool(amqp_url, LIMITS) as found:
         await publish(amqp_url, QUEUE, [*GOOD[:50], (POISON, b'{"i":"p"}'), *GOOD[50:]])
@@ -77,7 +84,7 @@ async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once
         [row] = found.rows
         assert (row["reason"], row["message_id"], row["body"]) == ("unreadable_headers", "poison", b'{"i":"p"}')
         assert row["error"].startswith("header 'far': the time stamp")
-        assert row["raw_properties"] == POISON
+        assert parts_of(row["raw_properties"]) == parts_of(POISON)
     [(copy, body)] = await taken(amqp_url, TOPOLOGY.dead_queue)
     assert (copy.message_id, body) == ("poison", b'{"i":"p"}')
     assert unlike(headers_of(copy), ONE_OF_EACH | ODD) == {}

@@ -1,7 +1,7 @@
 """A message that RabbitMQ closes the connection for at each delivery: its neighbours, what is said, and the ways out.
 
-An AMQP 1.0 property of type uuid or char is such a message from RabbitMQ 4.0 on. Before, AMQP 1.0 is a plugin, which
-the node does not have.
+An AMQP 1.0 property of type uuid or char makes one from RabbitMQ 4.0 on. Before, AMQP 1.0 is a plugin that turns each
+message into one of AMQP 0-9-1 as it comes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import pytest
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.headers import delivery_count
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.rabbitmq.declare import server_of
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.settlement.dropped import Collector
@@ -28,27 +27,13 @@ from tests.kit import amqp10
 from tests.kit.eventually import eventually
 from tests.kit.intake_ways import TOPOLOGY, RealWay
 
-pytestmark = pytest.mark.versions
+pytestmark = pytest.mark.versions(since="4.0")
 
 QUICK = Backoff(first_s=0.02, most_s=0.2)
 POISON = amqp10.message(b"{}", message_id="poison", properties={"id": amqp10.a_uuid()})
 AHEAD, BEHIND = 30, 20
 DEFAULT_LIMIT: dict[str, Any] = {"x-queue-type": "quorum"}
 NO_LIMIT = DEFAULT_LIMIT | {"x-delivery-limit": -1}
-
-
-@pytest.fixture
-async def amqp_1_0(amqp_url: str) -> str | None:
-    """The address, where such a message can be sent; None where it is seen that none can."""
-    async with await aio_pika.connect(amqp_url) as connection:
-        spoken = server_of(connection).version >= (4,)
-        async with connection.channel() as channel:
-            await channel.declare_queue("first", durable=True)
-    if not spoken:
-        with pytest.raises((amqp10.Refused, ConnectionError, asyncio.IncompleteReadError)):
-            await amqp10.send(amqp_url, "first", [POISON])
-        return None
-    return amqp_url
 
 
 @dataclass
@@ -91,20 +76,17 @@ async def ready(url: str, queue: str) -> int:
 
 
 @pytest.fixture
-async def started(amqp_1_0: str | None, request: pytest.FixtureRequest) -> AsyncIterator[Working | None]:
+async def started(amqp_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Working]:
     """An intake of a queue in which such a message lies among good ones; its parameter: how the queue was made."""
     arguments: dict[str, Any] | None = request.param
-    if amqp_1_0 is None:
-        yield None
-        return
     if arguments is not None:
-        async with await aio_pika.connect(amqp_1_0) as connection, connection.channel() as channel:
+        async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
             await channel.declare_queue(TOPOLOGY.queue, durable=True, arguments=arguments)
-    way = RealWay(amqp_1_0, steady_s=0.4, pauses=QUICK, take_limited=True)
+    way = RealWay(amqp_url, steady_s=0.4, pauses=QUICK, take_limited=True)
     await way.start()
     await way.intake.open()
     await way.publish(AHEAD)
-    await amqp10.send(amqp_1_0, TOPOLOGY.queue, [POISON])
+    await amqp10.send(amqp_url, TOPOLOGY.queue, [POISON])
     await way.publish(BEHIND)
     await way.intake.consume(10)
     yield Working(way)
@@ -113,10 +95,8 @@ async def started(amqp_1_0: str | None, request: pytest.FixtureRequest) -> Async
 
 @pytest.mark.parametrize("started", [None, DEFAULT_LIMIT], indirect=True, ids=["as we make it", "default, no DLX"])
 async def test_the_limit_of_the_queue_takes_it_and_none_of_its_neighbours(
-    started: Working | None, amqp_url: str, request: pytest.FixtureRequest
+    started: Working, amqp_url: str, request: pytest.FixtureRequest
 ) -> None:
-    if started is None:
-        return
     await eventually(started.until(lambda: started.settled and started.said), within_s=90)
     assert sorted(started.returns) == sorted(f"m{n}" for n in range(AHEAD + BEHIND)), "no neighbour is lost"
     assert max(started.returns.values()) < 10
@@ -142,10 +122,8 @@ async def eventually_ready(url: str, dropped: int) -> None:
 
 @pytest.mark.parametrize("started", [NO_LIMIT], indirect=True, ids=["made by an earlier version"])
 async def test_without_a_limit_the_hold_names_the_policy_that_moves_it(
-    started: Working | None, amqp_url: str, broker: PrivateBroker
+    started: Working, amqp_url: str, broker: PrivateBroker
 ) -> None:
-    if started is None:
-        return
     await eventually(started.until(lambda: started.said and started.way.intake.reconnects > 25), within_s=60)
     assert await ready(amqp_url, TOPOLOGY.dropped_queue) == 0, "nothing moves it by itself"
     vhost = amqp_url.rpartition("/")[2]
@@ -170,16 +148,14 @@ class Parking:
 
 
 async def test_in_the_dropped_queue_it_holds_up_the_collector_alone_and_is_said_once(
-    amqp_1_0: str | None, caplog: pytest.LogCaptureFixture
+    amqp_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if amqp_1_0 is None:
-        return
-    way = RealWay(amqp_1_0, steady_s=0.4, pauses=QUICK)
+    way = RealWay(amqp_url, steady_s=0.4, pauses=QUICK)
     await way.start()
     await way.intake.open()
     await way.intake.consume(10)
     await amqp10.send(
-        amqp_1_0, TOPOLOGY.dropped_queue, [POISON, amqp10.message(b"{}", message_id="good", properties={})]
+        amqp_url, TOPOLOGY.dropped_queue, [POISON, amqp10.message(b"{}", message_id="good", properties={})]
     )
     settlers: list[Parking] = []
 
@@ -200,7 +176,7 @@ async def test_in_the_dropped_queue_it_holds_up_the_collector_alone_and_is_said_
     assert way.intake.reconnects == 0, "the pool is not touched"
     ours = [one.getMessage() for one in caplog.records[said:] if one.name.startswith("rabbitray.actors.router.intake")]
     assert [text for text in ours if "RabbitMQ" in text] == [], "it was said"
-    assert b"poison" in await amqp10.take_one(amqp_1_0, TOPOLOGY.dropped_queue)
+    assert b"poison" in await amqp10.take_one(amqp_url, TOPOLOGY.dropped_queue)
     await eventually(lambda: settlers[0].parked and collector.stuck is None)
     assert [one.parcel.message_id for one in settlers[0].parked] == ["good"]
     await collector.close()

@@ -34,7 +34,7 @@ from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
-from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where
+from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, priority_of
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.rabbitmq.whole_copy import whole_copy
 from rabbitray.actors.router.delivery import Delivery
@@ -176,6 +176,7 @@ def copy_of(
         headers=ours,
         entries=entries,
         timestamp_s=parcel.published_ms // 1_000,
+        priority=priority_of(properties) if isinstance(properties := delivery.properties, Properties) else None,
     )
 
 

@@ -46,7 +46,7 @@ DECISION = DecisionRecord(
 )  # fmt: skip
 PRINTED = (
     '{"pool": "jobs", "queue": "orders", "state": "degraded", "problems": ["held (store): disk full", '
-    '"2 retries should have come back from their rungs: is the queue full, or a policy on its rungs?", '
+    '"2 retries should be back from their rungs: is the queue full, or a policy on its rungs?", '
     '"1 messages that RabbitMQ dropped are not collected: 541"], '
     '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
     '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '

@@ -89,10 +89,12 @@ def test_from_rabbitmq_4_on_what_has_nothing_behind_it_drops_nothing(version: Ve
 
 
 @pytest.mark.parametrize("version", [(4, 0, 5), (4, 3, 6)])
-def test_a_main_queue_that_an_earlier_version_made_is_taken_as_it_is(version: Version) -> None:
-    (line,) = looked_at("jobs", {"x-delivery-limit": -1}, version)
-    assert line == "queue 'jobs' exists with x-delivery-limit=-1; taken as it is"
-    assert all("no dead-letter exchange" not in line for line in looked_at("jobs", {"x-delivery-limit": None}, version))
+@pytest.mark.parametrize("limit", [None, -1, 20])
+def test_a_main_queue_made_with_another_limit_is_taken_as_it_is(limit: int | None, version: Version) -> None:
+    """By an earlier version of ours, or before the broker became 4.3: no limit, or the default, which is ours."""
+    found: dict[str, object] = {} if limit == 20 else {"x-delivery-limit": limit}
+    said = looked_at("jobs", found, version)
+    assert said == ([f"queue 'jobs' exists with x-delivery-limit={limit}; taken as it is"] if found else [])
 
 
 def test_a_classic_queue_knows_no_limit() -> None:
@@ -118,6 +120,7 @@ def looked_at(name: str, found: dict[str, object], version: Version, **changes: 
         (NO_DLX | {"x-delivery-limit": 0}, (4, 0)),
         (NO_DLX | {"x-delivery-limit": 5}, (3, 13)),
         (NO_DLX | {"x-delivery-limit": -1}, (3, 13)),  # unlimited only from 4.0 on
+        (NO_DLX, (4, 3)),  # our own limit
     ],
 )
 def test_a_quorum_queue_that_drops_into_nothing_is_refused(found: dict[str, object], version: Version) -> None:
