@@ -37,7 +37,10 @@ MAX_ATTEMPT: Final = h.MAX_COUNT
 
 
 class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
-    """What a worker sees of one message. Times are Unix milliseconds, 0 when unknown."""
+    """What a worker sees of one message. Times are Unix milliseconds, 0 when unknown.
+
+    `published_ms`: when its producer sent it, or, of one that was replayed from the dead letters, when that was.
+    """
 
     body: bytes
     content_type: str

@@ -9,8 +9,15 @@ file        opens it: lock, settings, hardening
 file_watch  whether the file is still its file
 guard       what a statement from outside may do
 query       read-only statements, beside the commits
+memory_limit  by how much the process may grow while they run
 config      StoreConfig: file, memory, limits
 answers     what a write is answered with
 client      the store as the router's process sees it (Ray)
 actor       Ray's shell; importing this package loads neither
 """
+
+import os
+
+# DuckDB's allocator (jemalloc) reads this once, when the library is loaded. By default it keeps the addresses of what
+# was freed, and the kernel goes on counting them: `memory_limit` could not tell them from what is taken.
+os.environ.setdefault("DUCKDB_JE_MALLOC_CONF", "retain:false")

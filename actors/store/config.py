@@ -12,6 +12,19 @@ ARROW_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueryMemory:
+    """Bytes that queries may take: DuckDB for tables, sorts and joins, and one answer, of which there are copies."""
+
+    duckdb: int = 1024**3
+    answer: int = ANSWER_BYTES
+
+    @property
+    def growth(self) -> int:
+        """By how many bytes the process may grow while queries run, the commits meanwhile included."""
+        return self.duckdb + 2 * self.answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
     """Where the results file is and how it is written.
 
@@ -51,6 +64,11 @@ class StoreConfig:
         half of what an Arrow column of text can hold: the rows of a transaction are one table.
         """
         return min(self.memory // 16, ARROW_BYTES // 2) if self.transaction_at is None else self.transaction_at
+
+    @property
+    def query_memory(self) -> QueryMemory:
+        """What queries may take."""
+        return QueryMemory(duckdb=self.memory, answer=self.answer_bytes)
 
     @property
     def side_dir(self) -> Path:

@@ -63,7 +63,7 @@ def connect_again(config: StoreConfig, store_id: str) -> duckdb.DuckDBPyConnecti
     return con
 
 
-def connect_read_only(path: Path, memory: str = "1GiB") -> duckdb.DuckDBPyConnection:
+def connect_read_only(path: Path, memory: int = 1024**3) -> duckdb.DuckDBPyConnection:
     """Open a file that nothing writes, for reading; a write-ahead log left by a crash is read too.
 
     Never call it in a process that has the file open for writing. Raises like `connect`.
@@ -71,7 +71,7 @@ def connect_read_only(path: Path, memory: str = "1GiB") -> duckdb.DuckDBPyConnec
     if not path.exists():
         raise StoreOpenError(f"there is no results file {path}: run a pool first, or name another file")
     try:
-        con = duckdb.connect(str(path), read_only=True, config={"memory_limit": memory, "temp_directory": ""})
+        con = duckdb.connect(str(path), read_only=True, config={"memory_limit": f"{memory}B", "temp_directory": ""})
     except duckdb.Error as error:
         raise explain(path, error) from error
     _harden(con, "disabled_filesystems = 'LocalFileSystem'")  # the file is open: nothing else needs to be
@@ -106,9 +106,7 @@ def explain(path: Path, error: Exception) -> StoreOpenError:
     if "Could not set lock" in text:
         found = re.search(r"PID (\d+)", text)
         pid = int(found.group(1)) if found else None
-        return StoreLockedError(
-            f"{path} is in use by process {pid or '(unknown)'}: stop it, or choose another file", pid
-        )
+        return StoreLockedError(_held(path, pid), pid)
     if "WAL" in text:
         return StoreOpenError(
             f"the write-ahead log {wal_of(path)} is damaged: keep both files, restore from a copy or "
@@ -119,6 +117,24 @@ def explain(path: Path, error: Exception) -> StoreOpenError:
     if "version number" in text:
         return StoreOpenError(f"{path} was written by another DuckDB: export it with that version ({text})")
     return StoreOpenError(f"cannot open the results file {path}: {text}")
+
+
+def _held(path: Path, pid: int | None) -> str:
+    if pid and is_store(pid):
+        return (
+            f"{path} is in use by process {pid}, the store of a running pool: ask that pool with --queue NAME (or "
+            "--pool NAME), or end it first with `rabbitray drain --queue NAME`"
+        )
+    return f"{path} is in use by process {pid or '(unknown)'}: stop it, or choose another file"
+
+
+def is_store(pid: int, proc: Path = Path("/proc")) -> bool:
+    """Whether this process of this machine is a store: Ray writes the class of an actor into its process's title."""
+    try:
+        title = (proc / str(pid) / "cmdline").read_bytes()
+    except OSError:  # it has ended, or runs on another machine
+        return False
+    return re.match(rb"ray::ResultStore\b", title) is not None
 
 
 def _harden(con: duckdb.DuckDBPyConnection, *more: str) -> None:

@@ -1,15 +1,16 @@
 """Reading while the pool runs: one read-only statement at a time, on a cursor and a thread of its own.
 
 What a statement may do is decided in `guard`, before it runs. Behind that stands DuckDB: each query runs in a READ ONLY
-transaction, external access and extension loading are off.
+transaction, external access and extension loading are off. While one runs, `memory_limit` bounds the process.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -17,12 +18,15 @@ import duckdb
 import pyarrow as pa
 
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
-from rabbitray.actors.store.config import ANSWER_BYTES
+from rabbitray.actors.store.config import ANSWER_BYTES, QueryMemory
 from rabbitray.actors.store.file import connect_read_only
 from rabbitray.actors.store.guard.catalog import Catalog, read_catalog
 from rabbitray.actors.store.guard.parsing import parse
 from rabbitray.actors.store.guard.statement import Parse, allowed_text
+from rabbitray.actors.store.memory_limit import MIB, OWN_PROCESS
 from rabbitray.actors.store.schema import version_note, version_of
+
+log = logging.getLogger(__name__)
 
 TRUNCATED = b"rabbitray.truncated"
 
@@ -39,11 +43,13 @@ class Readers:
     """The cursors that read, beside the one connection that writes. Thread-safe.
 
     A failed instance lives on until each of its cursors and Arrow readers is closed, and opening the file again waits
-    for that without end: `detach` ends them all, and `ended` says whether it could. `parse`: how statements are parsed.
+    for that without end: `detach` ends them all, and `ended` says whether it could. `parse`: how statements are parsed;
+    `memory`: what they may take.
     """
 
-    def __init__(self, parse: Parse = parse) -> None:
+    def __init__(self, parse: Parse = parse, memory: QueryMemory = QueryMemory()) -> None:  # noqa: B008 # a value
         self.parse = parse
+        self.memory = memory
         self._lock = threading.Condition()
         self._root: duckdb.DuckDBPyConnection | None = None
         self._open: set[duckdb.DuckDBPyConnection] = set()
@@ -68,12 +74,11 @@ class Readers:
                     cursor.interrupt()  # again and again: one that comes before the statement starts is lost
                 self._lock.wait(_INTERRUPT_EVERY_S)
             for cursor, reader in self._resting.items():
-                reader.close()
-                cursor.close()
+                _let_go(reader, cursor)
             self._open -= self._resting.keys()
             self._resting.clear()
             if root is not None:
-                root.close()
+                _let_go(root)
 
     def ended(self) -> bool:
         """Whether no reader of a detached instance is left."""
@@ -94,7 +99,7 @@ class Readers:
                 self._open.discard(cursor)
                 self._resting.pop(cursor, None)
                 self._lock.notify_all()
-                cursor.close()
+                _let_go(cursor)
 
     def rest(self, cursor: duckdb.DuckDBPyConnection, reader: pa.RecordBatchReader) -> None:
         """The cursor does nothing while its caller looks at a batch: `detach` may close it."""
@@ -108,6 +113,14 @@ class Readers:
             self._resting.pop(cursor, None)
             if cursor not in self._open:
                 raise QueryError(_ENDED)
+
+    def interrupt(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """End what the cursor does, soon; nothing where it was closed. Under the lock: DuckDB refuses to close a
+        connection while another thread interrupts it.
+        """
+        with self._lock:
+            if cursor in self._open:
+                cursor.interrupt()
 
     def catalog(self, cursor: duckdb.DuckDBPyConnection) -> Catalog:
         """What the file holds beside rows: read at the first query, since nothing changes it while the file is open."""
@@ -133,14 +146,21 @@ class Reading:
         self._sql = sql
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._ended = threading.Event()
+        self._too_large = False
 
     def interrupt(self) -> None:
         """End the query soon, also one that has not begun; its thread gets a QueryError."""
         self._ended.set()
+        self._interrupt()
+
+    def _starve(self) -> None:
+        self._too_large = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         cursor = self._cursor
         if cursor is not None:
-            with suppress(duckdb.ConnectionException):  # closed meanwhile: it has ended
-                cursor.interrupt()
+            self._readers.interrupt(cursor)
 
     def table(self, max_rows: int, max_bytes: int = ANSWER_BYTES) -> pa.Table:
         """All rows up to `max_rows` and `max_bytes`; the metadata says whether there were more. Raises QueryError."""
@@ -163,11 +183,15 @@ class Reading:
         """The rows, a record batch at a time, at least one (so that the columns are known). Raises
         QueryError.
         """
+        memory = self._readers.memory
         try:
-            with self._readers.cursor() as cursor:
+            limit = OWN_PROCESS.holding(memory.growth, memory.answer, self._starve)
+            with limit, self._readers.cursor() as cursor:
                 self._cursor = cursor
                 yield from self._read(cursor, batch_rows)
-        except (duckdb.Error, pa.ArrowException, OSError) as error:  # OSError: in the midst of its rows
+        except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:  # OSError: in the midst of its rows
+            if self._too_large or isinstance(error, duckdb.OutOfMemoryException | MemoryError):
+                raise QueryError(_too_much(memory)) from error
             raise QueryError(_one_line(error, self._ended.is_set())) from error
         finally:
             self._cursor = None
@@ -187,6 +211,15 @@ class Reading:
                 self._readers.resume(cursor)
         finally:
             reader.close()
+
+
+def _let_go(*open_ones: duckdb.DuckDBPyConnection | pa.RecordBatchReader) -> None:
+    """Closes each. One of an instance that failed may refuse that: it ends with the last reference to it."""
+    for one in open_ones:
+        try:
+            one.close()
+        except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:
+            log.warning("a cursor of the results file is let go of without its close: %s", _first_line(error))
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:
@@ -286,7 +319,18 @@ def _with_version(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
         raise QueryError(f"{error} ({note})") from error
 
 
+def _too_much(memory: QueryMemory) -> str:
+    return (
+        f"the query needs more memory than queries may take ({memory.duckdb // MIB:,} MiB for tables, sorts and joins, "
+        f"{memory.growth // MIB:,} MiB in all): ask for less at once"
+    )
+
+
 def _one_line(error: Exception, ended: bool) -> str:
     if ended or isinstance(error, duckdb.InterruptException):
         return _ENDED
+    return _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -40,7 +40,7 @@ class Store:
     def __init__(self, config: StoreConfig, metrics: Recorder = NO_METRICS, parse: Parse = parse) -> None:
         self._config = config
         self._metrics = metrics
-        self._readers = Readers(parse)
+        self._readers = Readers(parse, config.query_memory)
         self._core = CommitThread(config, self._readers)
         self._group = GroupCommit(self._commit, rows=config.commit_rows, interval_s=config.commit_interval_ms / 1_000)
         self._writer: ThreadPoolExecutor | None = None

@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 
 from rabbitray.actors.background import BackgroundTasks
-from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.errors import RabbitrayError, text_of
 from rabbitray.actors.message.parcel import Shipment
 from rabbitray.actors.message.reply import Part, WorkerInfo
 from rabbitray.actors.message.rows import to_stream
@@ -26,7 +26,7 @@ from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.handlers import Handler, load
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.usage import ProcessUsage
-from rabbitray.actors.worker.verdict import Categories, text_of
+from rabbitray.actors.worker.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class PoolWorker:
         """
         try:
             await self._worker.close()
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):
             log.exception("The handler could not be closed")
         self._ended.set()
         self._metrics.flush()

@@ -7,15 +7,27 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final, Literal
 
 import msgspec
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import Parcel
-from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.message.reply import Category, Failure
 from rabbitray.actors.telemetry.span import NO_SPAN, OpenSpan
 from rabbitray.actors.telemetry.trace_context import trace_id_of
+
+
+class Failed(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Why a job is not DONE, in words, and what that means for it. `exception`: where its traceback is."""
+
+    verdict: Literal["retry", "dead"]
+    reason: str
+    category: Category
+    after_s: float | None
+    error: str
+    error_class: str
+    exception: BaseException
 
 
 class Unit(msgspec.Struct, eq=False, kw_only=True):
@@ -31,8 +43,8 @@ class Unit(msgspec.Struct, eq=False, kw_only=True):
     payload_hash: int
     started_us: int = 0
     finished_us: int = 0
-    result: Any = None  # Any: what the user's handler returned; JSON text once the part is made
-    error: BaseException | None = None
+    result: str = ""  # JSON text of what the handler returned
+    failed: Failed | None = None
 
 
 class BatchRun:

@@ -7,6 +7,7 @@ the parent's, and closes nothing of what both hold.
 
 from __future__ import annotations
 
+import contextvars
 import os
 import types
 from collections.abc import Awaitable, Callable, Generator
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 
 from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS, Redactor
-from rabbitray.actors.worker.verdict import describe
+from rabbitray.actors.worker.error_text import describe
 
 T = TypeVar("T")
 
@@ -43,16 +44,17 @@ class ForkGuard:
 
     @types.coroutine
     def wait(self, function: Callable[[Any], Awaitable[T]], argument: object) -> Generator[Any, Any, T]:
-        """As `call`, for a coroutine function. One that waits would give a child to the copy of the loop, and all its
-        tasks would go on there.
+        """As `call`, for a coroutine function, whose coroutine runs in a copy of the context, its own. One that waits
+        would give a child to the copy of the loop, and all its tasks would go on there.
         """
         made = self.call(function, argument)
+        within = contextvars.copy_context().run
         work = made if type(made) is types.CoroutineType else _awaited(made)
         step: Callable[[Any], Any] = work.send  # Any: what the loop and the coroutine tell each other
         value: Any = None
         try:
             while True:
-                waits_for = step(value)
+                waits_for = within(step, value)
                 self.leave(None, "waited")
                 try:
                     step, value = work.send, (yield waits_for)

@@ -1,4 +1,4 @@
-"""The user's code: loads `module:attr` and finds its style: sync, async, batch, or a class with set-up."""
+"""The user's code: loads `module:attr`, and sets a class up."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from rabbitray.actors.errors import HandlerLoadError
+from rabbitray.actors.errors import HandlerLoadError, text_of
 from rabbitray.actors.secret import NO_SECRETS, Redactor
+from rabbitray.actors.telemetry.own_logging import own_logging
 from rabbitray.actors.worker.fork_guard import ForkGuard
+from rabbitray.actors.worker.shape import BATCH_MARK, Function, Style, require_usable, style_of
 
-Style = Literal["sync", "async", "batch", "async_batch"]
-Function = Callable[..., Any]  # Any: what a handler returns is the user's
 F = TypeVar("F", bound=Callable[..., Any] | type)
-
-_BATCH_MARK = "__rabbitray_batch__"
 
 
 def batch(handler: F) -> F:
@@ -28,7 +26,7 @@ def batch(handler: F) -> F:
     order: a result that JSON can hold, or an exception instance (`Retry`, `Reject`, any other) that is that job's
     outcome. When the call itself raises, its jobs are run again one by one.
     """
-    setattr(handler, _BATCH_MARK, True)
+    setattr(handler, BATCH_MARK, True)
     return handler
 
 
@@ -54,13 +52,25 @@ def load(path: str, redact: Redactor = NO_SECRETS) -> Handler:
 def prepare(found: Any, name: str, redact: Redactor = NO_SECRETS) -> Handler:  # Any: a function or class of the user's
     """Sets a class up, and finds the style of what is already imported. Raises as `load`."""
     require_usable(found, name)
+    if not inspect.isclass(found):
+        return Handler(name=name, style=style_of(found), call=found, close=lambda: None)
     guard = ForkGuard(redact)
-    made: Any = guard.call(found) if inspect.isclass(found) else found  # Any: the user's object
-    setup = getattr(made, "setup", None)
-    if inspect.isclass(found) and callable(setup):
-        guard.call(setup)
-    close = getattr(made, "close", None) if inspect.isclass(found) else None
-    return Handler(name=name, style=_style(found, made), call=made, close=close or (lambda: None))
+    with own_logging():
+        made: Any = _set_up(name, "made", found, guard)  # Any: the user's object
+        if callable(setup := getattr(made, "setup", None)):
+            _set_up(name, "set up", setup, guard)
+    close = getattr(made, "close", None)
+    return Handler(name=name, style=style_of(found), call=made, close=close or (lambda: None))
+
+
+def _set_up(name: str, what: str, step: Callable[[], Any], guard: ForkGuard) -> Any:  # Any: the user's object
+    """What ends a process ends this start only: Ray would show a worker that ended, and no word of why."""
+    try:
+        return guard.call(step)
+    except Exception:
+        raise
+    except BaseException as error:  # SystemExit, KeyboardInterrupt, what else is none of our processes' business
+        raise HandlerLoadError(f"handler {name!r}: could not be {what}: {_one_line(error)}") from error
 
 
 def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or a class of the user's
@@ -82,21 +92,10 @@ def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or
     return found
 
 
-def require_usable(found: Any, name: str) -> None:  # Any: whatever stands at the path
-    """Raises HandlerLoadError for what is no function and no class that can be called with a job."""
-    if not callable(found):
-        raise HandlerLoadError(f"handler {name!r} is a {type(found).__name__}, not a function or a class")
-    if not inspect.isclass(found):
-        return
-    if not any("__call__" in vars(base) for base in found.__mro__):
-        raise HandlerLoadError(f"handler {name!r} is a class without __call__: define __call__(self, job)")
-    if inspect.iscoroutinefunction(getattr(found, "setup", None)):
-        raise HandlerLoadError(f"handler {name!r}: setup must be a plain function, not async")
-
-
 def _import(path: str, module_name: str, redact: Redactor) -> Any:  # Any: a module
     try:
-        return ForkGuard(redact).call(importlib.import_module, module_name)
+        with own_logging():
+            return ForkGuard(redact).call(importlib.import_module, module_name)
     except ModuleNotFoundError as missing:
         if missing.name and module_name.split(".")[0] == missing.name.split(".")[0]:
             raise HandlerLoadError(
@@ -105,29 +104,9 @@ def _import(path: str, module_name: str, redact: Redactor) -> Any:  # Any: a mod
         raise HandlerLoadError(
             f"handler {path!r}: importing {module_name!r} needs {missing.name!r}, which is not installed"
         ) from missing
-    except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        raise HandlerLoadError(
-            f"handler {path!r}: importing {module_name!r} failed: {type(error).__name__}: {text}"
-        ) from error
+    except BaseException as error:  # SystemExit, too
+        raise HandlerLoadError(f"handler {path!r}: importing {module_name!r} failed: {_one_line(error)}") from error
 
 
-def awaits(found: Any) -> bool:  # Any: a function, an object with `__call__`, or a class of such
-    """Whether calling the handler gives a coroutine: its jobs then share a worker's slots."""
-    called = getattr(found, "__call__", None)  # noqa: B004 # the method is wanted, not whether one exists
-    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(called)
-
-
-def _style(found: Any, made: Any) -> Style:  # Any: the user's objects
-    function = made.__call__ if inspect.isclass(found) else made
-    is_async = awaits(made)
-    is_batch = bool(getattr(found, _BATCH_MARK, False) or getattr(function, _BATCH_MARK, False))
-    match is_async, is_batch:
-        case True, True:
-            return "async_batch"
-        case True, False:
-            return "async"
-        case False, True:
-            return "batch"
-        case _:
-            return "sync"
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(text_of(error).split())}"

@@ -10,6 +10,8 @@ import click
 import pyarrow as pa
 from rich.console import Console
 
+from rabbitray.actors.errors import QueryError
+from rabbitray.actors.store.config import ANSWER_BYTES
 from rabbitray.actors.store.query import truncated
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.tables import ENDINGS, FORMATS, Format, drawn, encoded, save
@@ -18,6 +20,7 @@ from rabbitray.cluster.results.reader import results
 from rabbitray.cluster.settings import Loaded
 
 PIPE_WIDTH = 200
+MIB = 1024 * 1024
 
 
 @click.command("query")
@@ -35,20 +38,34 @@ def command(loaded: Loaded, sql: str, form: str | None, output: Path | None, as_
 
     Tables: results, dead_letters, decisions, control, runs; `rabbitray query "DESCRIBE results"` shows columns.
     While a pool runs it is asked through the pool (add --queue or --pool where they are not the default); from the
-    file otherwise. At most --query-max-rows rows: `rabbitray export` writes all.
+    file otherwise. At most --query-max-rows rows: `rabbitray export` writes all. An answer with more is cut where
+    people read it, with a note; for a file, CSV and JSON it is an error, unless --query-max-rows stands on the command
+    line.
     """
     chosen = _form(form, output, as_json=as_json)
     settings = loaded.settings
     with results(loaded) as reader:
         table = reader.query(sql, max_rows=settings.query_max_rows, timeout_s=settings.query_timeout_ms / 1000)
+        cut = _cut(table, settings.query_max_rows, reader.where) if truncated(table) else ""
+        asked = loaded.is_asked("query_max_rows") and table.num_rows == settings.query_max_rows
+        if cut and not asked and not _for_people(chosen, output):
+            raise QueryError(f"{cut}; nothing was written")
         _give(table, chosen, output)
-        if truncated(table):
-            tell(
-                f"note: only the first {table.num_rows:,} rows of {reader.where} (at most {settings.query_max_rows:,} "
-                "rows and 256 MiB): raise --query-max-rows, or use `rabbitray export`",
-                err=True,
-            )
+    if cut:
+        tell(f"note: {cut}", err=True)
     return 0
+
+
+def _cut(table: pa.Table, most: int, where: str) -> str:
+    return (
+        f"only the first {table.num_rows:,} rows of {where} (at most {most:,} rows and "
+        f"{ANSWER_BYTES // MIB} MiB): raise --query-max-rows, or use `rabbitray export`"
+    )
+
+
+def _for_people(form: Format, output: Path | None) -> bool:
+    """Whether somebody sees it, and the note beside it; who reads a file or a pipe takes it for the whole answer."""
+    return output is None and (form == "table" or sys.stdout.isatty())
 
 
 def _form(form: str | None, output: Path | None, *, as_json: bool) -> Format:

@@ -6,17 +6,12 @@ import asyncio
 
 import click
 
-from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
-from rabbitray.cluster.driver.driver import EMPTY, Driver, RunOptions, Summary
+from rabbitray.cluster.driver.driver import Driver, RunOptions, Summary
 from rabbitray.cluster.settings import Loaded
-
-NOT_BACK = (
-    "RabbitMQ keeps what the queue would not take (it is full, or its leader is away) and tries again every 180 s; the "
-    "next run works them, unless a policy has dropped them"
-)
 
 
 @click.command("run")
@@ -35,8 +30,11 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
     ray job submit --working-dir . -- exec python -m rabbitray run --handler mypackage.jobs:handle
 
     SIGTERM and Ctrl-C drain: no new messages, what is in flight finishes within --drain-deadline-s, the rest is
-    given back to the queue. Exit code 0 when all finished in time, else 1. With --until-empty retries are waited for,
-    at most 6 minutes longer than their rungs take; where some have not come back by then, exit code 1 and how many.
+    given back to the queue. Exit code 0 when all finished in time, else 1.
+
+    --until-empty waits for what is due later, and says until when. It ends with 1 when no worker is ready and three
+    starts in a row have failed; without it a pool tries for ever, with pauses of up to 30 s. It ends with 1, too, where
+    retries have not come back 6 minutes after their time, and says how many.
     """
     handler = loaded.settings.handler
     if handler is None:
@@ -52,9 +50,9 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
             f"{found.duplicates:,} duplicates in {found.duration_s:.1f} s; publish to ack p50 "
             f"{latency.p50} ms, p99 {latency.p99} ms; results in {loaded.settings.results}"
         )
-        if found.retries_out:
-            tell(f"{found.retries_out:,} retries have not come back from their rungs: {NOT_BACK}")
-    return 0 if found.clean and not (found.ended == EMPTY and found.retries_out) else 1
+    if found.failure:
+        raise RabbitrayError(found.failure)
+    return 0 if found.clean else 1
 
 
 async def _run(loaded: Loaded, handler: str, options: RunOptions) -> Summary:

@@ -152,7 +152,7 @@ class Screen:
         assert self._view is not None
         notice = DRAIN_QUESTION if self._asked else self._notice if time.monotonic() < self._notice_until else ""
         size = live.console.size
-        view = replace(self._view, notice=notice, at=time.time())
+        view = replace(self._view, notice=notice, at=time.time())  # whose figures may be older, see View.taken_at
         live.update(render(view, width=size.width, height=size.height), refresh=True)
 
     def _notify(self, notice: str) -> None:
@@ -202,6 +202,8 @@ class Screen:
         self._view = View(
             seen=seen,
             at=time.time(),
+            taken_at=time.time(),
+            stale_after_s=2 * self._every_s + ANSWER_WITHIN_S,
             before=oldest.picture if len(self._history) > 1 else None,
             apart_s=max(self._reported_at - oldest.at, 0.001),
             depths=list(self._depths),

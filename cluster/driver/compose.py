@@ -198,6 +198,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
             failpoint=settings.failpoint,
         ),
         limits=RetryLimits(rungs_ms=rungs(settings), max_retries=settings.max_retries),
+        dead_in_a_row=settings.dead_in_a_row,
         max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
         max_crashes=settings.max_crashes,
         start_timeout_s=settings.start_timeout_s,

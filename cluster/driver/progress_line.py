@@ -32,8 +32,8 @@ class Progress:
         self._shown_at = 0.0
         self._rate = 0.0
 
-    def show(self, report: RouterReport | None, ready: int | None) -> None:
-        """One look at the pool; `ready` messages wait in the queue. None: not known."""
+    def show(self, report: RouterReport | None, ready: int | None, waits_for: str | None = None) -> None:
+        """One look at the pool; `ready` messages wait in the queue. None: not known. `waits_for`: all that is left."""
         now = time.monotonic()
         before, acked = self._last
         if now - before >= 0.5:
@@ -43,7 +43,7 @@ class Progress:
         if self._quiet or (not self._terminal and now - self._shown_at < LINE_EVERY_S):
             return
         self._shown_at = now
-        text = Text(printable(line(report, ready, self._rate, now - self._began)))
+        text = Text(printable(line(report, ready, self._rate, now - self._began, waits_for)))
         if self._terminal:
             self._live.start()
             self._live.update(text, refresh=True)
@@ -55,7 +55,9 @@ class Progress:
         self._live.stop()
 
 
-def line(report: RouterReport | None, ready: int | None, rate: float, elapsed_s: float) -> str:
+def line(
+    report: RouterReport | None, ready: int | None, rate: float, elapsed_s: float, waits_for: str | None = None
+) -> str:
     """The line itself: time, what waits, what is done, workers, speed, and why nothing moves."""
     counts = report.counts if report else Counts()
     held = report.pool.held if report else 0
@@ -68,7 +70,7 @@ def line(report: RouterReport | None, ready: int | None, rate: float, elapsed_s:
         text += f"  HELD {'; '.join(f'{name}: {reason}' for name, reason in report.holds.items())}"
     if report and report.start_error:
         text += f"  workers cannot start: {report.start_error}"
-    return text
+    return text + (f"  waits for {waits_for}" if waits_for else "")
 
 
 def _workers(report: RouterReport | None) -> str:

@@ -96,7 +96,7 @@ def results(loaded: Loaded) -> Iterator[CheckRow]:
     try:
         version = results_version(path)
     except StoreLockedError as locked:
-        yield CheckRow(area="results", level="warn", text=f"{locked} (well, if that is the running pool)")
+        yield CheckRow(area="results", level="warn", text=str(locked))
     except StoreOpenError as error:
         if path.exists():
             yield CheckRow(area="results", level="refuse", text=str(error))

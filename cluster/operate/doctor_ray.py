@@ -7,7 +7,7 @@ import ray
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.cluster.driver.session import join
 from rabbitray.cluster.operate.doctor import CheckRow, Level
-from rabbitray.cluster.operate.running_pool import require_reachable, token_hint
+from rabbitray.cluster.operate.running_pool import pools, require_reachable, token_hint
 from rabbitray.cluster.settings import Loaded
 
 
@@ -37,13 +37,7 @@ def cluster(loaded: Loaded) -> tuple[list[CheckRow], float | None]:
 
 def _pool(loaded: Loaded) -> CheckRow:
     name, namespace = loaded.settings.pool, loaded.settings.ray_namespace
-    running = any(found["name"] == f"{name}-router" for found in _named(namespace))
-    return _row("ok", f"pool {name!r} runs" if running else f"pool {name!r} does not run")
-
-
-def _named(namespace: str) -> list[dict[str, str]]:
-    found = ray.util.list_named_actors(all_namespaces=True)
-    return [actor for actor in found if isinstance(actor, dict) and actor["namespace"] == namespace]
+    return _row("ok", f"pool {name!r} runs" if name in pools(namespace) else f"pool {name!r} does not run")
 
 
 def _row(level: Level, text: str) -> CheckRow:

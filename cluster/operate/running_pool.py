@@ -21,6 +21,7 @@ from rabbitray.cluster.settings import Settings
 ANSWER_WITHIN_S: Final = 15.0
 CONNECT_WITHIN_S: Final = 5.0
 STREAM_WITHIN_S: Final = 60.0
+ROUTER: Final = "-router"
 
 
 class NotRunningError(RabbitrayError):
@@ -66,10 +67,18 @@ class RunningPool:
             return NamedActor(f"{self.name}-{actor}", self.namespace).find()
         except ActorMissingError as missing:
             where = ray.get_runtime_context().gcs_address
+            others = ", ".join(map(repr, pools(self.namespace)))
             raise NotRunningError(
-                f"no pool {self.name!r} runs on the Ray at {where} (actor {self.name}-{actor} is missing); "
-                "check --pool or --queue, or set RAY_ADDRESS"
+                f"no pool {self.name!r} runs on the Ray at {where} (actor {self.name}-{actor} is missing"
+                f"{f'; running there: {others}' if others else ''}); check --pool or --queue, or set RAY_ADDRESS"
             ) from missing
+
+
+def pools(namespace: str) -> list[str]:
+    """The pools that have a router in this namespace of the Ray that this process is connected to."""
+    found = ray.util.list_named_actors(all_namespaces=True)
+    names = (actor["name"] for actor in found if isinstance(actor, dict) and actor["namespace"] == namespace)
+    return sorted(name.removesuffix(ROUTER) for name in names if name.endswith(ROUTER))
 
 
 def translated(error: Exception, actor: str, within_s: float) -> RabbitrayError:

@@ -6,13 +6,10 @@ import time
 from dataclasses import dataclass
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import Headers, carried_headers, header_number, text_of, travels
+from rabbitray.actors.message.headers import Headers, carried_headers, header_number, moment_ms, text_of, travels
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain, priority_of
-
-_MILLISECONDS_FROM = 0xFFFFFFFF  # a `timestamp` above (seconds until the year 2106) was written in milliseconds
-_FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +74,7 @@ def first_seen_ms(message: DeadLetter) -> int | None:
     value = message.headers.get(h.FIRST_SEEN)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    stamp = message.properties.timestamp
-    if stamp is None:
-        return None
-    sent_ms = stamp if stamp > _MILLISECONDS_FROM else stamp * 1_000
-    return sent_ms if sent_ms < _FAR_FUTURE_MS else None
+    return moment_ms(message.properties.timestamp, time.time_ns() // 1_000_000) or None
 
 
 def replays(message: DeadLetter) -> int:

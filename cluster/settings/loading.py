@@ -25,6 +25,7 @@ from rabbitray.cluster.telemetry.config import UNSUPPORTED, TelemetryConfig
 
 TOML_NAME: Final = "rabbitray.toml"
 TOML_VARIABLE: Final = "RABBITRAY_CONFIG"
+COMMAND_LINE: Final = "command line"
 JOB_STOP_WAIT: Final = "RAY_JOB_STOP_WAIT_TIME_S"
 RAY_JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 RAY_JOB_STOP_WAIT_DEFAULT_S: Final = 3.0
@@ -67,6 +68,10 @@ class Loaded:
     def is_set(self, name: str) -> bool:
         """Whether the user set it, in whatever way."""
         return not self.sources[name].startswith(("default", "derived"))
+
+    def is_asked(self, name: str) -> bool:
+        """Whether it stands on this command line."""
+        return self.sources[name] == COMMAND_LINE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +128,7 @@ def _from_cli(cli: Mapping[str, object], problems: list[str]) -> _Layer:
         if name not in Settings.model_fields:
             problems.append(f"{flag}: there is no such setting{_did_you_mean(name)}")
         elif value is not None:
-            layer[name] = _Given(value=value, label=flag, where="command line")
+            layer[name] = _Given(value=value, label=flag, where=COMMAND_LINE)
     shown = layer.get("rabbitmq_url")
     if shown is not None and _shows_password(shown.value):
         problems.append(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.wire import REPORT_CODES
+from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.settings.kinds import broker_url, byte_size, pairs, setting, unverified
 
@@ -199,6 +200,11 @@ class Settings(BaseModel):
         "", pattern=r"^\s*([\w.]+\s*=\s*(transient|permanent|unknown)\s*(,|$)\s*)*$",
         allowed="exception classes or codes with a category: mylib.QuotaError=transient, 418=permanent",
         help="Rows of your own for the error categories; a handler may have an attribute of this name, a dict.",
+    )  # fmt: skip
+    dead_in_a_row: int = _retry(
+        DEAD_IN_A_ROW_MOST, ge=0, le=1_000_000,
+        help="So many jobs in a row that end in the dead letters, or more than half of the last 100, and status says "
+        "degraded; 0: never.",
     )  # fmt: skip
     outage_hold: bool = _retry(True, help="Pause while one transient error dominates, and probe.")
     drain_deadline_s: float = _retry(

@@ -23,6 +23,7 @@ from rabbitray.cluster.results.message_story import Whereabouts
 from rabbitray.cluster.results.reader import PoolReader
 from rabbitray.cluster.settings import Loaded
 from tests.kit.eventually import eventually
+from tests.kit.pool_audit import assert_adds_up
 from tests.kit.pool_settings import HANDLE, HANDLE_ASYNC, settings_for
 from tests.kit.raw_amqp import BEYOND, long, properties, publish, scalar, table, taken
 from tests.kit.running_pool import RunningPool, pool_of
@@ -48,6 +49,7 @@ async def test_every_message_becomes_one_row(amqp_url: str, tmp_path: Path) -> N
                 await asyncio.Event().wait()
         report = await pool.acked(3_000)
         assert report.counts.done == 3_000
+        assert_adds_up(report)
         assert await pool.empty()
         drained = await eventually(pool.stop, within_s=40)
         assert drained.clean
@@ -123,16 +125,48 @@ async def test_what_fails_within_good_messages_is_singled_out(amqp_url: str, tmp
         await eventually(lambda: _at_rest(pool, done=149, dead=5), within_s=60)
         received = (await pool.report()).received - report.received
         assert received == 1 + 5, "one packed message, and five single copies"
+        await _odd_handlers(pool)
         await pool.stop()
         graves = pool.rows(
             "SELECT coalesce(key, message_id) AS key, reason, octet_length(body) AS size, raw_properties "
-            "FROM dead_letters ORDER BY 1"
+            "FROM dead_letters WHERE key IS NULL OR key NOT LIKE 'odd %' ORDER BY 1"
         )
         assert [(row["key"], row["reason"]) for row in graves] == [*sorted(found.items()), ("never", "rejected")]
         assert graves[2]["size"] == 5_000
         assert [row["raw_properties"] for row in graves] == [None, None, None, UNREADABLE, None]
-        runs = pool.rows("SELECT attempts, count(*) AS n FROM results GROUP BY 1 ORDER BY 1")
+        runs = pool.rows("SELECT attempts, count(*) AS n FROM results WHERE key NOT LIKE 'odd %' GROUP BY 1 ORDER BY 1")
         assert runs == [{"attempts": 1, "n": 50 + 94}, {"attempts": 2, "n": 5}]
+        _odd_outcomes(pool)
+
+
+ODD_DEAD = {
+    "lazy": ("result_not_serialisable", "the result cannot be read: OSError: the connection is closed"),
+    "two keys": ("result_not_serialisable", "two keys that are '1' in JSON (int and str): use text keys"),
+    "group": ("rejected", "several (2 sub-exceptions): ConnectionError: down; rabbitray.actors.errors.Reject: closed"),
+    "cause": ("permanent", "wrapped; caused by ValueError: no such field"),
+}
+
+
+async def _odd_handlers(pool: RunningPool) -> None:
+    """What handlers return and raise against all advice is the outcome of its job, and no worker ends of it."""
+    before = await pool.report()
+    odd = [Job(id=f"odd {how}", payload={"do": "odd", "how": how}) for how in (*ODD_DEAD, "own retry", "awaitable")]
+    counted = [Job(id=f"odd {n}", payload={"do": "odd", "how": "goes on changing"}) for n in range(40)]
+    await pool.publish([*odd, *counted])
+    done, dead = before.counts.done + 42, before.counts.dead + len(ODD_DEAD)
+    await eventually(lambda: _at_rest(pool, done=done, dead=dead), within_s=30)
+    assert (await pool.report()).replaced == before.replaced == 0
+
+
+def _odd_outcomes(pool: RunningPool) -> None:
+    dead = pool.rows("SELECT key, reason, error FROM dead_letters WHERE key LIKE 'odd %'")
+    found = {row["key"].removeprefix("odd "): (row["reason"], row["error"]) for row in dead}
+    assert {how: reason for how, (reason, _) in found.items()} == {how: reason for how, (reason, _) in ODD_DEAD.items()}
+    assert all(found[how][1].endswith(text) for how, (_, text) in ODD_DEAD.items()), found
+    rows = pool.rows("SELECT key, attempts, result->'keys'->>-1 AS last FROM results WHERE key LIKE 'odd %'")
+    assert {row["key"] for row in rows if row["attempts"] == 2} == {"odd own retry"}
+    counted = [row for row in rows if row["key"].removeprefix("odd ").isdecimal()]
+    assert (len(counted), all(row["last"] == row["key"] for row in counted)) == (40, True)
 
 
 UNREADABLE = properties(table({b"when": scalar("T", BEYOND[0]), b"tenant": long("S", b"a")}), b"bad-3")
@@ -206,7 +240,8 @@ async def _others_under_a_known_key(pool: RunningPool, ran: Path) -> None:
     await pool.publish([Job(id="fine", payload={"do": "raise"}), Job(id="fine", payload={"do": "reject"})])
     await pool.acked(acked + 4)
     counts = (await pool.report()).counts
-    assert (counts.done, counts.duplicates, counts.dead) == (4, 2, 2)
+    assert (counts.done, counts.duplicates, counts.dead) == (4, 4, 2)
+    assert_adds_up(await pool.report())
     assert await asyncio.to_thread(ran.exists)
 
 

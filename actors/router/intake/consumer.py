@@ -55,6 +55,7 @@ class Intake:
         self._steadiness = Steadiness(steady_s=config.steady_s)
         self._tasks = BackgroundTasks(log, "The watch over the connection to RabbitMQ has failed")
         self.reconnects = 0
+        self.given_back = 0  # messages that were returned to the queue
         self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
         self.stuck: str | None = None  # the message at the head cannot be delivered: RabbitMQ's words, and what to do
 
@@ -101,8 +102,10 @@ class Intake:
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Returns deliveries to the queue (nack with requeue), in one write."""
-        if self._current is not None:
-            self.stale += self._current.give_back(deliveries)
+        if (current := self._current) is not None:
+            before = current.acks.given_back
+            self.stale += current.give_back(deliveries)
+            self.given_back += current.acks.given_back - before
 
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Those that can still be settled; the others' channel died and RabbitMQ delivers them again."""

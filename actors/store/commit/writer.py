@@ -140,7 +140,7 @@ class CommitThread:
             done = work(con)
         except ROW_ERRORS as error:
             raise ValueError(first_line(error)) from error
-        except (duckdb.Error, StoreUnavailableError) as error:
+        except (duckdb.Error, StoreUnavailableError, MemoryError) as error:
             raise self._lose(error) from error
         self._must_be_ours(con)
         return done
@@ -166,6 +166,9 @@ class CommitThread:
             self._commit_parts(list(parts.values()))
         except (StoreUnavailableError, FencedError) as error:
             failed = error
+        except MemoryError as error:  # between any two steps: what the dedupe knows is in doubt, too
+            failed = self._lose(error)
+            self._dedupe = None
         for index, part in parts.items():
             answers[index] = self._answer(part) if failed is None or part.is_safe else failed
         if failed is None:
@@ -175,13 +178,17 @@ class CommitThread:
     def _answer(self, part: CallSlice) -> Answer | Exception:
         try:
             part.tally.already = self._already(part.call)
-        except ValueError as error:
+        except (ValueError, StoreUnavailableError) as error:
             return error
+        except MemoryError as error:
+            return StoreUnavailableError(first_line(error))
         return part.tally.answer()
 
     def _already(self, call: Call) -> tuple[str, ...]:
-        if not call.failed_keys or self._dedupe is None:
+        if not call.failed_keys or not self._config.dedupe:
             return ()
+        if self._dedupe is None:
+            raise StoreUnavailableError(self._stats.paused)
         queue = call.queue or _only_queue(call.rows)
         known = self._dedupe.known(identities_of(queue, list(call.failed_keys)))
         return tuple(key for key, is_known in zip(call.failed_keys, known, strict=True) if is_known)
@@ -278,7 +285,7 @@ class CommitThread:
                 raise StoreUnavailableError("a query of the failed instance has not ended yet: try again")
             try:
                 self._connect()
-            except (StoreOpenError, duckdb.Error) as error:
+            except (StoreOpenError, duckdb.Error, MemoryError) as error:
                 reason = first_line(error)
                 self._stats = replace(self._stats, paused=reason)
                 raise StoreUnavailableError(f"the results file cannot be opened again: {reason}") from error
@@ -304,12 +311,12 @@ class CommitThread:
         reason = first_line(error)
         log.warning("the store pauses: %s", reason)
         self._stats = replace(self._stats, paused=reason)
-        self._readers.detach()
         lost, self._open = self._open, None
+        self._readers.detach()
         if lost is not None:
             try:
                 lost.con.close()
-            except duckdb.Error as closing:
+            except (duckdb.Error, MemoryError) as closing:
                 log.warning("closing a failed instance: %s", first_line(closing))
         return StoreUnavailableError(f"cannot commit now, nothing was acknowledged: {reason}")
 
@@ -320,7 +327,7 @@ class CommitThread:
         self._filter_saved = len(dedupe.sealed)
         try:
             loading.save_filter(dedupe, self._store_id, self._config.side_dir)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             log.warning("the filter is not saved, the next start makes it again: %s", str(error))
 
 

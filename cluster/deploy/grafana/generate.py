@@ -111,7 +111,7 @@ def worker_metrics() -> Json:
         _values("Memory of each worker", kpi.WORKER_MEMORY, by=worker),
         _duration("Processing of a job", kpi.PROCESSING_DURATION),
         _values("Router: lag of the event loop", kpi.LOOP_LAG),
-        _values("Router: connected, held", kpi.CONNECTED, kpi.HOLD),
+        _values("Router: connected, held, too many dead", kpi.CONNECTED, kpi.HOLD, kpi.TOO_MANY_DEAD),
         _values("Queue depth", kpi.QUEUE_DEPTH),
     ]
     return dashboard("rabbitray: workers", "rabbitrayWorkerMetrics", panels)

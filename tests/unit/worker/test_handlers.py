@@ -45,6 +45,19 @@ def test_the_shape_of_a_handler_is_found(name: str, style: str) -> None:
         (f"{SAMPLES}:NOT_CALLABLE", "is a int, not a function or a class"),
         (f"{SAMPLES}:NotCallable", "is a class without __call__"),
         (f"{SAMPLES}:AsynchronousSetUp", "setup must be a plain function"),
+        (f"{SAMPLES}:two_arguments", "is called with one argument, the job: missing a required argument: 'database'"),
+        (f"{SAMPLES}:no_argument", "is called with one argument, the job: too many positional arguments"),
+        (f"{SAMPLES}:named_only", "is called with one argument, the job: too many positional arguments"),
+        (f"{SAMPLES}:needs_a_name", "is called with one argument, the job: missing a required argument: 'database'"),
+        (f"{SAMPLES}:many_and_one_more", "is called with one argument, the list of jobs: missing a required argument"),
+        (f"{SAMPLES}:WithSetUp.__call__", "is called with one argument, the job: missing a required argument: 'job'"),
+        (f"{SAMPLES}:CallOfTwo", "is called with one argument, the job: missing a required argument: 'database'"),
+        (f"{SAMPLES}:MadeOfOne", "is a class that is made without arguments: missing a required argument: 'database'"),
+        (f"{SAMPLES}:SetUpOfOne", "setup is called without arguments: missing a required argument: 'database'"),
+        (f"{SAMPLES}:generator", "is a generator: return a result instead of yielding"),
+        (f"{SAMPLES}:asynchronous_generator", "is a generator: return a result instead of yielding"),
+        (f"{SAMPLES}:GeneratorCall", "is a generator: return a result instead of yielding"),
+        (f"{SAMPLES}:PARTIAL_GENERATOR", "is a generator: return a result instead of yielding"),
     ],
 )
 def test_what_cannot_be_used_is_one_clear_line(path: str, says: str) -> None:
@@ -75,6 +88,25 @@ def test_a_module_that_cannot_be_imported(
         find(f"{name}:handle")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["injected", "with_defaults", "any_arguments", "PARTIAL", "CallIsStatic", "print"])
+def test_a_signature_that_takes_a_job_is_taken(name: str) -> None:
+    """A decorator may fill in what the function that it wraps needs."""
+    find(f"{SAMPLES}:{name}" if name != "print" else "builtins:print")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ExitsInSetUp", "could not be set up: SystemExit: MAIL_TOKEN is not set"),
+        ("ExitsWhenMade", "could not be made: SystemExit: MAIL_TOKEN is not set"),
+        ("InterruptsSetUp", "could not be set up: KeyboardInterrupt:"),
+    ],
+)
+def test_what_would_end_the_process_in_set_up_is_a_start_error_in_words(name: str, says: str) -> None:
+    with pytest.raises(HandlerLoadError, match=says):
+        load(f"{SAMPLES}:{name}")
 
 
 def test_an_error_of_the_users_set_up_passes_through() -> None:
