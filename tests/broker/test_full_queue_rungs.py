@@ -12,7 +12,7 @@ from aio_pika.exceptions import DeliveryError
 
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.cluster.broker import PrivateBroker
-from rabbitray.cluster.driver.driver import is_idle
+from rabbitray.cluster.driver.until_empty import Sight
 from tests.kit.eventually import eventually
 from tests.kit.plain_path import mixed
 from tests.kit.pool_status import QUIET_REPORT
@@ -84,8 +84,9 @@ async def test_a_retry_that_a_full_queue_refused_is_out_until_it_comes_back(
     await path.router.release("paused")
     await eventually(worked(path, fillers))
     assert await ready(amqp_url, "jobs") == 0
-    assert not is_idle(replace(QUIET_REPORT, retries_out=path.outstanding.out), 0), "and yet a retry is out"
-    assert is_idle(QUIET_REPORT, 0)
+    seen = Sight(report=replace(QUIET_REPORT, retries_out=path.outstanding.out), ready=0, rungs=0)
+    assert not seen.empty, "a retry is out, which no rung tells of"
+    assert replace(seen, report=QUIET_REPORT).empty
     assert path.outstanding.state() is not None, "the next router knows of it"
     await eventually(lambda: path.running, within_s=40, message="RabbitMQ did not try again")
     assert path.keys(path.running[0][1]) == ["k0"]
