@@ -95,6 +95,11 @@ def stays_whole(name: str) -> bool:
     return name not in ROUTING and not name.startswith(DEATH_PREFIXES)
 
 
+def stays_dropped(name: str) -> bool:
+    """The same, of a message that RabbitMQ dropped: its death records say why."""
+    return name not in ROUTING and not name.startswith(DELIVERY_COUNTS)
+
+
 def delivery_count(table: Mapping[str, Any]) -> int:  # Any: AMQP header values
     """How often RabbitMQ says that it was delivered before; a quorum queue with a limit drops by this number."""
     count = table.get(DELIVERY_COUNTS[0])

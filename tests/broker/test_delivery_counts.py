@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import aio_pika
 import pytest
 
 from rabbitray.actors.rabbitmq.declare import server_of
+from rabbitray.actors.rabbitmq.properties import from_raw
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.settlement.dropped import dropped as dropped_failure
 from tests.kit import raw_amqp
+from tests.kit.deliveries import delivery
 from tests.kit.eventually import eventually
+from tests.kit.intake_ways import TOPOLOGY
 from tests.kit.raw_amqp import ONE_OF_EACH, entry, headers_of, long, scalar, short, table, taken
 from tests.kit.real_path import RealPath
 from tests.kit.settling_pool import settling_pool
@@ -118,6 +125,23 @@ async def test_a_fresh_copy_is_the_same_message(amqp_url: str) -> None:
     assert after == b"\xff\xe8" + before[2:].replace(b"\x01\x05", b"\x02\x05").replace(short(b"guest"), b"")
 
 
+async def test_a_dropped_message_is_renewed_where_it_lies_and_keeps_why_it_was_dropped(amqp_url: str) -> None:
+    death = long("F", entry(b"reason", long("S", b"expired")) + entry(b"queue", long("S", b"jobs")))
+    raw = raw_amqp.properties(table({b"x-death": long("A", death)} | GONE))
+    async with settling_pool(amqp_url) as pool:
+        dropped: list[Delivery] = []
+        config = replace(pool.way.config, queue=TOPOLOGY.dropped_queue)
+        intake = Intake(config, on_delivery=dropped.append, on_lost=lambda _: None)
+        await intake.open()
+        await intake.consume(1)
+        await raw_amqp.publish(amqp_url, TOPOLOGY.dropped_queue, [(raw, b"{}")])
+        await eventually(lambda: dropped)
+        assert await pool.settler_for(intake).renew(dropped[0], dropped=True)
+        await eventually(lambda: len(dropped) == 2)
+        assert dropped_failure(dropped[1]).reason == "broker_expired"
+        await intake.close()
+
+
 def _without_headers(found: Any) -> bytes:
     raw: bytes = found.raw
     return raw[: found.table_at - 4] + raw[found.table_at + found.header_bytes :]
@@ -139,9 +163,6 @@ async def _taken(url: str) -> Any:
     ],
 )
 async def test_what_cannot_be_the_same_is_worked_as_it_is(amqp_url: str, raw: bytes) -> None:
-    from rabbitray.actors.rabbitmq.properties import from_raw
-    from tests.kit.deliveries import delivery
-
     async with settling_pool(amqp_url) as pool:
         one = delivery(1, body=b"?", message_id=None, properties=from_raw(raw))
         one.generation = pool.way.intake.generation

@@ -34,7 +34,7 @@ class FakeOutbox:
         await self._confirm(f"again {delivery.tag}.{record.record}")
         self.singled.append((delivery, record))
 
-    async def renew(self, delivery: Delivery) -> bool:
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool:
         await self._confirm(f"renew {delivery.tag}")
         self.renewed.append(delivery)
         return True

@@ -24,6 +24,7 @@ from rabbitray.actors.message.headers import (
     cut_text,
     header_number,
     latest_due_ms,
+    stays_dropped,
     stays_whole,
     table_bytes,
     travels,
@@ -113,17 +114,17 @@ class CopyOutbox:
         """One record of a packed message into the main queue, at no charge."""
         await self._send(delivery, record, {h.ATTEMPT: record.attempt}, self._topology.queue)
 
-    async def renew(self, delivery: Delivery) -> bool:
-        """The same message into the main queue, where RabbitMQ has not counted a delivery of it; False where it cannot
-        be the same.
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool:
+        """The same message at the end of its queue, where RabbitMQ has not counted a delivery of it; False where it
+        cannot be the same. `dropped`: it is one of the dropped queue.
         """
         properties, message_id = delivery.properties, delivery.parcel.message_id or uuid7()
         if not isinstance(properties, Properties) or properties.unreadable:
             return False
-        whole = whole_copy(properties, stays_whole, message_id=message_id)
+        whole = whole_copy(properties, stays_dropped if dropped else stays_whole, message_id=message_id)
         if whole is None:
             return False
-        exchange, queue = self._topology.exchange, self._topology.queue
+        exchange, queue = self._topology.exchange, self._topology.dropped_queue if dropped else self._topology.queue
         copy = EncodedMessage(
             body=delivery.parcel.body, message_id=message_id, exchange=exchange, routing_key=queue, properties=whole
         )

@@ -100,6 +100,9 @@ class Collector:
             self._tasks.spawn(self._collect(delivery))
 
     async def _collect(self, delivery: Delivery) -> None:
+        """A dropped queue may have a limit, too: one that was made on RabbitMQ 3. Behind it is nothing."""
+        if delivery.near_limit and self._intake.counts_returns and await self._settler.renew(delivery, dropped=True):
+            return
         failure = dropped(delivery)
         log.warning("RabbitMQ dropped message %s: %s", delivery.parcel.message_id, failure.error)
         try:

@@ -54,7 +54,7 @@ class Outbox(Protocol):
     async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None: ...
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None: ...
     async def again(self, delivery: Delivery, record: Record) -> None: ...
-    async def renew(self, delivery: Delivery) -> bool: ...
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -232,7 +232,7 @@ class Settler:
             self._note_due(rung)
             self._ack([delivery])
 
-    async def renew(self, delivery: Delivery) -> bool:
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool:
         """Puts a message behind the others as a copy that is the same, so that RabbitMQ counts its deliveries anew.
 
         False where it has no key (a copy and its message could not be known as one), where no copy would be the same,
@@ -244,7 +244,7 @@ class Settler:
         if not (parcel.key or parcel.message_id or any(one.key for one in self._records(delivery))):
             return False
         try:
-            sent = await self._outbox.renew(delivery)
+            sent = await self._outbox.renew(delivery, dropped=dropped)
         except Exception as error:  # whatever it was: nobody else has this message
             known = isinstance(error, RabbitrayError)
             text = "Message %s could not be put back as a fresh copy, it is worked as it is: %s"
