@@ -65,7 +65,7 @@ os.umask(0o077)
 _SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rr-tests-"))  # short: Ray's sockets lie below, 107 characters at most
 _RABBITMQ = _settled_rabbitmq()
 LARGE_MESSAGES = "max_message_size = 134217728"
-"""As before RabbitMQ 4, which takes 16 MiB unless it is told else: a stranger's message may be larger than ours."""
+"""As before RabbitMQ 4, which takes 16 MiB unless told otherwise: a stranger's message may be larger than ours."""
 os.environ.pop("RAY_AUTH_TOKEN", None)
 os.environ.update(_private_ray(_SESSION_FOLDER))
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # whoever only reads a report needs neither AMQP nor Arrow fo
 SINGLE_ACTIVE = "single active consumer: a change of the window would give the queue to another pool"
 """Why the window stays as it is. (A consumer priority changes nothing: rabbitmq-server#14141.)"""
 
+REFUSED = "broker"
+"""The name of the hold of a broker that does not let us in."""
+
 UNDELIVERABLE = "undeliverable"
 """The name of the hold of a queue whose first message RabbitMQ cannot deliver."""
 
@@ -133,9 +136,10 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
 
 
 def holds_of(parts: Parts) -> dict[str, str]:
-    """Why nothing is consumed now: what holds, or a message at the head that RabbitMQ cannot deliver."""
-    stuck = parts.intake.stuck
-    return dict(parts.router.holds) | ({} if stuck is None else {UNDELIVERABLE: stuck})
+    """Why nothing is consumed now: what holds, a broker that does not let us in, a message that it cannot deliver."""
+    intake = parts.intake
+    outside = {REFUSED: intake.refused, UNDELIVERABLE: intake.stuck}
+    return dict(parts.router.holds) | {name: reason for name, reason in outside.items() if reason}
 
 
 def pool_status(parts: Parts, now: float) -> PoolStatus:

@@ -67,6 +67,8 @@ class Counts:
 
         acked = done + duplicates + retried + dead + spared + postponed + strays + split + renewed
         received = acked + given back + held
+
+    `skipped`: those of the `duplicates` that were not run.
     """
 
     done: int = 0
@@ -81,6 +83,7 @@ class Counts:
     again: int = 0
     near_limit: int = 0
     renewed: int = 0
+    skipped: int = 0
 
     @property
     def outcomes(self) -> int:
@@ -95,7 +98,7 @@ class Counts:
     @property
     def runs(self) -> int:
         """Runs of jobs that came to an end."""
-        return self.done + self.duplicates + self.retried + self.dead
+        return self.done + self.duplicates - self.skipped + self.retried + self.dead
 
     def since(self, before: Counts) -> Counts:
         """What was added after `before`."""

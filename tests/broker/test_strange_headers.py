@@ -34,6 +34,7 @@ from tests.kit.raw_amqp import (
     headers_of,
     kept_tables,
     long,
+    parts_of,
     properties,
     publish,
     scalar,
@@ -65,13 +66,6 @@ async def settle(pool: SettlingPool) -> list[str]:
 def unlike(found: dict[bytes, bytes], sent: dict[bytes, bytes]) -> dict[bytes, bytes | None]:
     """The headers of `sent` that are not the same in `found`, as they are there."""
     return {name: found.get(name) for name, value in sent.items() if found.get(name) != value}
-
-
-def parts_of(raw: bytes) -> tuple[bytes, list[bytes], bytes]:
-    """Properties before and after the headers, and these one by one: RabbitMQ 4 sorts them."""
-    found = from_raw(raw)
-    start, end = found.table_at, found.table_at + found.header_bytes
-    return raw[:start], sorted(raw[one.start : one.end] for one in entries(raw, start, end)), raw[end:]
 
 
 async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once(amqp_url: str) -> None:
