@@ -11,7 +11,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.look import hidden, look, look_at_exchange
 from rabbitray.actors.rabbitmq.rights import denied
-from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, Arguments, Topology
+from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, MAIN_LIMIT, Arguments, Topology
 from rabbitray.actors.rabbitmq.versions import Server, read_server
 
 log = logging.getLogger(__name__)
@@ -243,7 +243,7 @@ def _check_limit(name: str, found: dict[str, object], wanted: Arguments, topolog
     if not topology.take_limited:
         raise TopologyError(
             f"{text}; set x-dead-letter-exchange={topology.exchange!r}, or take_limited_queue where a policy sets one: "
-            f"{topology.limit_policy(limit)}"
+            f"{topology.limit_policy(max(limit, MAIN_LIMIT))}"
         )
     return (text,)
 
