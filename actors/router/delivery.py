@@ -39,6 +39,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     redelivered: bool
     refused: str | None = None  # why it must not be decoded: `reason: detail`
     stray: bool = False  # a copy that was meant for another queue
+    near_limit: bool = False  # RabbitMQ has delivered it so often that a queue's delivery limit is near
     returned: bool = False  # came back from a rung: not an arrival
     due_ms: int = 0  # not to be run before, Unix ms
     replays: int = 0  # how often it was replayed from the dead letters

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,9 +42,9 @@ GIVE_BACK = Backoff(first_s=0.5, most_s=30.0)
 
 
 class Acks(Protocol):
-    """The way back to RabbitMQ, as `Intake` does it."""
+    """The way back to RabbitMQ, as `Intake` does it. `finish` returns how many can be acked."""
 
-    def finish(self, deliveries: Iterable[Delivery]) -> None: ...
+    def finish(self, deliveries: Sequence[Delivery]) -> int: ...
     def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]: ...
 
@@ -55,6 +55,7 @@ class Outbox(Protocol):
     async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None: ...
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None: ...
     async def again(self, delivery: Delivery, record: Record) -> None: ...
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class Tally:
     spared: int = 0
     strays: int = 0
     split: int = 0
+    renewed: int = 0
     again: int = 0
     latest_due_ms: int = 0  # of all that was put into a rung, Unix ms
     acked_at: float | None = None  # of the last ack, Unix seconds
@@ -89,6 +91,7 @@ class Tally:
             spared=self.spared,
             strays=self.strays,
             split=self.split,
+            renewed=self.renewed,
             again=self.again,
             skipped=self.skipped,
         )
@@ -234,6 +237,29 @@ class Settler:
             self._note_due(rung)
             self._ack([delivery])
 
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool:
+        """Puts a message behind the others as a copy that is the same, so that RabbitMQ counts its deliveries anew.
+
+        False where it has no key (a copy and its message could not be known as one), where no copy would be the same,
+        and where the copy was not confirmed: then it is worked as it is.
+        """
+        if not self._acks.still_ours([delivery]):
+            return True
+        parcel = delivery.parcel
+        if not (parcel.key or parcel.message_id or any(one.key for one in self._records(delivery))):
+            return False
+        try:
+            sent = await self._outbox.renew(delivery, dropped=dropped)
+        except Exception as error:  # whatever it was: nobody else has this message
+            known = isinstance(error, RabbitrayError)
+            text = "Message %s could not be put back as a fresh copy, it is worked as it is: %s"
+            log.warning(text, parcel.message_id, error, exc_info=None if known else error)
+            return False
+        if sent:
+            self.tally.renewed += 1
+            self._ack([delivery])
+        return sent
+
     def discard(self, delivery: Delivery) -> None:
         """A copy that was meant for another queue is acked and not run: that queue has it, too."""
         self.tally.strays += 1
@@ -363,9 +389,8 @@ class Settler:
         if not deliveries:
             return
         with self._tracing.settle_span("ack", len(deliveries), batches=(span,)):
-            self._acks.finish(deliveries)
+            self.tally.acked += self._acks.finish(deliveries)
         self._backoff = GIVE_BACK
-        self.tally.acked += len(deliveries)
         now_ms = time.time() * 1000
         self.tally.acked_at = now_ms / 1000
         for delivery in deliveries:

@@ -34,11 +34,11 @@ class BrokenAcks(FakeAcks):
 
     broken = True
 
-    def finish(self, deliveries: Iterable[Delivery]) -> None:
+    def finish(self, deliveries: Iterable[Delivery]) -> int:
         if self.broken:
             self.broken = False
             raise ValueError("bug")
-        super().finish(deliveries)
+        return super().finish(deliveries)
 
 
 class Consumer:

@@ -153,9 +153,10 @@ def test_every_outcome_and_every_message_is_counted_once(
     settling = asyncio.run(settled(steps, unconfirmed, gone, packed=packed))
     counts = settling.counts()
     assert settling.told == counts.outcomes + counts.again, counts
-    assert counts.acked == len(settling.acks.acked)
+    thrown_away = sum(tag in gone for tag in settling.acks.acked)  # of an ended connection: they are delivered again
+    assert counts.acked == len(settling.acks.acked) - thrown_away
     if not packed:
-        assert counts.acked == counts.acked_of_one_job, counts
+        assert counts.acked == counts.acked_of_one_job - thrown_away, counts
 
 
 async def settled(
