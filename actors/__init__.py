@@ -17,8 +17,7 @@ seconds     what counts as a duration
 secret      a text that is never shown, such as a URL with its password, and what hides it in others
 
 Floors, from the top: testing; router; publisher, store, worker; rabbitmq, telemetry; message, remote, backoff;
-errors, secret, printable, background; seconds. `make lint` holds them. In each process's folder `actor.py` is Ray's
-shell.
+errors, secret, printable, background; seconds. `make lint` holds them. `actor.py` in a process's folder is its shell.
 """
 
 if __name__ == "actors":  # in a checkout this folder is on the path under its bare name, too: one class, one module

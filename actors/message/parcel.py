@@ -53,6 +53,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tru
     received_ms: int
     traceparent: str | None
     tracestate: str | None
+    again: bool = False  # it, or the message that it is a copy of, was delivered before
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rabbitray.actors.errors import UnroutableError
+
 
 class Tracer(Protocol):
     """What a publisher needs for traces; `rabbitray.actors.telemetry.tracing.Tracing` is one."""
@@ -93,3 +95,10 @@ class Outgoing:
         self.on_wire = False
         self.returned: str | None = None
         self.losses = 0  # how many channels the broker closed under it
+
+    def unroutable(self) -> UnroutableError:
+        """Why it is in no queue, and what to do."""
+        return UnroutableError(
+            f"message {self.message_id}: no queue takes it (RabbitMQ: {self.returned}); check the queue's name, start "
+            "its pool first, or create it with `rabbitray publish --create`"
+        )

@@ -47,6 +47,7 @@ class PoolMeter:
         record = self._metrics.record
         record(kpi.DONE.name, added.done)
         record(kpi.DUPLICATES.name, added.duplicates)
+        record(kpi.SKIPPED.name, added.skipped)
         record(kpi.RETRIED.name, added.retried)
         record(kpi.DEAD.name, added.dead)
         record(kpi.CONSUMED.name, added.acked)

@@ -102,7 +102,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         acked_s_ago=_ago(parts.settler.tally.acked_at),
         latency_ms=parts.settler.tally.latency.summary(),
         write_ms=parts.written.latency.summary(),
-        holds=dict(router.holds),
+        holds=dict(router.holds) | ({"broker": intake.refused} if intake.refused else {}),
         errors=router.recent.errors(now),
         workers=tuple(worker_row(member, now) for member in [*pool.members, *parts.isolated.members]),
         quarantined=len(parts.quarantine),

@@ -65,6 +65,8 @@ class Counts:
         acked = done + duplicates + retried + dead + spared + postponed + strays + split
 
     and, where no connection was lost (see RouterReport), received = acked + given back + held.
+
+    `skipped`: those of the `duplicates` that were not run.
     """
 
     done: int = 0
@@ -77,6 +79,7 @@ class Counts:
     strays: int = 0
     split: int = 0
     again: int = 0
+    skipped: int = 0
 
     @property
     def outcomes(self) -> int:
@@ -91,7 +94,7 @@ class Counts:
     @property
     def runs(self) -> int:
         """Runs of jobs that came to an end."""
-        return self.done + self.duplicates + self.retried + self.dead
+        return self.done + self.duplicates - self.skipped + self.retried + self.dead
 
     def since(self, before: Counts) -> Counts:
         """What was added after `before`."""

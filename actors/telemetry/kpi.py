@@ -185,7 +185,11 @@ DLQ_RATE: Final = _gauge(
 # ours
 
 DONE: Final = _counter("messages.done", "Jobs whose result was committed.")
-DUPLICATES: Final = _counter("messages.duplicates", "Jobs whose key had a result already.")
+DUPLICATES: Final = _counter("messages.duplicates", "Jobs whose key had a result already, run or skipped.")
+SKIPPED: Final = _counter("messages.skipped", "Duplicates that were acked without a run.")
+UNASKED: Final = _counter(
+    "messages.unasked", "Jobs that ran without the question whether they have a result: the store did not answer."
+)
 CONFLICTS: Final = _counter(
     "messages.conflicts", "Jobs whose key had the result of another message: of another payload, type or user."
 )
@@ -229,7 +233,7 @@ REPORT: Final = (
 """The KPIs of the report, 7.1."""
 
 OURS: Final = (
-    *(DONE, DUPLICATES, CONFLICTS, RETRIED, DEAD, PUBLISH_ERRORS),
+    *(DONE, DUPLICATES, SKIPPED, UNASKED, CONFLICTS, RETRIED, DEAD, PUBLISH_ERRORS),
     *(POSTPONED, STRAYS),
     *(HELD, IN_FLIGHT, WINDOW),
     *(WORKERS_WANTED, WORKERS_READY, WORKERS_STARTING),

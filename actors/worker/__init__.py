@@ -2,9 +2,10 @@
 
 worker      takes a batch, gives its parts
 decoding    1. parcels -> jobs, with their identity
+finished    which of them have their result already: those are not run
 handlers    2. the user's code, loaded by name
 shape       which style it is: function, coroutine, class, batch; what cannot be called with a job is refused
-executor    3. runs the jobs of a batch: a thread, or tasks in slots
+executor, handler_thread  3. run the jobs of a batch: in a thread, or in tasks in slots
 call        4. one call: its context, its time-out
 fork_guard, exit_guard  a forked process, and a task that calls sys.exit, end where they leave the handler
 batch_run   one batch while it runs

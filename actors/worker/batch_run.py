@@ -48,7 +48,7 @@ class Unit(msgspec.Struct, eq=False, kw_only=True):
 
 
 class BatchRun:
-    """The state of one batch. `loop` is the worker's event loop."""
+    """The state of one batch. `loop` is the worker's event loop; `skipped`: jobs beside `units` that are not run."""
 
     def __init__(
         self,
@@ -56,12 +56,14 @@ class BatchRun:
         units: Sequence[Unit],
         failures: Sequence[Failure],
         loop: asyncio.AbstractEventLoop,
+        skipped: Sequence[Unit] = (),
     ) -> None:
         self.batch_id = batch_id
         self.waiting: deque[Unit] = deque(units)
         self.executing: set[Unit] = set()
         self.finished: deque[Unit] = deque()
         self.unreadable = list(failures)
+        self._skipped = list(skipped)
         self.partial = False  # a part has gone out: finished jobs go out one by one from now on
         self.span: OpenSpan = NO_SPAN
         self._open = Counter(unit.position for unit in units)
@@ -131,6 +133,11 @@ class BatchRun:
                 complete.append(unit.position)
         return complete
 
+    def take_skipped(self) -> tuple[int, list[int]]:
+        """How many jobs were skipped, and the messages that are complete with them; once."""
+        skipped, self._skipped = self._skipped, []
+        return len(skipped), sorted({unit.position for unit in skipped} - self._open.keys()) if skipped else []
+
     def take_unstarted(self) -> list[int]:
         """Gives back the messages of which no record was started; they are no longer this batch's."""
         with self._taking:
@@ -138,6 +145,7 @@ class BatchRun:
             whole = {position for position, count in waiting.items() if count == self._open[position]}
             self._left -= sum(waiting[position] for position in whole)
             self.waiting = deque(unit for unit in self.waiting if unit.position not in whole)
+        self._skipped = [unit for unit in self._skipped if unit.position not in whole]
         return sorted(whole)
 
 

@@ -7,9 +7,9 @@ batch; while it is being cancelled the batch is abandoned, and nothing that is c
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 from collections.abc import Awaitable, Sequence
+from contextvars import copy_context
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, NoneType
 from typing import Any, Final
 
@@ -32,8 +32,10 @@ class Calls:
     """Calls one handler: `sync...` in its thread, `wait...` on the event loop, for at most `timeout_s`."""
 
     def __init__(self, handler: Handler, outcomes: Outcomes, guard: ForkGuard, timeout_s: float) -> None:
-        self._handler = handler
-        self._outcomes = outcomes
+        self._name = handler.name
+        self._call = handler.call
+        self._returned = outcomes.returned
+        self._raised = outcomes.raised
         self._guard = guard
         self._timeout_s = timeout_s
 
@@ -42,20 +44,20 @@ class Calls:
         CALLED.set(unit)
         error = None
         try:
-            returned = contextvars.copy_context().run(self._handler.call, unit.job)
+            returned = copy_context().run(self._call, unit.job)
             if type(returned) not in _FINISHED and (late := self._late(returned)) is not None:
                 return late
-            self._outcomes.returned(unit, returned)
+            self._returned(unit, returned)
         except BaseException as raised:  # noqa: BLE001 # an outcome, whatever the user's code raises
             error = raised
-            self._outcomes.raised(unit, error)
+            self._raised(unit, error)
         finally:
             self._guard.leave(error)
         return None
 
     async def wait(self, unit: Unit, owner: Task, late: Late | None = None) -> None:
         """A job; or what is left of it."""
-        call: Function = self._handler.call if late is None else lambda _: late
+        call: Function = self._call if late is None else lambda _: late
         limit = asyncio.timeout(self._timeout_s)
         CALLED.set(unit)
         try:
@@ -63,16 +65,16 @@ class Calls:
                 returned = await self._guard.wait(call, unit.job)
                 if type(returned) not in _FINISHED:
                     returned = await self._to_its_end(returned)
-            self._outcomes.returned(unit, returned)
+            self._returned(unit, returned)
             self._guard.leave(None)
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
             _unless_abandoned(error, owner)
-            self._outcomes.raised(unit, self._as_timeout(error, limit, "the job was cancelled"))
+            self._raised(unit, self._as_timeout(error, limit, "the job was cancelled"))
 
     def sync_batch(self, units: list[Unit]) -> Late | bool:
         """All these jobs; False where the call failed; or what is still to be awaited, by `wait_batch`."""
         try:
-            answers = self._guard.call(self._handler.call, [unit.job for unit in units])
+            answers = self._guard.call(self._call, [unit.job for unit in units])
             if (late := self._late(answers)) is not None:
                 return late
             self._guard.call(self._share_out, units, answers)
@@ -82,7 +84,7 @@ class Calls:
 
     async def wait_batch(self, units: list[Unit], owner: Task, late: Late | None = None) -> bool:
         """All these jobs, or what is left of their call; False where it failed."""
-        call: Function = self._handler.call if late is None else lambda _: late
+        call: Function = self._call if late is None else lambda _: late
         limit = asyncio.timeout(self._timeout_s)
         try:
             async with limit:
@@ -98,20 +100,20 @@ class Calls:
     def _batch_failed(self, units: list[Unit], error: BaseException) -> bool:
         """The call for a single job is that job's outcome; another one says nothing about its items."""
         if len(units) == 1:
-            self._outcomes.raised(units[0], error)
+            self._raised(units[0], error)
         return False
 
     def _share_out(self, units: list[Unit], answers: object) -> None:
         """Gives each job its item of what a batch handler returned."""
         if not isinstance(answers, list | tuple) or len(answers) != len(units):
             got = f"{len(answers)} items" if isinstance(answers, list | tuple) else type(answers).__name__
-            raise TypeError(f"batch handler {self._handler.name} returned {got} for {len(units)} jobs")
+            raise TypeError(f"batch handler {self._name} returned {got} for {len(units)} jobs")
         self._require_finished(answers)
         for unit, answer in zip(units, answers, strict=True):
             if isinstance(answer, BaseException):
-                self._outcomes.raised(unit, answer)
+                self._raised(unit, answer)
             else:
-                self._outcomes.returned(unit, answer)
+                self._returned(unit, answer)
 
     def _require_finished(self, answers: Sequence[object]) -> None:
         late = [answer for answer in answers if type(answer) not in _FINISHED and self._late(answer) is not None]
@@ -120,7 +122,7 @@ class Calls:
                 coroutine.close()  # nobody will await it
         if late:
             raise HandlerLoadError(
-                f"batch handler {self._handler.name!r} returned a {type(late[0]).__name__} for a job: await it first, "
+                f"batch handler {self._name!r} returned a {type(late[0]).__name__} for a job: await it first, "
                 "e.g. `return await asyncio.gather(*...)`"
             )
 
@@ -140,9 +142,7 @@ class Calls:
             return None
         if generator:
             kind = type(returned).__name__
-            raise HandlerLoadError(
-                f"handler {self._handler.name} returned a {kind}, which has not run: {GENERATOR_HINT}"
-            )
+            raise HandlerLoadError(f"handler {self._name} returned a {kind}, which has not run: {GENERATOR_HINT}")
         return None
 
     def _as_timeout(self, error: BaseException, limit: asyncio.Timeout, what: str) -> BaseException:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
 
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.worker.batch_run import BatchRun, Unit
 from rabbitray.actors.worker.call import Calls, Late, Task, forget_cancels
 from rabbitray.actors.worker.exit_guard import IN_HANDLER, ExitGuard
 from rabbitray.actors.worker.fork_guard import ForkGuard
+from rabbitray.actors.worker.handler_thread import HandlerThread
 from rabbitray.actors.worker.handlers import Handler
 from rabbitray.actors.worker.outcome import Outcomes
 
-A = TypeVar("A")
-T = TypeVar("T")
 Step = Callable[[Unit, Task], Awaitable[None]]
 
 
@@ -39,7 +35,7 @@ class Executor:
         self._handler = handler
         self._guard = ForkGuard(redact)
         self._calls = Calls(handler, outcomes, self._guard, timeout_s)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="handler")
+        self._thread = HandlerThread()
         self._slots = asyncio.Semaphore(slots)
         self._width = slots
         self.slots = slots if handler.style == "async" else 1
@@ -58,22 +54,17 @@ class Executor:
             case "sync" if self._returns_awaitables:
                 await self._in_slots(run, self._call_and_wait)
             case "sync":
-                begun = await self._in_thread(self._sync_jobs, run)
+                begun = await self._thread.call(self._sync_jobs, run)
                 if begun is not None:
                     await self._in_slots(run, self._call_and_wait, begun)
 
     async def close(self) -> None:
         """Ends the handler (its `close`, if it has one)."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
         self._exits.remove()
         closing = self._guard.call(self._handler.close)
         if inspect.isawaitable(closing):
             await self._guard.wait(lambda _: closing, None)
-
-    async def _in_thread(self, function: Callable[[A], T], argument: A) -> T:
-        """With the context of the batch: log lines and spans of a handler in a thread belong to its trace too."""
-        within = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._thread, within.run, function, argument)
 
     def _sync_jobs(self, run: BatchRun) -> tuple[Unit, Late] | None:
         """All jobs in a row; ends with the first one whose call returned an awaitable."""
@@ -122,7 +113,7 @@ class Executor:
         run.finish(unit)
 
     async def _call_and_wait(self, unit: Unit, owner: Task) -> None:
-        late = await self._in_thread(self._calls.sync, unit)
+        late = await self._thread.call(self._calls.sync, unit)
         if late is not None:
             await self._calls.wait(unit, owner, late)
 
@@ -141,7 +132,7 @@ class Executor:
     async def _batch_call(self, units: list[Unit], owner: Task) -> bool:
         late: Late | None = None
         if self._handler.style == "batch":
-            ended = await self._in_thread(self._calls.sync_batch, units)
+            ended = await self._thread.call(self._calls.sync_batch, units)
             if isinstance(ended, bool):
                 return ended
             late = ended

@@ -7,11 +7,11 @@ the parent's, and closes nothing of what both hold.
 
 from __future__ import annotations
 
-import contextvars
 import os
 import types
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from rabbitray.actors.printable import printable
@@ -47,8 +47,13 @@ class ForkGuard:
         """As `call`, for a coroutine function, whose coroutine runs in a copy of the context, its own. One that waits
         would give a child to the copy of the loop, and all its tasks would go on there.
         """
-        made = self.call(function, argument)
-        within = contextvars.copy_context().run
+        try:
+            made = function(argument)
+        except BaseException as error:
+            self.leave(error)
+            raise
+        self.leave(None)
+        within = copy_context().run
         work = made if type(made) is types.CoroutineType else _awaited(made)
         step: Callable[[Any], Any] = work.send  # Any: what the loop and the coroutine tell each other
         value: Any = None

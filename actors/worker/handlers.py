@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rabbitray.actors.errors import HandlerLoadError, text_of
@@ -15,6 +16,7 @@ from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.own_logging import own_logging
 from rabbitray.actors.worker.fork_guard import ForkGuard
 from rabbitray.actors.worker.shape import BATCH_MARK, Function, Style, require_usable, style_of
+from rabbitray.actors.worker.users_modules import in_package, name_of, shadowed, where_it_lies
 
 F = TypeVar("F", bound=Callable[..., Any] | type)
 
@@ -78,6 +80,8 @@ def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or
     module_name, colon, attribute = path.partition(":")
     if not colon or not module_name or not attribute:
         raise HandlerLoadError(f"handler {path!r} is not of the form module:attr, e.g. mypackage.jobs:handle")
+    if (meant := name_of(module_name)) is not None:
+        raise HandlerLoadError(f"handler {path!r} names a file; write the module: {meant}:{attribute}")
     if "" not in sys.path:
         sys.path.insert(0, "")
     module = _import(path, module_name, redact)
@@ -85,7 +89,7 @@ def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = get_close_matches(part, dir(found), 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = shadowed(module) or (f"; did you mean {near[0]!r}?" if near else "")
             raise HandlerLoadError(f"handler {path!r}: module {module_name!r} has no {part!r}{hint}")
         found = getattr(found, part)
     require_usable(found, path)
@@ -97,16 +101,26 @@ def _import(path: str, module_name: str, redact: Redactor) -> Any:  # Any: a mod
         with own_logging():
             return ForkGuard(redact).call(importlib.import_module, module_name)
     except ModuleNotFoundError as missing:
-        if missing.name and module_name.split(".")[0] == missing.name.split(".")[0]:
-            raise HandlerLoadError(
-                f"handler {path!r}: no module named {missing.name!r}; start where it can be imported, or set PYTHONPATH"
-            ) from missing
-        raise HandlerLoadError(
-            f"handler {path!r}: importing {module_name!r} needs {missing.name!r}, which is not installed"
-        ) from missing
+        raise HandlerLoadError(f"handler {path!r}: {_missing(missing.name or '?', module_name)}") from missing
     except BaseException as error:  # SystemExit, too
         raise HandlerLoadError(f"handler {path!r}: importing {module_name!r} failed: {_one_line(error)}") from error
 
 
 def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(text_of(error).split())}"
+
+
+def _missing(name: str, module_name: str) -> str:
+    """What cannot be imported, and what to do: other things for a module that lies in the user's folder."""
+    own = module_name.split(".")[0] == name.split(".")[0]
+    said = f"no module named {name!r}" if own else f"importing {module_name!r} needs {name!r}"
+    parent = sys.modules.get(name.split(".")[0])
+    if "." in name and parent is not None and (hint := shadowed(parent)):
+        return f"{said}{hint}"
+    if (lies := where_it_lies(name, module_name)) is not None:
+        within = in_package(name, lies)
+        other = f", or write `from {within} import {name}`" if within and not own else ""
+        return f"{said}, which is {lies}, but not on the path: set PYTHONPATH={lies.parent.resolve()}{other}"
+    if own:
+        return f"{said}; start where it can be imported, or set PYTHONPATH"
+    return f"{said}, which is not installed, nor anywhere in {Path.cwd()}; install it, or set PYTHONPATH"

@@ -28,6 +28,7 @@ from rabbitray.actors.worker import results as table
 from rabbitray.actors.worker.batch_run import BatchRun, Failed, Unit
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
 from rabbitray.actors.worker.executor import Executor
+from rabbitray.actors.worker.finished import FinishedJobs
 from rabbitray.actors.worker.handlers import Handler
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.outcome import Outcomes
@@ -68,7 +69,10 @@ class UnknownBatchError(RabbitrayError):
 
 
 class Worker:
-    """Runs batches through one handler. Methods belong to one event loop."""
+    """Runs batches through one handler. Methods belong to one event loop.
+
+    `finished`: which jobs need not run, since they have their result; None: each one runs.
+    """
 
     def __init__(
         self,
@@ -77,8 +81,10 @@ class Worker:
         categories: Categories,
         tracing: Tracing,
         meter: WorkerMeter | None = None,
+        finished: FinishedJobs | None = None,
     ) -> None:
         self._config = config
+        self._finished = finished
         self._tracing = tracing
         self._meter = meter
         outcomes = Outcomes(categories, max_result_bytes=config.max_result_bytes, redact=config.redact)
@@ -103,12 +109,18 @@ class Worker:
         parcels = unpack_parcels(shipment)
         units, failures = decode_parcels(parcels, self._config.wire, self._config.identity, self._config.codes)
         self._executor.busy.add(time.perf_counter() - began)
-        run = BatchRun(batch_id, units, failures, asyncio.get_running_loop())
+        units, skipped = (units, []) if self._finished is None else await self._finished.take_out(units)
+        run = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)
         run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
+        if skipped:
+            self._trace_skipped(skipped, run)
         for failure in failures:
             self._trace_unreadable(parcels[failure.position], failure, run)
         self._runs[batch_id] = run
-        self._tasks.spawn(self._execute(run))
+        if run.waiting:
+            self._tasks.spawn(self._execute(run))
+        else:
+            run.span.end()
         await run.news(self._config.early_s)
         return self._part(run)
 
@@ -139,7 +151,8 @@ class Worker:
         if self._meter is not None:
             self._meter.jobs(units)
         unreadable, run.unreadable = run.unreadable, []
-        finished = run.settle_positions(units) + [failure.position for failure in unreadable]
+        skipped, complete = run.take_skipped()
+        finished = run.settle_positions(units) + complete + [failure.position for failure in unreadable]
         if not run.open:
             self._runs.pop(run.batch_id, None)
         rows = table.results(done, self._config.queue, self._config.name, run.batch_id)
@@ -153,7 +166,8 @@ class Worker:
             returned=returned,
             executing=sorted({unit.position for unit in run.now_executing()}),
             open=run.open,
-            jobs=len(units) + len(unreadable),
+            jobs=len(units) + len(unreadable) + skipped,
+            skipped=skipped,
             span=run.span.traceparent,
             busy_s=self._executor.busy.take(),
         )
@@ -202,6 +216,14 @@ class Worker:
             body=body,
             content_type=MSGPACK if body is not None else None,
         )
+
+    def _trace_skipped(self, skipped: list[Unit], run: BatchRun) -> None:
+        run.span.note("rabbitray.batch.skipped", len(skipped))
+        for unit in skipped:
+            parcel = unit.parcel
+            self._tracing.skip(
+                parcel.traceparent, parcel.message_id, attempt=unit.attempt, key=unit.key, batch=run.span.traceparent
+            )
 
     def _trace_unreadable(self, parcel: Parcel, failure: Failure, run: BatchRun) -> None:
         self._tracing.failure(

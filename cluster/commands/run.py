@@ -11,6 +11,7 @@ from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.driver.driver import Driver, RunOptions, Summary
+from rabbitray.cluster.operate.preflight import preflight
 from rabbitray.cluster.settings import Loaded
 
 
@@ -53,4 +54,5 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
 
 
 async def _run(loaded: Loaded, handler: str, options: RunOptions) -> Summary:
-    return await Driver(loaded, handler, options).run()
+    before = preflight(loaded, until_empty=options.until_empty)
+    return await Driver(loaded, handler, options).run(before=before)

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.live import Live
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
@@ -21,7 +20,7 @@ from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.keyboard import Keys, typed
 from rabbitray.cluster.cli.options import REACH, with_settings
-from rabbitray.cluster.cli.terminal import tell, tell_json
+from rabbitray.cluster.cli.terminal import Terminal, tell, tell_json
 from rabbitray.cluster.commands.status import look
 from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
@@ -80,7 +79,7 @@ def _print_once(seen: Look, usage: LocalUsage) -> None:
         usage=usage.read(_pids(now.workers)),
         keys="",
     )
-    console = Console()
+    console = Terminal()
     width = console.width if console.is_terminal else 80
     if console.is_terminal:
         console.print(render(view, width=width, height=None))
@@ -122,7 +121,7 @@ class Screen:
     async def run(self) -> str:
         """Until `q`, or until the pool has ended; the last word about it."""
         await self._look()
-        console = Console()
+        console = Terminal()
         with typed() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
             looking = asyncio.create_task(self._keep_looking())
             try:

@@ -165,6 +165,9 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         num_cpus=settings.worker_num_cpus,
         server=server(settings.rabbitmq_url),
         metering=metering(loaded),
+        skip_done=settings.skip_done,
+        store=f"{settings.pool}-store",
+        namespace=settings.ray_namespace,
     )
 
 

@@ -45,6 +45,9 @@ class RunOptions:
     log_to_driver: bool = True
 
 
+Before = Callable[[], Awaitable[None]]
+"""What is looked at before Ray is started; it raises what ends the run."""
+
 Beside = Callable[["Driver"], Awaitable[None]]
 """What is done beside the running pool, e.g. publishing; the run ends with it."""
 
@@ -103,9 +106,11 @@ class Driver:
         assert self._service is not None
         return self._service
 
-    async def run(self, beside: Beside | None = None) -> Summary:
+    async def run(self, beside: Beside | None = None, *, before: Before | None = None) -> Summary:
         """Starts the pool, waits for its end (signal, empty queue, `beside`), stops it; the summary."""
         check(self.loaded, self._handler)
+        if before is not None:
+            await before()
         began = time.monotonic()
         self.session = connect(
             self.loaded.settings, dashboard=self.options.dashboard, log_to_driver=self.options.log_to_driver

@@ -12,6 +12,7 @@ from rich.text import Text
 from rabbitray.actors.printable import printable
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.actors.router.status import Counts
+from rabbitray.cluster.cli.terminal import Terminal
 
 LINE_EVERY_S = 5.0
 
@@ -24,7 +25,7 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self._quiet = quiet
-        self._console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
+        self._console = console or Terminal(stderr=True, force_terminal=sys.stderr.isatty())
         self._terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
         self._began = time.monotonic()

@@ -218,6 +218,10 @@ class Settings(BaseModel):
         512 * MIB, ge=MIB, le=64 * GIB, size=True,
         help="Bytes of results that may wait for their commit; above, no further batch goes to a worker.",
     )  # fmt: skip
+    skip_done: Literal["always", "redelivered", "off"] = _results(
+        "redelivered", help="Which jobs are acked without a run where their result exists: any, those that were "
+        "delivered before, or none; each key gets one row all the same.",
+    )  # fmt: skip
     dedupe_capacity: int = _results(
         10_000_000, ge=1000, le=10_000_000_000, help="Keys that the filter of the dedupe is made for."
     )

@@ -128,6 +128,7 @@ async def test_a_quorum_queue_without_dead_letters_is_taken_where_it_drops_nothi
         ({"durable": False}, "is not durable"),
         ({"auto_delete": True}, "is auto-delete"),
         ({"durable": False, "auto_delete": True}, "'jobs' is"),
+        ({"arguments": {"x-queue-type": "stream"}}, "is a stream, which keeps what was worked"),
         (
             {"arguments": {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "jobs.retry.1000"}},
             "dead-letters into the retry rung 'jobs.retry.1000'",
@@ -173,6 +174,40 @@ async def test_a_rung_without_its_time_is_refused(connection: aio_pika.abc.Abstr
     del arguments["x-message-ttl"]
     await declare(connection, JOBS.rung(1_000), arguments=arguments)
     assert "x-message-ttl=None" in await refused(connection)
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("name", [JOBS.dead_queue, JOBS.dropped_queue, JOBS.rung(1_000)])
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+async def test_a_stream_is_refused_in_each_place(
+    connection: aio_pika.abc.AbstractConnection, name: str, queue_type: str
+) -> None:
+    await declare(connection, name, arguments={"x-queue-type": "stream"})
+    line = await refused(connection, replace(JOBS, queue_type=queue_type))
+    assert f"queue {name!r} is a stream" in line
+
+
+@pytest.mark.versions
+async def test_a_queue_that_became_a_stream_by_the_vhosts_default_is_refused(
+    broker: PrivateBroker, amqp_url: str
+) -> None:
+    """3.10 knows no such default: the queue is a classic one there, and is taken."""
+    vhost = urlsplit(amqp_url).path.lstrip("/")
+    broker.api("PUT", f"/api/vhosts/{quote(vhost, safe='')}", {"default_queue_type": "stream"})
+    async with await aio_pika.connect(amqp_url) as connection:
+        await declare(connection, "jobs")
+        queue = broker.api("GET", f"/api/queues/{quote(vhost, safe='')}/jobs")
+        assert isinstance(queue, dict)
+        if queue["type"] == "stream":
+            assert "queue 'jobs' is a stream" in await refused(connection)
+        else:
+            assert "taken as it is" in (await build(connection))[0]
+
+
+async def test_a_lazy_dead_letter_queue_is_only_told(connection: aio_pika.abc.AbstractConnection) -> None:
+    await declare(connection, JOBS.dead_queue, arguments={"x-queue-type": "classic", "x-queue-mode": "lazy"})
+    (warning,) = await build(connection)
+    assert "x-queue-mode='lazy'" in warning
 
 
 async def test_a_classic_rung_is_only_weaker(connection: aio_pika.abc.AbstractConnection) -> None:

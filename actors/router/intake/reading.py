@@ -80,6 +80,7 @@ def read_message(
     kind = properties.content_type
     now_ms = int(time.time() * 1000)
     first_seen_ms = header_number(table.get(h.FIRST_SEEN), 0, now_ms)
+    returned = h.ATTEMPT in table or h.DUE in table
     replays = header_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT)
     published_ms = moment_ms(table.get(h.PUBLISHED), now_ms) or _stamp(properties.timestamp, now_ms)
     return Delivery(
@@ -95,6 +96,7 @@ def read_message(
             received_ms=now_ms,
             traceparent=_traceparent(table.get(h.TRACEPARENT)),
             tracestate=header_text(table.get(h.TRACESTATE)),
+            again=redelivered or returned or first_seen_ms > 0,
         ),
         properties=properties,
         generation=generation,
@@ -105,7 +107,7 @@ def read_message(
         arrived_at=time.monotonic(),
         redelivered=redelivered,
         refused=_refused(len(body) if spooled is None else spooled.size, properties, limits),
-        returned=h.ATTEMPT in table or h.DUE in table,
+        returned=returned,
         due_ms=_due(table, first_seen_ms, now_ms) if h.DUE in table else 0,
         replays=replays,
         spooled=spooled,

@@ -62,6 +62,7 @@ class Tally:
 
     done: int = 0
     duplicates: int = 0
+    skipped: int = 0  # of the duplicates: not run
     retried: int = 0
     dead: int = 0
     acked: int = 0
@@ -88,6 +89,7 @@ class Tally:
             strays=self.strays,
             split=self.split,
             again=self.again,
+            skipped=self.skipped,
         )
 
 
@@ -149,7 +151,8 @@ class Settler:
         known = frozenset(answer.already)  # both may have thousands of keys, which somebody chose
         failures = [failure for failure in part.failures if failure.key is None or failure.key not in known]
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
-        self.tally.duplicates += len(answer.duplicates) + len(part.failures) - len(failures)
+        self.tally.duplicates += len(answer.duplicates) + part.skipped + len(part.failures) - len(failures)
+        self.tally.skipped += part.skipped
         if good := part.rows - len(answer.rejected):
             self.endings.add_good(good, self._clock())
         failures += self._rejections(batch, part, answer)
@@ -168,7 +171,7 @@ class Settler:
 
     def count_again(self, part: Part) -> None:
         """No outcome of this part is safe: its jobs run again."""
-        self.tally.again += part.rows + len(part.failures)
+        self.tally.again += part.rows + part.skipped + len(part.failures)
 
     async def park(self, delivery: Delivery, failure: Failure) -> None:
         """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked.

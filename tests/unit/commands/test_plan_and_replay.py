@@ -39,6 +39,8 @@ def test_what_was_replayed_arrives_again_and_did_not_wait_meanwhile(run: Run, tm
     (row,) = run("replay", "--recorded", "--results", file, "--service", "0.05s", "--json").json
     assert (row["messages"], row["duration_s"]) == (2 * REPLAYED, 668)
     assert row["p95_age_s"] < 60
+    (last,) = run("replay", "--recorded", "--duration", "20s", "--results", file, "--service", "0.05s", "--json").json
+    assert last["messages"] == REPLAYED, "those that died again, too"
 
 
 def test_replay_takes_the_last_run_and_its_service_time(run: Run, tmp_path: Path) -> None:

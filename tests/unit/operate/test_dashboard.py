@@ -203,6 +203,8 @@ def test_a_pool_that_only_fails_does_not_keep_up() -> None:
     line = line_with(frame(View(seen=failing, at=AT)), "Throughput")
     assert "in 80/s  done 0.0/s" in line
     assert line.endswith("nothing is done")
+    behind = seen(rates=replace(rates, acked_s=500.0))
+    assert line_with(frame(View(seen=behind, at=AT)), "Throughput").endswith(">200/s ⚠")
     dying = replace(failing, rates=replace(rates, done_s=5.0), endings=LastEndings(jobs=100, dead=90))
     assert line_with(frame(View(seen=dying, at=AT)), "Throughput").endswith("most jobs end dead")
 

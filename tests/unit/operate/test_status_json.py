@@ -21,7 +21,7 @@ STATUS: PoolStatus = replace(
 REPORT: RouterReport = replace(
     QUIET_REPORT,
     pool=replace(STATUS, received=90, returned=30),
-    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4, split=1, again=2),
+    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4, split=1, again=2, skipped=1),
     given_back=9,
     endings=LastEndings(jobs=100, dead=1, error=ErrorCount(error_class="E9", count=1, example="no", last_s=4.0)),
     acked_s_ago=0.5,
@@ -51,7 +51,7 @@ PRINTED = (
     '"uncommitted_bytes": 7000000}, '
     '"window": 200, "batch_size": 10, "holds": {"store": "disk full"}, '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150, '
-    '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2}, '
+    '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "skipped": 1}, '
     '"endings": {"jobs": 100, "dead": 1, "in_a_row": 0, '
     '"error": {"error_class": "E9", "count": 1, "example": "no", "last_s": 4.0}, "limit": 20}, "acked_s_ago": 0.5, '
     '"rates": {"received_s": 10.0, "acked_s": 25.0, "done_s": 71.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rabbitray.actors.store.query import read_only_query
-from tests.kit.hostile_queries import MIB, SHAPES, config_of
+from tests.kit.hostile_queries import config_of
 from tests.kit.root import ROOT
 
 pytestmark = pytest.mark.slow  # a process that takes gigabytes where it may

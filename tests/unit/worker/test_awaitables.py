@@ -127,7 +127,7 @@ async def test_a_handler_may_return_some_results_and_some_awaitables() -> None:
         (part,), rows = await whole(worker, buffer(*range(10)))
     assert {row["key"]: row["result"] for row in rows} == {f"j{n}": f'{{"twice":{2 * n}}}' for n in range(10)}
     assert part.failures == []
-    assert threads == {"handler_0"}
+    assert threads == {"handler"}
 
 
 async def test_they_are_cancelled_after_their_time() -> None:

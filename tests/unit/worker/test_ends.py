@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -93,6 +94,20 @@ async def test_its_outcome_is_there_at_once_and_its_neighbours_are_done(call: An
     ]
     if "Child" in error_class or error_class == "ExceptionGroup":
         assert "a task that the handler started ended by" in part.failures[0].error
+
+
+def forks(job: Job) -> int | None:
+    """As a library does that starts processes; the child prints a line, which its end must flush."""
+    child = get_context("fork").Process(target=print, args=("from the child",))
+    child.start()
+    child.join()
+    return child.exitcode
+
+
+async def test_a_process_that_multiprocessing_forks_in_a_sync_handler_ends_well() -> None:
+    async with worker_of(handler(forks)) as worker, asyncio.timeout(10):
+        _, rows = await whole(worker, buffer(1, 2))
+    assert [row["result"] for row in rows] == ["0", "0"]
 
 
 @pytest.mark.parametrize("style", ["async", "async_batch"])

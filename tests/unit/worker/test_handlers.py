@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from rabbitray.actors.errors import HandlerLoadError, RabbitrayError
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.worker.actor import _load
 from rabbitray.actors.worker.handlers import find, load
+from rabbitray.actors.worker.users_modules import FOLDERS_MOST, where_it_lies
 from tests.kit.canary import new_canary
+from tests.kit.root import ROOT
 
 SAMPLES = "tests.kit.sample_handlers"
 
@@ -137,3 +140,56 @@ def test_what_ray_shows_of_a_failed_set_up_holds_no_secret_not_even_in_a_cause(
     assert "RuntimeError: no model" in str(failed.value)
     assert canary.word not in shown
     assert "The handler careless_set_up:Handler could not be set up" in caplog.text
+
+
+FOLDER = {
+    "jobs/__init__.py": "",
+    "jobs/work.py": "import helper\ndef handle(job): ...",
+    "jobs/helper.py": "",
+    "src/own_work.py": "def handle(job): ...",
+    "top_work.py": "import srcmod",
+    "src/srcmod.py": "",
+    "foreign_work.py": "import nowhere_to_be_found",
+    "json/__init__.py": "",
+    "json/work.py": "def handle(job): ...",
+    "queue.py": "def handle(job): ...",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("jobs.work:handle", "needs 'helper', which is jobs/helper.py, but not on the path: set PYTHONPATH={}/jobs, or "
+         "write `from jobs import helper`"),
+        ("own_work:handle", "no module named 'own_work', which is src/own_work.py, but not on the path: set PYTHON"),
+        ("top_work:handle", "needs 'srcmod', which is src/srcmod.py, but not on the path"),
+        ("foreign_work:handle", "needs 'nowhere_to_be_found', which is not installed, nor anywhere in {}"),
+        ("json.work:handle", "json/__init__.py has that name too and comes before json; rename yours"),
+        ("queue:handle", "queue.py has that name too and comes before queue.py; rename yours"),
+        ("src/own_work.py:handle", "names a file; write the module: src.own_work:handle"),
+        ("./top_work.py:handle", "names a file; write the module: top_work:handle"),
+        ("top_work.py:handle", "names a file; write the module: top_work:handle"),
+    ],
+)  # fmt: skip
+def test_a_module_in_the_users_folder_is_not_called_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, says: str
+) -> None:
+    for name, source in FOLDER.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *(entry for entry in sys.path if entry not in ("", str(ROOT)))])
+    with pytest.raises(HandlerLoadError) as caught:
+        find(path)
+    assert says.format(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    for name in ("jobs", "jobs.work", "top_work", "foreign_work"):
+        sys.modules.pop(name, None)
+
+
+def test_a_large_folder_is_not_looked_through_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(FOLDERS_MOST + 10):
+        (tmp_path / f"f{number}" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f3" / "below" / "deep.py").touch()
+    assert where_it_lies("deep", "work") is None

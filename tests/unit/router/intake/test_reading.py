@@ -198,6 +198,16 @@ def test_deep_headers_are_bounded() -> None:
     assert read(headers=table).refused is None
 
 
+def test_what_was_delivered_before_says_so_to_its_worker() -> None:
+    """By the broker's flag, or as a copy of ours: of a retry, a wait, a record that was taken out, a replay."""
+    assert not read().parcel.again
+    assert not read(headers={h.PUBLISHED: 5, h.KEY: "k", h.FIRST_SEEN: "noise"}).parcel.again
+    assert read(redelivered=True).parcel.again
+    for table in ({h.ATTEMPT: 1}, {h.DUE: 5}, {h.FIRST_SEEN: 5}, {h.FIRST_SEEN: 5, h.REPLAYS: 1}):
+        (crossed,) = unpack_parcels(pack_parcels([read(headers=table).parcel]))
+        assert crossed.again
+
+
 def test_a_message_from_a_rung_is_no_arrival() -> None:
     assert read(headers={h.ATTEMPT: 1}).returned
     assert read(headers={h.DUE: 5}).returned
