@@ -87,7 +87,11 @@ def _pytest(choice: str, what: str, options: Sequence[str]) -> Ran:
 
 def main(mode: str, *options: str) -> int:
     """Run them; 1 when a run failed."""
-    ran = newest(options) if mode == "newest" else every(options)
+    try:
+        ran = newest(options) if mode == "newest" else every(options)
+    except ConfigurationError as missing:
+        print(f"rabbitray: {missing}", file=sys.stderr)  # noqa: T201
+        return missing.exit_code
     for one in ran:
         print(f"rabbitray: {one}")  # noqa: T201
     failed = any(one.code not in (0, NOTHING_CHOSEN) for one in ran) or all(one.code for one in ran)

@@ -50,7 +50,7 @@ def bring_up(
         node = layout.on_other_ports(node)
     raise BrokerUnreachableError(
         f"the private RabbitMQ node on {LOOPBACK}:{node.ports.amqp} was not ready after "
-        f"{time.monotonic() - began:.0f} s: {_last_error(node.directory)}"
+        f"{time.monotonic() - began:.0f} s: {_last_error(node.directory)}{node.note}"
     )
 
 

@@ -65,6 +65,8 @@ class Layout:
     name: str
     ports: Ports
     programs: Programs
+    made_by: str = ""
+    """The RabbitMQ of the first start on the directory; empty where nobody knows."""
     configuration: str = ""
     """Lines added to the node's rabbitmq.conf; not kept between handles."""
 
@@ -110,6 +112,21 @@ class Layout:
             "ERL_FLAGS": _NO_EPMD,
         }
 
+    @property
+    def note(self) -> str:
+        """What may be wrong with a directory that another RabbitMQ has made; empty where it was this one."""
+        version = self.programs.version
+        if self.made_by in ("", version):
+            return ""
+        return f"; {self.directory} was made by RabbitMQ {self.made_by}, and this is {version}: take another folder"
+
+    def _kept(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "ports": asdict(self.ports),
+            "rabbitmq": self.made_by or self.programs.version,
+        }
+
     def write(self) -> None:
         """Write everything that a start needs; safe to repeat, the messages stay."""
         for folder in ("mnesia", "log"):
@@ -119,7 +136,7 @@ class Layout:
         _put(self.directory / "rabbitmq.conf", f"{ours}{self.configuration}\n")
         _put(self.directory / "advanced.config", _ADVANCED)
         _put(self.directory / "enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n")
-        _put(self.directory / _NODE_FILE, json.dumps({"name": self.name, "ports": asdict(self.ports)}))
+        _put(self.directory / _NODE_FILE, json.dumps(self._kept()))
         launch = {
             "server": [self.programs.script("rabbitmq-server")],
             "epmd": [self.programs.erlang("epmd"), "-port", str(self.ports.epmd), "-address", LOOPBACK],
@@ -142,7 +159,13 @@ def load(directory: Path, programs: Programs) -> Layout | None:
         return None
     try:
         found = json.loads(path.read_text())
-        return Layout(directory=directory, name=str(found["name"]), ports=Ports(**found["ports"]), programs=programs)
+        return Layout(
+            directory=directory,
+            name=str(found["name"]),
+            ports=Ports(**found["ports"]),
+            programs=programs,
+            made_by=str(found.get("rabbitmq", "")),
+        )
     except (ValueError, TypeError, KeyError) as broken:
         raise ConfigurationError(f"{path} does not describe a private node ({broken!r}): remove the folder") from broken
 

@@ -83,9 +83,11 @@ for package in "$work"/archives/*.deb; do
 done
 
 # Programs of another release need its loader and libraries, by the place where they will lie in the end.
-loader=$(cd "$work/root" && find usr/lib -name 'ld-linux*' | head -n 1)
+# Until Debian 12 both are in two places.
+loader=$(cd "$work/root" && find usr/lib lib -type f -name 'ld-linux*' 2>/dev/null | head -n 1) || true
 [ -n "$loader" ] || fail "its packages for $(dpkg --print-architecture) have no loader"
-libraries=$target/root/$(dirname "$loader")
+triplet=$(basename "$(dirname "$loader")")
+libraries=$target/root/usr/lib/$triplet:$target/root/lib/$triplet
 quote() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; }
 wrap() { # a program below root/
   mv "$work/root/$1" "$work/root/$1.elf"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.cluster.broker import PrivateBroker, contact, stop_detached
+from rabbitray.cluster.broker import PrivateBroker, contact, layout, stop_detached
+from rabbitray.cluster.broker.layout import Ports
 from rabbitray.cluster.broker.programs import Programs
 
 
@@ -47,6 +48,22 @@ def test_a_missing_server_is_one_line_that_says_what_to_install() -> None:
     with pytest.raises(ConfigurationError, match=r"apt-get install .*rabbitmq-server") as told:
         Programs().script("rabbitmq-server-that-nobody-has")
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("made_by", "says"), [("", ""), ("4.0.5", ""), ("3.10.8", "made by RabbitMQ 3.10.8")])
+def test_a_folder_that_another_rabbitmq_made_is_told(tmp_path: Path, made_by: str, says: str) -> None:
+    """Where the node does not start; what an earlier version of ours wrote does not tell."""
+    (tmp_path / "rabbitmq_server-4.0.5/sbin").mkdir(parents=True)
+    (tmp_path / "rabbitmq_server-4.0.5/sbin/rabbitmq-server").touch()
+    programs = Programs(tmp_path / "rabbitmq_server-4.0.5")
+    kept = {"name": "x@localhost", "ports": dict.fromkeys(Ports.__slots__, 1)} | (
+        {"rabbitmq": made_by} if made_by else {}
+    )
+    (tmp_path / "node.json").write_text(json.dumps(kept))
+    found = layout.load(tmp_path, programs)
+    assert found is not None
+    assert says in found.note
+    assert bool(found.note) is bool(says)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"name": "x", "ports": {"amqp": 1}}'])
