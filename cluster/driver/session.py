@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import ray
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.remote.compat import require_gcs
 from rabbitray.cluster.settings import Settings
 
 MOST_WORKERS = 32
+CONNECT_WITHIN_S: Final = 5.0
+ANSWER_WITHIN_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,8 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
     own: dict[str, Any] = {}  # Any: arguments of ray.init
     if local:
         own = {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard}
+    else:
+        _require(str(settings.ray_address))
     with _private_umask():
         try:
             context = ray.init(
@@ -70,10 +76,31 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
 def join(settings: Settings) -> None:
     """Connects to the Ray that a running pool is on; raises ConfigurationError when there is none."""
     address = "auto" if settings.ray_address is None else settings.ray_address
+    _require(address)
     try:
         ray.init(address=address, namespace=settings.ray_namespace, logging_level=logging.WARNING, log_to_driver=False)
     except ConnectionError as error:
         raise ConfigurationError("no Ray runs here; set RAY_ADDRESS to the cluster's address") from error
+
+
+def require_reachable(address: str | None) -> None:
+    """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # auto, local, or a form that only Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN_S).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"nothing answers at the Ray address {address} ({error.strerror or error}, tried for at most "
+            f"{CONNECT_WITHIN_S:g} s); check RAY_ADDRESS"
+        ) from error
+
+
+def _require(address: str) -> None:
+    """Raises ConfigurationError where no Ray answers at the address, or none that takes this process."""
+    require_reachable(address)
+    require_gcs(address, within_s=ANSWER_WITHIN_S)
 
 
 def most_workers(num_cpus: float, *, cpus: float, can_grow: bool) -> int:

@@ -40,7 +40,9 @@ def test_a_value_of_gigabytes_ends_its_query_alone(tmp_path: Path, names: tuple[
         assert "\n" not in ended["said"]
         assert ended["grown"] <= MEMORY.growth + MEMORY.answer, name
     assert sum(ended["committed"] for ended in found["asked"].values()), "no commit meanwhile"
-    missing = f"SELECT 'k' || i AS key FROM range({found['acknowledged']}) r(i) WHERE key NOT IN (SELECT key FROM results)"
+    missing = (
+        f"SELECT 'k' || i AS key FROM range({found['acknowledged']}) r(i) WHERE key NOT IN (SELECT key FROM results)"
+    )
     assert read_only_query(path, missing).num_rows == 0, "acknowledged rows are gone"
     [row] = read_only_query(path, "SELECT count(*) = count(DISTINCT key) AS once FROM results").to_pylist()
     assert row["once"]
