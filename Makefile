@@ -8,7 +8,7 @@ BROKER := $(if $(RABBITMQ_URL),,broker)
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit lint docs bench bench-compare bench-ab faults
+.PHONY: help demo test test-rabbitmq test-unit lint docs bench bench-compare bench-ab faults
 
 help: ## list the targets
 	@echo "rabbitray: an elastic pool of Ray actors that works a RabbitMQ queue"
@@ -17,14 +17,19 @@ help: ## list the targets
 	  while IFS=@ read -r target what; do printf '%-36s %s\n' "$$target" "$$what"; done
 	@echo
 	@echo "RABBITMQ_URL: demo and bench use that broker instead of a private node.  PYTHON: another python3."
+	@echo "RABBITRAY_RABBITMQ: which RabbitMQ private nodes run: 3.10, 4.0, 4.3 or the folder of one."
 
 demo: ## the main job on reference data, with nothing to prepare
 	@$(PREPARE) python $(BROKER)
 	@$(PY) -m rabbitray demo $(ARGS)
 
-test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some)
+test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some), some on the newest RabbitMQ, too
 	@$(PREPARE) python broker test-tools
-	@$(PY) -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	@$(PY) -m tests.on_rabbitmq newest $(SIDE_BY_SIDE) $(ARGS)
+
+test-rabbitmq: ## tests/broker and tests/pool on RabbitMQ 3.10, 4.0 and 4.3
+	@$(PREPARE) python broker test-tools
+	@$(PY) -m tests.on_rabbitmq all $(SIDE_BY_SIDE) $(ARGS)
 
 test-unit: ## the quick tests that need neither broker nor Ray: under a minute
 	@$(PREPARE) python

@@ -13,11 +13,11 @@ backoff     how long to wait before the next try
 background  tasks that nobody awaits, with an owner that logs what failed
 errors      the exceptions, one line each
 printable   what strangers wrote, for people and as JSON
+seconds     what counts as a duration
 secret      a text that is never shown, such as a URL with its password, and what hides it in others
 
-Floors, from the top: testing; router; publisher, store and worker side by side; rabbitmq and telemetry; message,
-remote and backoff; errors, secret, printable and background. `make lint` holds them. In each process's folder
-`actor.py` is Ray's shell.
+Floors, from the top: testing; router; publisher, store, worker; rabbitmq, telemetry; message, remote, backoff;
+errors, secret, printable, background; seconds. `make lint` holds them. `actor.py` in a process's folder is its shell.
 """
 
 if __name__ == "actors":  # in a checkout this folder is on the path under its bare name, too: one class, one module

@@ -6,7 +6,10 @@ that says what is wrong, where, and what to do.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
+
+from rabbitray.actors.seconds import require_seconds, seconds_of
 
 ERROR_TEXT_MOST: Final = 2_000
 """Characters that are kept of the text of an error."""
@@ -103,13 +106,21 @@ class FencedError(RabbitrayError):
 class Retry(Exception):
     """A handler raises it to have this job run again, at most `max_retries` times in all.
 
-    `reason`: what the dead letter will say when no retry is left. `after_s`: seconds to wait at least; None takes the
-    delay of the next retry queue.
+    `reason`: what the dead letter will say when no retry is left. `after_s`: seconds to wait at least, as a number or
+    a timedelta; None takes the delay of the next retry queue. A wait below 0, such as a moment that has passed, is 0;
+    one of more than 30 days is 30 days.
+
+    Raises TypeError where `after_s` is no duration or `reason` is one; ValueError where `after_s` is not finite.
     """
 
-    def __init__(self, reason: str = "retry requested", *, after_s: float | None = None) -> None:
+    after_s: float | None = None  # a subclass may set its own, and need not call our `__init__`
+
+    def __init__(self, reason: str = "retry requested", *, after_s: float | timedelta | None = None) -> None:
+        if isinstance(reason, bool) or seconds_of(reason) is not None:
+            raise TypeError(f"Retry({reason!r}): the reason is a text; seconds to wait are Retry(after_s={reason!r})")
         super().__init__(reason)
-        self.after_s = after_s
+        if after_s is not None:
+            self.after_s = max(0.0, require_seconds(after_s, "Retry(after_s=...)"))
 
 
 class Reject(Exception):
@@ -118,3 +129,11 @@ class Reject(Exception):
 
 class QueryError(RabbitrayError):
     """A query was refused, failed or took too long. The text is the first line of DuckDB's error, or our reason."""
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an exception; one whose own `__str__` raises has none."""
+    try:
+        return str(error)
+    except BaseException as broken:  # noqa: BLE001 # the user's code: what it raises here is told in the text
+        return f"(its text cannot be read: {type(broken).__name__})"

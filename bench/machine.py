@@ -12,11 +12,11 @@ from typing import TypedDict
 
 import psutil
 
-from rabbitray.cluster.broker import layout
+from rabbitray.cluster.broker.programs import programs
 
 _PACKAGES = ("ray", "aio-pika", "aiormq", "pamqp", "duckdb", "pyarrow", "msgpack", "opentelemetry-sdk")
 _OURS = ("RABBITRAY_", "QUEUE_", "RABBITMQ_", "PUBLISHER_", "DATABASE_", "METRICS_", "OTEL_", "MAX_RETRIES")
-_SECRET = ("URL", "HEADERS", "TOKEN", "PASSWORD")
+_SECRET = ("URL", "HEADERS", "TOKEN", "PASSWORD", "RABBITRAY_RABBITMQ")  # the last may be a folder
 
 
 class Surroundings(TypedDict):
@@ -65,13 +65,10 @@ def _version(package: str) -> str:
 
 
 def _rabbitmq() -> str:
-    """Read from the server's folder: `rabbitmqctl version` would leave an epmd behind."""
+    """Read from the server's folder: nothing has to be started."""
     if os.environ.get("RABBITMQ_URL"):
         return "of RABBITMQ_URL"
-    home = Path(layout.script("rabbitmq-server")).parents[1]
-    folders = [home.name, *(path.name for path in home.glob("lib/*"))]
-    found = [name.removeprefix("rabbitmq_server-") for name in folders if name.startswith("rabbitmq_server-")]
-    return found[0] if found else "unknown"
+    return programs().version or "unknown"
 
 
 def _output(command: list[str]) -> str:

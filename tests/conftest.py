@@ -19,7 +19,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.rabbitmq.versions import parse_version
 from rabbitray.cluster.broker import PrivateBroker
+from rabbitray.cluster.broker.programs import programs
+from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
 
 pytest_plugins = ["tests.kit.fixtures"]
 
@@ -45,9 +49,23 @@ def _private_ray(folder: Path) -> dict[str, str]:
     }
 
 
+def _settled_rabbitmq() -> str:
+    """The version that private nodes run. As a folder it is the same for a process whose home is another."""
+    try:
+        found = programs()
+        version = found.version
+    except ConfigurationError as missing:
+        return str(missing)  # tests/unit needs none; whoever does is told the same
+    os.environ[RABBITMQ_VARIABLE] = str(found.folder or "")
+    return version
+
+
 _keep_bytecode(Path(__file__).parents[1] / ".pytest_cache" / "bytecode")
 os.umask(0o077)
 _SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="rr-tests-"))  # short: Ray's sockets lie below, 107 characters at most
+_RABBITMQ = _settled_rabbitmq()
+LARGE_MESSAGES = "max_message_size = 134217728"
+"""As before RabbitMQ 4, which takes 16 MiB unless told otherwise: a stranger's message may be larger than ours."""
 os.environ.pop("RAY_AUTH_TOKEN", None)
 os.environ.update(_private_ray(_SESSION_FOLDER))
 
@@ -56,6 +74,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "faults: a crash series; ROUNDS in the environment says how often")
     config.addinivalue_line("markers", "long: `make faults` runs it, `make test` something shorter of its kind")
     config.addinivalue_line("markers", "ray: needs a local Ray")
+    config.addinivalue_line(
+        "markers",
+        "versions(since): RabbitMQ's differ here: `make test` runs it on the newest, too; never before `since`",
+    )
     config.addinivalue_line("markers", "slow: some seconds: `make test-unit` leaves it out")
     settings.register_profile("thorough", deadline=None)  # a busy machine is no failure
     settings.register_profile("tests", parent=settings.get_profile("thorough"), max_examples=50)
@@ -65,11 +87,23 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_report_header() -> str:
+    return f"rabbitmq: {_RABBITMQ}"
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "ROUNDS" not in os.environ:
-        long = [item for item in items if item.get_closest_marker("long")]
-        items[:] = [item for item in items if item not in long]
-        config.hook.pytest_deselected(items=long)  # told in the summary
+    here, elsewhere = [], []
+    for item in items:
+        late = "ROUNDS" not in os.environ and item.get_closest_marker("long")
+        (elsewhere if late or not _concerned(item) else here).append(item)
+    items[:] = here
+    config.hook.pytest_deselected(items=elsewhere)  # told in the summary
+
+
+def _concerned(item: pytest.Item) -> bool:
+    """Whether the RabbitMQ of this run is new enough for a test, see marker `versions`."""
+    since = [str(mark.kwargs["since"]) for mark in item.iter_markers("versions") if "since" in mark.kwargs]
+    return all(parse_version(_RABBITMQ) >= parse_version(one) for one in since)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -94,7 +128,7 @@ def rounds() -> int:
 @pytest.fixture(scope="session")
 def broker() -> Iterator[PrivateBroker]:
     """A running private node for the whole test run: use a vhost of your own in it, do not stop it."""
-    with PrivateBroker() as node:
+    with PrivateBroker(configuration=LARGE_MESSAGES) as node:
         yield node
 
 
@@ -109,7 +143,7 @@ def amqp_url(broker: PrivateBroker) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def second_broker() -> Iterator[PrivateBroker]:
     """The node behind `own_broker`."""
-    with PrivateBroker() as node:
+    with PrivateBroker(configuration=LARGE_MESSAGES) as node:
         yield node
 
 

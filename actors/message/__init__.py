@@ -5,6 +5,8 @@ job       Job, what a handler gets; uuid7
 wire      bytes <-> Job: msgpack, compact and verbose JSON, packed records
 parcel    router -> worker: body and properties of each message of a batch
 payload_hash  what a payload says, as one number
+key_hash  the stable hash of a key; what tells two messages under one key apart
+finished_keys  worker -> store: which of these keys have their result
 reply     worker -> router: a part of a batch, its failures, the worker itself
 rows      worker -> store: the Arrow schemas of results and dead letters
 """

@@ -57,6 +57,11 @@ WAIT_MOST_MS: Final = 30 * 86_400_000
 """A message is put back without a charge for 30 days after it was first seen, or replayed; then it runs."""
 
 DEATHS: Final = "x-death"
+SECONDS_MOST: Final = 0xFFFFFFFF
+"""A time stamp above (as seconds: the year 2106) was written in milliseconds, or finer."""
+EARLIEST_MS: Final = 946_684_800_000  # the year 2000
+AHEAD_MOST_MS: Final = 86_400_000  # a clock may be wrong, or its time zone; a day is neither
+_FINER: Final = (1, 1_000, 1_000_000)  # milliseconds, microseconds, nanoseconds
 _LONG_HEAD = 5  # bytes before a text, list or table: its type and its length
 _SCALAR = 9  # the largest number: its type and 8 bytes
 
@@ -92,8 +97,9 @@ def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header valu
 def carried_headers(table: Mapping[str, Any], now_ms: int) -> Headers:  # Any: AMQP header values
     """Our own headers that a copy carries on, clamped as they are read; what is not of its type stays behind."""
     most = dict.fromkeys((SPARED, REPLAYS, RECORDS, HEADERS_CUT), MAX_COUNT) | {HOPS: MAX_HOPS}
-    most |= dict.fromkeys((FIRST_SEEN, PUBLISHED, REPLAYED), now_ms)
+    most |= dict.fromkeys((FIRST_SEEN, REPLAYED), now_ms)
     numbers = {name: header_number(table.get(name), 0, bound) for name, bound in most.items()}
+    numbers[PUBLISHED] = moment_ms(table.get(PUBLISHED), now_ms)
     texts = {KEY: header_text(table.get(KEY)), ORIGIN: cut_text(header_text(table.get(ORIGIN)) or "", MAX_TEXT)}
     return {name: value for name, value in (numbers | texts).items() if value}
 
@@ -103,6 +109,24 @@ def header_number(value: object, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         return least
     return min(max(value, max(least, 0)), most)
+
+
+def moment_ms(value: object, now_ms: int) -> int:
+    """When a producer says that something was, Unix ms; 0 for what is no time of this age: before 2000, or more than
+    a day ahead. What is ahead by less counts as now.
+
+    AMQP means seconds. Milliseconds, microseconds and nanoseconds are told from them by their size: no number is a
+    time of this age in two of these units.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        return 0
+    if EARLIEST_MS <= value <= now_ms:  # ours
+        return value
+    moment = value * 1_000 if value <= SECONDS_MOST else value
+    for unit in _FINER:
+        if EARLIEST_MS <= moment // unit <= now_ms + AHEAD_MOST_MS:
+            return min(moment // unit, now_ms)
+    return 0
 
 
 def header_text(value: object) -> str | None:

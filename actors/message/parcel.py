@@ -37,7 +37,10 @@ MAX_ATTEMPT: Final = h.MAX_COUNT
 
 
 class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
-    """What a worker sees of one message. Times are Unix milliseconds, 0 when unknown."""
+    """What a worker sees of one message. Times are Unix milliseconds, 0 when unknown.
+
+    `published_ms`: when its producer sent it, or, of one that was replayed from the dead letters, when that was.
+    """
 
     body: bytes
     content_type: str
@@ -50,6 +53,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tru
     received_ms: int
     traceparent: str | None
     tracestate: str | None
+    again: bool = False  # it, or the message that it is a copy of, was delivered before
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -72,11 +72,12 @@ class Part(msgspec.Struct, kw_only=True, array_like=True):
     returned: list[int] = []  # messages given back undone: none of their records was started
     executing: list[int] = []  # messages with a job in the handler now
     open: int = 0  # jobs of this batch still to come in a later part
-    jobs: int = 0  # jobs that got their outcome in this part
+    jobs: int = 0  # jobs that got their outcome in this part, skipped ones included
     span: str | None = None  # traceparent of the batch's process span, when it is traced
     busy_s: float = 0.0  # seconds in which this worker had a job in the handler, since its last part
     usage: Usage | None = None  # what its process uses; only where there is a new reading, every few seconds
     row_bytes: int = 0  # of the rows of the table that travels beside this part
+    skipped: int = 0  # jobs that were not run: they have their result
 
 
 _encoder = msgspec.msgpack.Encoder()

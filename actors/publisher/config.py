@@ -8,6 +8,7 @@ from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.wire import MOST_RECORDS, REPORT_CODES, Form, TypeCodes
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
+from rabbitray.actors.seconds import require_seconds
 from rabbitray.actors.secret import Secret
 
 _COUNTS = (
@@ -19,11 +20,22 @@ _COUNTS = (
     "window",
     "metrics_batch",
 )
+_DURATIONS = (
+    "confirm_timeout_s",
+    "heartbeat_s",
+    "connect_timeout_s",
+    "backoff_base_s",
+    "backoff_max_s",
+    "close_timeout_s",
+    "metrics_interval_s",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherConfig:
     """Settings of one publisher. Raises ConfigurationError for values that cannot work.
+
+    Seconds are numbers from 0 on; a timedelta is taken, too.
 
     - `url`: AMQP URL; a plain text is kept as a `Secret`, which is never shown.
     - `queue`, `exchange`, `routing_key`: where jobs go; by default to the queue through the default exchange.
@@ -73,8 +85,11 @@ class PublisherConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "url", Secret(self.url))
         for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"publisher: {name} must be 1 or more, not {getattr(self, name)}")
+            if not isinstance(count := getattr(self, name), int) or count < 1:
+                raise ConfigurationError(f"publisher: {name} must be a whole number, 1 or more, not {count!r}")
+        for name in _DURATIONS:
+            object.__setattr__(self, name, _duration_s(name, getattr(self, name)))
+        object.__setattr__(self, "heartbeat_s", int(self.heartbeat_s))  # AMQP knows whole ones
         if not self.confirm_timeout_s > 0 or not 1 <= self.heartbeat_s < 65535:
             raise ConfigurationError("publisher: confirm_timeout_s must be above 0, heartbeat_s from 1 to 65534")
         for name in ("queue", "exchange", "destination_key"):
@@ -82,6 +97,10 @@ class PublisherConfig:
                 raise ConfigurationError(f"publisher: {name} is longer than 255 bytes")
         if not self.destination_key:
             raise ConfigurationError("publisher: a queue or a routing key is needed")
+
+    def close_within_s(self, timeout_s: float | None) -> float:
+        """Seconds that a `close` waits: its own, or `close_timeout_s`. Raises ConfigurationError for no duration."""
+        return self.close_timeout_s if timeout_s is None else _duration_s("close(timeout_s)", timeout_s)
 
     @property
     def secret_url(self) -> Secret:
@@ -112,3 +131,13 @@ class PublisherConfig:
                 f"max_records (RABBITRAY_MAX_RECORDS) here and in the pool"
             )
         return int(packed)
+
+
+def _duration_s(name: str, value: object) -> float:
+    try:
+        found = require_seconds(value, f"publisher: {name}")
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(str(error)) from error
+    if found < 0:
+        raise ConfigurationError(f"publisher: {name} must be 0 s or more, not {found:g} s")
+    return found

@@ -13,7 +13,6 @@ from rabbitray.actors.errors import (
     PublishTimeoutError,
     RefusedError,
     UncertainError,
-    UnroutableError,
 )
 from rabbitray.actors.publisher.amqp import frames
 from rabbitray.actors.publisher.amqp.connection import Link
@@ -69,7 +68,7 @@ class LargePublisher:
             finally:
                 await link.close()
         if out.returned is not None:
-            raise UnroutableError(f"message {out.message_id}: returned, {out.returned}")
+            raise out.unroutable()
         if not taken:
             raise RefusedError(f"message {out.message_id}: nacked, e.g. by a full queue")
 

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from rabbitray.actors.errors import UnroutableError
+
 
 class Tracer(Protocol):
     """What a publisher needs for traces; `rabbitray.actors.telemetry.tracing.Tracing` is one."""
@@ -29,6 +31,7 @@ class EncodedMessage:
     - `entries`: header entries beside them, as they stand in a frame; nobody looks into them.
     - `content_type`, `content_encoding`: at most 255 bytes.
     - `timestamp_s`: Unix seconds.
+    - `priority`: 0 to 255, None for none, which is not the same as 0.
     """
 
     body: bytes
@@ -40,6 +43,7 @@ class EncodedMessage:
     headers: Mapping[str, Any] = field(default_factory=dict)  # Any: AMQP header values
     entries: bytes = b""
     timestamp_s: int = 0
+    priority: int | None = None
 
 
 class Promise(Protocol):
@@ -91,3 +95,10 @@ class Outgoing:
         self.on_wire = False
         self.returned: str | None = None
         self.losses = 0  # how many channels the broker closed under it
+
+    def unroutable(self) -> UnroutableError:
+        """Why it is in no queue, and what to do."""
+        return UnroutableError(
+            f"message {self.message_id}: no queue takes it (RabbitMQ: {self.returned}); check the queue's name, start "
+            "its pool first, or create it with `rabbitray publish --create`"
+        )

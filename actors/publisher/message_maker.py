@@ -79,6 +79,7 @@ class Maker:
             timestamp_s=message.timestamp_s or int(time.time()),
             content_type=message.content_type,
             content_encoding=message.content_encoding,
+            priority=message.priority,
         )
         method = frames.publish_method(message.exchange, message.routing_key)
         return Outgoing(method=method, header=header, body=message.body, message_id=message.message_id)

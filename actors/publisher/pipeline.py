@@ -19,7 +19,6 @@ from rabbitray.actors.errors import (
     PublishTimeoutError,
     RefusedError,
     UncertainError,
-    UnroutableError,
 )
 from rabbitray.actors.publisher.amqp import frames
 from rabbitray.actors.publisher.amqp.connection import Link, Loss, reopen
@@ -213,7 +212,7 @@ class Pipeline:
             if out.promise is None:
                 continue  # it timed out before
             if out.returned is not None:
-                self._settle(out, UnroutableError(f"message {out.message_id}: returned, {out.returned}"))
+                self._settle(out, out.unroutable())
             elif taken:
                 self._confirm(out, now)
             else:

@@ -82,7 +82,7 @@ class Publisher:
         `timeout_s`: the config's `close_timeout_s` unless given. Whoever awaits a message that is still unconfirmed
         then gets UncertainError, and the report names it.
         """
-        ended = await self._pipeline.close(self.config.close_timeout_s if timeout_s is None else timeout_s)
+        ended = await self._pipeline.close(self.config.close_within_s(timeout_s))
         if self._meter is not None:
             self._meter.stop()
         return ended

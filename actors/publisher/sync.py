@@ -150,12 +150,12 @@ class SyncPublisher:
 
     def close(self, timeout_s: float | None = None) -> CloseReport:
         """Wait for confirms, at most `timeout_s` seconds, disconnect, end the thread; as `Publisher.close`."""
+        wait_s = self.config.close_within_s(timeout_s)
         with self._lock:
             self._closed = True
             room, self._room = self._room, None
         if room is None:
             return CloseReport()
-        wait_s = self.config.close_timeout_s if timeout_s is None else timeout_s
         result: CloseReport = room.call(room.publisher.close(wait_s), wait_s + _GRACE_S)
         room.end()
         return result

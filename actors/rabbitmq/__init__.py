@@ -1,5 +1,6 @@
 """What every AMQP client here shares: names, declarations, errors, tries, looks.
 
+versions     what each version of RabbitMQ does otherwise (pure)
 topology     names and arguments of queues and exchanges (pure)
 declare      makes what is missing, compares what is there
 strays       copies that came to another queue than they were meant for (pure)

@@ -6,15 +6,13 @@ import logging
 import re
 
 import aio_pika
-from aiormq.exceptions import (
-    ChannelAccessRefused,
-    ChannelLockedResource,
-    ChannelNotFoundEntity,
-    ChannelPreconditionFailed,
-)
+from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 
 from rabbitray.actors.errors import TopologyError
-from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, Arguments, Topology, Version, parse_version
+from rabbitray.actors.rabbitmq.look import hidden, look, look_at_exchange
+from rabbitray.actors.rabbitmq.rights import denied
+from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, Arguments, Topology
+from rabbitray.actors.rabbitmq.versions import Server, read_server
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +21,6 @@ _INEQUIVALENT = re.compile(
     r"received (?P<wanted>none|'[^']*'|the value '[^']*' of type '[^']*') "
     r"but current is (?P<current>none|'[^']*'|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
 )
-_FORBIDDEN = ("x-queue-mode",)
 _EXCHANGE_NEEDS = {
     "type": "direct: any other would bring a copy to several queues, or to none",
     "durable": "durable: copies would find no way once the broker has restarted",
@@ -33,12 +30,10 @@ _EXCHANGE_NEEDS = {
 }
 
 
-def version_of(connection: aio_pika.abc.AbstractConnection) -> Version:
-    """RabbitMQ's version, e.g. (3, 10, 8); empty for another product, or where it does not say."""
+def server_of(connection: aio_pika.abc.AbstractConnection) -> Server:
+    """What the broker at the other end says that it is."""
     transport = connection.transport
-    properties = transport.connection.server_properties if transport is not None else {}
-    product, version = (_text(properties.get(name, "")) for name in ("product", "version"))
-    return parse_version(version) if product == "RabbitMQ" else ()
+    return read_server(transport.connection.server_properties if transport is not None else {})
 
 
 class TopologyBuilder:
@@ -46,46 +41,68 @@ class TopologyBuilder:
 
     def __init__(self, connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
         self._connection = connection
-        self._topology = topology.on(version_of(connection))
+        self._topology = topology.on(server_of(connection).version)
+        self._not_compared: list[str] = []  # queues and the exchange, for want of a right
 
     async def build(self) -> list[str]:
         """Declares what is missing and checks what is there; returns warnings. Raises TopologyError."""
         plan, queues = self._topology, self._topology.queues()
-        warnings: list[str] = []
-        await self._exchange(plan.exchange)
+        warnings = await self._exchange(plan.exchange)
         for name in (plan.dead_queue, plan.dropped_queue, plan.queue, *map(plan.rung, plan.rung_delays_ms)):
             warnings += await self._queue(name, queues[name])
             await self._bind(name, plan.exchange, name)
-        return warnings
+        return warnings + self.not_compared()
 
     async def compare(self, name: str) -> tuple[str, ...]:
         """Warnings about one existing queue of the topology, which stays as it is. Raises TopologyError."""
         arguments = self._topology.queues()[name]
-        return check(name, await self._differences(name, arguments), arguments, self._topology)
+        found = await self._differences(name, arguments)
+        if found is None:
+            self._not_compared.append(name)
+            return ()
+        return check(name, found, arguments, self._topology)
 
-    async def compare_exchange(self) -> bool:
-        """Whether our exchange exists; it stays as it is. Raises TopologyError where it is not as we need it."""
+    async def compare_exchange(self) -> tuple[bool | None, list[str]]:
+        """Whether our exchange exists (None: this user may not look), and warnings about it; it stays as it is. Raises
+        TopologyError where it is not as we need it."""
         name = self._topology.exchange
-        async with self._connection.channel() as channel:
-            try:
-                await channel.declare_exchange(name, aio_pika.ExchangeType.DIRECT, passive=True)
-            except ChannelNotFoundEntity:
-                return False
-        await self._require_equal(name)
-        return True
+        seen = await look_at_exchange(self._connection, name)
+        if seen.hidden:
+            return None, [hidden("exchange", name)]
+        if seen.there and not await self._require_equal(name):
+            self._not_compared.append(name)
+        return seen.there, []
 
-    async def _exchange(self, name: str) -> None:
-        if await self.compare_exchange():
-            return
+    def not_compared(self) -> list[str]:
+        """What their owner must make sure of, where this user had no right to compare what is there."""
+        plan, lines = self._topology, []
+        if plan.queue in self._not_compared:
+            lines.append(
+                f"queue {plan.queue!r} could not be compared (no `configure` right); make sure that it is durable, no "
+                f"stream, and has x-dead-letter-exchange={plan.exchange!r}, x-dead-letter-routing-key="
+                f"{plan.dropped_queue!r}, or messages may be lost"
+            )
+        if others := [name for name in self._not_compared if name != plan.queue]:
+            lines.append(
+                f"{', '.join(others)} could not be compared either; make sure that they were made by a start of this "
+                "pool, or by `rabbitray publish --create`, with the settings of now"
+            )
+        return lines
+
+    async def _exchange(self, name: str) -> list[str]:
+        there, warnings = await self.compare_exchange()
+        if there is not False:
+            return warnings
         async with self._connection.channel() as channel:
             try:
                 await channel.declare_exchange(name, aio_pika.ExchangeType.DIRECT, durable=True)
             except ChannelAccessRefused as refusal:
-                raise TopologyError(_denied("exchange", name)) from refusal
+                raise TopologyError(denied("exchange", name)) from refusal
+        return []
 
-    async def _require_equal(self, name: str) -> None:
+    async def _require_equal(self, name: str) -> bool:
         """Declares what exists once more: RabbitMQ compares type, flags and alternate exchange, and names the first
-        difference. A passive declare compares nothing.
+        difference. A passive declare compares nothing. False without the right to do so.
         """
         async with self._connection.channel() as channel:
             try:
@@ -93,32 +110,26 @@ class TopologyBuilder:
             except ChannelPreconditionFailed as refusal:
                 raise TopologyError(_unlike(name, str(refusal))) from refusal
             except ChannelAccessRefused:
-                log.info("No right to compare exchange %s: taken as it is", name)
+                return False
+        return True
 
     async def _queue(self, name: str, arguments: Arguments) -> tuple[str, ...]:
         """Declares a queue; warnings about one that exists already, which stays as it is."""
-        if await self._exists(name):
-            return check(name, await self._differences(name, arguments), arguments, self._topology)
+        seen = await look(self._connection, name)
+        if seen.hidden:
+            return (hidden("queue", name),)
+        if seen.there:
+            return await self.compare(name)
         async with self._connection.channel() as channel:
             try:
                 await channel.declare_queue(name, durable=True, arguments=arguments)
             except ChannelAccessRefused as refusal:
-                raise TopologyError(_denied("queue", name)) from refusal
+                raise TopologyError(denied("queue", name)) from refusal
             except ChannelPreconditionFailed as refusal:
                 raise TopologyError(
                     f"queue {name!r} cannot be declared: {refusal}; set --queue-type or create it yourself"
                 ) from refusal
         return ()
-
-    async def _exists(self, name: str) -> bool:
-        async with self._connection.channel() as channel:
-            try:
-                await channel.declare_queue(name, passive=True)
-            except ChannelNotFoundEntity:
-                return False
-            except ChannelLockedResource as refusal:
-                raise TopologyError(f"queue {name!r} is exclusive to another connection; use another name") from refusal
-            return True
 
     async def _bind(self, queue: str, exchange: str, key: str) -> None:
         async with self._connection.channel() as channel:
@@ -128,14 +139,18 @@ class TopologyBuilder:
             except ChannelAccessRefused:
                 log.info("No right to bind %s to %s: taken as bound already", queue, exchange)
 
-    async def _differences(self, name: str, wanted: Arguments) -> dict[str, object]:
-        """Arguments in which the existing queue differs, found by asking until the broker agrees.
+    async def _differences(self, name: str, wanted: Arguments) -> dict[str, object] | None:
+        """Arguments in which the existing queue differs, found by asking until the broker agrees; None without the
+        right to ask.
 
         RabbitMQ names one inequivalent argument at a time; each answer is adopted and the question repeated.
         """
         flags, trial, found = {"durable": True, "auto_delete": False}, dict(wanted), dict[str, object]()
         for _ in range(16):
-            answer = await self._ask(name, flags, trial)
+            try:
+                answer = await self._ask(name, flags, trial)
+            except ChannelAccessRefused:
+                return None
             if answer is None:
                 return found
             argument, current = answer
@@ -154,9 +169,7 @@ class TopologyBuilder:
                 await channel.declare_queue(name, **flags, arguments=arguments)
             except ChannelPreconditionFailed as refusal:
                 return parse_difference(str(refusal))
-            except ChannelAccessRefused:
-                log.info("No right to compare the arguments of queue %s: taken as it is", name)
-            return None
+        return None
 
 
 def parse_difference(text: str) -> tuple[str, object] | None:
@@ -199,13 +212,13 @@ def check(name: str, found: dict[str, object], wanted: Arguments, topology: Topo
         raise TopologyError(f"queue {name!r} is auto-delete: a pause would delete it; create it without auto_delete")
     if "durable" in found:
         raise TopologyError(f"queue {name!r} is not durable: messages die with the broker; create it durable")
+    if found.get("x-queue-type") == "stream":
+        raise TopologyError(
+            f"queue {name!r} is a stream, which keeps what was worked and skips what came during a pause; make a "
+            "quorum or classic queue (x-queue-type, also where the vhost's default is stream), or name another one"
+        )
     if name != topology.queue:
         return _check_exact(name, found, wanted, topology)
-    for argument in _FORBIDDEN:
-        if argument in found and found[argument] is not None:
-            raise TopologyError(
-                f"queue {name!r} has {argument}={found[argument]!r}, refused from RabbitMQ 4.3; drop it"
-            )
     key = found.get("x-dead-letter-routing-key", topology.dead_queue)
     if isinstance(key, str) and key.startswith(f"{topology.queue}.retry."):
         raise TopologyError(f"queue {name!r} dead-letters into the retry rung {key!r}; use {topology.dead_queue!r}")
@@ -218,10 +231,14 @@ def _check_limit(name: str, found: dict[str, object], wanted: Arguments, topolog
     limit = _limit(found, wanted, topology)
     if limit is None:
         return ()
-    own = DELIVERY_LIMIT in found and found[DELIVERY_LIMIT] is not None
-    said = f"{DELIVERY_LIMIT}={limit}" if own else f"RabbitMQ's default {DELIVERY_LIMIT} of {limit}"
+    named = found.get(DELIVERY_LIMIT, wanted.get(DELIVERY_LIMIT)) is not None
+    said = f"{DELIVERY_LIMIT}={limit}" if named else f"RabbitMQ's default {DELIVERY_LIMIT} of {limit}"
     if found.get("x-dead-letter-exchange", topology.exchange) is not None:
-        return () if own else (f"queue {name!r} has {said}: what is given back so often becomes a dead letter",)
+        return (
+            ()
+            if named or limit == wanted.get(DELIVERY_LIMIT)
+            else (f"queue {name!r} has {said}: what is given back so often becomes a dead letter",)
+        )
     text = f"queue {name!r} has {said} and no dead-letter exchange: a crash loop would drop messages"
     if not topology.take_limited:
         raise TopologyError(
@@ -236,9 +253,8 @@ def _limit(found: dict[str, object], wanted: Arguments, topology: Topology) -> i
         return None
     limit = found.get(DELIVERY_LIMIT, wanted.get(DELIVERY_LIMIT))
     if not isinstance(limit, int):
-        return topology.default_limit
-    unlimited = limit < 0 and topology.default_limit is not None
-    return None if unlimited else limit
+        return topology.broker.delivery_limit
+    return None if limit < 0 and topology.broker.unlimited is not None else limit
 
 
 def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topology: Topology) -> tuple[str, ...]:
@@ -247,6 +263,7 @@ def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topolog
     One that was made before we switched the limit off stays usable: its default limit is only warned about.
     """
     weaker = {"x-queue-type", "x-dead-letter-strategy", "x-overflow", "x-max-length", "x-max-length-bytes"}
+    weaker |= {"x-queue-mode"}  # of a classic queue, and without effect from 3.12 on
     default_limit = DELIVERY_LIMIT in found and found[DELIVERY_LIMIT] is None
     allowed = weaker | {DELIVERY_LIMIT} if default_limit else weaker
     wrong = {argument: value for argument, value in found.items() if argument not in allowed}
@@ -254,10 +271,10 @@ def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topolog
         ours = {argument: wanted.get(argument) for argument in wrong}
         raise TopologyError(f"queue {name!r} exists with {_show(wrong)}, we need {_show(ours)}; delete or rename it")
     warnings: list[str] = []
-    if default_limit and _limit(found, wanted, topology) is not None:
+    if default_limit and (limit := _limit(found, wanted, topology)) is not None:
         warnings.append(
-            f"queue {name!r} has RabbitMQ's default {DELIVERY_LIMIT} of {topology.default_limit}: what is looked at "
-            "and given back so often is lost; delete it when it is empty, it is made again without"
+            f"queue {name!r} has RabbitMQ's default {DELIVERY_LIMIT} of {limit}: what is looked at and given back "
+            "so often is lost; delete it when it is empty, it is made again without"
         )
     found = {argument: value for argument, value in found.items() if argument != DELIVERY_LIMIT}
     if found:
@@ -267,11 +284,3 @@ def _check_exact(name: str, found: dict[str, object], wanted: Arguments, topolog
 
 def _show(arguments: dict[str, object]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in sorted(arguments.items())) or "nothing"
-
-
-def _denied(kind: str, name: str) -> str:
-    return f"{kind} {name!r} does not exist and this user may not create it (403); create it or grant `configure`"
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)

@@ -14,11 +14,12 @@ from typing import Final
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from rabbitray.actors.backoff import Backoff
-from rabbitray.actors.rabbitmq.errors import is_loss
+from rabbitray.actors.rabbitmq.errors import is_loss, refusal
 from rabbitray.actors.rabbitmq.guarded import GuardedConnection
+from rabbitray.actors.secret import Redactor, Secret
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +75,16 @@ class DepthProbe:
             except ChannelNotFoundEntity:
                 self._channel = None
                 self._log(f"no queue {self._queue}")
+            except ChannelAccessRefused:
+                self._channel = None
+                self._ask_later()
+                self._log("this user may not look at it (403); grant it `read` or `write` on it")
             except BaseException as error:
                 if not is_loss(error):
                     raise
-                await self._back_off()
-                self._log(type(error).__name__)
+                await self._drop()
+                self._ask_later()
+                self._log(refusal(error, Redactor(Secret(self._url))) or type(error).__name__)
             return None
 
     async def close(self) -> None:
@@ -124,8 +130,7 @@ class DepthProbe:
             connection_class=GuardedConnection,
         )
 
-    async def _back_off(self) -> None:
-        await self._drop()
+    def _ask_later(self) -> None:
         self._next_try = self._clock() + self._backoff.delay_s(self._random.random())
         self._backoff = self._backoff.failed()
 

@@ -4,17 +4,24 @@ pamqp raises for a time stamp beyond the year 9999, a name that is not UTF-8 or 
 then closes the connection: the message comes again, for ever. So each content header is replaced by one that holds the
 properties of the message as a single byte array, which `original` reads again; and the exchange and routing key
 of a delivery are made ASCII where they are no UTF-8.
+
+It also keeps what aiormq drops: why the broker refused a connection, and that what answers speaks no AMQP.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory, exception_by_code
+from aiormq.exceptions import AMQPError
+from pamqp.commands import Connection
 from yarl import URL
 
+from rabbitray.actors.rabbitmq.errors import NotAmqpError
 from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 
 STREAM_BYTES = 1024 * 1024
@@ -27,6 +34,9 @@ _SIZE = struct.Struct(">I")
 _RAW: Final = "properties"
 _ONLY_HEADERS: Final = b"\x20\x00"
 _RAW_ENTRY: Final = bytes([len(_RAW)]) + _RAW.encode() + b"x"
+_KINDS: Final = frozenset({0, _METHOD, _HEADER, 3, 8})  # 0: nothing came; the others: of frames
+_TLS_ALERT: Final = 0x15
+_CLOSE: Final = b"\x00\x0a\x00\x32"  # the broker ends the connection
 _DELIVER, _GET_OK = b"\x00\x3c\x00\x3c", b"\x00\x3c\x00\x47"
 
 
@@ -83,6 +93,7 @@ class GuardedReader:
         self._kind = 0
         self._head = b""  # what the second step reads, where it is here already
         self._content: bytes | None = None  # of a frame that was replaced: its payload and end
+        self._method = b""  # the last method frame
 
     def at_eof(self) -> bool:
         """Whether nothing more can come."""
@@ -110,7 +121,23 @@ class GuardedReader:
             content, self._content = self._content, None
             return content
         found: bytes = await self._reader.readexactly(count)
-        return decodable(found) if self._kind == _METHOD else found
+        if self._kind != _METHOD:
+            return found
+        self._method = found
+        return decodable(found)
+
+    def reason(self) -> AMQPError | None:
+        """Why the broker refuses this connection, as its last frame says; None where it says nothing."""
+        if self._kind == _TLS_ALERT:
+            return NotAmqpError("TLS is spoken there; write amqps://, or the broker's plain port (5672)")
+        if self._kind not in _KINDS:
+            return NotAmqpError(
+                "what answers there speaks no AMQP 0-9-1; RabbitMQ's ports are 5672 (amqp) and 5671 (amqps)"
+            )
+        if self._method[:4] != _CLOSE:
+            return None
+        code, length = int.from_bytes(self._method[4:6]), self._method[6]
+        return exception_by_code(Connection.Close(code, self._method[7 : 7 + length].decode("utf-8", "replace")))
 
     async def _replace(self, head: bytes) -> bytes:
         """Reads the frame whose channel and length `head` is; returns the head of the one that aiormq shall have."""
@@ -129,10 +156,24 @@ class GuardedTransports(TransportFactory):
 
     def __init__(self, *, secure: bool) -> None:
         self._plain = TLSTransportFactory() if secure else TCPTransportFactory()
+        self._guard: GuardedReader | None = None
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """For a block that opens a connection: what the broker said, where aiormq tells only that it said another
+        thing than was expected."""
+        try:
+            yield
+        except AMQPError as error:
+            reason = self._guard.reason() if self._guard is not None else None
+            if reason is None or isinstance(error, type(reason)):
+                raise
+            raise reason from error
 
     async def create(self, url: URL, **options: Any) -> tuple[Any, asyncio.StreamWriter]:  # Any: duck-typed reader
         reader, writer = await self._plain.create(url, limit=STREAM_BYTES, **options)
-        return GuardedReader(self.between(reader)), writer
+        self._guard = GuardedReader(self.between(reader))
+        return self._guard, writer
 
     def between(self, reader: asyncio.StreamReader) -> Any:  # Any: duck-typed reader
         """What the guard reads from, with the connection's bytes behind it."""

@@ -7,7 +7,7 @@ from typing import Any
 import aio_pika
 from yarl import URL
 
-from rabbitray.actors.rabbitmq.frame_guard import transports_for
+from rabbitray.actors.rabbitmq.frame_guard import GuardedTransports, transports_for
 
 
 class GuardedConnection(aio_pika.Connection):
@@ -16,3 +16,9 @@ class GuardedConnection(aio_pika.Connection):
     def __init__(self, url: URL, *arguments: Any, **options: Any) -> None:  # Any: handed through to aio-pika
         super().__init__(url, *arguments, **options)
         self.kwargs["transport_factory"] = transports_for(URL(url))
+
+    async def connect(self, timeout: float | None = None) -> None:
+        """Opens it; raises one of CONNECTION_ERRORS with what the broker said."""
+        transports: GuardedTransports = self.kwargs["transport_factory"]
+        with transports.opening():
+            await super().connect(timeout)

@@ -4,28 +4,53 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
-from aiormq.exceptions import ChannelNotFoundEntity
 
 from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.declare import TopologyBuilder
 from rabbitray.actors.rabbitmq.guarded import GuardedConnection
+from rabbitray.actors.rabbitmq.look import hidden, look
 from rabbitray.actors.rabbitmq.reconnect import within
+from rabbitray.actors.rabbitmq.rights import missing_rights
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.secret import Redactor, Secret, without_credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueFinding:
-    """One queue as it is: `ready` messages (None: there is no such queue), and what is wrong with it."""
+    """One queue (or the exchange) as it is, and what is wrong with it. `there`: None where this user may not look;
+    `ready`: messages, None where that is not known."""
 
     name: str
-    ready: int | None
+    there: bool | None
+    ready: int | None = None
     refused: str | None = None
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examination:
+    """All of a topology as it is. `not_compared`: what nobody could look into, in words; `lacking`: rights that a pool
+    needs and this user does not have."""
+
+    exchange: QueueFinding
+    queues: tuple[QueueFinding, ...]
+    not_compared: tuple[str, ...]
+    lacking: tuple[str, ...]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is only weaker than it could be, or not known, one line each."""
+        return [*(text for finding in (self.exchange, *self.queues) for text in finding.warnings), *self.not_compared]
+
+    @property
+    def refused(self) -> list[str]:
+        """Why no pool can work here, one line each."""
+        findings = (self.exchange, *self.queues)
+        return [*(finding.refused for finding in findings if finding.refused is not None), *self.lacking]
 
 
 @asynccontextmanager
@@ -39,45 +64,50 @@ async def contact(url: Secret, *, within_s: float, name: str = "rabbitray") -> A
         await connection.close()
 
 
-async def ready_count(connection: AbstractConnection, queue: str) -> int | None:
-    """Messages ready in `queue`; None when there is no such queue."""
-    async with connection.channel() as channel:
-        try:
-            found = await channel.declare_queue(queue, passive=True)
-        except ChannelNotFoundEntity:
-            return None
-        return found.declaration_result.message_count or 0
-
-
 async def declare(connection: AbstractConnection, topology: Topology) -> list[str]:
     """Declares what is missing of the topology; returns warnings. Raises TopologyError."""
     return await TopologyBuilder(connection, topology).build()
 
 
-async def inspect(connection: AbstractConnection, topology: Topology) -> list[QueueFinding]:
-    """Each queue of the topology as it is now; nothing is created or changed."""
+async def examine(connection: AbstractConnection, topology: Topology) -> Examination:
+    """Each queue of the topology, and the exchange, as they are now; nothing is created or changed."""
     builder = TopologyBuilder(connection, topology)
-    return [await _look(connection, builder, name) for name in topology.queues()]
+    exchange = await _look_at_exchange(builder, topology.exchange)
+    queues = [await _look(connection, builder, name) for name in topology.queues()]
+    absent = [finding.name for finding in (exchange, *queues) if finding.there is False]
+    lacking = await missing_rights(connection, topology, absent)
+    return Examination(
+        exchange=exchange,
+        queues=tuple(queues),
+        not_compared=tuple(builder.not_compared()),
+        lacking=tuple(lacking),
+    )
 
 
 async def exchange_refused(connection: AbstractConnection, topology: Topology) -> str | None:
     """Why the exchange that is there cannot be ours; None where it can, and where it is still to be created."""
+    return (await _look_at_exchange(TopologyBuilder(connection, topology), topology.exchange)).refused
+
+
+async def _look_at_exchange(builder: TopologyBuilder, name: str) -> QueueFinding:
     try:
-        await TopologyBuilder(connection, topology).compare_exchange()
+        there, warnings = await builder.compare_exchange()
     except TopologyError as error:
-        return str(error)
-    return None
+        return QueueFinding(name=name, there=True, refused=str(error))
+    return QueueFinding(name=name, there=there, warnings=tuple(warnings))
 
 
 async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: str) -> QueueFinding:
-    ready = await ready_count(connection, name)
-    if ready is None:
-        return QueueFinding(name=name, ready=None)
+    seen = await look(connection, name)
+    finding = QueueFinding(name=name, there=seen.there, ready=seen.ready)
+    if seen.hidden:
+        return replace(finding, warnings=(hidden("queue", name),))
+    if not seen.there:
+        return finding
     try:
-        warnings = await builder.compare(name)
+        return replace(finding, warnings=await builder.compare(name))
     except TopologyError as error:
-        return QueueFinding(name=name, ready=ready, refused=str(error))
-    return QueueFinding(name=name, ready=ready, warnings=warnings)
+        return replace(finding, refused=str(error))
 
 
 async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection:
@@ -95,11 +125,3 @@ async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection
 def place(url: Secret) -> str:
     """The URL without its credentials."""
     return without_credentials(url)
-
-
-def server_version(connection: AbstractConnection) -> str:
-    """What the broker calls itself, e.g. `RabbitMQ 3.10.8`; empty where it does not say."""
-    transport = connection.transport
-    properties = transport.connection.server_properties if transport is not None else {}
-    parts = (properties.get("product", ""), properties.get("version", ""))
-    return " ".join(part.decode() if isinstance(part, bytes) else str(part) for part in parts).strip()

@@ -18,7 +18,8 @@ from rabbitray.actors.rabbitmq.field_table import Table, UnreadableError, entrie
 MOST_TABLE_BYTES: Final = 256 * 1024
 """A frame of RabbitMQ has 128 KiB, where nobody set another size."""
 
-_PLAIN: Final = 0xF0C0  # content type and encoding, headers, delivery mode, message id, time
+_PLAIN: Final = 0xF8C0  # content type and encoding, headers, delivery mode, priority, message id, time
+_HEADERS: Final = 0x2000
 _PRIORITY: Final = 0x0800
 
 _FLAGS = struct.Struct(">H")
@@ -89,18 +90,22 @@ def from_raw(raw: bytes | bytearray) -> Properties:
 
 
 def is_plain(properties: Properties) -> bool:
-    """Whether there is nothing but what our publisher writes on a copy; some clients write a priority of 0 as well."""
+    """Whether there is nothing but what our publisher writes on a copy."""
+    return not int.from_bytes(properties.raw[:2], "big") & ~_PLAIN
+
+
+def priority_of(properties: Properties) -> int | None:
+    """The priority that a message has; None for none, and where the properties end too early."""
     raw = properties.raw
-    more = int.from_bytes(raw[:2], "big") & ~_PLAIN
-    if more != _PRIORITY or properties.unreadable:
-        return not more
-    at = properties.table_at + properties.header_bytes
-    if not properties.table_at:
+    flags, at = int.from_bytes(raw[:2], "big"), properties.table_at + properties.header_bytes
+    if not flags & _PRIORITY or properties.unreadable == _ENDS_EARLY or (flags & _HEADERS and not at):
+        return None
+    if not at:
         at = 2
         for bit in (0x80, 0x40):  # content type, content encoding
             at += 1 + raw[at] if raw[0] & bit else 0
     at += bool(raw[0] & 0x10)  # delivery mode
-    return raw[at : at + 1] == b"\0"
+    return raw[at] if at < len(raw) else None
 
 
 def headers_where(properties: Properties, stays: Callable[[str], bool], *, readable: bool = False) -> tuple[bytes, int]:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from rabbitray.actors.rabbitmq.versions import Behaviour, Version, behaviour
 
 Arguments = dict[str, Any]  # Any: AMQP field-table values
 DELIVERY_LIMIT = "x-delivery-limit"
-_UNLIMITED = -1  # understood from RabbitMQ 4.0 on; 3.10 takes it and drops at the first requeue
-DEFAULT_LIMIT = 20
-"""Deliveries after which RabbitMQ 4 drops a message of a quorum queue whose arguments say nothing."""
-
-Version = tuple[int, ...]
-
-
-def parse_version(text: str) -> Version:
-    """The numbers that a version begins with: (4, 1, 0) of `4.1.0-rc.1`."""
-    match = re.match(r"\d+(\.\d+)*", text)
-    return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
     """Everything that rabbitray declares for one queue. Delays in milliseconds.
 
-    `default_limit`: the delivery limit of quorum queues that name none, None for no limit; see `on`.
+    `broker`: what the server does that it is declared on; see `on`.
     `take_limited`: an existing main queue that would drop messages at its limit is only warned about.
     """
 
@@ -33,12 +23,12 @@ class Topology:
     queue_type: str = "quorum"
     rung_delays_ms: tuple[int, ...] = ()
     dead_letter_exchange: str = ""
-    default_limit: int | None = None
+    broker: Behaviour = field(default_factory=Behaviour)
     take_limited: bool = False
 
     def on(self, version: Version) -> Topology:
         """The same on a server of this version: RabbitMQ 4 limits deliveries, so our queues switch that off."""
-        return replace(self, default_limit=DEFAULT_LIMIT if version >= (4,) else None)
+        return replace(self, broker=behaviour(version))
 
     @property
     def exchange(self) -> str:
@@ -61,7 +51,7 @@ class Topology:
 
     def main_arguments(self) -> Arguments:
         """Arguments of the main queue when we create it: its DLX is the dead letters, never a rung."""
-        kind = self._durable_kind() | self._no_limit()
+        kind = self._durable_kind() | self._main_limit()
         return kind | {"x-dead-letter-exchange": self.exchange, "x-dead-letter-routing-key": self.dropped_queue}
 
     def rung_arguments(self, delay_ms: int) -> Arguments:
@@ -82,9 +72,18 @@ class Topology:
         dead = {name: self.dead_arguments() for name in (self.dead_queue, self.dropped_queue)}
         return {self.queue: self.main_arguments(), **dead, **rungs}
 
+    def _main_limit(self) -> Arguments:
+        """A limit only where giving back is not counted: what ends its connection at each delivery, and is held by
+        nobody, goes to the dropped queue by itself then, alone, see `router/intake/steadiness`."""
+        if self.queue_type == "quorum" and not self.broker.nack_counts:
+            return {DELIVERY_LIMIT: self.broker.delivery_limit}
+        return self._no_limit()
+
     def _no_limit(self) -> Arguments:
         """Giving back is no failure: a pause, a drain or a look at the dead letters must not use a message up."""
-        return {DELIVERY_LIMIT: _UNLIMITED} if self.queue_type == "quorum" and self.default_limit is not None else {}
+        if self.queue_type != "quorum" or self.broker.delivery_limit is None:
+            return {}
+        return {DELIVERY_LIMIT: self.broker.unlimited}
 
     def _durable_kind(self) -> Arguments:
         if self.queue_type != "quorum":

@@ -11,6 +11,7 @@ arrivals     counts of what was delivered
 config       the router's settings
 outage       when one transient error dominates: hold, and probe
 probes       when probes go out, and how many at a time
+endings      how the last jobs ended, and when too many of them are dead letters
 status       what the autoscaler decides on
 report       what the router says of itself: one value
 meter        measurements of this process

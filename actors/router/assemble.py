@@ -14,6 +14,7 @@ from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.dispatch.workers import RayFactory
+from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST, LastEndings
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.meter import PoolMeter, PublishMeter
@@ -52,6 +53,7 @@ class RouterSetup:
     min_size: int = 0
     initial_size: int = 1
     max_size: int = 32
+    dead_in_a_row: int = DEAD_IN_A_ROW_MOST
     window: int = 100
     batch_size: int = 10
 
@@ -88,6 +90,11 @@ class Parts:
     tracing: Tracing
     metrics: Recorder
     meter: PoolMeter | None
+    dead_in_a_row: int
+
+    def endings(self, now: float) -> LastEndings:
+        """How the last jobs ended (`now`: monotonic seconds)."""
+        return self.settler.endings.last(now, self.dead_in_a_row)
 
 
 def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClient) -> Parts:
@@ -131,6 +138,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         tracing=tracing,
         metrics=metrics,
         meter=None if metrics is NO_METRICS else PoolMeter(metrics),
+        dead_in_a_row=setup.dead_in_a_row,
     )
 
 

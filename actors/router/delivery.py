@@ -44,6 +44,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     replays: int = 0  # how often it was replayed from the dead letters
     spooled: SpooledBody | None = None  # where the body is, of one that is refused for its size
 
+    def ran_before(self) -> None:
+        """It goes out again: some of it may have its result by now."""
+        if not self.parcel.again:
+            self.parcel = msgspec.structs.replace(self.parcel, again=True)
+
 
 @dataclass(slots=True, eq=False)
 class Batch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from rabbitray.actors.publisher import PublishBatch
+from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.status import Counts, PoolStatus
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import Latency, Recorder, sample
@@ -20,8 +21,9 @@ class PoolMeter:
         self._span_s = span_s
         self._looks: deque[tuple[float, Counts]] = deque([(0.0, Counts())])
 
-    def look(self, status: PoolStatus, counts: Counts, *, connected: bool, lag_s: float) -> None:
+    def look(self, status: PoolStatus, counts: Counts, endings: LastEndings, *, connected: bool, lag_s: float) -> None:
         """One look; counts only grow."""
+        self._metrics.record(kpi.TOO_MANY_DEAD.name, float(endings.too_many_dead))
         self._gauges(status, connected=connected, lag_s=lag_s)
         self._counters(counts.since(self._looks[-1][1]))
         self._looks.append((status.at, counts))
@@ -45,6 +47,7 @@ class PoolMeter:
         record = self._metrics.record
         record(kpi.DONE.name, added.done)
         record(kpi.DUPLICATES.name, added.duplicates)
+        record(kpi.SKIPPED.name, added.skipped)
         record(kpi.RETRIED.name, added.retried)
         record(kpi.DEAD.name, added.dead)
         record(kpi.CONSUMED.name, added.acked)

@@ -83,11 +83,13 @@ class Outage:
         return f"{self._cause}; {found}, the latest round had {self.rounds.width}"
 
     def note(self, part: Part, now: float) -> None:
-        """Counts the outcomes of a part; what handlers asked for themselves (`Retry`) is no outage."""
+        """Counts the outcomes of a part; what handlers asked for themselves (`Retry`) is no outage, and a job that was
+        not run says nothing of a service.
+        """
         errors = Counter(failure.error_class for failure in part.failures if of_a_service(failure))
-        if part.jobs:
-            self._seen.append((now, part.jobs, errors))
-            self._jobs += part.jobs
+        if ran := part.jobs - part.skipped:
+            self._seen.append((now, ran, errors))
+            self._jobs += ran
             self._errors.update(errors)
         while self._state != "on trial" and self._seen and self._seen[0][0] < now - self._limits.look_back_s:
             _, jobs, gone = self._seen.popleft()

@@ -6,10 +6,12 @@ that the autoscaler decides on as a field; it becomes JSON at the command line o
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
 from rabbitray.actors.telemetry.metrics import Percentiles
 
@@ -41,11 +43,20 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterReport:
-    """A router at one moment. All that is counted is counted since its start."""
+    """A router at one moment. All that is counted is counted since its start.
+
+    Of the queue's messages, `received` were delivered. As long as no connection was lost (`reconnects` is 0), each of
+    them is acked, `given_back` or held now; `counts` says what the acked ones came to, and counts the messages that
+    the broker itself dropped beside them (`dropped`), which come through a queue of their own.
+    """
 
     pool: PoolStatus
     counts: Counts
-    given_back: int  # messages
+    dropped: int  # messages of `counts.acked` that were not received here
+    given_back: int  # messages: held too long, paused, drained, or without a safe outcome
+    endings: LastEndings
+    latest_due_ms: int  # until when (Unix ms) something waits in a rung, of what was put there; 0: nothing was
+    acked_s_ago: float | None  # since the last ack; None before the first
     latency_ms: Percentiles  # publish to ack
     write_ms: Percentiles  # publish to confirm, of retry copies and dead letters
     holds: Mapping[str, str]  # why nothing is consumed: name -> reason in words
@@ -55,6 +66,7 @@ class RouterReport:
     uncommitted_bytes: int  # of rows that wait for the store
     replaced: int  # workers that ended and were replaced
     start_error: str | None  # why the last start of a worker failed
+    failed_starts: int  # in a row; workers that were asked for together count once
     connected: bool
     generation: int  # of the channel
     reconnects: int
@@ -83,16 +95,21 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
     return RouterReport(
         pool=pool_status(parts, now),
         counts=counts_of(parts),
-        given_back=parts.settler.tally.given_back,
+        dropped=parts.collector.tally.acked,
+        given_back=intake.given_back,
+        endings=parts.endings(now),
+        latest_due_ms=parts.settler.tally.latest_due_ms,
+        acked_s_ago=_ago(parts.settler.tally.acked_at),
         latency_ms=parts.settler.tally.latency.summary(),
         write_ms=parts.written.latency.summary(),
-        holds=dict(router.holds),
+        holds=dict(router.holds) | ({"broker": intake.refused} if intake.refused else {}),
         errors=router.recent.errors(now),
         workers=tuple(worker_row(member, now) for member in [*pool.members, *parts.isolated.members]),
         quarantined=len(parts.quarantine),
         uncommitted_bytes=router.uncommitted.size,
         replaced=pool.replaced,
         start_error=pool.start_error,
+        failed_starts=pool.failed_starts,
         connected=intake.connected,
         generation=intake.generation,
         reconnects=intake.reconnects,
@@ -143,18 +160,13 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
 
 
 def counts_of(parts: Parts) -> Counts:
-    """What has been counted; what the broker itself dropped counts among the dead."""
-    tally = parts.settler.tally
-    return Counts(
-        done=tally.done,
-        duplicates=tally.duplicates,
-        retried=tally.retried,
-        dead=tally.dead + parts.collector.collected,
-        acked=tally.acked,
-        postponed=tally.postponed,
-        spared=tally.spared,
-        strays=tally.strays + parts.collector.strays,
-    )
+    """What has been counted, of the queue and of what the broker itself dropped from it."""
+    return parts.settler.tally.counts().plus(parts.collector.tally.counts())
+
+
+def _ago(at: float | None) -> float | None:
+    """Seconds since then (Unix seconds)."""
+    return None if at is None else round(max(0.0, time.time() - at), 1)
 
 
 def worker_row(member: Member[Rows], now: float) -> WorkerRow:

@@ -253,6 +253,8 @@ class Router(Generic[P]):
     async def _recover(self, batch: Batch, loss: WorkerLostError) -> None:
         """What a lost worker had not finished: suspects are isolated, the others go out again."""
         left = self._source.still_ours(batch.take(sorted(batch.pending)))
+        for delivery in left:
+            delivery.ran_before()
         log.warning("Batch %s lost (%s): %d messages run again", batch.id, loss, len(left))
         if loss.may_be_poison or self._quarantine.holds(batch):
             await self._isolate(batch, left, loss)

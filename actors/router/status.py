@@ -51,10 +51,22 @@ class PoolStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What the router has counted since its start: jobs by their outcome, and messages that were acked.
+    """What the router has counted since its start. Every job and every message is in exactly one of its sums.
 
-    `postponed`: messages put back before their due time; `spared`: failures that an outage charged no attempt;
-    `strays`: copies that were meant for another queue.
+    Jobs: each outcome that a worker told, or the router in its place, is counted once, as `done` (its row is
+    committed), `duplicates` (its key had a result, whatever this run came to), `retried` (its copy is in a rung),
+    `dead` (its copy is in the dead letters), `spared` (a failure in an outage, back in a rung and not charged), or
+    `again` (it could not be made safe: the message is delivered again and its job counts once more then).
+
+    Messages: `acked` are those all of whose jobs have such an outcome, and those that are acked without a run:
+    `postponed` (not due yet, back in a rung), `strays` (copies that were meant for another queue) and `split` (packed
+    messages that were taken apart, each record a message of its own from then on). Where each message is one job, so
+
+        acked = done + duplicates + retried + dead + spared + postponed + strays + split
+
+    and, where no connection was lost (see RouterReport), received = acked + given back + held.
+
+    `skipped`: those of the `duplicates` that were not run.
     """
 
     done: int = 0
@@ -65,25 +77,45 @@ class Counts:
     postponed: int = 0
     spared: int = 0
     strays: int = 0
+    split: int = 0
+    again: int = 0
+    skipped: int = 0
+
+    @property
+    def outcomes(self) -> int:
+        """Outcomes of jobs that are safe."""
+        return self.done + self.duplicates + self.retried + self.dead + self.spared
+
+    @property
+    def acked_of_one_job(self) -> int:
+        """What `acked` is where each message is one job."""
+        return self.outcomes + self.postponed + self.strays + self.split
 
     @property
     def runs(self) -> int:
         """Runs of jobs that came to an end."""
-        return self.done + self.duplicates + self.retried + self.dead
+        return self.done + self.duplicates - self.skipped + self.retried + self.dead
 
     def since(self, before: Counts) -> Counts:
         """What was added after `before`."""
-        names = (one.name for one in fields(Counts))
-        return Counts(**{name: getattr(self, name) - getattr(before, name) for name in names})
+        return Counts(**{name: getattr(self, name) - getattr(before, name) for name in _COUNTED})
+
+    def plus(self, other: Counts) -> Counts:
+        """Both together."""
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in _COUNTED})
+
+
+_COUNTED = tuple(one.name for one in fields(Counts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorCount:
-    """How often one class of error was an outcome lately, and the newest text of it."""
+    """How often one class of error was an outcome lately, the newest text of it, and how many seconds old that is."""
 
     error_class: str
     count: int
     example: str
+    last_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +151,16 @@ class RecentOutcomes:
     def errors(self, now: float, most: int = 10) -> tuple[ErrorCount, ...]:
         """The most frequent error classes with an example text: what `status` shows."""
         failed = [outcome for outcome in self.recent(now) if outcome.status != "DONE"]
-        texts = {outcome.error_class: outcome.error for outcome in failed}
+        newest = {outcome.error_class: outcome for outcome in failed}
         counts = Counter(outcome.error_class for outcome in failed)
         return tuple(
-            ErrorCount(error_class=name, count=count, example=texts[name]) for name, count in counts.most_common(most)
+            ErrorCount(
+                error_class=name,
+                count=count,
+                example=newest[name].error,
+                last_s=round(max(0.0, now - newest[name].at), 1),
+            )
+            for name, count in counts.most_common(most)
         )
 
 

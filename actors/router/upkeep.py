@@ -61,5 +61,11 @@ class Upkeep:
         """One look for the metrics; nothing where they are switched off."""
         parts = self.parts
         if parts.meter is not None:
-            status = pool_status(parts, time.monotonic())
-            parts.meter.look(status, counts_of(parts), connected=parts.intake.connected, lag_s=self.loop_lag_s)
+            now = time.monotonic()
+            parts.meter.look(
+                pool_status(parts, now),
+                counts_of(parts),
+                parts.endings(now),
+                connected=parts.intake.connected,
+                lag_s=self.loop_lag_s,
+            )

@@ -3,6 +3,7 @@
 store       1. the async front: calls in, answers out
 commit      2. many calls, one transaction
 dedupe      3. which keys have a result already
+known       which keys have their result, while commits go on: asked before a run
 schema      the tables of the file
 migrations  a file of an earlier version becomes one of this version
 file        opens it: lock, settings, hardening

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import pyarrow as pa
 import ray
 
+from rabbitray.actors.message.finished_keys import decode_question, encode_winners
 from rabbitray.actors.message.rows import from_stream
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.store.answers import Answer, StoreStats
@@ -45,6 +46,12 @@ class ResultStore:
         rows = from_stream(stream)
         with self._tracing.commit_span(rows.num_rows, batches=(span,)):
             return await self._store.write(epoch, rows, failed_keys, queue=queue)
+
+    @ray.method(enable_task_events=False)
+    async def known(self, question: bytes) -> bytes:
+        """Which keys have their result; see `Store.known`. In and out as `message/finished_keys` has it."""
+        asked = decode_question(question)
+        return encode_winners(await self._store.known(asked.queue, asked.keys))
 
     async def record_dead_letters(self, epoch: int, rows: pa.Table) -> None:
         """Appends to `dead_letters`."""

@@ -1,4 +1,4 @@
-"""Store: the async front. Blocking work runs on one commit thread and on a few reading threads."""
+"""Store: the async front. Blocking work runs on one commit thread, a few reading threads, and one for known keys."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.guard.parsing import parse
 from rabbitray.actors.store.guard.statement import Parse
+from rabbitray.actors.store.known import winners_of
 from rabbitray.actors.store.query import Readers, Reading
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import NO_METRICS, Recorder
@@ -45,6 +46,7 @@ class Store:
         self._group = GroupCommit(self._commit, rows=config.commit_rows, interval_s=config.commit_interval_ms / 1_000)
         self._writer: ThreadPoolExecutor | None = None
         self._reading: ThreadPoolExecutor | None = None
+        self._looking: ThreadPoolExecutor | None = None
         self._closing = asyncio.Event()
 
     async def open(self) -> None:
@@ -59,6 +61,7 @@ class Store:
         self._closing.clear()
         self._writer = ThreadPoolExecutor(1, "store-commit")
         self._reading = ThreadPoolExecutor(self._config.query_threads, "store-query")
+        self._looking = ThreadPoolExecutor(1, "store-known")
         try:
             await self._open_unlocked()
         except BaseException:
@@ -98,6 +101,15 @@ class Store:
         """
         self._must_be_open()
         return await self._group.submit(Call(epoch=epoch, rows=rows, failed_keys=tuple(failed_keys), queue=queue))
+
+    async def known(self, queue: str, keys: Sequence[str]) -> dict[int, int]:
+        """Which keys of a queue have their result, by index, each with the tag of the row that has it.
+
+        Never waits for a commit, and knows each row of those that have ended. Raises StoreUnavailableError.
+        """
+        self._must_be_open()
+        dedupe = self._core.lookup
+        return {} if dedupe is None else await winners_of(dedupe, queue, keys, self._on_looker)
 
     async def record_dead_letters(self, epoch: int, rows: pa.Table) -> None:
         """Append dead letters (DEAD_LETTER_SCHEMA) with their bodies. Raises like `write`; ValueError for a
@@ -196,6 +208,11 @@ class Store:
             raise StoreUnavailableError(CLOSED)
         return await asyncio.get_running_loop().run_in_executor(self._reading, work)
 
+    async def _on_looker(self, work: Callable[[], T]) -> T:
+        if self._looking is None:
+            raise StoreUnavailableError(CLOSED)
+        return await asyncio.get_running_loop().run_in_executor(self._looking, work)
+
     async def _end(self, close: Callable[[], None]) -> None:
         if self._reading is None:
             close()
@@ -207,10 +224,10 @@ class Store:
             raise StoreUnavailableError(CLOSED)
 
     def _shut_down(self) -> None:
-        for executor in (self._writer, self._reading):
+        for executor in (self._writer, self._reading, self._looking):
             if executor is not None:
                 executor.shutdown(wait=False)
-        self._writer = self._reading = None
+        self._writer = self._reading = self._looking = None
 
 
 def _end_soon(reading: Reading, job: asyncio.Future[pa.Table]) -> None:

@@ -8,4 +8,5 @@ tracing        the spans of a message's path
 span           the span that one step of the path holds
 trace_context  the trace in message headers
 rate_limit     bounds on log lines and spans
+own_logging    our log lines stay whatever the user's code sets up
 """

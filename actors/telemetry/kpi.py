@@ -185,7 +185,11 @@ DLQ_RATE: Final = _gauge(
 # ours
 
 DONE: Final = _counter("messages.done", "Jobs whose result was committed.")
-DUPLICATES: Final = _counter("messages.duplicates", "Jobs whose key had a result already.")
+DUPLICATES: Final = _counter("messages.duplicates", "Jobs whose key had a result already, run or skipped.")
+SKIPPED: Final = _counter("messages.skipped", "Duplicates that were acked without a run.")
+UNASKED: Final = _counter(
+    "messages.unasked", "Jobs that ran without the question whether they have a result: the store did not answer."
+)
 CONFLICTS: Final = _counter(
     "messages.conflicts", "Jobs whose key had the result of another message: of another payload, type or user."
 )
@@ -204,6 +208,12 @@ WORKERS_READY: Final = _gauge("workers.ready", "workers", "Workers that can take
 WORKERS_STARTING: Final = _gauge("workers.starting", "workers", "Workers that were asked for and are not ready yet.")
 HOLD: Final = _gauge("pool.hold", "flag", "1 while nothing is consumed: paused, an outage, or the store is away.")
 CONNECTED: Final = _gauge("pool.connected", "flag", "1 while the router is connected to RabbitMQ.")
+TOO_MANY_DEAD: Final = _gauge(
+    "pool.too_many_dead",
+    "flag",
+    "1 while too many of the last jobs ended in the dead letters: most of the last 100, or 20 in a row (setting "
+    "dead_in_a_row). An hour after the last ending it is 0 again.",
+)
 LOOP_LAG: Final = _gauge("pool.loop_lag", "ms", "How late the router's event loop runs; above a second it is blocked.")
 COMMIT_DURATION: Final = _duration("store.commit.duration", "One commit of results: deduplication, insert, flush.")
 COMMIT_ROWS: Final = Kpi(
@@ -223,11 +233,11 @@ REPORT: Final = (
 """The KPIs of the report, 7.1."""
 
 OURS: Final = (
-    *(DONE, DUPLICATES, CONFLICTS, RETRIED, DEAD, PUBLISH_ERRORS),
+    *(DONE, DUPLICATES, SKIPPED, UNASKED, CONFLICTS, RETRIED, DEAD, PUBLISH_ERRORS),
     *(POSTPONED, STRAYS),
     *(HELD, IN_FLIGHT, WINDOW),
     *(WORKERS_WANTED, WORKERS_READY, WORKERS_STARTING),
-    *(HOLD, CONNECTED, LOOP_LAG),
+    *(HOLD, CONNECTED, TOO_MANY_DEAD, LOOP_LAG),
     *(COMMIT_DURATION, COMMIT_ROWS),
 )
 

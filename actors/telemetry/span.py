@@ -12,7 +12,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
-from rabbitray.actors.errors import ERROR_TEXT_MOST
+from rabbitray.actors.errors import ERROR_TEXT_MOST, text_of
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.trace_context import Headers, format_context, inject_context
 
@@ -23,10 +23,11 @@ STACK_MOST: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class ErrorText:
-    """An error of which only the class name and the text are known, e.g. the end of a worker."""
+    """An error in words: of the end of a worker nothing else is known. `error`: where its stack is to be had."""
 
     name: str
     text: str
+    error: BaseException | None = None
 
 
 class OpenSpan(Protocol):
@@ -130,11 +131,12 @@ def error_type(error: BaseException | ErrorText) -> str:
 
 def _record(span: trace.Span, error: BaseException | ErrorText, redact: Redactor) -> None:
     """Exception event, status and `error.type`; text and stack are cut, and secrets are taken out of them."""
-    text = redact.cut(error.text if isinstance(error, ErrorText) else str(error), ERROR_TEXT_MOST)
-    if isinstance(error, ErrorText):
-        span.add_event("exception", {"exception.type": error.name, "exception.message": text})
-    else:
-        stack = redact.cut("".join(traceback.format_exception(error)), STACK_MOST)
-        span.record_exception(error, {"exception.message": text, "exception.stacktrace": stack})
+    told = error if isinstance(error, ErrorText) else ErrorText(error_type(error), text_of(error), error)
+    text = redact.cut(told.text, ERROR_TEXT_MOST)
+    event = {"exception.type": told.name, "exception.message": text}
+    if told.error is not None:  # not by `record_exception`, which asks the exception for its text again
+        stack = redact.cut("".join(traceback.format_exception(told.error)), STACK_MOST)
+        event |= {"exception.stacktrace": stack, "exception.escaped": "False"}
+    span.add_event("exception", event)
     span.set_attribute("error.type", error_type(error))
     span.set_status(StatusCode.ERROR, text[:200])

@@ -32,6 +32,7 @@ Settle = Literal["ack", "nack", "reject"]
 """How a delivery is settled. The pool acks and nacks; a dead letter is a confirmed copy and an ack, no reject."""
 
 FAILURE_SPANS_PER_S: Final = 50
+SKIP_SPANS_PER_S: Final = 50
 _SCOPE = "rabbitray"
 
 
@@ -82,6 +83,7 @@ class Tracing:
         if server is not None:
             self._messaging |= {"server.address": server[0], "server.port": server[1]}
         self._failures = Allowance(FAILURE_SPANS_PER_S, clock)
+        self._skips = Allowance(SKIP_SPANS_PER_S, clock)
         self._flood = LogThrottle(clock)
 
     @property
@@ -175,6 +177,27 @@ class Tracing:
         name = f"fail {self._queue}".strip()
         parent, links = span_context(traceparent), _batch_links((batch,))
         self._start(SpanKind.INTERNAL, attributes, name=name, links=links, parent=parent).end(error)
+
+    def skip(
+        self,
+        traceparent: str | None,
+        message_id: str | None,
+        *,
+        attempt: int = 0,
+        key: str | None = None,
+        batch: str | None = None,
+    ) -> None:
+        """Records in the trace of a message, where that is sampled, that it was not run, with a link to its batch: its
+        result exists. At most SKIP_SPANS_PER_S a second; the span of the batch counts them all.
+        """
+        if not self.enabled or (parent := sampled_context(traceparent)) is None or not self._skips.take():
+            return
+        attributes = self._messaging | _message_attributes(message_id, attempt)
+        attributes |= {"messaging.destination.name": self._queue, "rabbitray.reason": "result exists"}
+        if key is not None:
+            attributes["rabbitray.key"] = key
+        name = f"skip {self._queue}".strip()
+        self._start(SpanKind.INTERNAL, attributes, name=name, links=_batch_links((batch,)), parent=parent).end()
 
     def commit_span(self, rows: int, *, batches: Iterable[str | None] = ()) -> OpenSpan:
         """CLIENT span of one transaction; `batches` are the traceparents of the process spans it stores."""

@@ -11,12 +11,14 @@ from typing import Any, Literal, TypedDict
 import msgspec
 import pyarrow as pa
 
+from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Category, Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement
+from rabbitray.actors.seconds import require_seconds
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
 from rabbitray.actors.worker.handlers import Handler
@@ -100,7 +102,7 @@ class Bench:
 
     def __init__(self, handler: Handler, settings: KitSettings) -> None:
         self._batch_size = settings.get("batch_size", BATCH_SIZE)
-        self._timeout_s = settings.get("handler_timeout_s", 60.0)
+        self._timeout_s = _timeout_s(settings.get("handler_timeout_s", 60.0))
         self._follow = settings.get("follow_retries", False)
         self._identity = IdentityRules(missing_id=settings.get("missing_id", "allow"))
         self._wire = _wire(settings)
@@ -219,6 +221,16 @@ def _delay_s(move: Settlement, now_ms: int) -> float | None:
     if isinstance(move, Park):
         return None
     return max(move.delay_ms, move.due_ms - now_ms) / 1000
+
+
+def _timeout_s(value: object) -> float:
+    try:
+        found = require_seconds(value, "the test kit: handler_timeout_s")
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(str(error)) from error
+    if found <= 0:
+        raise ConfigurationError(f"the test kit: handler_timeout_s must be above 0 s, not {found:g} s")
+    return found
 
 
 def _wire(settings: KitSettings) -> MessageLimits:

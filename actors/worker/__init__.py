@@ -2,12 +2,17 @@
 
 worker      takes a batch, gives its parts
 decoding    1. parcels -> jobs, with their identity
-handlers    2. the user's code, loaded by name: function, coroutine, class, batch
-executor    3. runs the jobs: threads, tasks, time-outs
-fork_guard  ends a forked process where it leaves the handler
+finished    which of them have their result already: those are not run
+handlers    2. the user's code, loaded by name
+shape       which style it is: function, coroutine, class, batch; what cannot be called with a job is refused
+executor, handler_thread  3. run the jobs of a batch: in a thread, or in tasks in slots
+call        4. one call: its context, its time-out
+fork_guard, exit_guard  a forked process, and a task that calls sys.exit, end where they leave the handler
 batch_run   one batch while it runs
-verdict     4. an exception -> transient or permanent -> retry or dead
-results     5. what was returned -> JSON -> one Arrow table
+outcome     5. what came of a call, right after it: verdict, error_text and results
+verdict     an exception -> transient or permanent -> retry or dead
+error_text  an exception in words
+results     what was returned -> JSON; the JSON of a part -> one Arrow table
 meter       measurements of this process
 usage       CPU and memory of this process
 actor       the Worker as a Ray actor

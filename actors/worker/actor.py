@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -14,19 +14,22 @@ import pyarrow as pa
 import ray
 
 from rabbitray.actors.background import BackgroundTasks
-from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.errors import RabbitrayError, text_of
+from rabbitray.actors.message.finished_keys import decode_winners, encode_question
 from rabbitray.actors.message.parcel import Shipment
 from rabbitray.actors.message.reply import Part, WorkerInfo
 from rabbitray.actors.message.rows import to_stream
 from rabbitray.actors.remote.boot import Boot, Flush, freeze_gc, ray_attributes
+from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.metrics import NO_METRICS
 from rabbitray.actors.telemetry.ray_metrics import Metering
 from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.worker.finished import FinishedJobs, SkipDone
 from rabbitray.actors.worker.handlers import Handler, load
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.usage import ProcessUsage
-from rabbitray.actors.worker.verdict import Categories, text_of
+from rabbitray.actors.worker.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 
 log = logging.getLogger(__name__)
@@ -34,7 +37,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSetup:
-    """Everything that a worker process needs. `config.name` is filled in for each worker."""
+    """Everything that a worker process needs. `config.name` is filled in for each worker.
+
+    `store`: the name of the store's actor, in `namespace`, which knows the jobs that `skip_done` is about.
+    """
 
     config: WorkerConfig
     handler: str
@@ -43,6 +49,9 @@ class WorkerSetup:
     num_cpus: float = 1.0
     server: tuple[str, int] | None = None
     metering: Metering = field(default_factory=Metering)
+    skip_done: SkipDone = "off"
+    store: str = ""
+    namespace: str = ""
 
 
 class PoolWorker:
@@ -60,7 +69,7 @@ class PoolWorker:
         handler = _load(setup.handler, setup.config.redact)
         own: Mapping[str, str] = getattr(handler.call, "error_categories", {})
         categories = Categories(dict(setup.categories) | dict(own))
-        self._worker = Worker(setup.config, handler, categories, tracing, meter)
+        self._worker = Worker(setup.config, handler, categories, tracing, meter, _finished(setup, meter))
         freeze_gc()
 
     async def ready(self) -> WorkerInfo:
@@ -92,7 +101,7 @@ class PoolWorker:
         """
         try:
             await self._worker.close()
-        except Exception:
+        except (Exception, SystemExit, KeyboardInterrupt):
             log.exception("The handler could not be closed")
         self._ended.set()
         self._metrics.flush()
@@ -101,6 +110,27 @@ class PoolWorker:
     def __repr__(self) -> str:
         pool, _, number = self._name.rpartition("-worker-")
         return f"PoolWorker({pool}#{number.lstrip('0') or '0'})"
+
+
+class _StoreKeys:
+    """KnownKeys: the store's actor, asked for the keys of one queue."""
+
+    def __init__(self, queue: str, store: NamedActor) -> None:
+        self._queue = queue
+        self._store = store
+
+    async def known(self, keys: Sequence[str]) -> Mapping[int, int]:
+        """Raises as NamedActor.call, and UnicodeEncodeError."""
+        question = encode_question(self._queue, keys)
+        answer: bytes = await self._store.call("known", question, size=len(question))
+        return decode_winners(answer)
+
+
+def _finished(setup: WorkerSetup, meter: WorkerMeter | None) -> FinishedJobs | None:
+    if setup.skip_done == "off":
+        return None
+    store = _StoreKeys(setup.config.queue, NamedActor(setup.store, setup.namespace, keep=True))
+    return FinishedJobs(store, setup.skip_done, unasked=None if meter is None else meter.unasked)
 
 
 def _load(handler: str, redact: Redactor) -> Handler:

@@ -7,15 +7,27 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Final, Literal
 
 import msgspec
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import Parcel
-from rabbitray.actors.message.reply import Failure
+from rabbitray.actors.message.reply import Category, Failure
 from rabbitray.actors.telemetry.span import NO_SPAN, OpenSpan
 from rabbitray.actors.telemetry.trace_context import trace_id_of
+
+
+class Failed(msgspec.Struct, frozen=True, eq=False, kw_only=True):
+    """Why a job is not DONE, in words, and what that means for it. `exception`: where its traceback is."""
+
+    verdict: Literal["retry", "dead"]
+    reason: str
+    category: Category
+    after_s: float | None
+    error: str
+    error_class: str
+    exception: BaseException
 
 
 class Unit(msgspec.Struct, eq=False, kw_only=True):
@@ -31,12 +43,12 @@ class Unit(msgspec.Struct, eq=False, kw_only=True):
     payload_hash: int
     started_us: int = 0
     finished_us: int = 0
-    result: Any = None  # Any: what the user's handler returned; JSON text once the part is made
-    error: BaseException | None = None
+    result: str = ""  # JSON text of what the handler returned
+    failed: Failed | None = None
 
 
 class BatchRun:
-    """The state of one batch. `loop` is the worker's event loop."""
+    """The state of one batch. `loop` is the worker's event loop; `skipped`: jobs beside `units` that are not run."""
 
     def __init__(
         self,
@@ -44,12 +56,14 @@ class BatchRun:
         units: Sequence[Unit],
         failures: Sequence[Failure],
         loop: asyncio.AbstractEventLoop,
+        skipped: Sequence[Unit] = (),
     ) -> None:
         self.batch_id = batch_id
         self.waiting: deque[Unit] = deque(units)
         self.executing: set[Unit] = set()
         self.finished: deque[Unit] = deque()
         self.unreadable = list(failures)
+        self._skipped = list(skipped)
         self.partial = False  # a part has gone out: finished jobs go out one by one from now on
         self.span: OpenSpan = NO_SPAN
         self._open = Counter(unit.position for unit in units)
@@ -119,6 +133,11 @@ class BatchRun:
                 complete.append(unit.position)
         return complete
 
+    def take_skipped(self) -> tuple[int, list[int]]:
+        """How many jobs were skipped, and the messages that are complete with them; once."""
+        skipped, self._skipped = self._skipped, []
+        return len(skipped), sorted({unit.position for unit in skipped} - self._open.keys()) if skipped else []
+
     def take_unstarted(self) -> list[int]:
         """Gives back the messages of which no record was started; they are no longer this batch's."""
         with self._taking:
@@ -126,6 +145,7 @@ class BatchRun:
             whole = {position for position, count in waiting.items() if count == self._open[position]}
             self._left -= sum(waiting[position] for position in whole)
             self.waiting = deque(unit for unit in self.waiting if unit.position not in whole)
+        self._skipped = [unit for unit in self._skipped if unit.position not in whole]
         return sorted(whole)
 
 

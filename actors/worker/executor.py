@@ -1,162 +1,145 @@
-"""Executor: calls the user's handler for the jobs of a batch, in the handler's own style.
-
-An exception is the outcome of one job, whatever it is; it never leaves this module.
-"""
+"""Executor: runs the jobs of a batch through the user's handler, in the handler's own style."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 
 from rabbitray.actors.secret import NO_SECRETS, Redactor
-from rabbitray.actors.worker.batch_run import CALLED, BatchRun, Unit
+from rabbitray.actors.worker.batch_run import BatchRun, Unit
+from rabbitray.actors.worker.call import Calls, Late, Task, forget_cancels
+from rabbitray.actors.worker.exit_guard import IN_HANDLER, ExitGuard
 from rabbitray.actors.worker.fork_guard import ForkGuard
+from rabbitray.actors.worker.handler_thread import HandlerThread
 from rabbitray.actors.worker.handlers import Handler
+from rabbitray.actors.worker.outcome import Outcomes
 
-
-class HandlerTimeoutError(TimeoutError):
-    """An async call did not end within `handler_timeout_s` and was cancelled; no time-out of the handler's own."""
+Step = Callable[[Unit, Task], Awaitable[None]]
 
 
 class Executor:
     """Runs batches through one handler: sync ones in one thread, async ones in up to `slots` tasks at once.
 
-    An async job is cancelled after `timeout_s`. A sync job cannot be: the router ends its worker.
+    An async job is cancelled after `timeout_s`. A sync job cannot be: the router ends its worker. Each call has a copy
+    of the batch's context, so that what one job sets is not seen by the next.
+
+    A plain function may return an awaitable, through a decorator or a lambda. From the first such job on its calls are
+    still made in the thread, for they may block, and what they return is awaited in the slots.
     """
 
-    def __init__(self, handler: Handler, *, slots: int, timeout_s: float, redact: Redactor = NO_SECRETS) -> None:
+    def __init__(
+        self, handler: Handler, outcomes: Outcomes, *, slots: int, timeout_s: float, redact: Redactor = NO_SECRETS
+    ) -> None:
         self._handler = handler
-        self._timeout_s = timeout_s
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="handler")
+        self._guard = ForkGuard(redact)
+        self._calls = Calls(handler, outcomes, self._guard, timeout_s)
+        self._thread = HandlerThread()
         self._slots = asyncio.Semaphore(slots)
+        self._width = slots
         self.slots = slots if handler.style == "async" else 1
         self.busy = BusyClock()
-        self._guard = ForkGuard(redact)
+        self._exits = ExitGuard()
+        self._returns_awaitables = False
 
     async def run(self, run: BatchRun) -> None:
         """Runs every job of the batch; what came of each is on its unit."""
         match self._handler.style:
             case "async":
-                width = min(self.slots, len(run.waiting))
-                await asyncio.gather(*(self._async_jobs(run) for _ in range(width)))
-            case "async_batch":
-                await self._async_batch(run)
-            case "batch":
-                await self._in_thread(self._sync_batch, run)
+                await self._in_slots(run, self._calls.wait)
+            case "batch" | "async_batch":
+                self._exits.install(asyncio.get_running_loop())
+                await asyncio.gather(self._batch(run, _current()))  # a task of its own: the handler may cancel it
+            case "sync" if self._returns_awaitables:
+                await self._in_slots(run, self._call_and_wait)
             case "sync":
-                await self._in_thread(self._sync_jobs, run)
+                begun = await self._thread.call(self._sync_jobs, run)
+                if begun is not None:
+                    await self._in_slots(run, self._call_and_wait, begun)
 
     async def close(self) -> None:
         """Ends the handler (its `close`, if it has one)."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
+        self._exits.remove()
         closing = self._guard.call(self._handler.close)
         if inspect.isawaitable(closing):
             await self._guard.wait(lambda _: closing, None)
 
-    async def _in_thread(self, style: Callable[[BatchRun], None], run: BatchRun) -> None:
-        """With the context of the batch: log lines and spans of a handler in a thread belong to its trace too."""
-        within = contextvars.copy_context()
-        await asyncio.get_running_loop().run_in_executor(self._thread, within.run, style, run)
-
-    def _sync_jobs(self, run: BatchRun) -> None:
-        call, leave = self._handler.call, self._guard.leave
+    def _sync_jobs(self, run: BatchRun) -> tuple[Unit, Late] | None:
+        """All jobs in a row; ends with the first one whose call returned an awaitable."""
+        call = self._calls.sync
         while (unit := run.next()) is not None:
             with self.busy:
                 unit.started_us = _now_us()
-                CALLED.set(unit)
-                try:
-                    unit.result = call(unit.job)
-                except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
-                    unit.error = error
-                leave(unit.error)
+                if (late := call(unit)) is not None:
+                    self._returns_awaitables = True
+                    return unit, late
                 unit.finished_us = _now_us()
             run.finish(unit)
+        return None
 
-    async def _async_jobs(self, run: BatchRun) -> None:
-        """One slot's share of a batch: jobs one after another, in a task (so a context) of its own."""
+    async def _in_slots(self, run: BatchRun, step: Step, begun: tuple[Unit, Late] | None = None) -> None:
+        """The jobs of a batch, as many at once as there are slots; `begun` has been called already."""
+        self._exits.install(asyncio.get_running_loop())
+        owner = _current()
+        shares = [self._share(run, step, owner) for _ in range(min(self._width, len(run.waiting)))]
+        if begun is not None:
+            shares.append(self._begun(run, owner, *begun))
+        await asyncio.gather(*shares)
+
+    async def _share(self, run: BatchRun, step: Step, owner: Task) -> None:
+        """One slot's share of a batch: jobs one after another."""
+        IN_HANDLER.set(True)
+        task = _current()
         while True:
             async with self._slots:
                 unit = run.next()
                 if unit is None:
                     return
-                limit = asyncio.timeout(self._timeout_s)
                 with self.busy:
                     unit.started_us = _now_us()
-                    CALLED.set(unit)
-                    try:
-                        async with limit:
-                            unit.result = await self._guard.wait(self._handler.call, unit.job)
-                    except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
-                        _unless_closing(error)
-                        unit.error = self._as_timeout(error, limit, "the job was cancelled")
+                    await step(unit, owner)
                     unit.finished_us = _now_us()
                 run.finish(unit)
+                if task.cancelling():
+                    await forget_cancels(task, owner)
 
-    def _sync_batch(self, run: BatchRun) -> None:
-        """One call for all; when it raised it says nothing about its items, and each runs again alone."""
+    async def _begun(self, run: BatchRun, owner: Task, unit: Unit, late: Late) -> None:
+        IN_HANDLER.set(True)
+        with self.busy:
+            await self._calls.wait(unit, owner, late)
+            unit.finished_us = _now_us()
+        run.finish(unit)
+
+    async def _call_and_wait(self, unit: Unit, owner: Task) -> None:
+        late = await self._thread.call(self._calls.sync, unit)
+        if late is not None:
+            await self._calls.wait(unit, owner, late)
+
+    async def _batch(self, run: BatchRun, owner: Task) -> None:
+        """One call for all; when it failed it says nothing about its items, and each runs again alone."""
+        IN_HANDLER.set(True)
         with self.busy:
             units = _take_all(run)
-            error = self._call_sync(units) if units else None
-            if error is not None and len(units) == 1:
-                units[0].error = error
+            whole = not units or await self._batch_call(units, owner)
             for unit in units:
-                if error is not None and len(units) > 1 and (alone := self._call_sync([unit])) is not None:
-                    unit.error = alone
+                if not whole and len(units) > 1:
+                    await self._batch_call([unit], owner)
                 unit.finished_us = _now_us()
                 run.finish(unit)
 
-    def _call_sync(self, units: list[Unit]) -> BaseException | None:
-        try:
-            self._share_out(units, self._guard.call(self._handler.call, [unit.job for unit in units]))
-        except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
-            return error
-        return None
-
-    async def _async_batch(self, run: BatchRun) -> None:
-        """As `_sync_batch`."""
-        with self.busy:
-            units = _take_all(run)
-            error = await self._call_async(units) if units else None
-            if error is not None and len(units) == 1:
-                units[0].error = error
-            for unit in units:
-                if error is not None and len(units) > 1 and (alone := await self._call_async([unit])) is not None:
-                    unit.error = alone
-                unit.finished_us = _now_us()
-                run.finish(unit)
-
-    async def _call_async(self, units: list[Unit]) -> BaseException | None:
-        limit = asyncio.timeout(self._timeout_s)
-        try:
-            async with limit:
-                self._share_out(units, await self._guard.wait(self._handler.call, [unit.job for unit in units]))
-        except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
-            _unless_closing(error)
-            return self._as_timeout(error, limit, f"the call for {len(units)} jobs was cancelled")
-        return None
-
-    def _as_timeout(self, error: BaseException, limit: asyncio.Timeout, what: str) -> BaseException:
-        """The error of a call, in our words where it was our time-out that ended it."""
-        if not isinstance(error, TimeoutError) or not limit.expired():
-            return error
-        text = f"no result within handler_timeout_s={self._timeout_s:g} s: {what}"
-        told = HandlerTimeoutError(f"{text}; raise the setting, or give the handler's own calls a shorter time-out")
-        return told.with_traceback(error.__traceback__)
-
-    def _share_out(self, units: list[Unit], answers: object) -> None:
-        """Gives each job its item of what a batch handler returned."""
-        if not isinstance(answers, list | tuple) or len(answers) != len(units):
-            got = f"{len(answers)} items" if isinstance(answers, list | tuple) else type(answers).__name__
-            raise TypeError(f"batch handler {self._handler.name} returned {got} for {len(units)} jobs")
-        for unit, answer in zip(units, answers, strict=True):
-            if isinstance(answer, BaseException):
-                unit.error = answer
-            else:
-                unit.result = answer
+    async def _batch_call(self, units: list[Unit], owner: Task) -> bool:
+        late: Late | None = None
+        if self._handler.style == "batch":
+            ended = await self._thread.call(self._calls.sync_batch, units)
+            if isinstance(ended, bool):
+                return ended
+            late = ended
+        done = await self._calls.wait_batch(units, owner, late)
+        if (task := _current()).cancelling():
+            await forget_cancels(task, owner)
+        return done
 
 
 def _take_all(run: BatchRun) -> list[Unit]:
@@ -171,11 +154,11 @@ def _now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def _unless_closing(error: BaseException) -> None:
-    """Cancelling the worker's own task is no outcome of a job: the batch is abandoned."""
+def _current() -> Task:
     task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-        raise error
+    if task is None:
+        raise RuntimeError("a batch is run within a task")
+    return task
 
 
 class BusyClock:

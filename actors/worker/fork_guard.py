@@ -11,11 +11,12 @@ import os
 import types
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS, Redactor
-from rabbitray.actors.worker.verdict import describe
+from rabbitray.actors.worker.error_text import describe
 
 T = TypeVar("T")
 
@@ -43,16 +44,22 @@ class ForkGuard:
 
     @types.coroutine
     def wait(self, function: Callable[[Any], Awaitable[T]], argument: object) -> Generator[Any, Any, T]:
-        """As `call`, for a coroutine function. One that waits would give a child to the copy of the loop, and all its
-        tasks would go on there.
+        """As `call`, for a coroutine function, whose coroutine runs in a copy of the context, its own. One that waits
+        would give a child to the copy of the loop, and all its tasks would go on there.
         """
-        made = self.call(function, argument)
+        try:
+            made = function(argument)
+        except BaseException as error:
+            self.leave(error)
+            raise
+        self.leave(None)
+        within = copy_context().run
         work = made if type(made) is types.CoroutineType else _awaited(made)
         step: Callable[[Any], Any] = work.send  # Any: what the loop and the coroutine tell each other
         value: Any = None
         try:
             while True:
-                waits_for = step(value)
+                waits_for = within(step, value)
                 self.leave(None, "waited")
                 try:
                     step, value = work.send, (yield waits_for)

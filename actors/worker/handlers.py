@@ -1,4 +1,4 @@
-"""The user's code: loads `module:attr` and finds its style: sync, async, batch, or a class with set-up."""
+"""The user's code: loads `module:attr`, and sets a class up."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-from rabbitray.actors.errors import HandlerLoadError
+from rabbitray.actors.errors import HandlerLoadError, text_of
 from rabbitray.actors.secret import NO_SECRETS, Redactor
+from rabbitray.actors.telemetry.own_logging import own_logging
 from rabbitray.actors.worker.fork_guard import ForkGuard
+from rabbitray.actors.worker.shape import BATCH_MARK, Function, Style, require_usable, style_of
+from rabbitray.actors.worker.users_modules import in_package, name_of, shadowed, where_it_lies
 
-Style = Literal["sync", "async", "batch", "async_batch"]
-Function = Callable[..., Any]  # Any: what a handler returns is the user's
 F = TypeVar("F", bound=Callable[..., Any] | type)
-
-_BATCH_MARK = "__rabbitray_batch__"
 
 
 def batch(handler: F) -> F:
@@ -28,7 +28,7 @@ def batch(handler: F) -> F:
     order: a result that JSON can hold, or an exception instance (`Retry`, `Reject`, any other) that is that job's
     outcome. When the call itself raises, its jobs are run again one by one.
     """
-    setattr(handler, _BATCH_MARK, True)
+    setattr(handler, BATCH_MARK, True)
     return handler
 
 
@@ -54,13 +54,25 @@ def load(path: str, redact: Redactor = NO_SECRETS) -> Handler:
 def prepare(found: Any, name: str, redact: Redactor = NO_SECRETS) -> Handler:  # Any: a function or class of the user's
     """Sets a class up, and finds the style of what is already imported. Raises as `load`."""
     require_usable(found, name)
+    if not inspect.isclass(found):
+        return Handler(name=name, style=style_of(found), call=found, close=lambda: None)
     guard = ForkGuard(redact)
-    made: Any = guard.call(found) if inspect.isclass(found) else found  # Any: the user's object
-    setup = getattr(made, "setup", None)
-    if inspect.isclass(found) and callable(setup):
-        guard.call(setup)
-    close = getattr(made, "close", None) if inspect.isclass(found) else None
-    return Handler(name=name, style=_style(found, made), call=made, close=close or (lambda: None))
+    with own_logging():
+        made: Any = _set_up(name, "made", found, guard)  # Any: the user's object
+        if callable(setup := getattr(made, "setup", None)):
+            _set_up(name, "set up", setup, guard)
+    close = getattr(made, "close", None)
+    return Handler(name=name, style=style_of(found), call=made, close=close or (lambda: None))
+
+
+def _set_up(name: str, what: str, step: Callable[[], Any], guard: ForkGuard) -> Any:  # Any: the user's object
+    """What ends a process ends this start only: Ray would show a worker that ended, and no word of why."""
+    try:
+        return guard.call(step)
+    except Exception:
+        raise
+    except BaseException as error:  # SystemExit, KeyboardInterrupt, what else is none of our processes' business
+        raise HandlerLoadError(f"handler {name!r}: could not be {what}: {_one_line(error)}") from error
 
 
 def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or a class of the user's
@@ -68,6 +80,8 @@ def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or
     module_name, colon, attribute = path.partition(":")
     if not colon or not module_name or not attribute:
         raise HandlerLoadError(f"handler {path!r} is not of the form module:attr, e.g. mypackage.jobs:handle")
+    if (meant := name_of(module_name)) is not None:
+        raise HandlerLoadError(f"handler {path!r} names a file; write the module: {meant}:{attribute}")
     if "" not in sys.path:
         sys.path.insert(0, "")
     module = _import(path, module_name, redact)
@@ -75,59 +89,38 @@ def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = get_close_matches(part, dir(found), 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = shadowed(module) or (f"; did you mean {near[0]!r}?" if near else "")
             raise HandlerLoadError(f"handler {path!r}: module {module_name!r} has no {part!r}{hint}")
         found = getattr(found, part)
     require_usable(found, path)
     return found
 
 
-def require_usable(found: Any, name: str) -> None:  # Any: whatever stands at the path
-    """Raises HandlerLoadError for what is no function and no class that can be called with a job."""
-    if not callable(found):
-        raise HandlerLoadError(f"handler {name!r} is a {type(found).__name__}, not a function or a class")
-    if not inspect.isclass(found):
-        return
-    if not any("__call__" in vars(base) for base in found.__mro__):
-        raise HandlerLoadError(f"handler {name!r} is a class without __call__: define __call__(self, job)")
-    if inspect.iscoroutinefunction(getattr(found, "setup", None)):
-        raise HandlerLoadError(f"handler {name!r}: setup must be a plain function, not async")
-
-
 def _import(path: str, module_name: str, redact: Redactor) -> Any:  # Any: a module
     try:
-        return ForkGuard(redact).call(importlib.import_module, module_name)
+        with own_logging():
+            return ForkGuard(redact).call(importlib.import_module, module_name)
     except ModuleNotFoundError as missing:
-        if missing.name and module_name.split(".")[0] == missing.name.split(".")[0]:
-            raise HandlerLoadError(
-                f"handler {path!r}: no module named {missing.name!r}; start where it can be imported, or set PYTHONPATH"
-            ) from missing
-        raise HandlerLoadError(
-            f"handler {path!r}: importing {module_name!r} needs {missing.name!r}, which is not installed"
-        ) from missing
-    except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())
-        raise HandlerLoadError(
-            f"handler {path!r}: importing {module_name!r} failed: {type(error).__name__}: {text}"
-        ) from error
+        raise HandlerLoadError(f"handler {path!r}: {_missing(missing.name or '?', module_name)}") from missing
+    except BaseException as error:  # SystemExit, too
+        raise HandlerLoadError(f"handler {path!r}: importing {module_name!r} failed: {_one_line(error)}") from error
 
 
-def awaits(found: Any) -> bool:  # Any: a function, an object with `__call__`, or a class of such
-    """Whether calling the handler gives a coroutine: its jobs then share a worker's slots."""
-    called = getattr(found, "__call__", None)  # noqa: B004 # the method is wanted, not whether one exists
-    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(called)
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(text_of(error).split())}"
 
 
-def _style(found: Any, made: Any) -> Style:  # Any: the user's objects
-    function = made.__call__ if inspect.isclass(found) else made
-    is_async = awaits(made)
-    is_batch = bool(getattr(found, _BATCH_MARK, False) or getattr(function, _BATCH_MARK, False))
-    match is_async, is_batch:
-        case True, True:
-            return "async_batch"
-        case True, False:
-            return "async"
-        case False, True:
-            return "batch"
-        case _:
-            return "sync"
+def _missing(name: str, module_name: str) -> str:
+    """What cannot be imported, and what to do: other things for a module that lies in the user's folder."""
+    own = module_name.split(".")[0] == name.split(".")[0]
+    said = f"no module named {name!r}" if own else f"importing {module_name!r} needs {name!r}"
+    parent = sys.modules.get(name.split(".")[0])
+    if "." in name and parent is not None and (hint := shadowed(parent)):
+        return f"{said}{hint}"
+    if (lies := where_it_lies(name, module_name)) is not None:
+        within = in_package(name, lies)
+        other = f", or write `from {within} import {name}`" if within and not own else ""
+        return f"{said}, which is {lies}, but not on the path: set PYTHONPATH={lies.parent.resolve()}{other}"
+    if own:
+        return f"{said}; start where it can be imported, or set PYTHONPATH"
+    return f"{said}, which is not installed, nor anywhere in {Path.cwd()}; install it, or set PYTHONPATH"

@@ -30,6 +30,10 @@ class WorkerMeter:
         for job in sample(done):
             self._metrics.record(kpi.PROCESSING_DURATION.name, max(0, job.finished_us - job.started_us) / 1000)
 
+    def unasked(self, jobs: int) -> None:
+        """So many jobs were run although the store did not say whether they have their result."""
+        self._metrics.record(kpi.UNASKED.name, jobs)
+
     def look(self, now: float, *, cpu_percent: float, rss_bytes: int) -> None:
         """One look at the process; `now` in monotonic seconds."""
         if self._at is not None and now > self._at:

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from rabbitray.actors.errors import text_of
 from rabbitray.actors.message.rows import RESULT_SCHEMA, TIMESTAMP
 from rabbitray.actors.worker.batch_run import Unit
 
@@ -29,39 +30,70 @@ _UINT64_MAX: Final = 2**64 - 1
 _EMPTY = RESULT_SCHEMA.empty_table()
 
 
+class UnkeepableError(ValueError):
+    """A result that has no JSON form, or none that is kept."""
+
+
 def result_json(value: object, *, max_bytes: int = MAX_RESULT_BYTES) -> str:
     """The JSON text of a handler's result, UTF-8 size at most `max_bytes`.
 
-    Raises ValueError, one line, for what cannot be serialised, is too deep (64 levels; a cycle is too deep)
-    or too large: a permanent failure of that job only.
+    Raises UnkeepableError, one line, for what cannot be serialised, is too deep (64 levels; a cycle is too deep) or too
+    large, and for whatever reading it raises: a permanent failure of that job only.
     """
     if value is None:  # many handlers return nothing
         return "null"
     try:
         encoded = msgspec.json.encode(plain(value))
+    except UnkeepableError:
+        raise
     except UnicodeEncodeError as error:
-        raise ValueError(f"the result holds text that is not Unicode: {error.reason}") from error
+        raise UnkeepableError(f"the result holds text that is not Unicode: {error.reason}") from error
     except MemoryError as error:
-        raise ValueError("the result does not fit in memory as JSON") from error
+        raise UnkeepableError("the result does not fit in memory as JSON") from error
+    except BaseException as error:  # its properties and `keys` are the user's code: not even SystemExit may end us here
+        what = " ".join(f"{type(error).__qualname__}: {text_of(error)}".split())
+        raise UnkeepableError(f"the result cannot be read: {what}") from error
     if len(encoded) > max_bytes:
-        raise ValueError(f"the result is {len(encoded)} bytes of JSON, at most {max_bytes} are kept: return less")
+        raise UnkeepableError(f"the result is {len(encoded)} bytes of JSON, at most {max_bytes} are kept: return less")
     return encoded.decode()
 
 
 def plain(value: object, depth: int = 0) -> object:
-    """The value from None, bool, int, float, str, list and dict with text keys only. Raises ValueError."""
+    """The value from None, bool, int, float, str, list and dict with text keys only.
+
+    Raises UnkeepableError, and whatever reading the value raises.
+    """
     kind = type(value)
     if value is None or kind is str or kind is bool:
         return value
     if depth > MAX_DEPTH:
-        raise ValueError(f"the result is nested deeper than {MAX_DEPTH} levels, or holds itself")
+        raise UnkeepableError(f"the result is nested deeper than {MAX_DEPTH} levels, or holds itself")
     if kind is int or kind is float:
         return _number(value)
     if isinstance(value, Mapping):
-        return {_key(key): plain(item, depth + 1) for key, item in value.items()}
+        return _mapping(value, depth)
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item, depth + 1) for item in value]
     return _other(value, depth)
+
+
+def _mapping(value: Mapping[object, object], depth: int) -> dict[str, object]:
+    items = value.items() if type(value) is dict else list(value.items())
+    out = {key if type(key) is str else _key(key): plain(item, depth + 1) for key, item in items}
+    if len(out) != len(items):
+        raise UnkeepableError(_one_key_twice([key for key, _ in items]))
+    return out
+
+
+def _one_key_twice(keys: Sequence[object]) -> str:
+    seen: dict[str, object] = {}
+    for key in keys:
+        text = _key(key)
+        if text in seen:
+            kinds = f"{type(seen[text]).__qualname__} and {type(key).__qualname__}"
+            return f"the result has two keys that are {text[:40]!r} in JSON ({kinds}): use text keys"
+        seen[text] = key
+    return "the result was changed while it was read: return a copy"
 
 
 def _other(value: object, depth: int) -> object:
@@ -73,7 +105,7 @@ def _other(value: object, depth: int) -> object:
     for kinds, convert in _CONVERSIONS:
         if isinstance(value, kinds):
             return plain(convert(value), depth + 1)
-    raise ValueError(
+    raise UnkeepableError(
         f"a result of type {type(value).__qualname__} cannot be kept as JSON: "
         "return a dict, list, dataclass, msgspec.Struct, text, number, bytes or None"
     )
@@ -98,11 +130,11 @@ def _number(value: object) -> object:
 
 
 def digits(value: int) -> str:
-    """All decimal digits of a whole number. Raises ValueError beyond Python's own limit (4,300 digits)."""
+    """All decimal digits of a whole number. Raises UnkeepableError beyond Python's own limit (4,300 digits)."""
     try:
         return str(value)
     except ValueError as error:
-        raise ValueError(f"the result holds a whole number of {value.bit_length()} bits") from error
+        raise UnkeepableError(f"the result holds a whole number of {value.bit_length()} bits") from error
 
 
 def _key(key: object) -> str:
@@ -111,7 +143,7 @@ def _key(key: object) -> str:
     inner = plain(key)
     if inner is None or isinstance(inner, bool | int | float | str):
         return msgspec.json.encode(inner).decode() if not isinstance(inner, str) else inner
-    raise ValueError(f"a result has a key of type {type(key).__qualname__}: use text keys")
+    raise UnkeepableError(f"a result has a key of type {type(key).__qualname__}: use text keys")
 
 
 def _base64(value: bytes | bytearray | memoryview) -> dict[str, str]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
-from rabbitray.actors.errors import ERROR_TEXT_MOST, ConfigurationError, Reject, Retry
+from rabbitray.actors.errors import ConfigurationError, Reject, Retry, text_of
 from rabbitray.actors.message.headers import WAIT_MOST_MS
 from rabbitray.actors.message.reply import Category
-from rabbitray.actors.secret import NO_SECRETS, Redactor
+from rabbitray.actors.seconds import seconds_of
+from rabbitray.actors.worker.error_text import NESTED_MOST, cause_of
 
 log = logging.getLogger(__name__)
 
 AFTER_MOST_S = WAIT_MOST_MS / 1000  # longest wait that a handler may ask for
+MEMBERS_MOST: Final = 1_000  # of one group, that are judged
 
 _TRANSIENT_CLASSES = (
     "ConnectionError TimeoutError BlockingIOError InterruptedError socket.gaierror ssl.SSLError "
@@ -24,7 +27,8 @@ _TRANSIENT_CLASSES = (
     "aiohttp.client_exceptions.ClientConnectionError "
     "requests.exceptions.ConnectionError requests.exceptions.Timeout httpx.TransportError urllib3.exceptions.HTTPError "
     "openai.APIConnectionError openai.RateLimitError anthropic.APIConnectionError anthropic.RateLimitError "
-    "redis.exceptions.ConnectionError psycopg.OperationalError sqlalchemy.exc.OperationalError MemoryError"
+    "redis.exceptions.ConnectionError psycopg.OperationalError sqlalchemy.exc.OperationalError MemoryError "
+    "rabbitray.actors.errors.HandlerLoadError"
 )
 _PERMANENT_CLASSES = (
     "TypeError ValueError LookupError AttributeError AssertionError ArithmeticError NotImplementedError ImportError "
@@ -114,12 +118,20 @@ class Categories:
             log.exception("The attributes of a %s cannot be read: its category is unknown", kind.__qualname__)
             return "unknown"
 
-    def _by_class(self, kind: type[BaseException]) -> Category | None:
-        """By the class and its bases, nearest first; None where the value decides (OSError, unknown classes)."""
+    def own(self, kind: type[BaseException]) -> Category | None:
+        """What the user's own rows say of a class or its bases, nearest first."""
+        if not self._own:
+            return None
         for base in kind.__mro__:
             for name in (f"{base.__module__}.{base.__qualname__}", base.__qualname__):
                 if name in self._own:
                     return self._own[name]
+        return None
+
+    def _by_class(self, kind: type[BaseException]) -> Category | None:
+        """By the class and its bases, nearest first; None where the value decides (OSError, unknown classes)."""
+        if (own := self.own(kind)) is not None:
+            return own
         for base in kind.__mro__:
             builtin = base.__module__ == "builtins"
             found = _CLASSES.get(base.__qualname__ if builtin else f"{base.__module__}.{base.__qualname__}")
@@ -154,56 +166,80 @@ class Categories:
         return self._own.get(code) or _CODES.get(code)
 
 
-def text_of(error: BaseException) -> str:
-    """The text of an exception; one whose own `__str__` raises has none."""
-    try:
-        return str(error)
-    except BaseException as broken:  # noqa: BLE001 # the user's code: what it raises here is told in the text
-        return f"(its text cannot be read: {type(broken).__name__})"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What an exception means for its job."""
+    """What an exception means for its job. `cut`: it asked for a longer wait than there is, and gets the longest."""
 
     verdict: Literal["retry", "dead"]
     reason: str
     category: Category
     after_s: float | None = None
+    cut: bool = False
+
+
+_UNREADABLE: Final = Judgement(verdict="retry", reason="exception", category="unknown")
+_ASKED: Final = ("rejected", "retry_requested")
+_STRICTEST_FIRST: Final = (
+    ("dead", "rejected", "permanent"),
+    ("retry", "retry_requested", "transient"),
+    ("dead", "permanent", "permanent"),
+    ("retry", "exception", "transient"),
+    ("retry", "exception", "unknown"),
+)
 
 
 def judge(error: BaseException, categories: Categories) -> Judgement:
-    """The verdict on one exception: what the handler asked for, else what the category of the error says."""
+    """The verdict on one exception: what the handler asked for, else what the category of the error says.
+
+    A group is judged by its members: one that rejects beats one that asks for a retry, which beats the categories, of
+    which permanent beats transient. What was raised `from` another is that one's retry or rejection, and takes its
+    category where it has none of its own. What was raised while another was handled, without `from`, is no sign.
+    """
+    try:
+        return _judge(error, categories, NESTED_MOST)
+    except BaseException:  # the attributes are the user's code
+        log.exception("A %s cannot be judged: its job is retried", type(error).__qualname__)
+        return _UNREADABLE
+
+
+def _judge(error: BaseException, categories: Categories, depth: int) -> Judgement:
     match error:
         case Retry():
-            after_s = seconds(error.after_s)
-            return Judgement(verdict="retry", reason="retry_requested", category="transient", after_s=after_s)
+            asked = _asked_s(error)
+            after_s = None if asked is None else min(max(asked, 0.0), AFTER_MOST_S)
+            cut = asked is not None and asked > AFTER_MOST_S
+            return Judgement(verdict="retry", reason="retry_requested", category="transient", after_s=after_s, cut=cut)
         case Reject():
             return Judgement(verdict="dead", reason="rejected", category="permanent")
-    category = categories.of(error)
+        case BaseExceptionGroup() if depth and categories.own(type(error)) is None:
+            return _strictest([_judge(member, categories, depth - 1) for member in error.exceptions[:MEMBERS_MOST]])
+    found = _by_category(categories.of(error))
+    cause = cause_of(error)
+    if cause is None or not depth:
+        return found
+    below = _judge(cause, categories, depth - 1)
+    return below if below.reason in _ASKED or found.category == "unknown" else found
+
+
+def _by_category(category: Category) -> Judgement:
     if category == "permanent":
         return Judgement(verdict="dead", reason="permanent", category=category)
     return Judgement(verdict="retry", reason="exception", category=category)
 
 
-def seconds(asked: object) -> float | None:
-    """A wait as a handler gave it, within 0 and 30 days; None (the ladder decides) for what is no number."""
-    if isinstance(asked, bool) or not isinstance(asked, int | float) or asked != asked:  # NaN
+def _strictest(members: Sequence[Judgement]) -> Judgement:
+    """What the strictest of them says; of several waits the longest."""
+
+    def rank(one: Judgement) -> tuple[int, float]:
+        return _STRICTEST_FIRST.index((one.verdict, one.reason, one.category)), -(one.after_s or 0.0)
+
+    return min(members, key=rank)
+
+
+def _asked_s(error: Retry) -> float | None:
+    """The wait that a handler asked for; None (the ladder decides) for what is none, in a subclass or set later."""
+    try:
+        asked = seconds_of(error.after_s)
+    except BaseException:  # noqa: BLE001 # a property of the user's
         return None
-    return float(min(max(asked, 0), AFTER_MOST_S))
-
-
-def asks_too_long(error: BaseException) -> bool:
-    """Whether a handler asked for a longer wait than there is; the longest one is what it gets."""
-    asked = error.after_s if isinstance(error, Retry) else None
-    return isinstance(asked, int | float) and asked > AFTER_MOST_S
-
-
-def describe(error: BaseException, redact: Redactor = NO_SECRETS) -> tuple[str, str]:
-    """(class name, text) of an exception: bounded in length, encodable as UTF-8, and without secrets, since it is kept
-    in rows and headers and shown in many places.
-    """
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = redact.cut(text_of(error), ERROR_TEXT_MOST) or name
-    return name, text.encode("utf-8", "replace").decode()
+    return None if asked is None or math.isnan(asked) else asked

@@ -21,17 +21,18 @@ from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, split
 from rabbitray.actors.secret import NO_SECRETS, Redactor
-from rabbitray.actors.telemetry.rate_limit import LogThrottle
+from rabbitray.actors.telemetry.own_logging import OwnLogging
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker import results as table
-from rabbitray.actors.worker.batch_run import BatchRun, Unit
+from rabbitray.actors.worker.batch_run import BatchRun, Failed, Unit
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
-from rabbitray.actors.worker.executor import Executor, HandlerTimeoutError
+from rabbitray.actors.worker.executor import Executor
+from rabbitray.actors.worker.finished import FinishedJobs
 from rabbitray.actors.worker.handlers import Handler
 from rabbitray.actors.worker.meter import WorkerMeter
-from rabbitray.actors.worker.results import result_json
-from rabbitray.actors.worker.verdict import Categories, asks_too_long, describe, judge
+from rabbitray.actors.worker.outcome import Outcomes
+from rabbitray.actors.worker.verdict import Categories
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class WorkerConfig:
     slots: int = 32
     early_s: float = 1.0
     handler_timeout_s: float = 60.0
-    max_result_bytes: int = 16 * 1024 * 1024
+    max_result_bytes: int = table.MAX_RESULT_BYTES
     part_chars: int = 256 * 1024 * 1024
     identity: IdentityRules = field(default_factory=IdentityRules)
     wire: MessageLimits = field(default_factory=MessageLimits)
@@ -68,7 +69,10 @@ class UnknownBatchError(RabbitrayError):
 
 
 class Worker:
-    """Runs batches through one handler. Methods belong to one event loop."""
+    """Runs batches through one handler. Methods belong to one event loop.
+
+    `finished`: which jobs need not run, since they have their result; None: each one runs.
+    """
 
     def __init__(
         self,
@@ -77,13 +81,17 @@ class Worker:
         categories: Categories,
         tracing: Tracing,
         meter: WorkerMeter | None = None,
+        finished: FinishedJobs | None = None,
     ) -> None:
         self._config = config
-        self._categories = categories
+        self._finished = finished
         self._tracing = tracing
         self._meter = meter
-        self._executor = Executor(handler, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact)
-        self._too_long = LogThrottle()
+        outcomes = Outcomes(categories, max_result_bytes=config.max_result_bytes, redact=config.redact)
+        self._executor = Executor(
+            handler, outcomes, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact
+        )
+        self._logging = OwnLogging()
         self._runs: dict[str, BatchRun] = {}
         self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
 
@@ -101,12 +109,18 @@ class Worker:
         parcels = unpack_parcels(shipment)
         units, failures = decode_parcels(parcels, self._config.wire, self._config.identity, self._config.codes)
         self._executor.busy.add(time.perf_counter() - began)
-        run = BatchRun(batch_id, units, failures, asyncio.get_running_loop())
+        units, skipped = (units, []) if self._finished is None else await self._finished.take_out(units)
+        run = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)
         run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
+        if skipped:
+            self._trace_skipped(skipped, run)
         for failure in failures:
             self._trace_unreadable(parcels[failure.position], failure, run)
         self._runs[batch_id] = run
-        self._tasks.spawn(self._execute(run))
+        if run.waiting:
+            self._tasks.spawn(self._execute(run))
+        else:
+            run.span.end()
         await run.news(self._config.early_s)
         return self._part(run)
 
@@ -130,13 +144,15 @@ class Worker:
     def _part(self, run: BatchRun) -> tuple[Part, pa.Table]:
         """What is finished since the last part; after the first part, nothing waits here that was not started."""
         began = time.perf_counter()
+        self._logging.restore()
         run.partial = True  # before taking: what finishes from now on tells it
         returned = run.take_unstarted() if run.open > len(run.finished) else []
-        units, done, failures = self._judge(run, run.take_finished())
+        units, done, failures = self._outcomes(run, run.take_finished())
         if self._meter is not None:
             self._meter.jobs(units)
         unreadable, run.unreadable = run.unreadable, []
-        finished = run.settle_positions(units) + [failure.position for failure in unreadable]
+        skipped, complete = run.take_skipped()
+        finished = run.settle_positions(units) + complete + [failure.position for failure in unreadable]
         if not run.open:
             self._runs.pop(run.batch_id, None)
         rows = table.results(done, self._config.queue, self._config.name, run.batch_id)
@@ -150,14 +166,15 @@ class Worker:
             returned=returned,
             executing=sorted({unit.position for unit in run.now_executing()}),
             open=run.open,
-            jobs=len(units) + len(unreadable),
+            jobs=len(units) + len(unreadable) + skipped,
+            skipped=skipped,
             span=run.span.traceparent,
             busy_s=self._executor.busy.take(),
         )
         return part, rows
 
-    def _judge(self, run: BatchRun, units: list[Unit]) -> tuple[list[Unit], list[Unit], list[Failure]]:
-        """The finished jobs that fit into a part, those of them with a result (now JSON text), and failures."""
+    def _outcomes(self, run: BatchRun, units: list[Unit]) -> tuple[list[Unit], list[Unit], list[Failure]]:
+        """The finished jobs that fit into a part, those of them with a result, and failures."""
         done: list[Unit] = []
         failures: list[Failure] = []
         pieces: Pieces = {}
@@ -166,36 +183,19 @@ class Worker:
             if chars >= self._config.part_chars:
                 run.put_back(units[number:])
                 return units[:number], done, failures
-            error = unit.error or self._to_json(unit)
-            if error is None:
+            if unit.failed is None:
                 done.append(unit)
                 chars += len(unit.result)
             else:
-                dead = "result_not_serialisable" if unit.error is None else None
-                failures.append(self._failure(run, unit, error, pieces, dead=dead))
+                failures.append(self._failure(run, unit, unit.failed, pieces))
         return units, done, failures
 
-    def _to_json(self, unit: Unit) -> ValueError | None:
-        """Makes the result of a job JSON text; why it cannot be, otherwise."""
-        try:
-            unit.result = result_json(unit.result, max_bytes=self._config.max_result_bytes)
-        except ValueError as error:
-            return error
-        return None
-
-    def _failure(
-        self, run: BatchRun, unit: Unit, error: BaseException, pieces: Pieces, *, dead: str | None = None
-    ) -> Failure:
-        """`dead`: the reason of a permanent failure that is not the handler's verdict."""
-        judged = judge(error, self._categories)
-        self._say_too_long(error)
-        name, text = describe(error, self._config.redact)
-        timed_out = isinstance(error, HandlerTimeoutError)
+    def _failure(self, run: BatchRun, unit: Unit, failed: Failed, pieces: Pieces) -> Failure:
         body = self._piece(unit, pieces) if unit.packed else None
         self._tracing.failure(
             unit.parcel.traceparent,
             unit.parcel.message_id,
-            error,
+            ErrorText(failed.error_class, failed.error, failed.exception),
             attempt=unit.attempt,
             key=unit.key,
             batch=run.span.traceparent,
@@ -203,12 +203,12 @@ class Worker:
         return Failure(
             position=unit.position,
             record=unit.record,
-            verdict="dead" if dead else judged.verdict,
-            reason=dead or ("handler_timeout" if timed_out else judged.reason),
-            error=text,
-            error_class="TimeoutError" if timed_out else name,
-            category="permanent" if dead else judged.category,
-            after_s=judged.after_s,
+            verdict=failed.verdict,
+            reason=failed.reason,
+            error=failed.error,
+            error_class=failed.error_class,
+            category=failed.category,
+            after_s=failed.after_s,
             attempt=unit.attempt,
             key=unit.key,
             message_id=unit.parcel.message_id,
@@ -217,9 +217,13 @@ class Worker:
             content_type=MSGPACK if body is not None else None,
         )
 
-    def _say_too_long(self, error: BaseException) -> None:
-        if asks_too_long(error) and self._too_long.due():
-            log.warning("A handler asked for Retry(after_s=...) of more than 30 days: its job waits 30 days")
+    def _trace_skipped(self, skipped: list[Unit], run: BatchRun) -> None:
+        run.span.note("rabbitray.batch.skipped", len(skipped))
+        for unit in skipped:
+            parcel = unit.parcel
+            self._tracing.skip(
+                parcel.traceparent, parcel.message_id, attempt=unit.attempt, key=unit.key, batch=run.span.traceparent
+            )
 
     def _trace_unreadable(self, parcel: Parcel, failure: Failure, run: BatchRun) -> None:
         self._tracing.failure(

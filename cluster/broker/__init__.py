@@ -4,6 +4,7 @@ node      the handle: a node that lives as long as this process at most
 detached  a node that stays after the command that started it
 guardian  PROCESS guardian: owns the node's processes, so that none outlives who asked for it
 layout    what a node looks like on disk
+programs  which RabbitMQ it runs
 contact   its management API, `rabbitmqctl`, whether it is ready
 """
 

@@ -83,7 +83,7 @@ def api(node: Layout, method: str, path: str, body: object = None, *, within_s: 
 def ctl(node: Layout, *arguments: str, within_s: float = 60.0) -> str:
     """Output of one `rabbitmqctl` command; BrokerUnreachableError with its complaint when it fails."""
     done = subprocess.run(
-        [layout.script("rabbitmqctl"), "-q", "-n", node.name, *arguments],
+        [node.programs.script("rabbitmqctl"), "-q", "-n", node.name, *arguments],
         env=node.environment(),
         cwd=node.directory,
         stdin=subprocess.DEVNULL,

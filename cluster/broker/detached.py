@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.cluster.broker import contact, guardian, layout
+from rabbitray.cluster.broker.programs import programs
 
 _ENDS_WITHIN_S = 30.0
 _RECORD = "processes.json"
@@ -54,14 +55,15 @@ def start_detached(directory: Path, *, ready_within_s: float = contact.READY_WIT
     ran before. Raises ConfigurationError where RabbitMQ is missing, BrokerUnreachableError when it does not
     become ready.
     """
-    layout.script("rabbitmq-server")
+    chosen = programs()
+    chosen.script("rabbitmq-server")
     directory = directory.absolute()
     directory.mkdir(parents=True, exist_ok=True)
-    known = layout.load(directory)
+    known = layout.load(directory, chosen)
     if known is not None and _lives(directory) and contact.ready(known):
         return _state(known, started=False)
     node = contact.bring_up(
-        known or layout.plan(directory),
+        known or layout.plan(directory, chosen),
         launch=_launch,
         alive=lambda: _lives(directory),
         proven=False,

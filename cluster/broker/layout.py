@@ -5,24 +5,18 @@ from __future__ import annotations
 import json
 import random
 import secrets
-import shutil
 import socket
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.cluster.broker.programs import SYSTEM_PATH, Programs
 
 LOOPBACK = "127.0.0.1"
-INSTALL_HINT = (
-    "RabbitMQ is not installed: run `apt-get install --no-install-recommends rabbitmq-server` as root, "
-    "or set RABBITMQ_URL to a broker that runs"
-)
 
 _NODE_FILE = "node.json"
 _LAUNCH_FILE = "launch.json"
-_PACKAGE_SCRIPTS = Path("/usr/lib/rabbitmq/bin")
-_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 # Below the range that the kernel hands to outgoing connections, so that nobody takes a port while the node is
 # down between kill() and start(); above the range of Ray's workers (10002-19999).
@@ -44,6 +38,8 @@ disk_free_limit.absolute = 50MB
 # One scheduler without busy waiting leaves the cores to the pool; the distribution port is on loopback only;
 # `+B i` as the package's script has it: the VM ignores SIGINT.
 _DISTRIBUTION = "-kernel inet_dist_use_interface {127,0,0,1}"
+# Nobody would end the daemon that it starts. rabbitmqctl of RabbitMQ 4 sets ERL_FLAGS itself, so it is told twice.
+_NO_EPMD = "-start_epmd false"
 _VM_ARGUMENTS = f"+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none +B i {_DISTRIBUTION}"
 
 
@@ -60,11 +56,12 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """Name, ports and directory of one node; the same in every start on the same directory."""
+    """Name, ports and directory of one node, the same in every start on the same directory; and what it is run with."""
 
     directory: Path
     name: str
     ports: Ports
+    programs: Programs
     configuration: str = ""
     """Lines added to the node's rabbitmq.conf; not kept between handles."""
 
@@ -87,7 +84,7 @@ class Layout:
         """The whole environment of the node and of its command-line tools: nothing of ours leaks in."""
         home, loopback = str(self.directory), LOOPBACK
         return {
-            "PATH": f"{Path(_program('erl')).parent}:{_SYSTEM_PATH}",
+            "PATH": f"{Path(self.programs.erlang('erl')).parent}:{SYSTEM_PATH}",
             "LANG": "C.UTF-8",
             "HOME": home,  # the Erlang cookie lives there
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",  # keeps the system's rabbitmq-env.conf out
@@ -102,12 +99,12 @@ class Layout:
             "RABBITMQ_LOG_BASE": f"{home}/log",
             "RABBITMQ_PID_FILE": f"{home}/pid",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _VM_ARGUMENTS,
-            "RABBITMQ_CTL_ERL_ARGS": _DISTRIBUTION,
+            "RABBITMQ_CTL_ERL_ARGS": f"{_DISTRIBUTION} {_NO_EPMD}",
             "ERL_CRASH_DUMP_SECONDS": "0",  # no dump: the log says what went wrong
             "RUNNING_UNDER_SYSTEMD": "true",  # the script becomes the VM: one process, one pid
             "ERL_EPMD_PORT": str(self.ports.epmd),
             "ERL_EPMD_ADDRESS": loopback,
-            "ERL_FLAGS": "-start_epmd false",  # rabbitmqctl would start a daemon that nobody ends
+            "ERL_FLAGS": _NO_EPMD,
         }
 
     def write(self) -> None:
@@ -120,27 +117,28 @@ class Layout:
         _put(self.directory / "enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n")
         _put(self.directory / _NODE_FILE, json.dumps({"name": self.name, "ports": asdict(self.ports)}))
         launch = {
-            "server": [script("rabbitmq-server")],
-            "epmd": [_program("epmd"), "-port", str(self.ports.epmd), "-address", LOOPBACK],
+            "server": [self.programs.script("rabbitmq-server")],
+            "epmd": [self.programs.erlang("epmd"), "-port", str(self.ports.epmd), "-address", LOOPBACK],
             "epmd_port": self.ports.epmd,
             "environment": self.environment(),
         }
         _put(self.directory / _LAUNCH_FILE, json.dumps(launch))
 
 
-def plan(directory: Path) -> Layout:
+def plan(directory: Path, programs: Programs) -> Layout:
     """A new layout in `directory` with free ports; nothing is written yet."""
-    return Layout(directory=directory, name=f"rabbitray-{secrets.token_hex(4)}@localhost", ports=Ports(**_free_ports()))
+    name = f"rabbitray-{secrets.token_hex(4)}@localhost"
+    return Layout(directory=directory, name=name, ports=Ports(**_free_ports()), programs=programs)
 
 
-def load(directory: Path) -> Layout | None:
+def load(directory: Path, programs: Programs) -> Layout | None:
     """The layout that an earlier start left in `directory`, or None; ConfigurationError if it is damaged."""
     path = directory / _NODE_FILE
     if not path.exists():
         return None
     try:
         found = json.loads(path.read_text())
-        return Layout(directory=directory, name=str(found["name"]), ports=Ports(**found["ports"]))
+        return Layout(directory=directory, name=str(found["name"]), ports=Ports(**found["ports"]), programs=programs)
     except (ValueError, TypeError, KeyError) as broken:
         raise ConfigurationError(f"{path} does not describe a private node ({broken!r}): remove the folder") from broken
 
@@ -153,28 +151,6 @@ def on_other_ports(layout: Layout) -> Layout:
 def port_taken(ports: Ports) -> bool:
     """Whether somebody listens on one of the ports of a node that is down."""
     return not all(_bindable(port) for port in asdict(ports).values())
-
-
-def script(name: str) -> str:
-    """Path of one of RabbitMQ's own scripts; ConfigurationError with what to install where there is none.
-
-    Distribution packages put a wrapper on the PATH that changes user and directory, so the real script is
-    looked for first.
-    """
-    packaged = _PACKAGE_SCRIPTS / name
-    if packaged.exists():
-        return str(packaged)
-    found = shutil.which(name) or shutil.which(name, path=_SYSTEM_PATH)
-    if found is None:
-        raise ConfigurationError(INSTALL_HINT)
-    return str(Path(found).resolve())
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path=_SYSTEM_PATH)
-    if found is None:
-        raise ConfigurationError(f"`{name}` of Erlang is missing. {INSTALL_HINT}")
-    return found
 
 
 def _put(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.cluster.broker import contact, guardian, layout
+from rabbitray.cluster.broker.programs import programs
 
 
 class PrivateBroker:
@@ -25,7 +26,8 @@ class PrivateBroker:
     by `close()`. Whatever ends this process, SIGKILL included, also ends the node, its epmd and (when it is
     temporary) its folder within a second or so; a node with a directory is given up to 20 s to end in order.
     Ports, name and folder are the same after every start of one handle; `configuration` is added to
-    rabbitmq.conf. Not for use from several threads at once. Raises ConfigurationError where RabbitMQ is not installed.
+    rabbitmq.conf. `rabbitmq` chooses which RabbitMQ, see `programs`; ConfigurationError where a chosen one is missing.
+    Not for use from several threads at once.
     """
 
     def __init__(
@@ -34,14 +36,15 @@ class PrivateBroker:
         *,
         configuration: str = "",
         ready_within_s: float = contact.READY_WITHIN_S,
+        rabbitmq: str | None = None,
     ) -> None:
-        layout.script("rabbitmq-server")
+        chosen = programs(rabbitmq)
         self._temporary = directory is None
         self.directory = (directory or Path(tempfile.mkdtemp(prefix="rabbitray-broker-"))).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
-        known = layout.load(self.directory)
+        known = layout.load(self.directory, chosen)
         self._proven = False
-        self._layout = replace(known or layout.plan(self.directory), configuration=configuration)
+        self._layout = replace(known or layout.plan(self.directory, chosen), configuration=configuration)
         self._ready_within_s = ready_within_s
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid = 0
@@ -61,6 +64,11 @@ class PrivateBroker:
     def prometheus_url(self) -> str:
         """Base address of the node's Prometheus endpoint."""
         return self._layout.prometheus_url
+
+    @property
+    def version(self) -> str:
+        """RabbitMQ's version, e.g. `4.3.6`."""
+        return self._layout.programs.version
 
     @property
     def name(self) -> str:
@@ -100,7 +108,8 @@ class PrivateBroker:
     def start(self) -> Self:
         """Start the node and wait until it answers (about 5 s); does nothing to one that runs.
 
-        Raises BrokerUnreachableError with the end of the node's log when it does not become ready.
+        Raises ConfigurationError where RabbitMQ is not installed, and BrokerUnreachableError with the end of the node's
+        log when it does not become ready.
         """
         began = time.monotonic()
         try:

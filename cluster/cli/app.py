@@ -2,7 +2,7 @@
 
 Exit codes: 0 all well; 1 the command did its work and something failed (messages not confirmed, not drained in
 time); 2 a mistake in settings, handler, broker, queue or results file, before anything was consumed; 3 no pool of
-that name runs; 130 Ctrl-C.
+that name runs; 130 Ctrl-C; 141 nobody reads the output any more (`| head`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS
-from rabbitray.cluster.cli.errors import tell_error, tell_fault
-from rabbitray.cluster.cli.terminal import prepare
+from rabbitray.cluster.cli.errors import OUTPUT_GONE, tell_end
+from rabbitray.cluster.cli.terminal import flushed, prepare, reader_gone
 
 COMMANDS = {
     "demo": "The main job on reference data, nothing to prepare.",
@@ -87,21 +86,27 @@ def _show(error: click.ClickException) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command; every error of ours is one line on standard error."""
+    """Runs one command; every error but our own mistakes is one line on standard error."""
     for library in ("aiormq", "aio_pika"):  # what they say reaches a log that was set up, not the terminal
         logging.getLogger(library).addHandler(logging.NullHandler())
     prepare()
+    code = _run(arguments)
+    sys.exit(code if flushed() else code or OUTPUT_GONE)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """The exit code of one command."""
     try:
         code = group.main(arguments, prog_name="rabbitray", standalone_mode=False)
     except click.ClickException as error:
         _show(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except RabbitrayError as error:
-        tell_error(error, NO_SECRETS)
-        sys.exit(error.exit_code)
+        return 130
+    except SystemExit:  # click ends the program so where it cannot write
+        if not reader_gone():
+            raise
+        return OUTPUT_GONE
     except Exception as error:  # noqa: BLE001 # a fault of ours: as Python tells it, but printable and without passwords
-        tell_fault(error, NO_SECRETS)
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+        return tell_end(error, NO_SECRETS)
+    return code if isinstance(code, int) else 0

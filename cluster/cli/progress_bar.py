@@ -7,15 +7,16 @@ import stat
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from rabbitray.cluster.cli.terminal import Terminal
 
 
 class Bar:
     """Shows how far a piece of work is; `total` None: not known. A context manager."""
 
     def __init__(self, text: str, total: int | None, *, quiet: bool = False) -> None:
-        console = Console(stderr=True)
+        console = Terminal(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import select
 import sys
 
 import click
@@ -42,10 +44,38 @@ def _cut(text: str) -> str:
     return text if len(text) <= LINES_MOST else f"{text[:LINES_MOST]}... (cut; --json has all of it)"
 
 
+class Terminal(Console):
+    """One that ends as every other output does where nobody reads it any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program here, with an exit code of its own."""
+        raise BrokenPipeError
+
+
 def console(pipe_width: int = 160) -> Console:
     """The terminal; where there is none, `pipe_width` columns, so that nothing is cut or folded."""
-    found = Console()
-    return found if found.is_terminal else Console(width=pipe_width)
+    found = Terminal()
+    return found if found.is_terminal else Terminal(width=pipe_width)
+
+
+def reader_gone() -> bool:
+    """Whether the other end of standard output or standard error has been closed."""
+    watch = select.poll()
+    for number in (1, 2):
+        watch.register(number, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in watch.poll(0))
+
+
+def flushed() -> bool:
+    """Writes what is left of the output; False where that fails: then nothing more is tried when Python ends."""
+    whole = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            whole = False
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return whole
 
 
 def prepare(redact: Redactor = NO_SECRETS) -> None:

@@ -21,6 +21,7 @@ from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.demo.waves import Waves
 from rabbitray.cluster.driver.driver import Driver, RunOptions
+from rabbitray.cluster.operate.preflight import preflight
 from rabbitray.cluster.settings import Loaded, load_here
 
 HANDLER = "rabbitray.cluster.demo.handler:greet"
@@ -68,7 +69,7 @@ async def _work(loaded: Loaded, messages: int, *, quiet: bool) -> dict[str, Any]
     waves = Waves(messages)
     options = RunOptions(quiet=quiet, log_to_driver=False)
     driver = Driver(loaded, HANDLER, options)
-    found = await driver.run(waves)
+    found = await driver.run(waves, before=preflight(loaded))
     results, latency = loaded.settings.results.absolute(), found.latency_ms or Percentiles()
     counted = read_only_query(results, "SELECT count(*) AS rows FROM results").to_pylist()[0]["rows"]
     decided = read_only_query(results, "SELECT count(*) AS n FROM decisions").to_pylist()[0]["n"]

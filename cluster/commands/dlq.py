@@ -12,7 +12,8 @@ import click
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.printable import json_text
 from rabbitray.actors.publisher import Publisher
-from rabbitray.actors.rabbitmq.inspect import contact, ready_count
+from rabbitray.actors.rabbitmq.inspect import contact
+from rabbitray.actors.rabbitmq.look import hidden, look
 from rabbitray.cluster.cli.durations import Duration
 from rabbitray.cluster.cli.options import BROKER, REACH, with_settings
 from rabbitray.cluster.cli.progress_bar import Bar
@@ -67,12 +68,15 @@ def _short(group: Mapping[str, object]) -> dict[str, object]:
 
 
 async def _waiting(loaded: Loaded) -> int | None:
-    """Messages in the dead-letter queue; None where the broker or the queue is not there."""
+    """Messages in the dead-letter queue; None where the broker or the queue is not there, or may not be looked at."""
     settings = loaded.settings
     within_s = min(LOOK_WITHIN_S, settings.connect_timeout_s)
     try:
         async with contact(settings.rabbitmq_url, within_s=within_s) as connection:
-            return await ready_count(connection, compose.topology(settings).dead_queue)
+            seen = await look(connection, dead := compose.topology(settings).dead_queue)
+            if seen.hidden:
+                tell(f"note: {hidden('queue', dead)}", err=True)
+            return seen.ready
     except BrokerUnreachableError as error:
         tell(f"note: {error}", err=True)
         return None
@@ -134,9 +138,9 @@ def replay(
     rabbitray dlq replay --class ConnectionError --newer-than 2h --rate 50
     rabbitray dlq replay 3f2a90c1d4e5f60718293a4b5c6d7e8f
 
-    A copy is confirmed in the main queue before the dead letter is removed, and keeps its key: a job that has a
-    result already is not worked twice. Headers that could not be read stay behind. What is not selected stays. Exit
-    code 1 when a copy was not confirmed, or when an ID is not in the dead-letter queue.
+    A copy is confirmed in the main queue before the dead letter is removed, and keeps its key: a job that has its
+    result by then does not run again (setting skip_done). Headers that could not be read stay behind. What is not
+    selected stays. Exit code 1 when a copy was not confirmed, or when an ID is not in the dead-letter queue.
     """
     if not (names or error_class or older_than is not None or newer_than is not None or everything):
         raise click.UsageError("say which: IDs, --class, --older-than, --newer-than, or --all")
@@ -158,9 +162,9 @@ def replay(
 async def _replay(loaded: Loaded, plan: ReplayPlan, *, quiet: bool) -> Replayed:
     settings, topology = loaded.settings, compose.topology(loaded.settings)
     async with contact(settings.rabbitmq_url, within_s=settings.connect_timeout_s) as connection:
-        if await ready_count(connection, settings.queue) is None:
+        if (await look(connection, settings.queue)).there is False:
             raise ConfigurationError(f"queue {settings.queue!r} does not exist: start the pool first")
-        total = await ready_count(connection, topology.dead_queue)
+        total = (await look(connection, topology.dead_queue)).ready
         with Bar("replaying", total, quiet=quiet) as bar:
             async with Publisher(compose.publisher(settings, name="replay")) as publisher:
                 replay = Replay(
@@ -224,6 +228,7 @@ async def _purge(loaded: Loaded, *, yes: bool) -> int:
     settings, dead = loaded.settings, compose.topology(loaded.settings).dead_queue
     async with contact(settings.rabbitmq_url, within_s=settings.connect_timeout_s) as connection:
         if not yes:
-            waiting = await ready_count(connection, dead)
-            raise ConfigurationError(f"this would delete {waiting or 0:,} messages of {dead} for good: add --yes")
+            seen = await look(connection, dead)
+            waiting = "all" if seen.hidden else f"{seen.ready or 0:,}"
+            raise ConfigurationError(f"this would delete {waiting} messages of {dead} for good: add --yes")
         return await empty(connection, dead)

@@ -12,7 +12,8 @@ import click
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.publisher import Publisher
-from rabbitray.actors.rabbitmq.inspect import contact, declare, place, ready_count
+from rabbitray.actors.rabbitmq.inspect import contact, declare, place
+from rabbitray.actors.rabbitmq.look import look
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.span import OpenSpan
 from rabbitray.actors.telemetry.trace_context import producer_destination
@@ -70,7 +71,8 @@ def command(
 
     A line without an id gets one. A line that is no job is reported with its number and the rest goes on. Exit
     code 1 when any job was not confirmed or any line was bad. A job that timed out, or whose connection was lost,
-    may have arrived: publish it again under the same id, it is worked once.
+    may have arrived: publish it again under the same id. It gets one row; once that is committed, it does not run
+    again where the pool has skip_done=always.
     """
     source = _source(file, generate)
     pace = SendPace(packed=compose.publisher(loaded.settings).packed_size(packed), rate=rate)
@@ -138,7 +140,15 @@ async def _prepare(loaded: Loaded, *, create: bool) -> None:
         if create:
             for warning in await declare(connection, compose.topology(settings)):
                 tell(f"note: {warning}", err=True)
-        elif await ready_count(connection, settings.queue) is None:
+            return
+        seen = await look(connection, settings.queue)
+        if seen.hidden:
+            tell(
+                f"note: this user may not look at queue {settings.queue!r} (403): a job that finds no queue is "
+                "reported as unroutable",
+                err=True,
+            )
+        elif not seen.there:
             raise ConfigurationError(
                 f"queue {settings.queue!r} does not exist at {place(settings.rabbitmq_url)}: start the pool first, "
                 "or create it with --create"

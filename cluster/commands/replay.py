@@ -20,6 +20,7 @@ from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.driver.session import MOST_WORKERS
+from rabbitray.cluster.results.arrival import DEAD_LETTER_ARRIVED
 from rabbitray.cluster.results.reader import results
 from rabbitray.cluster.settings import Loaded, load_here
 
@@ -46,7 +47,7 @@ WITH outcomes AS (
   SELECT coalesce(least(published_at, received_at), started_at, committed_at) AS arrived, committed_at AS ended
   FROM results
   UNION ALL
-  SELECT coalesce(first_seen, dead_at, recorded_at), coalesce(recorded_at, dead_at) FROM dead_letters),
+  SELECT {DEAD_LETTER_ARRIVED}, coalesce(recorded_at, dead_at) FROM dead_letters),
 run AS (SELECT max(registered_at) AS began FROM runs WHERE registered_at <= (SELECT max(ended) FROM outcomes)),
 arrivals AS (
   SELECT greatest(arrived, began) AS arrived FROM outcomes, run WHERE began IS NULL OR ended >= began)

@@ -6,11 +6,12 @@ import asyncio
 
 import click
 
-from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.driver.driver import Driver, RunOptions, Summary
+from rabbitray.cluster.operate.preflight import preflight
 from rabbitray.cluster.settings import Loaded
 
 
@@ -29,6 +30,9 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
 
     SIGTERM and Ctrl-C drain: no new messages, what is in flight finishes within --drain-deadline-s, the rest is
     given back to the queue. Exit code 0 when all finished in time, else 1.
+
+    --until-empty waits for what is due later, and says until when. It ends with 1 when no worker is ready and three
+    starts in a row have failed; without it a pool tries for ever, with pauses of up to 30 s.
     """
     handler = loaded.settings.handler
     if handler is None:
@@ -44,8 +48,11 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
             f"{found.duplicates:,} duplicates in {found.duration_s:.1f} s; publish to ack p50 "
             f"{latency.p50} ms, p99 {latency.p99} ms; results in {loaded.settings.results}"
         )
+    if found.failure:
+        raise RabbitrayError(found.failure)
     return 0 if found.clean else 1
 
 
 async def _run(loaded: Loaded, handler: str, options: RunOptions) -> Summary:
-    return await Driver(loaded, handler, options).run()
+    before = preflight(loaded, until_empty=options.until_empty)
+    return await Driver(loaded, handler, options).run(before=before)

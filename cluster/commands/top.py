@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.live import Live
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
@@ -21,7 +20,7 @@ from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.keyboard import Keys, typed
 from rabbitray.cluster.cli.options import REACH, with_settings
-from rabbitray.cluster.cli.terminal import tell, tell_json
+from rabbitray.cluster.cli.terminal import Terminal, tell, tell_json
 from rabbitray.cluster.commands.status import look
 from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
@@ -80,7 +79,7 @@ def _print_once(seen: Look, usage: LocalUsage) -> None:
         usage=usage.read(_pids(now.workers)),
         keys="",
     )
-    console = Console()
+    console = Terminal()
     width = console.width if console.is_terminal else 80
     if console.is_terminal:
         console.print(render(view, width=width, height=None))
@@ -122,7 +121,7 @@ class Screen:
     async def run(self) -> str:
         """Until `q`, or until the pool has ended; the last word about it."""
         await self._look()
-        console = Console()
+        console = Terminal()
         with typed() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
             looking = asyncio.create_task(self._keep_looking())
             try:
@@ -152,7 +151,7 @@ class Screen:
         assert self._view is not None
         notice = DRAIN_QUESTION if self._asked else self._notice if time.monotonic() < self._notice_until else ""
         size = live.console.size
-        view = replace(self._view, notice=notice, at=time.time())
+        view = replace(self._view, notice=notice, at=time.time())  # whose figures may be older, see View.taken_at
         live.update(render(view, width=size.width, height=size.height), refresh=True)
 
     def _notify(self, notice: str) -> None:
@@ -202,6 +201,8 @@ class Screen:
         self._view = View(
             seen=seen,
             at=time.time(),
+            taken_at=time.time(),
+            stale_after_s=2 * self._every_s + ANSWER_WITHIN_S,
             before=oldest.picture if len(self._history) > 1 else None,
             apart_s=max(self._reported_at - oldest.at, 0.001),
             depths=list(self._depths),

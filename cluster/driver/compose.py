@@ -165,6 +165,9 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         num_cpus=settings.worker_num_cpus,
         server=server(settings.rabbitmq_url),
         metering=metering(loaded),
+        skip_done=settings.skip_done,
+        store=f"{settings.pool}-store",
+        namespace=settings.ray_namespace,
     )
 
 
@@ -198,6 +201,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
             failpoint=settings.failpoint,
         ),
         limits=RetryLimits(rungs_ms=rungs(settings), max_retries=settings.max_retries),
+        dead_in_a_row=settings.dead_in_a_row,
         max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
         max_crashes=settings.max_crashes,
         start_timeout_s=settings.start_timeout_s,

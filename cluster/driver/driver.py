@@ -7,7 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
@@ -18,13 +18,16 @@ from rabbitray.actors.router.actor import DRAIN_ASKED
 from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry.metrics import Percentiles
-from rabbitray.actors.worker.handlers import awaits, find
+from rabbitray.actors.worker.handlers import find
+from rabbitray.actors.worker.shape import awaits
 from rabbitray.cluster import telemetry
 from rabbitray.cluster.driver import checks, compose
 from rabbitray.cluster.driver.checks import facts
 from rabbitray.cluster.driver.progress_line import Progress
+from rabbitray.cluster.driver.run_totals import RunTotals
 from rabbitray.cluster.driver.service import Service
 from rabbitray.cluster.driver.session import Session, connect
+from rabbitray.cluster.driver.until_empty import EMPTY_LOOKS, Sight, start_failure, waits_for
 from rabbitray.cluster.settings import Loaded
 
 log = logging.getLogger(__name__)
@@ -42,13 +45,18 @@ class RunOptions:
     log_to_driver: bool = True
 
 
+Before = Callable[[], Awaitable[None]]
+"""What is looked at before Ray is started; it raises what ends the run."""
+
 Beside = Callable[["Driver"], Awaitable[None]]
 """What is done beside the running pool, e.g. publishing; the run ends with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run came to, in numbers of jobs; `given_back` in messages. `latency_ms`: None without a last report."""
+    """What the whole run came to, in numbers of jobs; `given_back` in messages. See RunTotals for what it may lack
+    where a router died. `latency_ms`: of the last router; None without any report. `failure`: why it was for nothing.
+    """
 
     ended: str
     done: int
@@ -59,10 +67,20 @@ class Summary:
     clean: bool
     duration_s: float
     latency_ms: Percentiles | None
+    failure: str | None = None
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON values
         """As `rabbitray run --json` prints it."""
-        return asdict(self) | {"latency_ms": asdict(self.latency_ms) if self.latency_ms else {}}
+        found = asdict(self) | {"latency_ms": asdict(self.latency_ms) if self.latency_ms else {}}
+        return found if self.failure else {name: value for name, value in found.items() if name != "failure"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """Why a run ends. `failure`: what cannot be mended by going on."""
+
+    reason: str
+    failure: str | None = None
 
 
 class Driver:
@@ -77,6 +95,8 @@ class Driver:
         self._stop = asyncio.Event()
         self._service: Service | None = None
         self._depths = Depths(loaded)
+        self._totals = RunTotals()
+        self._told_wait = ""
         self.peak_workers = 0
         self.least_workers: int | None = None
 
@@ -86,9 +106,11 @@ class Driver:
         assert self._service is not None
         return self._service
 
-    async def run(self, beside: Beside | None = None) -> Summary:
+    async def run(self, beside: Beside | None = None, *, before: Before | None = None) -> Summary:
         """Starts the pool, waits for its end (signal, empty queue, `beside`), stops it; the summary."""
         check(self.loaded, self._handler)
+        if before is not None:
+            await before()
         began = time.monotonic()
         self.session = connect(
             self.loaded.settings, dashboard=self.options.dashboard, log_to_driver=self.options.log_to_driver
@@ -97,18 +119,22 @@ class Driver:
             self._take_signals()
             self._service = Service(self.loaded, self._handler, self.session)
             await self._service.start()
-            reason = await self._until_end(beside)
-            log.info("Stopping: %s", reason)
+            end = await self._until_end(beside)
+            log.info("Stopping: %s", end.failure or end.reason)
             drained = await self._service.stop()
         finally:
             await self._depths.close()
             self.progress.end()
             await asyncio.get_running_loop().run_in_executor(None, ray.shutdown)
-        return summary(drained, time.monotonic() - began, reason)
+        if drained.report is not None:
+            self._totals.of_run(drained.report)
+        return summary(replace(drained, report=self._totals.last()), time.monotonic() - began, end)
 
     async def look(self) -> tuple[RouterReport | None, int | None]:
-        """The router's report and what waits in the queue; None for what is not known now."""
-        report, ready = await asyncio.gather(self.service.report(), self._depths.main())
+        """The router's report, with the counts of the whole run, and what waits in the queue; None for what is not
+        known now."""
+        found, ready = await asyncio.gather(self.service.report(), self._depths.main())
+        report = None if found is None else self._totals.of_run(found)
         ready_workers = sum(worker.state == "ready" for worker in report.workers) if report else 0
         self.peak_workers = max(self.peak_workers, ready_workers)
         if ready_workers:
@@ -130,11 +156,12 @@ class Driver:
             log.info("%s: draining", signal.Signals(number).name)
         self._stop.set()
 
-    async def _until_end(self, beside: Beside | None) -> str:
+    async def _until_end(self, beside: Beside | None) -> End:
+        watch = asyncio.ensure_future(self._watch())
         waits: dict[asyncio.Future[Any], str] = {
             asyncio.ensure_future(self._stop.wait()): "asked to stop",
             asyncio.ensure_future(self.service.ended()): "fenced",
-            asyncio.ensure_future(self._watch()): "the queue is empty",
+            watch: "the queue is empty",
         }
         if beside is not None:
             waits[asyncio.ensure_future(beside(self))] = "done"
@@ -144,23 +171,40 @@ class Driver:
         await asyncio.gather(*pending, return_exceptions=True)
         for ended in done:
             if waits[ended] == "fenced" and ended.result() == DRAIN_ASKED:
-                return DRAIN_ASKED
+                return End(reason=DRAIN_ASKED)
             if waits[ended] == "fenced":
                 raise RabbitrayError(f"pool {self.loaded.settings.pool!r} stopped: {ended.result()}")
             ended.result()
-        return waits[next(iter(done))]
+        if watch in done:
+            return watch.result()
+        return End(reason=waits[next(iter(done))])
 
-    async def _watch(self) -> None:
-        """Shows progress; returns when the queue and its rungs were empty twice in a row, if that ends the run."""
+    async def _watch(self) -> End:
+        """Shows progress. If the empty queue ends the run, it returns when queue and rungs were empty twice in a row,
+        and when no worker can start."""
         empty = 0
         while True:
             report, ready = await self.look()
-            self.progress.show(report, ready)
-            idle = ready == 0 and report is not None and not report.pool.held and report.connected
-            empty = empty + 1 if idle and await self._depths.rungs() == 0 else 0
-            if self.options.until_empty and empty >= 2:
-                return
+            sight = Sight(report=report, ready=ready, rungs=None)
+            if self.options.until_empty and sight.may_be_empty:
+                sight = replace(sight, rungs=await self._depths.rungs())
+            waiting = waits_for(sight, time.time())
+            self.progress.show(report, ready, waiting)
+            empty = empty + 1 if sight.empty else 0
+            if self.options.until_empty:
+                if empty >= EMPTY_LOOKS:
+                    return End(reason="the queue is empty")
+                if (failure := start_failure(report)) is not None:
+                    return End(reason="no worker can start", failure=failure)
+                self._tell_wait(waiting, report)
             await asyncio.sleep(LOOK_EVERY_S)
+
+    def _tell_wait(self, waiting: str | None, report: RouterReport | None) -> None:
+        """Says once for each time until which there is something to wait for."""
+        until = "" if waiting is None or report is None else f"until {report.latest_due_ms // 60_000}"
+        if waiting is not None and until != self._told_wait:
+            log.info("--until-empty waits for %s; Ctrl-C ends the run, and they stay", waiting)
+            self._told_wait = until
 
 
 class Depths:
@@ -200,18 +244,19 @@ def check(loaded: Loaded, handler: str) -> None:
         raise ConfigurationError("\n".join(refusals))
 
 
-def summary(drained: Drained, duration_s: float, reason: str) -> Summary:
+def summary(drained: Drained, duration_s: float, end: End) -> Summary:
     """What a run came to."""
     report = drained.report
     counts = report.counts if report else Counts()
     return Summary(
-        ended=reason,
+        ended=end.reason,
         done=counts.done,
         duplicates=counts.duplicates,
         retried=counts.retried,
         dead=counts.dead,
         given_back=report.given_back if report else 0,
-        clean=drained.clean,
+        clean=drained.clean and end.failure is None,
         duration_s=round(duration_s, 2),
         latency_ms=report.latency_ms if report else None,
+        failure=end.failure,
     )

@@ -12,6 +12,7 @@ from rich.text import Text
 from rabbitray.actors.printable import printable
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.actors.router.status import Counts
+from rabbitray.cluster.cli.terminal import Terminal
 
 LINE_EVERY_S = 5.0
 
@@ -24,7 +25,7 @@ class Progress:
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
         self._quiet = quiet
-        self._console = console or Console(stderr=True, force_terminal=sys.stderr.isatty())
+        self._console = console or Terminal(stderr=True, force_terminal=sys.stderr.isatty())
         self._terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
         self._began = time.monotonic()
@@ -32,8 +33,8 @@ class Progress:
         self._shown_at = 0.0
         self._rate = 0.0
 
-    def show(self, report: RouterReport | None, ready: int | None) -> None:
-        """One look at the pool; `ready` messages wait in the queue. None: not known."""
+    def show(self, report: RouterReport | None, ready: int | None, waits_for: str | None = None) -> None:
+        """One look at the pool; `ready` messages wait in the queue. None: not known. `waits_for`: all that is left."""
         now = time.monotonic()
         before, acked = self._last
         if now - before >= 0.5:
@@ -43,7 +44,7 @@ class Progress:
         if self._quiet or (not self._terminal and now - self._shown_at < LINE_EVERY_S):
             return
         self._shown_at = now
-        text = Text(printable(line(report, ready, self._rate, now - self._began)))
+        text = Text(printable(line(report, ready, self._rate, now - self._began, waits_for)))
         if self._terminal:
             self._live.start()
             self._live.update(text, refresh=True)
@@ -55,7 +56,9 @@ class Progress:
         self._live.stop()
 
 
-def line(report: RouterReport | None, ready: int | None, rate: float, elapsed_s: float) -> str:
+def line(
+    report: RouterReport | None, ready: int | None, rate: float, elapsed_s: float, waits_for: str | None = None
+) -> str:
     """The line itself: time, what waits, what is done, workers, speed, and why nothing moves."""
     counts = report.counts if report else Counts()
     held = report.pool.held if report else 0
@@ -68,7 +71,7 @@ def line(report: RouterReport | None, ready: int | None, rate: float, elapsed_s:
         text += f"  HELD {'; '.join(f'{name}: {reason}' for name, reason in report.holds.items())}"
     if report and report.start_error:
         text += f"  workers cannot start: {report.start_error}"
-    return text
+    return text + (f"  waits for {waits_for}" if waits_for else "")
 
 
 def _workers(report: RouterReport | None) -> str:

@@ -45,6 +45,7 @@ class Service:
         self.router = Supervised(f"{name}-router", self._start_router, self._actors.end)
         self.autoscaler = Supervised(f"{name}-autoscaler", self._start_autoscaler, self._actors.end)
         self._running = False
+        self._silent = False  # the router gave no report when it was asked last
         self._drained: Drained | None = None
 
     async def start(self) -> None:
@@ -68,8 +69,13 @@ class Service:
             try:
                 report: RouterReport = await answer(actor, self.router.name, "report")
             except Exception as error:  # noqa: BLE001 # whatever it is, the pool goes on without a report
-                log.info("The router gives no report now: %s", last_line(error))
+                if not self._silent:
+                    log.info("The router gives no report now: %s", last_line(error))
+                self._silent = True
             else:
+                if self._silent:
+                    log.info("The router reports again")
+                self._silent = False
                 return report
         return self._drained.report if self._drained else None
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import ray
 
-from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.errors import ConfigurationError, RabbitrayError
+from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.remote.compat import require_gcs
 from rabbitray.cluster.settings import Settings
 
@@ -40,20 +41,14 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
     """
     local = settings.ray_address is None
     most = settings.max_size or max(2, os.cpu_count() or 1)
-    own: dict[str, Any] = {}  # Any: arguments of ray.init
+    own: dict[str, Any] = {"log_to_driver": log_to_driver}  # Any: arguments of ray.init
     if local:
-        own = {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard}
+        own |= {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard}
     else:
         _require(str(settings.ray_address))
     with _private_umask():
         try:
-            context = ray.init(
-                address=settings.ray_address or "local",
-                namespace=settings.ray_namespace,
-                log_to_driver=log_to_driver,
-                logging_level=logging.WARNING,
-                **own,
-            )
+            context = _init(settings, settings.ray_address or "local", **own)
         except ConnectionError as error:
             raise ConfigurationError(
                 f"Ray at {settings.ray_address} cannot be reached: {error}; is the cluster up (`ray status`)?"
@@ -78,9 +73,25 @@ def join(settings: Settings) -> None:
     address = "auto" if settings.ray_address is None else settings.ray_address
     _require(address)
     try:
-        ray.init(address=address, namespace=settings.ray_namespace, logging_level=logging.WARNING, log_to_driver=False)
+        _init(settings, address, log_to_driver=False)
     except ConnectionError as error:
         raise ConfigurationError("no Ray runs here; set RAY_ADDRESS to the cluster's address") from error
+
+
+def _init(settings: Settings, address: str, **own: Any) -> Any:  # Any: arguments and context of ray.init
+    """Starts or joins Ray. Raises ConnectionError where none is there, RabbitrayError for whatever else it says, of
+    which Ray has no class: a raylet that did not start in time, another version of Ray or Python, a wrong token."""
+    try:
+        return ray.init(address=address, namespace=settings.ray_namespace, logging_level=logging.WARNING, **own)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        if address != "local":
+            raise RabbitrayError(f"Ray at {address} cannot be joined: {last_line(error)}; see `ray status`") from error
+        raise RabbitrayError(
+            f"Ray did not start: {last_line(error)}; the machine may be busy or short of memory: try again, or start "
+            "one with `ray start --head` and set RAY_ADDRESS=auto"
+        ) from error
 
 
 def require_reachable(address: str | None) -> None:

@@ -20,7 +20,7 @@ from rabbitray.actors.router.report import WorkerRow
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import Percentiles
-from rabbitray.cluster.operate.status import Picture, error_line, known
+from rabbitray.cluster.operate.status import OLD_AFTER_S, Picture, age, error_line, known
 
 LEAST_WIDTH: Final = 66  # narrower terminals see the left part
 NUMBERS_WIDTH: Final = 54  # of a worker's line: all but its name
@@ -28,6 +28,7 @@ SPARKS: Final = "▁▂▃▄▅▆▇█"
 KEYS: Final = "p pause  r resume  + - scale  a auto  d drain  q quit"
 STATE_STYLES: Final = {"healthy": "green", "paused": "yellow", "degraded": "bold red"}
 BAR_WIDTH: Final = 20
+ALWAYS_COUNTED: Final = ("done", "duplicates", "retried", "dead")
 MARKS: Final = {"good": ("✓", "green"), "missed": ("⚠", "yellow"), "alert": ("✗", "bold red")}
 
 
@@ -36,17 +37,26 @@ class View:
     """All that one frame shows. `before`: a picture `apart_s` earlier, for what happened since; None: since the start.
 
     `depths`: backlog at the last looks, newest last. `usage`: by pid, of the workers on this machine, for those that
-    have sent no figures of their own lately.
+    have sent no figures of their own lately. `taken_at`: when `seen` was (Unix seconds; None: now); where that is more
+    than `stale_after_s` before `at`, the frame says how old it is.
     """
 
     seen: Picture
     at: float  # Unix seconds
+    taken_at: float | None = None
+    stale_after_s: float = 10.0
     before: Picture | None = None
     apart_s: float = 1.0
     depths: Sequence[int] = ()
     usage: Mapping[int, Usage] = field(default_factory=dict)
     notice: str = ""
     keys: str = KEYS
+
+    @property
+    def stale_s(self) -> float:
+        """How old the figures are, where they are too old to be those of now; else 0."""
+        old_s = 0.0 if self.taken_at is None else self.at - self.taken_at
+        return old_s if old_s > self.stale_after_s else 0.0
 
 
 def frame(view: View, *, width: int = 80, height: int | None = 24) -> str:
@@ -84,16 +94,21 @@ def _printable(line: Text) -> Text:
 def _head(view: View, width: int) -> list[Text]:
     seen = view.seen
     left = Text.assemble(("rabbitray ", "bold"), f"{seen.pool}  ")
-    left.append(f"● {seen.state}", style=STATE_STYLES.get(seen.state, ""))
+    if view.stale_s:
+        left.append(f"○ {seen.state} {age(view.stale_s)} ago", style="bold yellow")
+    else:
+        left.append(f"● {seen.state}", style=STATE_STYLES.get(seen.state, ""))
     right = f"queue {seen.queue}  {datetime.fromtimestamp(view.at, UTC):%H:%M:%S} UTC"
     left.truncate(max(10, width - len(right) - 1), overflow="ellipsis")
     left.append(" " * max(1, width - left.cell_len - len(right)) + right, style="dim")
-    return [left, *_troubles(seen), Text("─" * width, style="dim")]
+    return [left, *_troubles(view), Text("─" * width, style="dim")]
 
 
-def _troubles(seen: Picture) -> list[Text]:
+def _troubles(view: View) -> list[Text]:
     """Why nothing moves, first; at most three lines, so that the rest keeps its place."""
-    found = [f"! {problem}" for problem in seen.problems]
+    seen = view.seen
+    found = [f"! all of this is {age(view.stale_s)} old: the pool gives no answer"] if view.stale_s else []
+    found += [f"! {problem}" for problem in seen.problems]
     if "paused" in seen.holds:
         found.append(f"! paused: {seen.holds['paused']}")
     return [Text(line, style="bold yellow") for line in found[:3]]
@@ -102,17 +117,18 @@ def _troubles(seen: Picture) -> list[Text]:
 def _figures(view: View) -> list[Text]:
     seen = view.seen
     messages, rates, latency = seen.messages, seen.rates, seen.latency_ms
-    counts = "  ".join(f"{count:,} {name}" for name, count in asdict(seen.counts).items() if name != "acked")
+    shown = {name: count for name, count in asdict(seen.counts).items() if count or name in ALWAYS_COUNTED}
+    counts = "  ".join(f"{count:,} {name}" for name, count in shown.items() if name != "acked")
     queue = f"{known(messages.ready)} ready  {known(messages.held)} held  {known(messages.in_flight)} in flight"
-    speed = f"in {_rate(rates.received_s)}  done {_rate(rates.acked_s)} "
+    speed = f"in {_rate(rates.received_s)}  done {_rate(rates.done_s)} "
     slow = "  ".join(f"{name} {_ms(value)}" for name, value in asdict(latency).items())
     return [
         _line("Queue", f"{queue}  window {known(seen.window)}  batch {seen.batch_size}"),
         _line("", f"{sparkline(view.depths, 24):<24}", _depth_mark(messages.ready)),
         _line("Throughput", f"{speed:<26}", _speed_mark(view)),
-        _line("Latency", f"{slow}  publish to ack"),
+        _line("Latency", f"{slow}  publish to ack{_since_last(seen)}"),
         _line("Write", *_writes(seen.write_ms)),
-        _line("Errors", *_shares(view)),
+        _line("Errors" if _is_new(view) else "Errors all", *_shares(view)),
         *(_line("", error_line(one)) for one in seen.errors[:1]),
         _line("Counts", counts),
     ]
@@ -142,12 +158,24 @@ def _depth_mark(ready: int | None) -> Text:
 
 
 def _speed_mark(view: View) -> Text:
-    """A pool with nothing to do misses no target."""
-    rate, target = view.seen.rates.acked_s, _target(kpi.CONSUMED)
+    """A pool with nothing to do misses no target; one that only fails does not keep up."""
+    rate, target = view.seen.rates.done_s, _target(kpi.CONSUMED)
     reached = Text(bar(rate / (target.least or 1.0), BAR_WIDTH) + " ")
-    return reached + (
-        _against(kpi.CONSUMED, rate) if _backlog(view) else Text("keeping up" if rate else "idle", style="dim")
-    )
+    return reached + (_against(kpi.CONSUMED, rate) if _backlog(view) else _without_backlog(view.seen))
+
+
+def _without_backlog(seen: Picture) -> Text:
+    if seen.endings.too_many_dead:
+        return Text("most jobs end dead", style="bold red")
+    if seen.rates.done_s:
+        return Text("keeping up", style="dim")
+    return Text("nothing is done", style="yellow") if seen.rates.acked_s else Text("idle", style="dim")
+
+
+def _since_last(seen: Picture) -> str:
+    """When the last message was acked, where that is not now."""
+    ago_s = seen.acked_s_ago
+    return "" if ago_s is None or ago_s < OLD_AFTER_S else f", last {age(ago_s)} ago"
 
 
 def _backlog(view: View) -> bool:
@@ -156,8 +184,7 @@ def _backlog(view: View) -> bool:
 
 def _shares(view: View) -> list[Text]:
     """Shares of the outcomes since `before`; of all where there were none since."""
-    counts = _since(view)
-    counts = counts if counts != Counts() else view.seen.counts
+    counts = _since(view) if _is_new(view) else view.seen.counts
     retried, dead = counts.retried, counts.dead
     runs = max(1, counts.done + retried + dead)
     return [
@@ -165,6 +192,11 @@ def _shares(view: View) -> list[Text]:
         _share("  retried", retried / runs, kpi.RETRY_RATE),
         _share("  dead", dead / runs, kpi.DLQ_RATE),
     ]
+
+
+def _is_new(view: View) -> bool:
+    """Whether anything was counted since `before`; else what is shown is of all since the start, and says so."""
+    return view.before is not None and _since(view) != Counts()
 
 
 def _share(name: str, share: float, measurement: kpi.Kpi) -> Text:

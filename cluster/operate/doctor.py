@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
-from rabbitray.actors.rabbitmq.inspect import contact, exchange_refused, inspect, place, server_version
+from rabbitray.actors.rabbitmq.declare import server_of
+from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.query import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
@@ -66,17 +67,11 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
     settings = loaded.settings
     try:
         async with contact(settings.rabbitmq_url, within_s=settings.connect_timeout_s) as connection:
-            rows = [_ok("broker", f"{server_version(connection)} at {place(settings.rabbitmq_url)}, login accepted")]
-            if (refused := await exchange_refused(connection, compose.topology(settings))) is not None:
-                rows.append(CheckRow(area="broker", level="refuse", text=refused))
-            for queue in await inspect(connection, compose.topology(settings)):
-                if queue.refused is not None:
-                    rows.append(CheckRow(area="broker", level="refuse", text=queue.refused))
-                elif queue.ready is None:
-                    rows.append(_ok("broker", f"queue {queue.name!r} does not exist yet: the pool creates it"))
-                else:
-                    rows.append(_ok("broker", f"queue {queue.name!r}: {queue.ready:,} ready"))
-                rows += [CheckRow(area="broker", level="warn", text=warning) for warning in queue.warnings]
+            server = server_of(connection)
+            rows = [_ok("broker", f"{server} at {place(settings.rabbitmq_url)}, login accepted")]
+            if server.note is not None:
+                rows.append(CheckRow(area="broker", level="warn", text=server.note))
+            rows += _examined(await examine(connection, compose.topology(settings)))
     except RabbitrayError as error:
         return [CheckRow(area="broker", level="refuse", text=str(error))]
     assumed = f"{checks.CONSUMER_TIMEOUT_S:,.0f} s"
@@ -84,6 +79,18 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
         *rows,
         _ok("broker", f"consumer_timeout cannot be asked over AMQP; RabbitMQ's default, {assumed}, is assumed"),
     ]
+
+
+def _examined(found: Examination) -> Iterator[CheckRow]:
+    for queue in found.queues:
+        if queue.there is False:
+            yield _ok("broker", f"queue {queue.name!r} does not exist yet: the pool creates it")
+        elif queue.ready is not None and queue.refused is None:
+            yield _ok("broker", f"queue {queue.name!r}: {queue.ready:,} ready")
+    yield from (CheckRow(area="broker", level="warn", text=warning) for warning in found.warnings)
+    yield from (CheckRow(area="broker", level="refuse", text=refused) for refused in found.refused)
+    if not found.lacking:
+        yield _ok("broker", "this user may consume, retry and park")
 
 
 def results(loaded: Loaded) -> Iterator[CheckRow]:
@@ -107,6 +114,9 @@ def _opened(path: Path, version: int | None) -> CheckRow:
     said = f"{path} has schema version {version}, this program writes {SCHEMA_VERSION}"
     if version is not None and version > SCHEMA_VERSION:
         return CheckRow(area="results", level="refuse", text=f"{said}: use the program that made it, or another file")
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK)):
+        text = f"{path} cannot be written: no right to write it, or in {path.parent}, where its log goes"
+        return CheckRow(area="results", level="refuse", text=text)
     if version is not None and version < SCHEMA_VERSION:
         return _ok("results", f"{said}: the next run brings it there, after which an older program refuses it")
     return _ok("results", f"{path} can be opened")

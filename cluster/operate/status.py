@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from rabbitray.actors.router.endings import NONE_ENDED, LastEndings
 from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
 from rabbitray.actors.store.answers import StoreStats
@@ -17,6 +18,9 @@ State = Literal["healthy", "paused", "degraded"]
 
 STARTING_TOO_LONG_S: Final = 60.0
 LAG_TOO_LONG_S: Final = 1.0
+OLD_AFTER_S: Final = 60.0
+"""A figure that is older says so."""
+
 REASONS_SHOWN: Final = 3
 ERRORS_SHOWN: Final = 3
 
@@ -67,10 +71,12 @@ class Messages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownRates:
-    """Messages per second, between the two looks and as the autoscaler has measured them."""
+    """Per second, between the two looks and as the autoscaler has measured them: messages, and, as `done_s`, jobs
+    that got their result or had it already."""
 
     received_s: float
     acked_s: float
+    done_s: float
     arrivals_s: float | None
     speed_per_worker_s: float | None
 
@@ -89,7 +95,8 @@ class Reason:
 class Picture:
     """The whole status. Its fields, and theirs, are the keys of `rabbitray status --json`: a documented interface.
 
-    `conflicts`: messages that came under the key of another one's result, since the store started.
+    `conflicts`: messages that came under the key of another one's result, since the store started. `counts` and
+    `latency_ms` are of all since the router started; `acked_s_ago`: so many seconds ago the last message was acked.
     """
 
     pool: str
@@ -102,6 +109,8 @@ class Picture:
     batch_size: int
     holds: Mapping[str, str]
     counts: Counts
+    endings: LastEndings = NONE_ENDED
+    acked_s_ago: float | None = None
     rates: ShownRates
     latency_ms: Percentiles
     write_ms: Percentiles
@@ -140,6 +149,8 @@ def picture(look: Look) -> Picture:
         batch_size=status.batch_size,
         holds=dict(report.holds),
         counts=report.counts,
+        endings=report.endings,
+        acked_s_ago=report.acked_s_ago,
         rates=_rates(look),
         latency_ms=report.latency_ms,
         write_ms=report.write_ms,
@@ -172,6 +183,8 @@ def problems(look: Look) -> tuple[str, ...]:
         found.append(f"workers cannot start: {report.start_error}")
     elif status.target and not status.workers and (status.pending_s or 0.0) > STARTING_TOO_LONG_S:
         found.append(f"no worker has started for {status.pending_s:.0f} s: is there room in the cluster?")
+    if report.endings.too_many_dead:
+        found.append(too_many_dead(report.endings))
     if report.loop_lag_s > LAG_TOO_LONG_S:
         found.append(f"the router runs {report.loop_lag_s:.1f} s late")
     if look.store is None:
@@ -181,6 +194,14 @@ def problems(look: Look) -> tuple[str, ...]:
     if look.decisions is None:
         found.append("the autoscaler does not answer")
     return tuple(found)
+
+
+def too_many_dead(endings: LastEndings) -> str:
+    """That most jobs end in the dead letters, and by which error."""
+    share = f"{endings.dead} of the last {endings.jobs} jobs that ended are dead letters"
+    row = f", the last {endings.in_a_row:,} one after another" if endings.in_a_row > 1 else ""
+    error = f"; {error_line(endings.error)}" if endings.error else ""
+    return share + row + error
 
 
 def _sizes(look: Look) -> Sizes:
@@ -203,9 +224,14 @@ def _rates(look: Look) -> ShownRates:
     return ShownRates(
         received_s=_rate(look, look.report.received - look.earlier.received),
         acked_s=_rate(look, look.report.counts.acked - look.earlier.counts.acked),
+        done_s=_rate(look, _done(look.report.counts) - _done(look.earlier.counts)),
         arrivals_s=_rounded(last.get("arrival")),
         speed_per_worker_s=_rounded(last.get("speed")),
     )
+
+
+def _done(counts: Counts) -> int:
+    return counts.done + counts.duplicates
 
 
 def _rate(look: Look, more: int) -> float:
@@ -234,11 +260,12 @@ def lines(seen: Picture) -> list[str]:
         f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
         f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",
         *([f"results   {messages.uncommitted_bytes:,} bytes wait for the store"] if messages.uncommitted_bytes else []),
-        f"rates     {rates.received_s:,.1f} in, {rates.acked_s:,.1f} finished per second; "
-        f"per worker {known(rates.speed_per_worker_s)}",
+        f"rates     {rates.received_s:,.1f} in, {rates.acked_s:,.1f} finished, {rates.done_s:,.1f} jobs done "
+        f"per second; per worker {known(rates.speed_per_worker_s)}",
         f"counts    {_counts(seen.counts)}; {known(seen.rows)} rows",
         *([f"conflicts {seen.conflicts:,} messages came under the key of another's result"] if seen.conflicts else []),
-        f"latency   p50 {known(latency.p50)} ms, p99 {known(latency.p99)} ms (publish to ack)",
+        f"latency   p50 {known(latency.p50)} ms, p99 {known(latency.p99)} ms (publish to ack, of all since the start"
+        f"{_last(seen.acked_s_ago)})",
         *(f"error     {error_line(one)}" for one in seen.errors),
         f"holds     {holds}",
         *([f"traces    {seen.spans_lost:,} spans of the router are lost"] if seen.spans_lost else []),
@@ -256,7 +283,20 @@ def _worker(worker: WorkerRow) -> str:
 
 def error_line(one: ErrorCount) -> str:
     """One of the most frequent errors among the last 1,000 outcomes, none older than an hour."""
-    return f"{one.count:,} lately: {one.error_class}: {' '.join(one.example.split())}"
+    return f"{one.count:,} lately{_last(one.last_s)}: {one.error_class}: {' '.join(one.example.split())}"
+
+
+def _last(ago_s: float | None) -> str:
+    """When the last one was, where that is not now."""
+    return "" if ago_s is None or ago_s < OLD_AFTER_S else f", the last {age(ago_s)} ago"
+
+
+def age(seconds: float) -> str:
+    """A time for people, in the one unit that says enough: 45 s, 10 min, 3 h, 2 days."""
+    for unit, most, name in ((1, 120, "s"), (60, 7_200, "min"), (3_600, 172_800, "h")):
+        if seconds < most:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86_400:.0f} days"
 
 
 def _counts(counts: Counts) -> str:

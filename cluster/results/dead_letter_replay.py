@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from rabbitray.actors.errors import ConfigurationError, EncodeError, RabbitrayError, UnroutableError
 from rabbitray.actors.message import headers as h
@@ -127,12 +127,14 @@ class Replay:
         """Looks once at each message that is there now.
 
         Raises ConfigurationError where the dead-letter queue is missing, RabbitrayError where the connection is
-        lost: what was not acked is still there, and what was replayed already is worked once.
+        lost: what was not acked is still there, and what was replayed already gets one row all the same.
         """
         self._began = time.monotonic()
         try:
             return await self._run(plan)
         except BaseException as error:
+            if isinstance(error, ChannelAccessRefused):
+                raise _forbidden(self._dead_queue) from error
             if not is_loss(error):
                 raise
             raise RabbitrayError(
@@ -282,6 +284,12 @@ async def purge(connection: AbstractConnection, dead_queue: str) -> int:
     async with connection.channel(publisher_confirms=False) as channel:
         try:
             queue = await channel.declare_queue(dead_queue, passive=True)
+            return (await queue.purge()).message_count or 0
         except ChannelNotFoundEntity as missing:
             raise ConfigurationError(f"there is no dead-letter queue {dead_queue!r}") from missing
-        return (await queue.purge()).message_count or 0
+        except ChannelAccessRefused as refused:
+            raise _forbidden(dead_queue) from refused
+
+
+def _forbidden(dead_queue: str) -> ConfigurationError:
+    return ConfigurationError(f"this user may not read queue {dead_queue!r} (403): grant it `read` on it")

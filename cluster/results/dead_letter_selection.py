@@ -6,13 +6,10 @@ import time
 from dataclasses import dataclass
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import Headers, carried_headers, header_number, text_of, travels
+from rabbitray.actors.message.headers import Headers, carried_headers, header_number, moment_ms, text_of, travels
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.publisher import EncodedMessage
-from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain
-
-_MILLISECONDS_FROM = 0xFFFFFFFF  # a `timestamp` above (seconds until the year 2106) was written in milliseconds
-_FAR_FUTURE_MS = 32_503_680_000_000  # the year 3000
+from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain, priority_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +74,7 @@ def first_seen_ms(message: DeadLetter) -> int | None:
     value = message.headers.get(h.FIRST_SEEN)
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    stamp = message.properties.timestamp
-    if stamp is None:
-        return None
-    sent_ms = stamp if stamp > _MILLISECONDS_FROM else stamp * 1_000
-    return sent_ms if sent_ms < _FAR_FUTURE_MS else None
+    return moment_ms(message.properties.timestamp, time.time_ns() // 1_000_000) or None
 
 
 def replays(message: DeadLetter) -> int:
@@ -114,15 +107,16 @@ def replay_copy(message: DeadLetter, queue: str, *, foreign: bool = True) -> Enc
         headers=ours | ({h.HEADERS_CUT: cut} if cut else {}),
         entries=entries,
         timestamp_s=properties.timestamp or 0,
+        priority=priority_of(properties),
     )
 
 
 def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
     """The same message again, for the end of its own queue; None where a copy would not be the same.
 
-    Our publisher carries a message id, a content type and encoding, a time and headers: the dead letters that we
-    wrote have no more. RabbitMQ's count of deliveries starts again with the copy. Headers go as they stand there, also
-    those that cannot be read.
+    Our publisher carries a message id, a content type and encoding, a time, a priority and headers: the dead letters
+    that we wrote have no more. RabbitMQ's count of deliveries starts again with the copy. Headers go as they stand, and
+    so do those that cannot be read.
     """
     properties = message.properties
     entries, lost = headers_where(properties, lambda name: name not in h.DELIVERY_COUNTS)
@@ -140,6 +134,7 @@ def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
         content_encoding=properties.content_encoding,
         entries=entries,
         timestamp_s=properties.timestamp,
+        priority=priority_of(properties),
     )
 
 

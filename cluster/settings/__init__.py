@@ -3,6 +3,7 @@
 model     every setting with its default, range, unit and help
 kinds     how one is declared
 loading   command line over environment over rabbitray.toml over defaults
+private_node  which RabbitMQ a private node runs
 showing   `rabbitray config`, and the page of all settings
 __main__  writes docs/configuration.md
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from rabbitray.cluster.settings.loading import Loaded, load, load_here
 from rabbitray.cluster.settings.model import Settings, safe_name
+from rabbitray.cluster.settings.private_node import private_node
 from rabbitray.cluster.settings.showing import SettingRow, configuration_markdown, describe
 
 __all__ = [
@@ -21,5 +23,6 @@ __all__ = [
     "describe",
     "load",
     "load_here",
+    "private_node",
     "safe_name",
 ]

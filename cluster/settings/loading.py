@@ -20,6 +20,7 @@ from rabbitray.actors.secret import Secret
 from rabbitray.autoscale.policy.signals import START_MARGIN_S
 from rabbitray.cluster.settings.kinds import PREFIX, allowed_values, kind_of
 from rabbitray.cluster.settings.model import DEFAULT_URL, Settings
+from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
 from rabbitray.cluster.telemetry.config import UNSUPPORTED, TelemetryConfig
 
 TOML_NAME: Final = "rabbitray.toml"
@@ -261,7 +262,7 @@ def _source(name: str, given: _Layer) -> str:
 def _notices(environ: Mapping[str, str]) -> Iterable[str]:
     known = {v for name, f in Settings.model_fields.items() for v in kind_of(f).environ_names(name)}
     for variable in environ:
-        if variable.startswith(PREFIX) and variable not in known | {TOML_VARIABLE}:
+        if variable.startswith(PREFIX) and variable not in known | {TOML_VARIABLE, RABBITMQ_VARIABLE}:
             hint = _did_you_mean(variable.removeprefix(PREFIX).lower(), PREFIX)
             yield f"{variable} is set, but there is no such setting{hint}"
     for variable, reason in {**NO_MEANING, **UNSUPPORTED}.items():

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.wire import REPORT_CODES
+from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.settings.kinds import broker_url, byte_size, pairs, setting, unverified
 
@@ -200,6 +201,11 @@ class Settings(BaseModel):
         allowed="exception classes or codes with a category: mylib.QuotaError=transient, 418=permanent",
         help="Rows of your own for the error categories; a handler may have an attribute of this name, a dict.",
     )  # fmt: skip
+    dead_in_a_row: int = _retry(
+        DEAD_IN_A_ROW_MOST, ge=0, le=1_000_000,
+        help="So many jobs in a row that end in the dead letters, or more than half of the last 100, and status says "
+        "degraded; 0: never.",
+    )  # fmt: skip
     outage_hold: bool = _retry(True, help="Pause while one transient error dominates, and probe.")
     drain_deadline_s: float = _retry(
         30.0, ge=0, le=86_400, help="Time to finish work at the end; the rest is given back."
@@ -211,6 +217,10 @@ class Settings(BaseModel):
     uncommitted_max_bytes: int = _results(
         512 * MIB, ge=MIB, le=64 * GIB, size=True,
         help="Bytes of results that may wait for their commit; above, no further batch goes to a worker.",
+    )  # fmt: skip
+    skip_done: Literal["always", "redelivered", "off"] = _results(
+        "redelivered", help="Which jobs are acked without a run where their result exists: any, those that were "
+        "delivered before, or none; each key gets one row all the same.",
     )  # fmt: skip
     dedupe_capacity: int = _results(
         10_000_000, ge=1000, le=10_000_000_000, help="Keys that the filter of the dedupe is made for."

@@ -11,11 +11,11 @@ from typing import Final, Literal, TextIO
 
 from rabbitray.actors.printable import below, json_text, printable
 from rabbitray.actors.secret import Redactor, Secret
+from rabbitray.actors.telemetry.own_logging import HANDLER_NAME
 from rabbitray.actors.telemetry.trace_context import current_ids
 from rabbitray.actors.worker.batch_run import called_ids
 
 _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_HANDLER_NAME: Final = "rabbitray"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +35,11 @@ def start_logging(
     `ids` (e.g. the Ray actor id) stand in every JSON line. Handlers of others stay.
     """
     handler = OnStandardError() if stream is None else logging.StreamHandler(stream)
-    handler.set_name(_HANDLER_NAME)
+    handler.set_name(HANDLER_NAME)
     kind = JsonLines if config.format == "json" else TextLines
     handler.setFormatter(kind(role, dict(ids or {}), config.secrets))
     root = logging.getLogger()
-    for old in [known for known in root.handlers if known.get_name() == _HANDLER_NAME]:
+    for old in [known for known in root.handlers if known.get_name() == HANDLER_NAME]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(config.level)

@@ -117,7 +117,7 @@ async def test_what_stays_is_the_same_message(amqp_url: str, publisher: Watched)
     [message] = await drained(amqp_url, DEAD)
     assert (message.body, message.message_id, message.content_type) == (b"body", "copy-0", "application/json")
     assert message.timestamp == AT
-    headers = {name: value for name, value in message.headers.items() if name != "x-delivery-count"}
+    headers = {name: value for name, value in message.headers.items() if name not in h.DELIVERY_COUNTS}
     assert headers == {h.KEY: "k0", h.ERROR_CLASS: "ValueError", h.FIRST_SEEN: 1, "mine": 0}
 
 

@@ -12,11 +12,13 @@ import aio_pika
 import pytest
 
 from rabbitray.actors.errors import TopologyError
-from rabbitray.actors.rabbitmq.declare import TopologyBuilder
+from rabbitray.actors.rabbitmq.declare import TopologyBuilder, server_of
 from rabbitray.actors.rabbitmq.inspect import exchange_refused
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.jobs_topology import JOBS
+
+pytestmark = pytest.mark.versions
 
 DLX = {"x-dead-letter-exchange": JOBS.exchange, "x-dead-letter-routing-key": JOBS.dead_queue}
 
@@ -50,7 +52,7 @@ async def refused(connection: aio_pika.abc.AbstractConnection, topology: Topolog
 async def test_everything_is_created_as_quorum_queues(connection: aio_pika.abc.AbstractConnection) -> None:
     assert await build(connection) == []
     assert await build(connection) == [], "a second time nothing is different"
-    for name, arguments in JOBS.queues().items():
+    for name, arguments in JOBS.on(server_of(connection).version).queues().items():
         assert arguments["x-queue-type"] == "quorum"
         await declare(connection, name, arguments=arguments)
     assert JOBS.main_arguments()["x-dead-letter-strategy"] == "at-least-once"
@@ -82,24 +84,42 @@ async def test_classic_queues_on_wish(connection: aio_pika.abc.AbstractConnectio
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({}, ["x-queue-type=None", "x-dead-letter-exchange=None"]),
-        ({"x-queue-type": "quorum"}, ["x-dead-letter-exchange=None"]),
+        ({}, ["x-queue-type={plain}", "x-dead-letter-exchange=None"]),
+        ({"x-queue-type": "quorum", **DLX}, ["x-dead-letter-strategy=None"]),
         ({"x-max-length": 7, "x-overflow": "drop-head"}, ["x-max-length=7", "x-overflow='drop-head'"]),
-        ({"x-queue-type": "quorum", "x-single-active-consumer": True}, ["x-single-active-consumer=True"]),
+        ({"x-queue-type": "quorum", "x-single-active-consumer": True, **DLX}, ["x-single-active-consumer=True"]),
         ({"x-queue-type": "quorum", "x-delivery-limit": 5, **DLX}, ["x-delivery-limit=5"]),
         ({"x-max-priority": 3}, ["x-max-priority=3"]),
+        ({"x-queue-mode": "lazy"}, ["x-queue-mode='lazy'"]),
     ],
 )
 async def test_an_existing_queue_is_taken_as_it_is(
     connection: aio_pika.abc.AbstractConnection, arguments: dict[str, Any], told: list[str]
 ) -> None:
+    does = server_of(connection).behaviour
     await declare(connection, "jobs", arguments=arguments)
-    (warning,) = await build(connection)
+    *limited, warning = await build(connection)
+    unnamed = arguments.get("x-queue-type") == "quorum" and "x-delivery-limit" not in arguments
+    assert len(limited) == (unnamed and does.delivery_limit is not None and does.nack_counts)
+    assert all("default x-delivery-limit of 20" in line for line in limited)
     assert warning.startswith("queue 'jobs' exists with ")
     assert warning.endswith("; taken as it is")
     for difference in told:
-        assert difference in warning
+        assert difference.format(plain="'classic'" if does.default_type_told else None) in warning
     await declare(connection, "jobs", arguments=arguments)  # unchanged
+
+
+@pytest.mark.parametrize("limit", [{}, {"x-delivery-limit": -1}])
+async def test_a_quorum_queue_without_dead_letters_is_taken_where_it_drops_nothing(
+    connection: aio_pika.abc.AbstractConnection, limit: dict[str, Any]
+) -> None:
+    """Before RabbitMQ 4 nothing is dropped by default, and -1 is a limit that the first requeue exceeds."""
+    await declare(connection, "jobs", arguments={"x-queue-type": "quorum", **limit})
+    if bool(limit) is (server_of(connection).behaviour.unlimited == -1):
+        (warning,) = await build(connection)
+        assert "x-dead-letter-exchange=None" in warning
+    else:
+        assert "no dead-letter exchange" in await refused(connection)
 
 
 @pytest.mark.parametrize(
@@ -108,17 +128,12 @@ async def test_an_existing_queue_is_taken_as_it_is(
         ({"durable": False}, "is not durable"),
         ({"auto_delete": True}, "is auto-delete"),
         ({"durable": False, "auto_delete": True}, "'jobs' is"),
-        ({"arguments": {"x-queue-mode": "lazy"}}, "has x-queue-mode='lazy'"),
+        ({"arguments": {"x-queue-type": "stream"}}, "is a stream, which keeps what was worked"),
         (
             {"arguments": {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "jobs.retry.1000"}},
             "dead-letters into the retry rung 'jobs.retry.1000'",
         ),
         ({"arguments": {"x-queue-type": "quorum", "x-delivery-limit": 3}}, "has x-delivery-limit=3 and no dead-letter"),
-        # 3.10 takes -1 for a limit that the first requeue exceeds
-        (
-            {"arguments": {"x-queue-type": "quorum", "x-delivery-limit": -1}},
-            "has x-delivery-limit=-1 and no dead-letter",
-        ),
     ],
 )
 async def test_what_would_lose_messages_is_refused(
@@ -159,6 +174,40 @@ async def test_a_rung_without_its_time_is_refused(connection: aio_pika.abc.Abstr
     del arguments["x-message-ttl"]
     await declare(connection, JOBS.rung(1_000), arguments=arguments)
     assert "x-message-ttl=None" in await refused(connection)
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("name", [JOBS.dead_queue, JOBS.dropped_queue, JOBS.rung(1_000)])
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+async def test_a_stream_is_refused_in_each_place(
+    connection: aio_pika.abc.AbstractConnection, name: str, queue_type: str
+) -> None:
+    await declare(connection, name, arguments={"x-queue-type": "stream"})
+    line = await refused(connection, replace(JOBS, queue_type=queue_type))
+    assert f"queue {name!r} is a stream" in line
+
+
+@pytest.mark.versions
+async def test_a_queue_that_became_a_stream_by_the_vhosts_default_is_refused(
+    broker: PrivateBroker, amqp_url: str
+) -> None:
+    """3.10 knows no such default: the queue is a classic one there, and is taken."""
+    vhost = urlsplit(amqp_url).path.lstrip("/")
+    broker.api("PUT", f"/api/vhosts/{quote(vhost, safe='')}", {"default_queue_type": "stream"})
+    async with await aio_pika.connect(amqp_url) as connection:
+        await declare(connection, "jobs")
+        queue = broker.api("GET", f"/api/queues/{quote(vhost, safe='')}/jobs")
+        assert isinstance(queue, dict)
+        if queue["type"] == "stream":
+            assert "queue 'jobs' is a stream" in await refused(connection)
+        else:
+            assert "taken as it is" in (await build(connection))[0]
+
+
+async def test_a_lazy_dead_letter_queue_is_only_told(connection: aio_pika.abc.AbstractConnection) -> None:
+    await declare(connection, JOBS.dead_queue, arguments={"x-queue-type": "classic", "x-queue-mode": "lazy"})
+    (warning,) = await build(connection)
+    assert "x-queue-mode='lazy'" in warning
 
 
 async def test_a_classic_rung_is_only_weaker(connection: aio_pika.abc.AbstractConnection) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.cluster.broker import PrivateBroker, layout, start_detached, stop_detached
+from rabbitray.cluster.broker.programs import programs
 from tests.kit.eventually import eventually_sync
 
 _PARENT = """
@@ -36,7 +38,23 @@ def _family(guardian_pid: int) -> list[psutil.Process]:
 
 
 def _names(processes: list[psutil.Process]) -> set[str]:
-    return {process.name() for process in processes}
+    """By the program, which an unpacked RabbitMQ hands to a loader."""
+    return {_program(process) for process in processes}
+
+
+def _program(process: psutil.Process) -> str:
+    words = [Path(word).name for word in process.cmdline()]
+    return next((word.removesuffix(".elf") for word in words if word.endswith(".elf")), process.name())
+
+
+def _epmds(node: PrivateBroker) -> list[psutil.Process]:
+    """Each epmd on the port of this node, whoever started it."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("ERL_EPMD_PORT") == str(node.epmd_port) and _program(process) == "epmd":
+                found.append(process)
+    return found
 
 
 def _all_gone(processes: list[psutil.Process]) -> Callable[[], bool]:
@@ -123,6 +141,17 @@ async def test_durable_queues_survive_kill_and_restart(own_broker: PrivateBroker
     assert own_broker.ctl("list_queues").split() == ["name", "messages", "kept", "1"]
 
 
+@pytest.mark.versions
+def test_rabbitmqctl_leaves_no_epmd_behind(own_broker: PrivateBroker) -> None:
+    assert own_broker.ctl("list_vhosts")
+    assert len(_epmds(own_broker)) == 1, "the node's own"
+    own_broker.kill()
+    assert not own_broker.running
+    with pytest.raises(BrokerUnreachableError):
+        own_broker.ctl("list_vhosts")
+    assert _epmds(own_broker) == []
+
+
 @pytest.mark.long  # other tests kill it and start it again by the handle
 def test_a_node_that_died_by_itself_starts_again(own_broker: PrivateBroker) -> None:
     own_broker.start()
@@ -138,13 +167,13 @@ def test_a_node_that_died_by_itself_starts_again(own_broker: PrivateBroker) -> N
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["distribution", "epmd"])
 def test_a_first_start_that_loses_a_port_takes_others(tmp_path: Path, name: str) -> None:
-    planned = layout.plan(tmp_path)
+    planned = layout.plan(tmp_path, programs())
     with socket.create_server((layout.LOOPBACK, getattr(planned.ports, name))):
         assert layout.port_taken(planned.ports)
         planned.write()
         with PrivateBroker(tmp_path) as node:
             assert node.running
-            assert layout.load(tmp_path) != planned
+            assert layout.load(tmp_path, programs()) != planned
 
 
 def test_detached_node_stays_until_it_is_stopped(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from tests.kit.raw_amqp import (
     headers_of,
     kept_tables,
     long,
+    parts_of,
     properties,
     publish,
     scalar,
@@ -77,7 +78,7 @@ async def test_one_with_unreadable_headers_is_parked_and_its_neighbours_run_once
         [row] = found.rows
         assert (row["reason"], row["message_id"], row["body"]) == ("unreadable_headers", "poison", b'{"i":"p"}')
         assert row["error"].startswith("header 'far': the time stamp")
-        assert row["raw_properties"] == POISON
+        assert parts_of(row["raw_properties"]) == parts_of(POISON)
     [(copy, body)] = await taken(amqp_url, TOPOLOGY.dead_queue)
     assert (copy.message_id, body) == ("poison", b'{"i":"p"}')
     assert unlike(headers_of(copy), ONE_OF_EACH | ODD) == {}

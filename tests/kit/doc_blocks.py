@@ -30,7 +30,7 @@ PLAIN = ("cat", "chmod", "curl", "kubectl", "mkdir", "pip", "promtool", "rabbitm
 _FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _OF_OTHERS = re.compile(
     r"OTEL_[A-Z_]+|RAY_(ADDRESS|AUTH_MODE|AUTH_TOKEN(_PATH)?|API_SERVER_ADDRESS|JOB_STOP_WAIT_TIME_S|USE_TLS|"
-    r"memory_usage_threshold)|RABBITRAY_CONFIG|GREETING_SERVICE|ERL_FLAGS|PATH|PYTHON|ROUNDS|ARGS|BASE"
+    r"memory_usage_threshold)|RABBITRAY_CONFIG|RABBITRAY_RABBITMQ|RABBITMQ_CTL_ERL_ARGS|GREETING_SERVICE|ERL_FLAGS|PATH|PYTHON|ROUNDS|ARGS|BASE"
 )
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from rabbitray.actors.errors import FencedError, StoreUnavailableError
+from rabbitray.actors.message.key_hash import kind_of
 from rabbitray.actors.message.rows import RESULT_SCHEMA
 from rabbitray.actors.store.answers import Answer, StoreStats
 
@@ -83,6 +85,11 @@ class FakeStore:
             committed=committed, duplicates=duplicates, conflicts=conflicts, rejected=rejected, already=already
         )
 
+    async def known(self, queue: str, keys: Sequence[str]) -> dict[int, int]:
+        self._must_be_open()
+        rows = {at: self._known[queue, key] for at, key in enumerate(keys) if (queue, key) in self._known}
+        return {at: _tag(row) for at, row in rows.items()}
+
     async def record_dead_letters(self, epoch: int, rows: pa.Table) -> None:
         self._must_be_open()
         self._check(epoch)
@@ -127,6 +134,10 @@ class FakeStore:
     def _must_be_open(self) -> None:
         if not self._is_open:
             raise StoreUnavailableError("the store is not open")
+
+
+def _tag(row: Mapping[str, Any]) -> int:
+    return kind_of(row["message_type"], row["user_id"]) ^ (row["payload_hash"] or 0)
 
 
 def _are_others(row: Mapping[str, object], known: Mapping[str, object]) -> bool:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from rabbitray.actors.router.report import RouterReport
 from tests.kit.running_pool import RunningPool
+
+
+def assert_adds_up(report: RouterReport) -> None:
+    """The sums of Counts, of a pool that lost no connection and had a message for each job; see there."""
+    counts = report.counts
+    assert report.reconnects == 0, "what was held was delivered again"
+    assert counts.acked == counts.acked_of_one_job, counts
+    assert report.received == counts.acked - report.dropped + report.given_back + report.pool.held, report
 
 
 async def finished(pool: RunningPool, count: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.actors.router.status import Counts, PoolStatus
 from rabbitray.actors.telemetry.metrics import Percentiles
@@ -42,7 +43,11 @@ QUIET = PoolStatus(
 QUIET_REPORT = RouterReport(
     pool=QUIET,
     counts=Counts(),
+    dropped=0,
     given_back=0,
+    endings=LastEndings(),
+    latest_due_ms=0,
+    acked_s_ago=None,
     latency_ms=Percentiles(),
     write_ms=Percentiles(),
     holds={},
@@ -52,6 +57,7 @@ QUIET_REPORT = RouterReport(
     uncommitted_bytes=0,
     replaced=0,
     start_error=None,
+    failed_starts=0,
     connected=True,
     generation=1,
     reconnects=0,

@@ -15,7 +15,7 @@ from yarl import URL
 from rabbitray.actors.publisher.amqp.frames import append_publish
 from rabbitray.actors.rabbitmq.field_table import entries
 from rabbitray.actors.rabbitmq.frame_guard import original, transports_for
-from rabbitray.actors.rabbitmq.properties import Properties
+from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 
 _METHOD = b"\x00\x3c\x00\x28\x00\x00"  # basic.publish
 UNIX_MOST = 253_402_300_799  # the last second of the year 9999
@@ -84,6 +84,13 @@ def short(text: bytes) -> bytes:
 def properties(headers: bytes, message_id: bytes = b"m", content_type: bytes = b"application/json") -> bytes:
     """A property list, flags first: persistent, with these headers (a whole table), type and message id."""
     return b"\xb0\x80" + short(content_type) + headers + b"\x02" + short(message_id)
+
+
+def parts_of(raw: bytes) -> tuple[bytes, list[bytes], bytes]:
+    """Properties before and after the headers, and these one by one: RabbitMQ 4 sorts them."""
+    found = from_raw(raw)
+    start, end = found.table_at, found.table_at + found.header_bytes
+    return raw[:start], sorted(raw[one.start : one.end] for one in entries(raw, start, end)), raw[end:]
 
 
 def _leaves(*, kept: bool) -> st.SearchStrategy[bytes]:

@@ -16,6 +16,7 @@ CONFLICTS_KEYS = 30
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"
 
 _START = "TIMESTAMPTZ '2026-01-02 03:00:00+00'"
+_AGAIN = f"({_START} + to_seconds(660))"
 RESULTS = f"""
 INSERT INTO results BY NAME
 SELECT n AS seq, 'job-' || n AS key, key AS message_id, 'orders' AS queue, 'user-' || n % 97 AS user_id,
@@ -63,6 +64,40 @@ def empty_file(path: Path) -> Path:
         await store.close()
 
     asyncio.run(make())
+    return path
+
+
+REPLAYED = 800
+STILL_DEAD = 5
+
+
+def replayed_file(path: Path) -> Path:
+    """Messages that all died within two seconds of their first delivery; eleven minutes later they were replayed within
+    eight seconds and done a second later, but for `STILL_DEAD` that died again. One has a header that nobody wrote so.
+    """
+    empty_file(path)
+    sql_in_a_process(
+        path,
+        f"""
+        INSERT INTO dead_letters BY NAME
+        SELECT 'k' || n AS key, 'orders' AS queue, 'KeyError' AS error_class, 'permanent' AS reason, 1 AS attempts,
+          {_START} + to_milliseconds(n) AS first_seen, first_seen + to_milliseconds(1000) AS dead_at,
+          dead_at AS recorded_at, '{{"x-rabbitray-replayed": 9e99, "a": 1}}' AS headers, 'd' || n AS id
+        FROM range({REPLAYED}) AS made(n)""",
+        f"""
+        INSERT INTO dead_letters BY NAME
+        SELECT 'k' || n AS key, 'orders' AS queue, 'KeyError' AS error_class, 'permanent' AS reason, 1 AS attempts,
+          {_START} + to_milliseconds(n) AS first_seen, {_AGAIN} + to_milliseconds(1000) AS dead_at,
+          dead_at AS recorded_at, json_object('x-rabbitray-replayed', epoch_ms({_AGAIN})) AS headers, 'e' || n AS id
+        FROM range({STILL_DEAD}) AS made(n)""",
+        f"""
+        INSERT INTO results BY NAME
+        SELECT n AS seq, 'k' || n AS key, 'orders' AS queue, 'DONE' AS status, 1 AS attempts, n::UBIGINT AS key_hash,
+          {_AGAIN} + to_milliseconds(n * 10) AS published_at, published_at + to_milliseconds(5) AS received_at,
+          published_at + to_milliseconds(1000) AS committed_at, 'w' AS worker
+        FROM range({STILL_DEAD}, {REPLAYED}) AS made(n)""",
+        "CHECKPOINT",
+    )
     return path
 
 

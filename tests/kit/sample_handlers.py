@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from rabbitray import Job, Reject, Retry
@@ -89,6 +92,99 @@ class FailingSetUp:
         raise RuntimeError("no database")
 
     def __call__(self, job: Job) -> None: ...
+
+
+class ExitsInSetUp:
+    def setup(self) -> None:
+        sys.exit("MAIL_TOKEN is not set")
+
+    def __call__(self, job: Job) -> None: ...
+
+
+class ExitsWhenMade:
+    def __init__(self) -> None:
+        sys.exit("MAIL_TOKEN is not set")
+
+    def __call__(self, job: Job) -> None: ...
+
+
+class InterruptsSetUp:
+    def setup(self) -> None:
+        raise KeyboardInterrupt
+
+    def __call__(self, job: Job) -> None: ...
+
+
+def two_arguments(job: Job, database: str) -> None: ...
+
+
+def no_argument() -> None: ...
+
+
+def named_only(*, job: Job) -> None: ...
+
+
+def needs_a_name(job: Job, *, database: str) -> None: ...
+
+
+@batch
+def many_and_one_more(jobs: list[Job], database: str) -> None: ...
+
+
+class CallOfTwo:
+    def __call__(self, job: Job, database: str) -> None: ...
+
+
+class MadeOfOne:
+    def __init__(self, database: str) -> None: ...
+
+    def __call__(self, job: Job) -> None: ...
+
+
+class SetUpOfOne:
+    def setup(self, database: str) -> None: ...
+
+    def __call__(self, job: Job) -> None: ...
+
+
+def generator(job: Job) -> Iterator[Any]:
+    yield job.payload
+
+
+async def asynchronous_generator(job: Job) -> AsyncIterator[Any]:
+    yield job.payload
+
+
+class GeneratorCall:
+    def __call__(self, job: Job) -> Iterator[Any]:
+        yield job.payload
+
+
+PARTIAL_GENERATOR = functools.partial(generator)
+PARTIAL = functools.partial(two_arguments, database="here")
+
+
+def _with_database(function: Callable[[Job, str], None]) -> Callable[[Job], None]:
+    @functools.wraps(function)
+    def inner(job: Job) -> None:
+        return function(job, "here")
+
+    return inner
+
+
+@_with_database
+def injected(job: Job, database: str) -> None: ...
+
+
+def with_defaults(job: Job, database: str = "here", *, table: str = "jobs") -> None: ...
+
+
+def any_arguments(*arguments: Any, **named: Any) -> None: ...
+
+
+class CallIsStatic:
+    @staticmethod
+    def __call__(job: Job) -> None: ...
 
 
 def _answer(job: Job) -> Any:

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def _steps(job: Job) -> dict[str, Any]:
     return job.payload if isinstance(job.payload, dict) else {}
 
 
-def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
+def _act(job: Job, steps: dict[str, Any]) -> Any:
     match steps.get("do", "ok"):
         case "raise" if job.attempt < steps.get("times", 1_000):
             raise ConnectionError(steps.get("text", "told to raise"))
@@ -50,9 +51,77 @@ def _act(job: Job, steps: dict[str, Any]) -> dict[str, Any]:
             return {"sum": zlib.crc32(steps["text"].encode())}
         case "fork":
             return {"code": _code_of_a_child(steps["code"])}
+        case "odd":
+            return _odd(steps["how"], job)
         case "die" | "segfault" | "killed" | "hog" | "spin" | "stuck" as poison:
             _poison(poison, steps)
     return {"key": job.key, "attempt": job.attempt, "n": steps.get("n"), "pid": os.getpid()}
+
+
+class _Lazy(Mapping[str, object]):
+    """A result that cannot be read any more."""
+
+    def __getitem__(self, key: str) -> object:
+        raise OSError("the connection is closed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("name",))
+
+    def __len__(self) -> int:
+        return 1
+
+
+class _OwnRetry(Retry):
+    """One that does not call our `__init__`."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+_seen: dict[str, list[str | None]] = {"keys": []}
+
+
+def _odd(how: str, job: Job) -> Any:
+    """What handlers return and raise against all advice."""
+    match how:
+        case "goes on changing":
+            _seen["keys"].append(job.key)
+            return _seen
+        case "awaitable":
+            return _later(job)
+        case "lazy":
+            return _Lazy()
+        case "two keys":
+            return {1: "a", "1": "b"}
+        case "own retry" if not job.attempt:
+            raise _OwnRetry(7)
+        case "group":
+            raise ExceptionGroup("several", [ConnectionError("down"), Reject("closed")])
+        case "cause":
+            raise RuntimeError("wrapped") from ValueError("no such field")
+    return {"key": job.key}
+
+
+async def _later(job: Job) -> dict[str, Any]:
+    await asyncio.sleep(0.01)
+    return {"key": job.key}
+
+
+async def _odd_end(how: str, job: Job) -> None:
+    """How async handlers end more than their job; the second run is fine."""
+    if job.attempt:
+        return
+    if how == "cancels its task":
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(60)
+    if how == "exits in a task":
+        await asyncio.create_task(_exits())
+
+
+async def _exits() -> None:
+    sys.exit(3)
 
 
 def _code_of_a_child(code: int) -> int:
@@ -92,7 +161,7 @@ def _hog(gb: float) -> None:
         time.sleep(0.02)
 
 
-def handle(job: Job) -> dict[str, Any]:
+def handle(job: Job) -> Any:
     """Does what the payload says; `slow` sleeps `s` seconds, `hang` sleeps for an hour."""
     steps = _steps(job)
     wait_s = {"slow": steps.get("s", 1.0), "sum": 0.1, "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
@@ -101,9 +170,11 @@ def handle(job: Job) -> dict[str, Any]:
     return _act(job, steps)
 
 
-async def handle_async(job: Job) -> dict[str, Any]:
+async def handle_async(job: Job) -> Any:
     """The same, for an event loop."""
     steps = _steps(job)
+    if steps.get("do") == "odd":
+        await _odd_end(steps["how"], job)
     wait_s = {"slow": steps.get("s", 1.0), "sum": 0.1, "hang": 3600.0}.get(steps.get("do", "ok"), 0.0)
     if wait_s:
         await asyncio.sleep(wait_s)
@@ -111,16 +182,16 @@ async def handle_async(job: Job) -> dict[str, Any]:
 
 
 @batch
-def handle_batch(jobs: list[Job]) -> list[dict[str, Any]]:
+def handle_batch(jobs: list[Job]) -> list[Any]:
     """The same, for all jobs of a batch in one call."""
     return [handle(job) for job in jobs]
 
 
 class NeverReady:
-    """A handler whose set-up always fails."""
+    """A handler whose set-up always fails, by what would end a script."""
 
     def setup(self) -> None:
-        raise OSError("the model is missing")
+        sys.exit("the model is missing")
 
     def __call__(self, job: Job) -> None:
         raise AssertionError("never called")

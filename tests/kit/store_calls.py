@@ -14,6 +14,7 @@ def calls_of(store: Store | FakeStore, epoch: int) -> Iterator[Coroutine[Any, An
     """All of them, but open and close; each is made when it is asked for."""
     yield store.register("b")
     yield store.write(epoch, rows_of(["later"]))
+    yield store.known("jobs", ["later"])
     yield store.record_dead_letters(epoch, dead_rows(["later"]))
     yield store.decide([{"pool": "p", "inputs": {}, "current": 1, "wanted": 2, "reason": "r"}])
     yield store.control()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,12 @@ import pytest
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import EncodedMessage, Publisher
+from rabbitray.actors.store.query import read_only_query
 from rabbitray.cluster.driver import compose
+from rabbitray.cluster.results.report import read_run
 from tests.kit.dlq_command import dlq
 from tests.kit.eventually import eventually
+from tests.kit.pool_audit import assert_adds_up
 from tests.kit.pool_settings import settings_for
 from tests.kit.queue_access import depth, drained
 from tests.kit.running_pool import RunningPool, pool_of
@@ -48,9 +52,11 @@ async def test_a_dead_letter_comes_back_and_is_worked(amqp_url: str, tmp_path: P
         assert await depth(amqp_url, dead_queue) == REFUSED + 1
 
         soon.unlink()
+        replayed_at = datetime.now(UTC)
         found = await dlq(pool, "replay", "--class", "ValueError")
         assert (found["replayed"], found["failed"], found["classes"]) == (REFUSED + 1, 0, {"ValueError": REFUSED + 1})
         await eventually(lambda: at_rest(pool, done=2 * REFUSED, dead=REFUSED + 2), within_s=30)
+        assert_adds_up(await pool.report())
         assert await depth(amqp_url, dead_queue) == 1, "the one that is refused again"
 
         later.unlink()
@@ -69,6 +75,16 @@ async def test_a_dead_letter_comes_back_and_is_worked(amqp_url: str, tmp_path: P
         assert sorted(row["key"] for row in rows) == sorted([*keys, *(job.id or "" for job in fine), "later"])
         assert {row["attempts"] for row in rows} == {1}, "a replay starts over"
         check_history(pool, keys)
+        check_times(pool, replayed_at)
+
+
+def check_times(pool: RunningPool, replayed_at: datetime) -> None:
+    """A replayed message waits since its replay, and is one message in the report's shares."""
+    replayed = pool.rows("SELECT published_at FROM results WHERE key LIKE 'soon-%'")
+    assert all(row["published_at"] >= replayed_at - timedelta(milliseconds=1) for row in replayed)
+    file = pool.loaded.settings.results
+    run = read_run(lambda sql: read_only_query(file, sql).to_pylist(), file.name)
+    assert (run.done, run.dead, run.dead_messages) == (2 * REFUSED + 1, REFUSED + 3, 1)
 
 
 async def publish_large(pool: RunningPool) -> None:

@@ -8,13 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import aio_pika
 import pytest
+from pamqp import commands as spec
 
+from rabbitray.actors.message.headers import DUE
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.store.query import read_only_query
 from rabbitray.cluster.broker import PrivateBroker
@@ -24,7 +28,8 @@ from tests.kit.eventually import eventually_sync
 from tests.kit.file_holder import holder_of
 from tests.kit.live_commands import LiveCommands, live_commands
 from tests.kit.pool_settings import HANDLE
-from tests.kit.queue_access import opened
+from tests.kit.queue_access import drained, opened
+from tests.kit.raw_amqp import publish as raw_publish
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +42,9 @@ def live(ray_cluster: str) -> Iterator[LiveCommands]:
 @pytest.mark.ray
 @pytest.mark.timeout("240")
 def test_sigterm_under_load_and_a_second_run(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
-    """Every id exactly once in the results, over two runs, the first of which is told to stop half-way."""
+    """Every id exactly once in the results, over two runs, the first of which is told to stop half-way. The second one
+    would end with the empty queue, but for a message that is due in 29 days: it says so, and ends once that is gone.
+    """
     results = tmp_path / "results.duckdb"
     first = Command(amqp_url, ray_cluster, *work(results, "waves"))
     count = 1_500
@@ -50,11 +57,59 @@ def test_sigterm_under_load_and_a_second_run(amqp_url: str, ray_cluster: str, tm
     summary = json.loads(out)
     assert summary["clean"]
     assert 0 < summary["done"] < count
-    code, out, err = run(amqp_url, ray_cluster, *work(results, "waves", "--until-empty"))
+    publish_due_in(amqp_url, "waves", days=29)
+    second = Command(amqp_url, ray_cluster, *work(results, "waves", "--until-empty"))
+    waits = line_with(second, "--until-empty waits for ")
+    due = f"{datetime.now(UTC) + timedelta(days=29):%Y-%m-%d}"
+    assert f"waits for 1 message in the retry queues, the last of them due at {due}" in waits
+    assert "(in 28 d 23 h)" in waits
+    eventually_sync(lambda: purged(amqp_url, "waves.retry.60000"), within_s=30)
+    code, out, err = second.end(60)
     assert code == 0, err
-    assert summary["done"] + json.loads(out)["done"] == count
+    found = json.loads(out)
+    assert (found["ended"], found["clean"]) == ("the queue is empty", True)
+    assert summary["done"] + found["done"] == count
     counts = read_only_query(results, "SELECT count(*) AS rows, count(DISTINCT key) AS keys FROM results")
     assert counts.to_pylist() == [{"rows": count, "keys": count}]
+
+
+def publish_due_in(amqp_url: str, queue: str, *, days: int) -> None:
+    """A job that is not to be run before."""
+    due_ms = (time.time_ns() // 1_000_000) + days * 86_400_000
+    properties = spec.Basic.Properties(headers={DUE: due_ms}, message_id="later", delivery_mode=2)
+    asyncio.run(raw_publish(amqp_url, queue, [(properties.marshal(), b"{}")]))
+
+
+def purged(amqp_url: str, queue: str) -> bool:
+    """Whether a message was taken out of the queue."""
+    return bool(asyncio.run(drained(amqp_url, queue)))
+
+
+def line_with(command: Command, text: str) -> str:
+    """The first line of its standard error that holds this text."""
+    assert command.process.stderr is not None
+    lines = []
+    for line in command.process.stderr:
+        lines.append(line)
+        if text in line:
+            return line
+    raise AssertionError(f"it ended without {text!r}: {''.join(lines)}")
+
+
+@pytest.mark.ray
+def test_a_run_whose_workers_cannot_start_ends_with_the_error(
+    amqp_url: str, live: LiveCommands, tmp_path: Path
+) -> None:
+    """And does not take its empty queue for the end of its work."""
+    arguments = work(tmp_path / "r.duckdb", "jobs", "--until-empty", "--pool", "startless", "--initial-size", "1")
+    ran = live.run(*arguments, "--handler", "tests.kit.steered_handler:NeverReady", RABBITMQ_URL=amqp_url)
+    errors = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert (ran.code, len(errors)) == (1, 1), ran.err
+    assert errors[0].startswith("error: workers cannot start, tried 3 times: ")
+    assert errors[0].endswith("the model is missing")
+    summary = json.loads(ran.out)
+    assert (summary["clean"], summary["done"], summary["ended"]) == (False, 0, "no worker can start")
+    assert f"error: {summary['failure']}" == errors[0]
 
 
 @pytest.mark.parametrize(

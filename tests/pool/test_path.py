@@ -23,8 +23,9 @@ from rabbitray.cluster.results.message_story import Whereabouts
 from rabbitray.cluster.results.reader import PoolReader
 from rabbitray.cluster.settings import Loaded
 from tests.kit.eventually import eventually
+from tests.kit.pool_audit import assert_adds_up
 from tests.kit.pool_settings import HANDLE, HANDLE_ASYNC, settings_for
-from tests.kit.raw_amqp import BEYOND, long, properties, publish, scalar, table, taken
+from tests.kit.raw_amqp import BEYOND, long, parts_of, properties, publish, scalar, table, taken
 from tests.kit.running_pool import RunningPool, pool_of
 from tests.kit.stories import whats
 
@@ -40,7 +41,7 @@ def jobs(count: int, **payload: object) -> list[Job]:
 async def test_every_message_becomes_one_row(amqp_url: str, tmp_path: Path) -> None:
     """Also while a second pool of the same name is refused, and with traces for a collector that is not there."""
     nowhere = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
-    loaded = settings_for(amqp_url, tmp_path, nowhere)
+    loaded = settings_for(amqp_url, tmp_path, nowhere, skip_done="always")
     async with pool_of(loaded) as pool:
         await pool.publish(jobs(3_000))
         with pytest.raises(ConfigurationError, match="runs already"):
@@ -48,11 +49,59 @@ async def test_every_message_becomes_one_row(amqp_url: str, tmp_path: Path) -> N
                 await asyncio.Event().wait()
         report = await pool.acked(3_000)
         assert report.counts.done == 3_000
+        assert_adds_up(report)
+        await _finished_ones_do_not_run_again(pool, tmp_path / "runs")
         assert await pool.empty()
         drained = await eventually(pool.stop, within_s=40)
         assert drained.clean
-        assert pool.rows(COUNTS) == [{"rows": 3_000, "keys": 3_000}]
-        assert pool.rows("SELECT count(*) AS n FROM results WHERE result->>'key' = key") == [{"n": 3_000}]
+        assert pool.rows(COUNTS) == [{"rows": 3_200, "keys": 3_200}]
+        assert pool.rows("SELECT count(*) AS n FROM results WHERE result->>'key' = key") == [{"n": 3_200}]
+
+
+async def _finished_ones_do_not_run_again(pool: RunningPool, ran: Path) -> None:
+    """200 of which each notes its run, and the same 200 again: one by one, and packed."""
+    before = (await pool.report()).counts
+    work = [Job(id=f"noted-{n}", payload=_noted(ran)) for n in range(200)]
+    await pool.publish(work)
+    await pool.acked(before.acked + 200)
+    await pool.publish(work)
+    report = await pool.acked(before.acked + 400)
+    assert _runs(ran) == 200
+    assert (report.counts.done, report.counts.duplicates) == (before.done + 200, before.duplicates + 200)
+    assert report.counts.skipped == before.skipped + 200
+    assert_adds_up(report)
+    await pool.publish(work, packed=50)
+    report = await pool.acked(before.acked + 404)
+    assert (_runs(ran), report.counts.duplicates) == (200, before.duplicates + 400)
+    assert report.counts.runs == before.runs + 200, "the sum of all outcomes is right without them, too"
+
+
+async def _what_a_killed_worker_had_committed_does_not_run_again(pool: RunningPool, ran: Path) -> None:
+    """Two records of a packed message are committed, the third one runs: the message is not acked when its worker is
+    killed. It is suspect then, and taken apart; its two records are acked in quarantine and do not run.
+    """
+    before = (await pool.report()).counts
+    noted = [Job(id=f"kept-{n}", payload=_noted(ran)) for n in range(2)]
+    await pool.publish([*noted, Job(id="slow", payload={"do": "slow", "s": 3.0})], packed=3)
+
+    async def committed() -> WorkerRow | None:
+        return await _busy_worker(pool) if (await pool.report()).counts.done == before.done + 2 else None
+
+    victim = await eventually(committed, within_s=30, message="no early part")
+    assert victim is not None
+    assert victim.pid is not None
+    os.kill(victim.pid, signal.SIGKILL)
+    report = await pool.acked(before.acked + 4)
+    assert _runs(ran) == 2
+    assert (report.counts.done, report.counts.skipped) == (before.done + 3, before.skipped + 2)
+
+
+def _noted(ran: Path) -> dict[str, object]:
+    return {"do": "stamp", "file": str(ran), "times": 0}
+
+
+def _runs(ran: Path) -> int:
+    return len(ran.read_text().splitlines())
 
 
 @pytest.mark.parametrize(
@@ -105,6 +154,7 @@ async def _seconds_for(pool: RunningPool, work: list[Job], *, acked: int, left: 
     return time.monotonic() - began
 
 
+@pytest.mark.versions
 async def test_what_fails_within_good_messages_is_singled_out(amqp_url: str, tmp_path: Path) -> None:
     """Bodies and headers that nobody can read among good ones; then records that fail within one packed message."""
     async with pool_of(settings_for(amqp_url, tmp_path)) as pool:
@@ -122,16 +172,49 @@ async def test_what_fails_within_good_messages_is_singled_out(amqp_url: str, tmp
         await eventually(lambda: _at_rest(pool, done=149, dead=5), within_s=60)
         received = (await pool.report()).received - report.received
         assert received == 1 + 5, "one packed message, and five single copies"
+        await _odd_handlers(pool)
         await pool.stop()
         graves = pool.rows(
             "SELECT coalesce(key, message_id) AS key, reason, octet_length(body) AS size, raw_properties "
-            "FROM dead_letters ORDER BY 1"
+            "FROM dead_letters WHERE key IS NULL OR key NOT LIKE 'odd %' ORDER BY 1"
         )
         assert [(row["key"], row["reason"]) for row in graves] == [*sorted(found.items()), ("never", "rejected")]
         assert graves[2]["size"] == 5_000
-        assert [row["raw_properties"] for row in graves] == [None, None, None, UNREADABLE, None]
-        runs = pool.rows("SELECT attempts, count(*) AS n FROM results GROUP BY 1 ORDER BY 1")
+        raw = [row["raw_properties"] for row in graves]
+        assert [one and parts_of(one) for one in raw] == [None, None, None, parts_of(UNREADABLE), None]
+        runs = pool.rows("SELECT attempts, count(*) AS n FROM results WHERE key NOT LIKE 'odd %' GROUP BY 1 ORDER BY 1")
         assert runs == [{"attempts": 1, "n": 50 + 94}, {"attempts": 2, "n": 5}]
+        _odd_outcomes(pool)
+
+
+ODD_DEAD = {
+    "lazy": ("result_not_serialisable", "the result cannot be read: OSError: the connection is closed"),
+    "two keys": ("result_not_serialisable", "two keys that are '1' in JSON (int and str): use text keys"),
+    "group": ("rejected", "several (2 sub-exceptions): ConnectionError: down; rabbitray.actors.errors.Reject: closed"),
+    "cause": ("permanent", "wrapped; caused by ValueError: no such field"),
+}
+
+
+async def _odd_handlers(pool: RunningPool) -> None:
+    """What handlers return and raise against all advice is the outcome of its job, and no worker ends of it."""
+    before = await pool.report()
+    odd = [Job(id=f"odd {how}", payload={"do": "odd", "how": how}) for how in (*ODD_DEAD, "own retry", "awaitable")]
+    counted = [Job(id=f"odd {n}", payload={"do": "odd", "how": "goes on changing"}) for n in range(40)]
+    await pool.publish([*odd, *counted])
+    done, dead = before.counts.done + 42, before.counts.dead + len(ODD_DEAD)
+    await eventually(lambda: _at_rest(pool, done=done, dead=dead), within_s=30)
+    assert (await pool.report()).replaced == before.replaced == 0
+
+
+def _odd_outcomes(pool: RunningPool) -> None:
+    dead = pool.rows("SELECT key, reason, error FROM dead_letters WHERE key LIKE 'odd %'")
+    found = {row["key"].removeprefix("odd "): (row["reason"], row["error"]) for row in dead}
+    assert {how: reason for how, (reason, _) in found.items()} == {how: reason for how, (reason, _) in ODD_DEAD.items()}
+    assert all(found[how][1].endswith(text) for how, (_, text) in ODD_DEAD.items()), found
+    rows = pool.rows("SELECT key, attempts, result->'keys'->>-1 AS last FROM results WHERE key LIKE 'odd %'")
+    assert {row["key"] for row in rows if row["attempts"] == 2} == {"odd own retry"}
+    counted = [row for row in rows if row["key"].removeprefix("odd ").isdecimal()]
+    assert (len(counted), all(row["last"] == row["key"] for row in counted)) == (40, True)
 
 
 UNREADABLE = properties(table({b"when": scalar("T", BEYOND[0]), b"tenant": long("S", b"a")}), b"bad-3")
@@ -168,12 +251,13 @@ async def test_failures_are_retried_then_parked(amqp_url: str, tmp_path: Path) -
         assert (await pool.report()).replaced == 0
         await asyncio.to_thread(_trace_tells, pool.loaded)
         await _others_under_a_known_key(pool, tmp_path / "ran")
+        await _what_a_killed_worker_had_committed_does_not_run_again(pool, tmp_path / "killed")
         await pool.stop()
         others = pool.rows("SELECT key, message_id, attempts, result IS NOT NULL AS kept FROM conflicts")
         assert others == [{"key": "fine", "message_id": "fine", "attempts": 1, "kept": True}]
         assert pool.rows("SELECT result->>'code' AS code FROM results WHERE key = 'forks'") == [{"code": "7"}]
         done = {row["key"]: row["attempts"] for row in pool.rows("SELECT key, attempts FROM results")}
-        assert done == {"once": 2, "twice": 3, "forks": 1, "fine": 1}
+        assert done == {"once": 2, "twice": 3, "forks": 1, "fine": 1, "kept-0": 1, "kept-1": 1, "slow": 1}
         dead = pool.rows("SELECT key, reason, attempts, error FROM dead_letters ORDER BY key")
         assert [(row["key"], row["reason"], row["attempts"]) for row in dead] == [
             ("always", "max_retries", 3),
@@ -205,7 +289,8 @@ async def _others_under_a_known_key(pool: RunningPool, ran: Path) -> None:
     await pool.publish([Job(id="fine", payload={"do": "raise"}), Job(id="fine", payload={"do": "reject"})])
     await pool.acked(acked + 4)
     counts = (await pool.report()).counts
-    assert (counts.done, counts.duplicates, counts.dead) == (4, 2, 2)
+    assert (counts.done, counts.duplicates, counts.dead) == (4, 4, 2)
+    assert_adds_up(await pool.report())
     assert await asyncio.to_thread(ran.exists)
 
 
@@ -231,7 +316,7 @@ async def test_only_the_poison_is_parked(amqp_url: str, tmp_path: Path) -> None:
 
 async def test_retries_are_never_early_and_long_delays_hold_up_no_short_ones(amqp_url: str, tmp_path: Path) -> None:
     """The ladder's 0.5 s and 1 s, 2 s asked for by the handler, and 3 s beyond the longest rung, all at once."""
-    loaded = settings_for(amqp_url, tmp_path, retry_delay_ms=500, retry_max_delay_ms=2_000)
+    loaded = settings_for(amqp_url, tmp_path, retry_delay_ms=500, retry_max_delay_ms=2_000, skip_done="off")
     wanted = {"ladder": [0.5, 1.0], "asked": [2.0], "beyond": [3.0]}
     asked = {"ladder": None, "asked": 1.6, "beyond": 3.0}
     async with pool_of(loaded) as pool:
@@ -249,12 +334,22 @@ async def test_retries_are_never_early_and_long_delays_hold_up_no_short_ones(amq
             for n in range(10)
         )
         await eventually(lambda: _at_rest(pool, done=30, dead=0), within_s=60)
+        await _without_the_question_finished_ones_run_again(pool, tmp_path / "runs")
     for kind, delays in wanted.items():
         for n in range(10):
             stamps = [float(line) for line in (tmp_path / f"{kind}-{n}").read_text().split()]
             gaps = [later - earlier for earlier, later in itertools.pairwise(stamps)]
             assert len(gaps) == len(delays)
             assert all(gap >= delay for gap, delay in zip(gaps, delays, strict=True)), (kind, gaps)
+
+
+async def _without_the_question_finished_ones_run_again(pool: RunningPool, ran: Path) -> None:
+    before = (await pool.report()).counts
+    for turn in (1, 2):
+        await pool.publish(Job(id=f"noted-{n}", payload=_noted(ran)) for n in range(20))
+        report = await pool.acked(before.acked + turn * 20)
+    assert _runs(ran) == 40
+    assert (report.counts.done, report.counts.duplicates, report.counts.skipped) == (before.done + 20, 20, 0)
 
 
 @pytest.mark.long  # test_poison.py has one that hangs, among others

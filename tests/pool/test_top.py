@@ -14,7 +14,8 @@ from rich.cells import cell_len
 from rabbitray import Job
 from rabbitray.actors.router.report import RouterReport
 from tests.kit.eventually import eventually
-from tests.kit.live_commands import live_commands
+from tests.kit.live_commands import LiveCommands, live_commands
+from tests.kit.pool_audit import assert_adds_up
 from tests.kit.pool_settings import settings_for
 from tests.kit.running_pool import RunningPool, pool_of
 from tests.kit.terminal import terminal
@@ -34,6 +35,32 @@ async def test_keys_steer_the_pool_and_frames_need_no_terminal(ray_cluster: str,
         await pool.publish(Job(payload={"do": "raise", "times": 1}) for _ in range(5))
         await eventually(lambda: told_its_cpu(pool), within_s=30, message="no worker told its CPU")
         await asyncio.to_thread(once_and_json, pool, environ)
+        assert_adds_up(await pool.report())
+        with live_commands(environ) as live:
+            await most_jobs_die_and_then_live(pool, live)
+
+
+async def most_jobs_die_and_then_live(pool: RunningPool, live: LiveCommands) -> None:
+    """Acked is not done: a pool of which every message is dead is degraded, with the error and exit code 1."""
+    name = pool.loaded.settings.pool
+    acked = (await pool.report()).counts.acked
+    await pool.publish(Job(payload={"do": "permanent", "text": "no field 'name'"}) for _ in range(120))
+    await pool.acked(acked + 120)
+    ran = await asyncio.to_thread(live.run, "status", "--queue", name)
+    assert ran.code == 1
+    assert f"pool {name} on queue {name}: degraded" in ran.out
+    assert (
+        "  ! 100 of the last 100 jobs that ended are dead letters, the last 120 one after another; "
+        "100 lately: ValueError: no field 'name'"
+    ) in ran.out
+    once = await asyncio.to_thread(live.ask, "top", "--queue", name, "--once")
+    assert "● degraded" in once
+    assert "keeping up" not in once
+    await pool.publish(Job(payload={"n": n}) for n in range(50))
+    report = await pool.acked(acked + 170)
+    assert (report.endings.dead, report.endings.too_many_dead) == (50, False)
+    assert_adds_up(report)
+    assert "healthy" in await asyncio.to_thread(live.ask, "status", "--queue", name)
 
 
 async def keys_steer(pool: RunningPool, environ: dict[str, str]) -> None:

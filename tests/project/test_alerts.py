@@ -127,6 +127,7 @@ HEALTHY: Series = {
     **gauge(kpi.DLQ_RATE, 0.05),
     **gauge(kpi.CONNECTED, 1),
     **gauge(kpi.HOLD, 0),
+    **gauge(kpi.TOO_MANY_DEAD, 0),
     **gauge(kpi.LOOP_LAG, 2),
     **gauge(kpi.WORKERS_WANTED, 4),
     **gauge(kpi.WORKERS_READY, 4),
@@ -172,6 +173,10 @@ CASES: dict[str, tuple[Series, set[str]]] = {
     "errors": (gauge(kpi.ERROR_RATE, 2.1), {"ErrorRateHigh"}),
     "retries": (gauge(kpi.RETRY_RATE, 6), {"RetryRateHigh"}),
     "dead letters": (gauge(kpi.DLQ_RATE, 0.2), {"DlqRateHigh"}),
+    "nearly all jobs die": (
+        gauge(kpi.TOO_MANY_DEAD, 1) | gauge(kpi.DLQ_RATE, 100) | gauge(kpi.ERROR_RATE, 100),
+        {"TooManyDead", "DlqRateHigh", "ErrorRateHigh"},
+    ),
     "broker is away": (gauge(kpi.CONNECTED, 0), {"Disconnected"}),
     "paused": (gauge(kpi.HOLD, 1), {"Held"}),
     "no room for workers": (gauge(kpi.WORKERS_READY, 1), {"WorkersMissing"}),

@@ -24,7 +24,17 @@ from rabbitray.cluster.results.report.page import templates
 from rabbitray.cluster.results.report.recorded_run import Row
 from tests.kit.chrome import Tab, chromium
 from tests.kit.recorded import kept_results, unpack_results, version_of
-from tests.kit.results_file import CONFLICTS_KEYS, DEAD, HOSTILE, JOBS, empty_file, eventful_file
+from tests.kit.results_file import (
+    CONFLICTS_KEYS,
+    DEAD,
+    HOSTILE,
+    JOBS,
+    REPLAYED,
+    STILL_DEAD,
+    empty_file,
+    eventful_file,
+    replayed_file,
+)
 
 CHARTS_WITH_SIZE = """[...document.querySelectorAll('figure.chart svg')].map(svg => {
   const sized = one => one.getBBox().width + one.getBBox().height > 0;
@@ -86,6 +96,20 @@ def test_keys_with_another_messages_result_are_counted_and_their_newest_messages
     printed = CliRunner().invoke(group, ["report", str(results), "-o", str(tmp_path / "r.html")]).output
     assert f"{CONFLICTS_KEYS} keys with another message's result" in printed
     assert "Other messages under a known key" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_replayed_message_waits_from_its_replay_and_counts_once(tmp_path: Path) -> None:
+    """No backlog for the eleven minutes in which all was dead."""
+    run = run_of(replayed_file(tmp_path / "replayed.duckdb"))
+    assert (run.done, run.dead, run.dead_messages) == (REPLAYED - STILL_DEAD, REPLAYED + STILL_DEAD, STILL_DEAD)
+    assert run.summary()["dead_messages"] == STILL_DEAD
+    assert (run.latency.p50_ms, run.latency.p99_ms) == (1_000.0, 1_000.0)
+    assert run.series is not None
+    idle = [left for at, left in enumerate(run.series.backlog) if 10 <= at * run.series.width_s < 650]
+    assert len(idle) > 50
+    assert set(idle) == {0}
+    assert sum(run.series.published) == run.done + run.dead
+    assert "5 messages, 0.62% of all" in page(run, made_at=datetime(2026, 1, 2, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("archive", [one for one in kept_results() if version_of(one) == 1], ids=lambda one: one.name)

@@ -57,6 +57,7 @@ class RouterProcess:
         self.store = StoreLink(world.store, world.spawn)
         self.cluster = SimCluster(
             number,
+            store=world.store,
             checker=checker,
             faults=faults,
             slots=world.script.slots,

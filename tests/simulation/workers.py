@@ -10,18 +10,21 @@ import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
+from rabbitray.actors.errors import StoreUnavailableError
 from rabbitray.actors.message.headers import MSGPACK
+from rabbitray.actors.message.key_hash import kind_of
 from rabbitray.actors.message.parcel import Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part, WorkerInfo
 from rabbitray.actors.message.wire import split
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.router.dispatch.member import WorkerLostError
-from rabbitray.actors.worker.batch_run import BatchRun, Unit
+from rabbitray.actors.worker.batch_run import BatchRun, Failed, Unit
 from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.finished import FinishedJobs
 from tests.simulation.checker import Checker, Origin
 from tests.simulation.faults import Faults
 from tests.simulation.messages import Wish
-from tests.simulation.store import Rows
+from tests.simulation.store import Rows, SimStore
 
 RUN_S = 0.02
 START_S = 0.5
@@ -65,7 +68,8 @@ class SimWorker:
         if (lost := await self._fault("run", serials)) is not None:
             raise lost
         units, failures = decode_parcels(parcels, DEFAULT_LIMITS, IdentityRules())
-        run = self._runs[batch_id] = BatchRun(batch_id, units, failures, asyncio.get_running_loop())
+        units, skipped = await FinishedJobs(SimKnownKeys(self._cluster.store, units)).take_out(units)
+        run = self._runs[batch_id] = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)
         self._at[batch_id] = asyncio.get_running_loop().time()
         for _ in range(min(self._cluster.slots, len(units))):
             self._spawn(self._work(run))
@@ -180,7 +184,8 @@ class SimWorker:
                     return
                 serial = unit.job.id or ""
                 self.executing.add(serial)
-                unit.error = await self._handle(serial, self._at[run.batch_id])
+                error = await self._handle(serial, self._at[run.batch_id])
+                unit.failed = None if error is None else _failed(error, self._checker.wish(serial))
                 self.executing.discard(serial)
                 self._finished(run, unit)
 
@@ -212,19 +217,20 @@ class SimWorker:
         run.partial = True
         returned = run.take_unstarted() if run.open > len(run.finished) else []
         units = run.take_finished()
-        done = [unit for unit in units if unit.error is None]
+        done = [unit for unit in units if unit.failed is None]
         unreadable, run.unreadable = run.unreadable, []
-        finished = run.settle_positions(units) + [failure.position for failure in unreadable]
+        skipped, complete = run.take_skipped()
+        finished = run.settle_positions(units) + complete + [failure.position for failure in unreadable]
         part = Part(
             rows=len(done),
             row_positions=[unit.position for unit in done],
             row_records=[unit.record for unit in done] if any(unit.record for unit in done) else [],
-            failures=[_failure(unit, self._checker.wish(unit.job.id or "")) for unit in units if unit.error]
-            + unreadable,
+            failures=[_failure(unit, unit.failed) for unit in units if unit.failed is not None] + unreadable,
             finished=finished,
             returned=returned,
             open=run.open,
-            jobs=len(units) + len(unreadable),
+            jobs=len(units) + len(unreadable) + skipped,
+            skipped=skipped,
         )
         return part, [unit.key or "" for unit in done]
 
@@ -234,16 +240,29 @@ def _set(wake: asyncio.Future[None]) -> None:
         wake.set_result(None)
 
 
-def _failure(unit: Unit, wish: Wish) -> Failure:
+def _failed(error: Exception, wish: Wish) -> Failed:
+    """As Outcomes has it."""
     dead, asked = wish.do == "reject", wish.do == "retry"
+    return Failed(
+        verdict="dead" if dead else "retry",
+        reason="rejected" if dead else "retry_requested" if asked else "exception",
+        category="permanent" if dead else "transient",
+        after_s=None,
+        error=wish.do,
+        error_class=f"{wish.do}{wish.value:g}",
+        exception=error,
+    )
+
+
+def _failure(unit: Unit, failed: Failed) -> Failure:
     return Failure(
         position=unit.position,
         record=unit.record,
-        verdict="dead" if dead else "retry",
-        reason="rejected" if dead else "retry_requested" if asked else "exception",
-        error=wish.do,
-        error_class=f"{wish.do}{wish.value:g}",
-        category="permanent" if dead else "transient",
+        verdict=failed.verdict,
+        reason=failed.reason,
+        error=failed.error,
+        error_class=failed.error_class,
+        category=failed.category,
         attempt=unit.attempt,
         key=unit.key,
         message_id=unit.parcel.message_id,
@@ -251,6 +270,20 @@ def _failure(unit: Unit, wish: Wish) -> Failure:
         body=split(unit.parcel.body)[unit.record] if unit.packed else None,
         content_type=MSGPACK if unit.packed else None,
     )
+
+
+class SimKnownKeys:
+    """KnownKeys of the simulated store, whose rows are keys alone: the messages of one key are all the same there."""
+
+    def __init__(self, store: SimStore, units: Iterable[Unit]) -> None:
+        self._store = store
+        kinds = {unit.key: kind_of(unit.job.message_type, unit.job.user_id) for unit in units}
+        self._tags = {key: kinds[key] for key in kinds if key is not None}
+
+    async def known(self, keys: Sequence[str]) -> dict[int, int]:
+        if self._store.down:
+            raise StoreUnavailableError(self._store.down)
+        return {row: self._tags[key] for row, key in enumerate(keys) if key in self._store.keys}
 
 
 class SimCluster:
@@ -263,6 +296,7 @@ class SimCluster:
         self,
         router: int,
         *,
+        store: SimStore,
         checker: Checker,
         faults: Faults,
         slots: int,
@@ -272,6 +306,7 @@ class SimCluster:
         origins: Callable[[str], Iterable[Origin]],
     ) -> None:
         self.router, self.checker, self.faults, self.slots = router, checker, faults, slots
+        self.store = store
         self.timeout_s = timeout_s
         self.serials, self.origins = serials, origins
         self.workers: set[SimWorker] = set()

@@ -17,7 +17,7 @@ from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.publisher.amqp.channel import FIRST_CHANNEL, Answered, ConfirmChannel
 from rabbitray.actors.publisher.config import PublisherConfig
-from rabbitray.actors.rabbitmq.errors import thrown_in
+from rabbitray.actors.rabbitmq.errors import describe, thrown_in
 from rabbitray.actors.rabbitmq.frame_guard import transports_for
 from rabbitray.actors.secret import NO_SECRETS, Redactor, without_credentials
 
@@ -55,9 +55,11 @@ class Link:
     ) -> Link:
         """Connect once and open all channels. Raises BrokerUnreachableError saying where and why."""
         url = _address(config)
+        transports = transports_for(url)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
-                connection = await aiormq.connect(url, transport_factory=transports_for(url))
+                with transports.opening():
+                    connection = await aiormq.connect(url, transport_factory=transports)
                 channels = await _open_channels(connection, config, answered, kind)
                 return cls(connection, channels, Redactor(config.secret_url))
         except CONNECT_ERRORS as error:
@@ -147,6 +149,6 @@ def _address(config: PublisherConfig) -> URL:
 
 
 def _unreachable(url: URL, config: PublisherConfig, error: Exception) -> BrokerUnreachableError:
-    why = f"no answer within {config.connect_timeout_s} s" if isinstance(error, TimeoutError) else str(error)
-    text = Redactor(config.secret_url)(why or type(error).__name__)
+    silent = isinstance(error, TimeoutError)
+    text = f"no answer within {config.connect_timeout_s} s" if silent else describe(error, Redactor(config.secret_url))
     return BrokerUnreachableError(f"broker {url.host}:{url.port or 5672}: {text}")

@@ -29,8 +29,8 @@ CONTENT_BYTES: Final = _CONTENT.size
 _BASIC: Final = 60
 _OVERHEAD: Final = 8  # frame head and end
 _HAS: Final = Struct(">H")
-_CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE, _MESSAGE_ID, _TIMESTAMP = (
-    1 << bit for bit in (15, 14, 13, 12, 7, 6)
+_CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE, _PRIORITY, _MESSAGE_ID, _TIMESTAMP = (
+    1 << bit for bit in (15, 14, 13, 12, 11, 7, 6)
 )
 _PERSISTENT: Final = b"\x02"
 _SECONDS: Final = Struct(">Q")
@@ -71,6 +71,7 @@ def content_header(
     timestamp_s: int,
     content_type: str | None,
     content_encoding: str | None = None,
+    priority: int | None = None,
 ) -> bytes:
     """Return the payload of the content header frame: persistent, with the given properties."""
     flags = _HEADERS | _DELIVERY_MODE | _MESSAGE_ID | _TIMESTAMP
@@ -81,7 +82,11 @@ def content_header(
     if content_encoding is not None:
         flags |= _CONTENT_ENCODING
         parts.append(_short(content_encoding))
-    parts += (headers, _PERSISTENT, _short(message_id), _SECONDS.pack(timestamp_s))
+    mode = _PERSISTENT
+    if priority is not None:
+        flags |= _PRIORITY
+        mode += bytes((priority,))
+    parts += (headers, mode, _short(message_id), _SECONDS.pack(timestamp_s))
     parts[1] = _HAS.pack(flags)
     return b"".join(parts)
 

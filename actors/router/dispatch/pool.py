@@ -78,6 +78,11 @@ class Pool(Generic[P]):
         return self._starts.error
 
     @property
+    def failed_starts(self) -> int:
+        """Starts that failed in a row, see WorkerStarts."""
+        return self._starts.failures
+
+    @property
     def start_again_in_s(self) -> float:
         """Seconds until the next start is allowed after failures; 0 when it is now."""
         return self._starts.again_in_s

@@ -60,6 +60,11 @@ class WorkerStarts(Generic[P]):
         return list(self._pending.values())
 
     @property
+    def failures(self) -> int:
+        """Starts that failed in a row; workers that were asked for together count once."""
+        return self._failures
+
+    @property
     def again_in_s(self) -> float:
         """Seconds until the next start is allowed after failures; 0 when it is now."""
         return max(0.0, self._not_before - time.monotonic())

@@ -39,6 +39,7 @@ class AckSender:
         self._tracing = tracing
         self._clock = clock
         self._timer: asyncio.TimerHandle | None = None
+        self.given_back = 0  # messages
         self.delivered: Callable[[int], None] = self._ledger.delivered
         """Notes the tag of a new delivery. (The ledger's own method: it runs once a message.)"""
 
@@ -59,6 +60,7 @@ class AckSender:
         `messages` are what the tags belong to, for the traces.
         """
         if back := self._ledger.give_back(tags):
+            self.given_back += len(back)
             with self._tracing.settle_span("nack", len(back), messages=messages):
                 self._write([_nack(tag) for tag in back])
             self._flush(self._clock())

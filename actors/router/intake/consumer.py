@@ -12,12 +12,14 @@ import random
 from collections.abc import Callable, Iterable
 
 from rabbitray.actors.background import BackgroundTasks
+from rabbitray.actors.rabbitmq.errors import refusal
 from rabbitray.actors.rabbitmq.reconnect import persist, set_within
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
 from rabbitray.actors.router.intake.opener import GenerationOpener, Opener
 from rabbitray.actors.router.intake.steadiness import Steadiness
+from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,10 @@ class Intake:
         self._stopping = asyncio.Event()
         self._steadiness = Steadiness(steady_s=config.steady_s)
         self._tasks = BackgroundTasks(log, "The watch over the connection to RabbitMQ has failed")
+        self._redact = Redactor(config.url)
         self.reconnects = 0
+        self.refused: str | None = None  # why RabbitMQ does not let us in; it is tried again: a password may be rotated
+        self.given_back = 0  # messages that were returned to the queue
         self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
 
     async def open(self) -> list[str]:
@@ -92,8 +97,10 @@ class Intake:
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Returns deliveries to the queue (nack with requeue), in one write."""
-        if self._current is not None:
-            self.stale += self._current.give_back(deliveries)
+        if (current := self._current) is not None:
+            before = current.acks.given_back
+            self.stale += current.give_back(deliveries)
+            self.given_back += current.acks.given_back - before
 
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Those that can still be settled; the others' channel died and RabbitMQ delivers them again."""
@@ -179,6 +186,7 @@ class Intake:
                 return
         if await persist(self._reconnect, self._stopping, failed=self._end_attempt):
             self.reconnects += 1
+            self.refused = None
             log.info("Connected to RabbitMQ again (generation %d)", self.generation)
 
     async def _reconnect(self) -> None:
@@ -192,6 +200,7 @@ class Intake:
             if self._wanted is not None and not new.consumers.consuming:
                 await new.consume(self._wanted, self._on_delivery)
 
-    def _end_attempt(self, _: BaseException) -> None:
+    def _end_attempt(self, error: BaseException) -> None:
         """An attempt that failed may have opened a generation, and had deliveries on it."""
+        self.refused = refusal(error, self._redact)
         self._end_current()

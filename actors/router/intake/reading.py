@@ -1,6 +1,7 @@
 """Reads what the router needs of a delivered message: identity and headers, never the body. Pure.
 
-Headers are the producer's to write, so everything is clamped here, once. A time in the future counts as now.
+Headers are the producer's to write, so everything is clamped here, once. A time in the future counts as now; when a
+message was published is not known where that is nonsense, see `moment_ms`.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import header_number, header_text, latest_due_ms, table_bytes
+from rabbitray.actors.message.headers import header_number, header_text, latest_due_ms, moment_ms, table_bytes
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Parcel
 from rabbitray.actors.message.wire import MessageLimits, count_records, plain_size
 from rabbitray.actors.router.delivery import Delivery
@@ -29,6 +30,9 @@ UNREADABLE_HEADERS = "unreadable_headers"
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
 Table = Mapping[str, object]
 _EMPTY: Table = {}
 
@@ -40,7 +44,7 @@ class PropertiesLike(Protocol):
     content_encoding: str | None
     headers: Any  # Any: an AMQP field table or None
     message_id: str | None
-    timestamp: Any  # Any: datetime, or Unix seconds
+    timestamp: Any  # Any: datetime, or what the producer wrote for Unix seconds
 
 
 def read_delivery(message: DeliveredMessage, *, generation: int, consumer: int, limits: MessageLimits) -> Delivery:
@@ -76,6 +80,9 @@ def read_message(
     kind = properties.content_type
     now_ms = int(time.time() * 1000)
     first_seen_ms = header_number(table.get(h.FIRST_SEEN), 0, now_ms)
+    returned = h.ATTEMPT in table or h.DUE in table
+    replays = header_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT)
+    published_ms = moment_ms(table.get(h.PUBLISHED), now_ms) or _stamp(properties.timestamp, now_ms)
     return Delivery(
         parcel=Parcel(
             body=body,
@@ -85,10 +92,11 @@ def read_message(
             key=header_text(table.get(h.KEY)),
             attempt=header_number(table.get(h.ATTEMPT), -1, MAX_ATTEMPT),
             first_seen_ms=first_seen_ms,
-            published_ms=header_number(table.get(h.PUBLISHED), 0, now_ms) or _stamp(properties.timestamp, now_ms),
+            published_ms=_counts_from(table, published_ms, now_ms) if replays else published_ms,
             received_ms=now_ms,
             traceparent=_traceparent(table.get(h.TRACEPARENT)),
             tracestate=header_text(table.get(h.TRACESTATE)),
+            again=redelivered or returned or first_seen_ms > 0,
         ),
         properties=properties,
         generation=generation,
@@ -99,15 +107,20 @@ def read_message(
         arrived_at=time.monotonic(),
         redelivered=redelivered,
         refused=_refused(len(body) if spooled is None else spooled.size, properties, limits),
-        returned=h.ATTEMPT in table or h.DUE in table,
+        returned=returned,
         due_ms=_due(table, first_seen_ms, now_ms) if h.DUE in table else 0,
-        replays=header_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT),
+        replays=replays,
         spooled=spooled,
     )
 
 
 def _due(table: Table, first_seen_ms: int, now_ms: int) -> int:
     return header_number(table[h.DUE], 0, latest_due_ms(table, first_seen_ms, now_ms))
+
+
+def _counts_from(table: Table, published_ms: int, now_ms: int) -> int:
+    """A replayed message waits since its replay, not since its producer sent it."""
+    return max(published_ms, moment_ms(table.get(h.REPLAYED), now_ms))
 
 
 def _refused(size: int, properties: PropertiesLike, limits: MessageLimits) -> str | None:
@@ -136,7 +149,10 @@ def _traceparent(value: object) -> str | None:
 
 
 def _stamp(value: object, now_ms: int) -> int:
-    """Unix ms of the timestamp property: a datetime from pamqp, whole seconds from the scanner; 0 for noise."""
+    """Unix ms of the timestamp property: a datetime from pamqp, a whole number from the scanner; 0 for noise."""
+    if value is None:
+        return 0
     if isinstance(value, datetime):
-        value = int(value.timestamp()) if value.tzinfo is not None else 0
-    return header_number(value, 0, now_ms // 1000) * 1000
+        value = (value - _EPOCH) // _MILLISECOND if value.tzinfo is not None else 0
+        return moment_ms(value, now_ms) if value > h.SECONDS_MOST else 0
+    return moment_ms(value, now_ms)

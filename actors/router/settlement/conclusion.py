@@ -148,6 +148,7 @@ class Concluder(Generic[P]):
                 batch = conclusion.safety.batch
                 log.warning("Batch %s waits for the store too long; its messages are given back", batch.id)
                 conclusion.state = GivenUp()
+                self._settler.count_again(conclusion.part)
                 self._give_back(conclusion.safety, conclusion.part)
 
     async def _make_safe(self, conclusion: Conclusion, payload: P) -> End:
@@ -177,6 +178,7 @@ class Concluder(Generic[P]):
             case Committed():
                 self._ack(conclusion.safety, conclusion.part)
             case Lost():
+                self._settler.count_again(conclusion.part)
                 self._give_back(conclusion.safety, conclusion.part)
             case Fenced(why=why):
                 await self._consumption.fence(why)

@@ -33,7 +33,7 @@ from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
-from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where
+from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, priority_of
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.failpoints import Failpoints
@@ -144,6 +144,7 @@ def copy_of(
         headers=ours,
         entries=entries,
         timestamp_s=parcel.published_ms // 1_000,
+        priority=priority_of(properties) if isinstance(properties := delivery.properties, Properties) else None,
     )
 
 
@@ -188,7 +189,8 @@ def _carried(delivery: Delivery) -> Headers:
     parcel, given = delivery.parcel, _given(delivery)
     kept = carried_headers(given, parcel.received_ms) | {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms}
     kept.pop(h.KEY, None)
-    kept |= {h.PUBLISHED: parcel.published_ms} if parcel.published_ms else {}
+    if parcel.published_ms and not delivery.replays:  # of one that was replayed, the header says it
+        kept[h.PUBLISHED] = parcel.published_ms
     kept |= {h.REPLAYS: delivery.replays} if delivery.replays else {}
     return kept | ({h.RECORDS: delivery.records} if h.RECORDS in given else {})
 

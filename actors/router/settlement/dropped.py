@@ -19,7 +19,7 @@ from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.intake.opener import Opener
 from rabbitray.actors.router.intake.reading import UNREADABLE_HEADERS
-from rabbitray.actors.router.settlement.settler import Settler
+from rabbitray.actors.router.settlement.settler import Settler, Tally
 
 log = logging.getLogger(__name__)
 WINDOW = 20
@@ -84,9 +84,9 @@ class Collector:
         await self._intake.close()
 
     @property
-    def strays(self) -> int:
-        """Messages that were meant for another queue."""
-        return self._settler.tally.strays
+    def tally(self) -> Tally:
+        """What became of the messages of that queue."""
+        return self._settler.tally
 
     def _take(self, delivery: Delivery) -> None:
         if delivery.stray:

@@ -22,9 +22,11 @@ from rabbitray.actors.message.parcel import Record, records_of, whole_message
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
+from rabbitray.actors.router.endings import Endings
 from rabbitray.actors.router.settlement.copies import dead_letter_rows
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement
 from rabbitray.actors.router.settlement.waits import Waits
+from rabbitray.actors.router.status import Counts
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.store.answers import Answer
 from rabbitray.actors.telemetry.metrics import Latency
@@ -56,18 +58,39 @@ class Outbox(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What became of jobs and messages since the start."""
+    """What became of jobs and messages since the start, see Counts."""
 
     done: int = 0
     duplicates: int = 0
+    skipped: int = 0  # of the duplicates: not run
     retried: int = 0
     dead: int = 0
     acked: int = 0
-    given_back: int = 0
-    postponed: int = 0  # put back before their due time
-    spared: int = 0  # failures in an outage that charged no attempt
-    strays: int = 0  # meant for another queue
+    given_back: int = 0  # messages, because an outcome of theirs was not safe
+    postponed: int = 0
+    spared: int = 0
+    strays: int = 0
+    split: int = 0
+    again: int = 0
+    latest_due_ms: int = 0  # of all that was put into a rung, Unix ms
+    acked_at: float | None = None  # of the last ack, Unix seconds
     latency: Latency = field(default_factory=Latency)  # publish to ack, ms
+
+    def counts(self) -> Counts:
+        """The counts, as they are now."""
+        return Counts(
+            done=self.done,
+            duplicates=self.duplicates,
+            retried=self.retried,
+            dead=self.dead,
+            acked=self.acked,
+            postponed=self.postponed,
+            spared=self.spared,
+            strays=self.strays,
+            split=self.split,
+            again=self.again,
+            skipped=self.skipped,
+        )
 
 
 class Settler:
@@ -87,6 +110,7 @@ class Settler:
         wire: MessageLimits | None = None,
         codes: TypeCodes = REPORT_CODES,
         redact: Redactor = NO_SECRETS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._waits = Waits(limits)
         self._queue = queue
@@ -99,7 +123,9 @@ class Settler:
         self._redact = redact
         self._backoff = GIVE_BACK
         self._stray_line = LogThrottle()
+        self._clock = clock
         self.tally = Tally()
+        self.endings = Endings()
 
     async def settle(self, batch: Batch, part: Part, answer: Answer, unsafe: Set[int] = frozenset()) -> Set[int]:
         """`publish`, then `close`; returns the positions of `batch` that a later part may not ack."""
@@ -122,14 +148,18 @@ class Settler:
         `unsafe`: positions that are given back whatever this part says of them. `spared_s`: there is an outage: what
         failed by a service is not charged, and waits so long at least.
         """
-        self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
-        self.tally.duplicates += len(answer.duplicates)
         known = frozenset(answer.already)  # both may have thousands of keys, which somebody chose
         failures = [failure for failure in part.failures if failure.key is None or failure.key not in known]
+        self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
+        self.tally.duplicates += len(answer.duplicates) + part.skipped + len(part.failures) - len(failures)
+        self.tally.skipped += part.skipped
+        if good := part.rows - len(answer.rejected):
+            self.endings.add_good(good, self._clock())
         failures += self._rejections(batch, part, answer)
         if not failures:
             return frozenset()
         kept = self._without_lost(batch, failures, unsafe)
+        self.tally.again += len(failures) - len(kept)
         left_out = {failure.position for failure in failures} - {failure.position for failure in kept}
         return left_out | await self._publish_copies(batch, kept, spared_s)
 
@@ -138,6 +168,10 @@ class Settler:
         self._ack(batch.at(position for position in part.finished if position not in unsafe), part.span)
         if back := batch.at(position for position in part.finished if position in unsafe):
             self._give_back_later(back)
+
+    def count_again(self, part: Part) -> None:
+        """No outcome of this part is safe: its jobs run again."""
+        self.tally.again += part.rows + part.skipped + len(part.failures)
 
     async def park(self, delivery: Delivery, failure: Failure) -> None:
         """A whole message goes to the dead letters, e.g. one that may not be decoded; then it is acked.
@@ -176,6 +210,7 @@ class Settler:
             self._give_back_later([delivery])
         else:
             log.warning("A packed message of %d records that ended a worker was taken apart", len(pieces))
+            self.tally.split += 1
             self._ack([delivery])
 
     def must_wait(self, delivery: Delivery) -> bool:
@@ -194,6 +229,7 @@ class Settler:
             self._give_back_later([delivery])
         else:
             self.tally.postponed += 1
+            self._note_due(rung)
             self._ack([delivery])
 
     def discard(self, delivery: Delivery) -> None:
@@ -268,6 +304,7 @@ class Settler:
         for failure, move, result in zip(failures, moves, results, strict=True):
             if isinstance(result, Exception):
                 unsafe.add(failure.position)
+                self.tally.again += 1
             elif isinstance(result, BaseException):
                 raise result
             elif isinstance(move, Park):
@@ -284,6 +321,7 @@ class Settler:
             _log_dead(dead)
             await self._record_dead(dead, batch.worker)
             self.tally.dead += len(dead)  # last: who sees the count finds the rows
+            self.endings.add_dead((failure for _, failure, _ in dead), self._clock())
         return unsafe
 
     def _shown(self, failure: Failure) -> Failure:
@@ -308,8 +346,13 @@ class Settler:
         match move:
             case Rung():
                 await self._outbox.retry(delivery, failure, move)
+                self._note_due(move)
             case Park(reason=reason):
                 await self._outbox.park(delivery, failure, reason)
+
+    def _note_due(self, rung: Rung) -> None:
+        due_ms = rung.due_ms or time.time_ns() // 1_000_000 + rung.delay_ms
+        self.tally.latest_due_ms = max(self.tally.latest_due_ms, due_ms)
 
     def _ack(self, deliveries: list[Delivery], span: str | None = None) -> None:
         if not deliveries:
@@ -319,6 +362,7 @@ class Settler:
         self._backoff = GIVE_BACK
         self.tally.acked += len(deliveries)
         now_ms = time.time() * 1000
+        self.tally.acked_at = now_ms / 1000
         for delivery in deliveries:
             if delivery.parcel.published_ms:
                 self.tally.latency.add(now_ms - delivery.parcel.published_ms)

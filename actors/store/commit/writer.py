@@ -120,6 +120,16 @@ class CommitThread:
         except duckdb.Error as error:
             log.warning("no checkpoint at close, the write-ahead log keeps the rows: %s", first_line(error))
 
+    @property
+    def lookup(self) -> Dedupe | None:
+        """What is known of committed rows, for other threads; None where dedupe is switched off.
+
+        Raises StoreUnavailableError while nothing can be committed: what this process remembers may not be in the file.
+        """
+        if self._stats.paused:
+            raise StoreUnavailableError(self._stats.paused)
+        return self._dedupe
+
     def stats(self) -> StoreStats:
         """Counters as they are now."""
         if self._open is not None:

@@ -38,6 +38,8 @@ class SlicedBloom:
         rows = np.flatnonzero(masks)
         masks = masks[rows]
         for probe in range(1, PROBES):
+            if not len(rows):
+                break
             masks = masks & self.plane[self._positions(hashes[rows], probe)]
             open_ = masks != 0
             rows, masks = rows[open_], masks[open_]

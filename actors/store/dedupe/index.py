@@ -13,6 +13,7 @@ memory stays, only more segments must be searched for a key.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rabbitray.actors.store.dedupe.bloom import SLOTS, SlicedBloom
-from rabbitray.actors.store.dedupe.keys import Identities
+from rabbitray.actors.store.dedupe.keys import U64, Identities
 from rabbitray.actors.store.dedupe.segment import Segment, read_segment, seal, write_segment
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,10 @@ class Sorted:
 
 
 class Dedupe:
-    """Knows the (queue, key) of each row in `results`. One thread only.
+    """Knows the (queue, key) of each row in `results`. One thread sorts and adds.
+
+    Others may look keys up meanwhile by `newest_winners`, `may_be_sealed` and `find`, in this order: a row is in a
+    sealed segment and in the filter before the newest rows forget it.
 
     `directory` None: sealed segments stay in memory (tests). Never raises for a full disk: a segment that
     cannot be written stays in memory, and is written when a later one can be.
@@ -81,8 +85,30 @@ class Dedupe:
 
     def known(self, ids: Identities) -> list[bool]:
         """For each identity, whether a row with it exists."""
-        hits = self._sealed_winners(ids)
-        return [row in hits or text in self._newest for row, text in enumerate(ids.texts.to_pylist())]
+        winners = self.winners(ids)
+        return [row in winners for row in range(len(ids.hashes))]
+
+    def winners(self, ids: Identities) -> dict[int, int]:
+        """The tag of the row that has it, for each identity that one has, by index."""
+        return self.newest_winners(ids.texts.to_pylist()) | self._sealed_winners(ids)
+
+    def newest_winners(self, texts: Sequence[str | None]) -> dict[int, int]:
+        """As `winners`, among the newest rows alone."""
+        newest = self._newest
+        return {row: tag for row, text in enumerate(texts) if (tag := newest.get(text)) is not None}
+
+    def may_be_sealed(self, hashes: U64) -> tuple[npt.NDArray[np.int64], U64]:
+        """What `find` is to look for: indices, and the slots of the filter for each; all others are in no segment."""
+        return self.bloom.slots(hashes)
+
+    def find(self, ids: Identities, rows: npt.NDArray[np.int64], masks: U64) -> dict[int, int]:
+        """As `winners`, among the sealed rows alone."""
+        hits: dict[int, int] = {}
+        for slot in _slots_in(masks):
+            named = rows[(masks >> np.uint64(slot)) & np.uint64(1) == 1]
+            for segment in self.sealed[slot::SLOTS]:
+                hits.update(segment.find(ids, named))
+        return hits
 
     def add(self, ids: Identities) -> None:
         """Remember rows that were committed, in the order of their sequence numbers."""
@@ -94,29 +120,28 @@ class Dedupe:
 
     def adopt(self, segment: Segment, *, saved: bool, in_filter: bool) -> None:
         """Take over a sealed segment, the next in order."""
+        self._take(segment, in_filter=in_filter)
+        if not saved:
+            self._keep(segment)
+
+    def _take(self, segment: Segment, *, in_filter: bool) -> None:
         if not in_filter:
             self.bloom.add(segment.hashes, len(self.sealed) % SLOTS)
         self.sealed.append(segment)
-        if not saved:
-            self._unsaved.append(segment)
-            self._save()
+
+    def _keep(self, segment: Segment) -> None:
+        self._unsaved.append(segment)
+        self._save()
 
     def _remember(self, ids: Identities) -> None:
-        self._newest.update(zip(ids.texts.to_pylist(), ids.tags.tolist(), strict=True))
-        self._newest.pop(None, None)
+        _put(self._newest, ids)
 
     def _sealed_winners(self, ids: Identities) -> dict[int, int]:
-        rows, masks = self.bloom.slots(ids.hashes)
+        rows, masks = self.may_be_sealed(ids.hashes)
         if not len(rows):
             return {}
         valid = np.asarray(ids.texts.is_valid())[rows]
-        rows, masks = rows[valid], masks[valid]
-        hits: dict[int, int] = {}
-        for slot in _slots_in(masks):
-            named = rows[(masks >> np.uint64(slot)) & np.uint64(1) == 1]
-            for segment in self.sealed[slot::SLOTS]:
-                hits.update(segment.find(ids, named))
-        return hits
+        return self.find(ids, rows[valid], masks[valid])
 
     def _add_each(self, texts: list[str | None], ids: Identities, winners: dict[int, int]) -> None:
         """Add to `winners` what the newest rows and earlier rows of this batch win."""
@@ -136,9 +161,12 @@ class Dedupe:
         first = len(self.sealed) * self.segment_rows
         segment = seal(self._store_id, first, self.segment_rows, whole.take(split[: self.segment_rows]))
         rest = whole.take(split[self.segment_rows :])
-        self._tail, self._tail_rows, self._newest = [rest], len(rest.hashes), {}
-        self._remember(rest)
-        self.adopt(segment, saved=self._directory is None, in_filter=False)
+        newest: dict[str | None, int] = {}
+        _put(newest, rest)
+        self._take(segment, in_filter=False)  # first: who looks up from another thread finds each row in one of the two
+        self._tail, self._tail_rows, self._newest = [rest], len(rest.hashes), newest
+        if self._directory is not None:
+            self._keep(segment)
 
     def _save(self) -> None:
         while self._unsaved:
@@ -153,6 +181,11 @@ class Dedupe:
                 log.warning("segment at %d stays in memory: %s", segment.head.first, str(error))
                 return
             self._unsaved.pop(0)
+
+
+def _put(newest: dict[str | None, int], ids: Identities) -> None:
+    newest.update(zip(ids.texts.to_pylist(), ids.tags.tolist(), strict=True))
+    newest.pop(None, None)
 
 
 def _slots_in(masks: npt.NDArray[np.uint64]) -> list[int]:

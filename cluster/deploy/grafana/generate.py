@@ -93,7 +93,7 @@ def queue_performance() -> Json:
         _values("Retry rate", kpi.RETRY_RATE),
         _values("Dead-letter rate", kpi.DLQ_RATE),
         _rates("Outcomes", kpi.DONE, kpi.DUPLICATES, kpi.CONFLICTS, kpi.RETRIED, kpi.DEAD, kpi.PUBLISH_ERRORS),
-        _rates("Put back at no charge, and strays", kpi.POSTPONED, kpi.STRAYS),
+        _rates("Not run, put back, unasked, and strays", kpi.SKIPPED, kpi.POSTPONED, kpi.UNASKED, kpi.STRAYS),
         _values("Held messages and window", kpi.HELD, kpi.IN_FLIGHT, kpi.WINDOW),
         _duration("Commit time", kpi.COMMIT_DURATION),
         _panel("Commit size", kpi.COMMIT_ROWS, [(ql.mean(kpi.COMMIT_ROWS, FILTER, span=SPAN), "rows {{pool}}")]),
@@ -111,7 +111,7 @@ def worker_metrics() -> Json:
         _values("Memory of each worker", kpi.WORKER_MEMORY, by=worker),
         _duration("Processing of a job", kpi.PROCESSING_DURATION),
         _values("Router: lag of the event loop", kpi.LOOP_LAG),
-        _values("Router: connected, held", kpi.CONNECTED, kpi.HOLD),
+        _values("Router: connected, held, too many dead", kpi.CONNECTED, kpi.HOLD, kpi.TOO_MANY_DEAD),
         _values("Queue depth", kpi.QUEUE_DEPTH),
     ]
     return dashboard("rabbitray: workers", "rabbitrayWorkerMetrics", panels)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing and skips what is there: `prepare.sh python` makes .venv from requirements.lock,
-# `prepare.sh broker` sees to a RabbitMQ server, `prepare.sh test-tools` to what only the tests need: Prometheus's
+# `prepare.sh broker` sees to a RabbitMQ server (RABBITRAY_RABBITMQ: to that one), `prepare.sh test-tools` to what only the tests need: Prometheus's
 # promtool and Chromium (by apt, where we are root). Where packages come from is the machine's own pip, uv and apt
 # configuration. PYTHON chooses another interpreter than python3.
 set -eu
@@ -111,7 +111,15 @@ without_autostart() {
   "$@"
 }
 
+is_series() { case "$1" in *[!0-9.]* | "") return 1 ;; esac; }
+is_the_machines() { [ -n "$(find /usr/lib/rabbitmq/lib -maxdepth 1 -name "rabbitmq_server-$1.*" 2>/dev/null)" ]; }
+
 prepare_broker() {
+  chosen=${RABBITRAY_RABBITMQ:-}
+  if is_series "$chosen" && ! is_the_machines "$chosen"; then
+    cluster/deploy/install/rabbitmq.sh "$chosen" >/dev/null || exit 2
+  fi
+  [ -z "$chosen" ] || return 0 # a folder is looked into by whoever starts the node
   has_rabbitmq && return 0
   if is_root && command -v apt-get >/dev/null; then
     if (without_autostart install_with_apt rabbitmq-server) && has_rabbitmq; then
@@ -119,7 +127,7 @@ prepare_broker() {
       return 0
     fi
   fi
-  fail "RabbitMQ is missing: as root, \`apt-get install --no-install-recommends rabbitmq-server\`; or set RABBITMQ_URL to a broker that runs (demo and bench)"
+  fail "RabbitMQ is missing: as root, \`apt-get install --no-install-recommends rabbitmq-server\`; or set RABBITMQ_URL to a broker that runs (demo and bench); on Debian RABBITRAY_RABBITMQ=4.3 needs no root"
 }
 
 # --- what only the tests need

@@ -116,7 +116,7 @@ def _tiles(run: RecordedRun) -> list[tuple[str, str, str]]:
     most = max((decision.had for decision in run.decisions), default=run.workers)
     return [
         ("done", number(run.done), f"{number(run.retried)} of them after a retry"),
-        ("dead letters", number(run.dead), _share(run.dead, run.done + run.dead)),
+        ("dead letters", number(run.dead), _dead_share(run)),
         ("jobs per second", number(_float(summary["throughput_msg_s"])), f"peak {number(round(peak, 1))}"),
         ("publish to result, p50", duration(run.latency.p50_ms), f"p99 {duration(run.latency.p99_ms)}"),
         ("handler, p50", duration(run.handler.p50_ms), f"p99 {duration(run.handler.p99_ms)}"),
@@ -126,6 +126,12 @@ def _tiles(run: RecordedRun) -> list[tuple[str, str, str]]:
 
 def _float(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _dead_share(run: RecordedRun) -> str:
+    """Each message counts once, as what it came to at last."""
+    share = _share(run.dead_messages, run.done + run.dead_messages)
+    return share if run.dead_messages == run.dead else f"{number(run.dead_messages)} messages, {share}"
 
 
 def _share(part: int, whole: int) -> str:

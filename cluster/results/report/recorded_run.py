@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from rabbitray.cluster.results.arrival import DEAD_LETTER_ARRIVED, RESULT_ARRIVED
 from rabbitray.cluster.results.report.axes import time_step
 
 Row = Mapping[str, Any]  # Any: a value of a row
@@ -21,8 +22,7 @@ SLOWEST = 20
 DEAD_SHOWN = 50
 CONFLICTS_SHOWN = 20
 
-_PUBLISHED = "coalesce(published_at, received_at, started_at)"
-_LATENCY = f"((epoch_us(committed_at) - epoch_us({_PUBLISHED})) / 1000.0)"
+_LATENCY = f"((epoch_us(committed_at) - epoch_us({RESULT_ARRIVED})) / 1000.0)"
 _HANDLER = "((epoch_us(finished_at) - epoch_us(started_at)) / 1000.0)"
 _QUANTILES = "[0.5, 0.95, 0.99]"
 
@@ -80,7 +80,8 @@ class RecordedRun:
     begin: float | None  # Unix seconds; None: nothing was worked and nothing decided
     end: float | None
     done: int
-    dead: int
+    dead: int  # dead letters; a message may have left several
+    dead_messages: int  # messages that ended so: each once, and none that was replayed and is done
     retried: int  # done jobs that needed more than one run
     workers: int  # distinct workers that finished a job
     conflicts: int  # distinct keys under which another message came once they had a result
@@ -101,6 +102,7 @@ class RecordedRun:
         return {
             "done": self.done,
             "dead": self.dead,
+            "dead_messages": self.dead_messages,
             "retried": self.retried,
             "workers": self.workers,
             "conflicts": self.conflicts,
@@ -127,6 +129,7 @@ def read_run(ask: Ask, source: str, *, since: datetime | None = None) -> Recorde
         end=end,
         done=totals["done"],
         dead=totals["dead"],
+        dead_messages=ask(_dead_messages(done, dead))[0]["n"] if totals["dead"] else 0,
         retried=totals["retried"],
         workers=totals["workers"],
         conflicts=conflicts,
@@ -179,6 +182,14 @@ def _totals(done: str, dead: str, decided: str) -> str:
     SELECT d.n AS done, d.retried, d.workers, d.queues, x.n AS dead, (SELECT count(*) FROM runs) AS routers,
            least(d.began, x.began, a.began) / 1e6 AS began, greatest(d.ended, x.ended, a.ended) / 1e6 AS ended
     FROM d, x, a"""
+
+
+def _dead_messages(done: str, dead: str) -> str:
+    """Of keys only their digests are joined: somebody chose the keys, perhaps so that their hashes are alike."""
+    return f"""
+    WITH d AS (SELECT DISTINCT queue, sha256(coalesce(key, message_id, id)) AS name FROM dead_letters WHERE {dead}),
+         r AS (SELECT queue, sha256(key) AS name FROM results WHERE {done} AND key IS NOT NULL)
+    SELECT count(*) AS n FROM d ANTI JOIN r USING (queue, name)"""
 
 
 def _decisions(decided: str) -> str:
@@ -248,8 +259,8 @@ def _buckets(start: float, width_s: float, count: int, done: str, dead: str) -> 
         return f"least({count - 1}, greatest(0, floor((epoch_us({moment}) / 1e6 - {start!r}) / {width_s!r})))::INTEGER"
 
     return f"""
-    WITH p AS (SELECT {bucket(_PUBLISHED)} AS b FROM results WHERE {done}
-               UNION ALL SELECT {bucket("coalesce(first_seen, dead_at)")} FROM dead_letters WHERE {dead}),
+    WITH p AS (SELECT {bucket(RESULT_ARRIVED)} AS b FROM results WHERE {done}
+               UNION ALL SELECT {bucket(DEAD_LETTER_ARRIVED)} FROM dead_letters WHERE {dead}),
          published AS (SELECT b, count(*) AS published FROM p GROUP BY b),
          done AS (SELECT {bucket("committed_at")} AS b, count(*) AS done,
                     quantile_cont({_LATENCY}, [0.5, 0.95]) AS q FROM results WHERE {done} GROUP BY 1),

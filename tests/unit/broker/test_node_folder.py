@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.cluster.broker import PrivateBroker, contact, layout, stop_detached
+from rabbitray.cluster.broker import PrivateBroker, contact, stop_detached
+from rabbitray.cluster.broker.programs import Programs
 
 
 def test_stop_may_come_twice_and_before_start(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_the_cause_is_told_in_either_order_of_the_log(tmp_path: Path, again: boo
 
 def test_a_missing_server_is_one_line_that_says_what_to_install() -> None:
     with pytest.raises(ConfigurationError, match=r"apt-get install .*rabbitmq-server") as told:
-        layout.script("rabbitmq-server-that-nobody-has")
+        Programs().script("rabbitmq-server-that-nobody-has")
     assert "\n" not in str(told.value)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.kit.command_line import Run
-from tests.kit.results_file import eventful_file
+from tests.kit.results_file import REPLAYED, eventful_file, replayed_file
 from tests.kit.store_rows import sql_in_a_process
 
 # plan, replay, check
@@ -32,6 +32,15 @@ def test_replay_of_a_recorded_run_has_its_bursts_and_its_gap(run: Run, tmp_path:
     assert row["peak"] >= 6  # a burst of 100 a second is 5 workers at full use; on average it would be 2
     (last,) = run("replay", "--recorded", "--duration", "20s", "--results", file, "--json").json
     assert (last["messages"], last["duration_s"]) == (2_008, 20)
+
+
+def test_what_was_replayed_arrives_again_and_did_not_wait_meanwhile(run: Run, tmp_path: Path) -> None:
+    file = str(replayed_file(tmp_path / "replayed.duckdb"))
+    (row,) = run("replay", "--recorded", "--results", file, "--service", "0.05s", "--json").json
+    assert (row["messages"], row["duration_s"]) == (2 * REPLAYED, 668)
+    assert row["p95_age_s"] < 60
+    (last,) = run("replay", "--recorded", "--duration", "20s", "--results", file, "--service", "0.05s", "--json").json
+    assert last["messages"] == REPLAYED, "those that died again, too"
 
 
 def test_replay_takes_the_last_run_and_its_service_time(run: Run, tmp_path: Path) -> None:

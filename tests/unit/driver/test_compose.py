@@ -61,6 +61,12 @@ def test_router_and_workers_hold_a_message_to_the_same_bounds() -> None:
     assert setup.worker.config.wire == bounds
 
 
+def test_workers_know_the_store_that_they_ask_for_finished_keys() -> None:
+    given: dict[str, object] = {"pool": "mine", "ray_namespace": "there", "skip_done": "always"}
+    worker = compose.router(load(given, {}, None), "a:b", 1).worker
+    assert (worker.store, worker.namespace, worker.skip_done) == ("mine-store", "there", "always")
+
+
 @pytest.mark.parametrize(
     ("url", "skip", "verified"),
     [

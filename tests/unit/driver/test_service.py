@@ -51,6 +51,27 @@ async def test_without_a_report_the_driver_goes_on(tmp_path: Path, error: Except
     await service.stop()
 
 
+@in_virtual_time
+async def test_a_router_that_gives_no_report_is_told_once_and_then_when_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="rabbitray.cluster.driver.service")
+    maker = FakeMaker(router={"report": RuntimeError("it is restarted")})
+    service = service_of(maker, tmp_path)
+    await service.start()
+    (router,) = maker.made["router"]
+    for _ in range(2):
+        for _ in range(20):
+            assert await service.report() is None
+        router.answers["report"] = QUIET_REPORT
+        for _ in range(20):
+            assert await service.report() is QUIET_REPORT
+        router.answers["report"] = RuntimeError("it is restarted")
+    await service.stop()
+    told = [record.getMessage() for record in caplog.records if "report" in record.getMessage()]
+    assert told == ["The router gives no report now: it is restarted", "The router reports again"] * 2
+
+
 @pytest.mark.parametrize("method", ["autoscaler stop", "router drain", "store close"])
 @pytest.mark.parametrize("error", ERRORS, ids=named)
 @in_virtual_time

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rabbitray.actors.router.report import Drained, RouterReport, WorkerRow
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry.metrics import Percentiles
-from rabbitray.cluster.driver.driver import summary
+from rabbitray.cluster.driver.driver import End, summary
 from rabbitray.cluster.driver.progress_line import line
 from tests.kit.pool_status import QUIET, QUIET_REPORT
 
@@ -29,17 +29,23 @@ REPORT: RouterReport = replace(
 
 
 def test_the_json_of_a_run() -> None:
-    assert json.dumps(summary(Drained(clean=True, report=REPORT), 12.345, "done").as_json()) == (
+    assert json.dumps(summary(Drained(clean=True, report=REPORT), 12.345, End(reason="done")).as_json()) == (
         '{"ended": "done", "done": 14000, "duplicates": 2, "retried": 7, "dead": 1, "given_back": 9, "clean": true, '
         '"duration_s": 12.35, "latency_ms": {"p50": 8.2, "p95": 20.0, "p99": 30.5}}'
     )
 
 
 def test_the_json_of_a_run_whose_router_was_lost() -> None:
-    assert json.dumps(summary(Drained(clean=False), 1.0, "asked to stop").as_json()) == (
+    assert json.dumps(summary(Drained(clean=False), 1.0, End(reason="asked to stop")).as_json()) == (
         '{"ended": "asked to stop", "done": 0, "duplicates": 0, "retried": 0, "dead": 0, "given_back": 0, '
         '"clean": false, "duration_s": 1.0, "latency_ms": {}}'
     )
+
+
+def test_the_json_of_a_run_that_was_for_nothing_says_why() -> None:
+    end = End(reason="no worker can start", failure="workers cannot start, tried 3 times: MAIL_TOKEN is not set")
+    found = summary(Drained(clean=True, report=REPORT), 9.0, end)
+    assert (found.clean, found.as_json()["failure"], found.ended) == (False, end.failure, "no worker can start")
 
 
 def test_the_progress_line() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from rabbitray.actors.message.reply import Usage
+from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.report import WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount
 from rabbitray.actors.telemetry.metrics import Percentiles
@@ -41,7 +42,7 @@ PICTURE = Picture(
     batch_size=50,
     holds={},
     counts=Counts(done=61_000, duplicates=12, retried=900, dead=31, acked=61_931),
-    rates=ShownRates(received_s=245.0, acked_s=238.0, arrivals_s=240.0, speed_per_worker_s=81.0),
+    rates=ShownRates(received_s=245.0, acked_s=240.0, done_s=238.0, arrivals_s=240.0, speed_per_worker_s=81.0),
     latency_ms=Percentiles(p50=7.2, p95=115.0, p99=16_800.0),
     write_ms=Percentiles(p50=3.1, p95=8.0, p99=40.0),
     errors=(),
@@ -188,11 +189,44 @@ def test_write_latency_stands_against_its_target(written: Percentiles, shown: st
 
 
 def test_an_idle_pool_misses_no_target() -> None:
-    rates = ShownRates(received_s=0.0, acked_s=0.0, arrivals_s=None, speed_per_worker_s=None)
+    rates = ShownRates(received_s=0.0, acked_s=0.0, done_s=0.0, arrivals_s=None, speed_per_worker_s=None)
     quiet = seen(rates=rates, messages=replace(PICTURE.messages, ready=0, held=0))
     assert line_with(frame(View(seen=quiet, at=AT)), "Throughput").endswith("idle")
-    fast = replace(quiet, rates=replace(rates, acked_s=30.0))
+    fast = replace(quiet, rates=replace(rates, acked_s=30.0, done_s=30.0))
     assert line_with(frame(View(seen=fast, at=AT)), "Throughput").endswith("keeping up")
+
+
+def test_a_pool_that_only_fails_does_not_keep_up() -> None:
+    """What is acked is finished, and be it in the dead letters; what is done has a result."""
+    rates = ShownRates(received_s=80.0, acked_s=80.0, done_s=0.0, arrivals_s=None, speed_per_worker_s=None)
+    failing = seen(rates=rates, messages=replace(PICTURE.messages, ready=0, held=0))
+    line = line_with(frame(View(seen=failing, at=AT)), "Throughput")
+    assert "in 80/s  done 0.0/s" in line
+    assert line.endswith("nothing is done")
+    behind = seen(rates=replace(rates, acked_s=500.0))
+    assert line_with(frame(View(seen=behind, at=AT)), "Throughput").endswith(">200/s ⚠")
+    dying = replace(failing, rates=replace(rates, done_s=5.0), endings=LastEndings(jobs=100, dead=90))
+    assert line_with(frame(View(seen=dying, at=AT)), "Throughput").endswith("most jobs end dead")
+
+
+def test_figures_of_ten_minutes_ago_say_so() -> None:
+    lines = frame(View(seen=seen(problems=("p",)), at=AT, taken_at=AT - 600)).splitlines()
+    assert "○ healthy 10 min ago" in lines[0]
+    assert lines[1:3] == ["! all of this is 10 min old: the pool gives no answer", "! p"]
+    assert "● healthy" in frame(View(seen=seen(), at=AT, taken_at=AT - 9))
+    idle = frame(View(seen=seen(acked_s_ago=600.0), at=AT))
+    assert line_with(idle, "Latency").endswith("publish to ack, last 10 min ago")
+
+
+def test_counts_fit_their_line() -> None:
+    shown = frame(View(seen=seen(counts=Counts(done=61_000, dead=31, acked=61_040, strays=7, again=2)), at=AT))
+    assert "61,000 done  0 duplicates  0 retried  31 dead  7 strays  2 again" in shown
+
+
+def test_shares_of_all_since_the_start_say_so() -> None:
+    now = seen()
+    assert "Errors all failed 1.50%" in frame(View(seen=now, at=AT, before=now, apart_s=10.0)), "nothing since"
+    assert "Errors     failed 1.00%" in frame(View(seen=now, at=AT, before=earlier(now, 820, 9.1), apart_s=10.0))
 
 
 def test_troubles_stand_at_the_top() -> None:

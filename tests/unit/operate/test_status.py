@@ -10,6 +10,7 @@ import pytest
 from ray.exceptions import GetTimeoutError
 
 from rabbitray.actors.errors import QueryError, RabbitrayError
+from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.report import WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount
 from rabbitray.actors.store.answers import StoreStats
@@ -17,7 +18,7 @@ from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.cluster.commands import status
 from rabbitray.cluster.operate.running_pool import NotRunningError, translated
-from rabbitray.cluster.operate.status import Look, ShownRates, lines, picture
+from rabbitray.cluster.operate.status import Look, ShownRates, age, lines, picture
 from tests.kit.fake_pool import FakePool
 from tests.kit.pool_status import QUIET, QUIET_REPORT
 
@@ -29,11 +30,12 @@ REPORT = replace(
     latency_ms=Percentiles(p50=8.0, p99=30.0),
     workers=(WORKER,),
 )
-EARLIER = replace(REPORT, pool=replace(QUIET, received=80, returned=20), counts=Counts(acked=100, done=140))
+EARLIER = replace(REPORT, pool=replace(QUIET, received=80, returned=20), counts=Counts(acked=100, done=130))
 DECISION = DecisionRecord(
     at=1_760_000_000.0, event="decided", kind="grow", wanted=3, had=1, starting=0, retiring=0, reason="want 3: load",
     window=50, batch_size=10, took_s=None, inputs={"arrival": 48.123, "speed": 20.0},
 )  # fmt: skip
+NO_NAME = ErrorCount(error_class="KeyError", count=40, example="'name'")
 HEALTHY = Look(
     pool="jobs",
     queue="jobs",
@@ -53,7 +55,9 @@ def test_a_healthy_pool() -> None:
     assert (seen.state, seen.problems) == ("healthy", ())
     assert (seen.size.wanted, seen.size.had, seen.size.starting) == (3, 1, 2)
     assert (seen.size.possible, seen.size.fixed) == (7, 3)
-    assert seen.rates == ShownRates(received_s=10.0, acked_s=25.0, arrivals_s=48.12, speed_per_worker_s=20.0)
+    assert seen.rates == ShownRates(
+        received_s=10.0, acked_s=25.0, done_s=5.0, arrivals_s=48.12, speed_per_worker_s=20.0
+    )
     assert seen.reasons[0].reason == "want 3: load"
 
 
@@ -70,6 +74,21 @@ def test_what_fails_and_why_is_told() -> None:
     seen = picture(replace(HEALTHY, report=replace(REPORT, errors=errors)))
     assert [one.error_class for one in seen.errors] == ["E0", "E1", "E2"]
     assert "error     1,200 lately: E0: no such host" in lines(seen)
+
+
+def test_figures_that_are_not_of_now_say_how_old_they_are() -> None:
+    old = ErrorCount(error_class="E", count=2, example="x", last_s=600.0)
+    text = "\n".join(lines(picture(replace(HEALTHY, report=replace(REPORT, errors=(old,), acked_s_ago=7_300.0)))))
+    assert "2 lately, the last 10 min ago: E: x" in text
+    assert "(publish to ack, of all since the start, the last 2 h ago)" in text
+    assert " ago" not in "\n".join(lines(picture(replace(HEALTHY, report=replace(REPORT, acked_s_ago=59.0)))))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0, "0 s"), (119, "119 s"), (600, "10 min"), (7_200, "2 h"), (172_800, "2 days")]
+)
+def test_an_age_has_one_unit(seconds: float, told: str) -> None:
+    assert age(seconds) == told
 
 
 def test_the_text_holds_what_people_ask_for() -> None:
@@ -102,6 +121,15 @@ def test_the_text_holds_what_people_ask_for() -> None:
         (
             replace(HEALTHY, status=replace(QUIET, workers=0, starting=1, target=1, pending_s=90.0)),
             "no worker has started",
+        ),
+        (
+            replace(HEALTHY, report=replace(REPORT, endings=LastEndings(jobs=100, dead=51, in_a_row=3, error=NO_NAME))),
+            "51 of the last 100 jobs that ended are dead letters, the last 3 one after another; "
+            "40 lately: KeyError: 'name'",
+        ),
+        (
+            replace(HEALTHY, report=replace(REPORT, endings=LastEndings(jobs=100, dead=40, in_a_row=20))),
+            "the last 20 one after another",
         ),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import pickle
 from dataclasses import replace
 
+from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
 from rabbitray.actors.store.answers import StoreStats
@@ -20,8 +21,10 @@ STATUS: PoolStatus = replace(
 REPORT: RouterReport = replace(
     QUIET_REPORT,
     pool=replace(STATUS, received=90, returned=30),
-    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4),
+    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4, split=1, again=2, skipped=1),
     given_back=9,
+    endings=LastEndings(jobs=100, dead=1, error=ErrorCount(error_class="E9", count=1, example="no", last_s=4.0)),
+    acked_s_ago=0.5,
     latency_ms=Percentiles(p50=8.2, p95=20.0, p99=30.5),
     write_ms=Percentiles(p50=3.1, p95=8.0),
     holds={"store": "disk full"},
@@ -48,12 +51,14 @@ PRINTED = (
     '"uncommitted_bytes": 7000000}, '
     '"window": 200, "batch_size": 10, "holds": {"store": "disk full"}, '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150, '
-    '"postponed": 0, "spared": 0, "strays": 4}, '
-    '"rates": {"received_s": 10.0, "acked_s": 25.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '
+    '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "skipped": 1}, '
+    '"endings": {"jobs": 100, "dead": 1, "in_a_row": 0, '
+    '"error": {"error_class": "E9", "count": 1, "example": "no", "last_s": 4.0}, "limit": 20}, "acked_s_ago": 0.5, '
+    '"rates": {"received_s": 10.0, "acked_s": 25.0, "done_s": 71.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '
     '"latency_ms": {"p50": 8.2, "p95": 20.0, "p99": 30.5}, "write_ms": {"p50": 3.1, "p95": 8.0, "p99": null}, '
-    '"errors": [{"error_class": "E0", "count": 9, "example": "no such host"}, '
-    '{"error_class": "E1", "count": 8, "example": "no such host"}, '
-    '{"error_class": "E2", "count": 7, "example": "no such host"}], '
+    '"errors": [{"error_class": "E0", "count": 9, "example": "no such host", "last_s": 0.0}, '
+    '{"error_class": "E1", "count": 8, "example": "no such host", "last_s": 0.0}, '
+    '{"error_class": "E2", "count": 7, "example": "no such host", "last_s": 0.0}], '
     '"reasons": [{"at": "2025-10-09T08:53:20+00:00", "event": "decided", "wanted": 3, "reason": "want 3: load"}], '
     '"rows": 140, "conflicts": 4, "connected": true, "spans_lost": 5, "workers": ['
     '{"name": "jobs-worker-0002", "state": "starting", "pid": null, "batches": 0, "jobs": 0, "busy_s": 0.0, '

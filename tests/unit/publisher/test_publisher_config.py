@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -13,7 +17,7 @@ from rabbitray.actors.errors import (
     ConfigurationError,
     UnroutableError,
 )
-from rabbitray.actors.publisher import Meter, PublishBatch, Publisher
+from rabbitray.actors.publisher import Meter, PublishBatch, Publisher, SyncPublisher
 from tests.kit.eventually import eventually
 from tests.kit.publishing import Sink, config
 
@@ -24,6 +28,32 @@ def test_the_format_bounds_a_packed_message_too() -> None:
     with pytest.raises(ConfigurationError):
         plain.packed_size(65_535)
     assert [plain.packed_size(packed) for packed in (False, 0, True, 1)] == [0, 0, 100, 1]
+
+
+@pytest.mark.parametrize("name", ["confirm_timeout_s", "connect_timeout_s", "backoff_max_s", "close_timeout_s"])
+@pytest.mark.parametrize("wrong", ["5", True, math.nan, math.inf, -1, timedelta(seconds=-1), None], ids=repr)
+def test_a_duration_that_is_none_is_refused_in_one_line(name: str, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"publisher: {name}") as caught:
+        config("amqp://localhost", **{name: wrong})
+    assert "\n" not in str(caught.value)
+
+
+async def test_what_is_a_duration_counts() -> None:
+    taken: dict[str, Any] = {"confirm_timeout_s": timedelta(seconds=3), "heartbeat_s": timedelta(seconds=20)}
+    made = config("amqp://localhost", backoff_base_s=Decimal("0.5"), close_timeout_s=0, **taken)
+    found = (made.confirm_timeout_s, made.heartbeat_s, made.backoff_base_s, made.close_timeout_s)
+    assert (found, [type(one) for one in found]) == ((3.0, 20, 0.5, 0.0), [float, int, float, float])
+    for wrong in ("5", -1, math.nan):
+        with pytest.raises(ConfigurationError, match=r"publisher: close\(timeout_s\)"):
+            await Publisher(made).close(wrong)  # type: ignore[arg-type] # as an untyped caller would
+        with pytest.raises(ConfigurationError, match=r"publisher: close\(timeout_s\)"):
+            SyncPublisher(made).close(wrong)  # type: ignore[arg-type] # as above
+
+
+@pytest.mark.parametrize("wrong", ["3", 2.5, None])
+def test_a_count_that_is_no_whole_number_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="publisher: window must be a whole number, 1 or more"):
+        config("amqp://localhost", window=wrong)
 
 
 async def test_an_unreachable_broker_is_one_clear_line() -> None:

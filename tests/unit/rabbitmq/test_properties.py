@@ -17,6 +17,7 @@ from rabbitray.actors.rabbitmq.properties import (
     header_names,
     headers_where,
     is_plain,
+    priority_of,
     read_properties,
 )
 from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, entry, long, properties, scalar, table, tables
@@ -67,7 +68,8 @@ def test_properties_are_read_as_pamqp_wrote_them(given_: dict[str, Any], data: s
 )
 def test_what_our_publisher_does_not_write_is_known(given_: dict[str, Any]) -> None:
     found = from_raw(spec.Basic.Properties(**given_).marshal())
-    assert is_plain(found) == (not any((given_["reply_to"], given_["app_id"], given_["priority"])))
+    assert is_plain(found) == (not any((given_["reply_to"], given_["app_id"])))
+    assert priority_of(found) == given_["priority"]
 
 
 @given(st.binary(max_size=80))
@@ -77,6 +79,7 @@ def test_any_bytes_are_properties_of_some_kind(raw: bytes) -> None:
     kept, _ = headers_where(found, lambda name: True)
     assert kept in raw
     assert is_plain(found) in (True, False)
+    assert priority_of(found) in (None, *range(256))
 
 
 @given(tables)

@@ -1,15 +1,15 @@
-"""Queue arguments, the words of a refusal and the versions of a server, without a node."""
+"""Queue arguments and the words of a refusal, without a node."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rabbitray.actors.errors import TopologyError
-from rabbitray.actors.rabbitmq.declare import check, parse_difference, version_of
-from rabbitray.actors.rabbitmq.topology import Topology, Version, parse_version
+from rabbitray.actors.rabbitmq.declare import check, parse_difference
+from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.rabbitmq.versions import Version
 from tests.kit.jobs_topology import JOBS
 
 
@@ -73,39 +73,32 @@ def test_what_is_checked_without_a_broker() -> None:
 # delivery limits, by the server's version
 
 
-@pytest.mark.parametrize(
-    ("text", "version"),
-    [("3.10.8", (3, 10, 8)), ("4.0.5", (4, 0, 5)), ("4.1.0-rc.1", (4, 1, 0)), ("", ()), ("devel", ()), ("4", (4,))],
-)
-def test_versions_are_read(text: str, version: Version) -> None:
-    assert parse_version(text) == version
-
-
-@pytest.mark.parametrize(
-    ("told", "version"),
-    [
-        ({"product": b"RabbitMQ", "version": b"4.2.1"}, (4, 2, 1)),
-        ({"product": "RabbitMQ", "version": "3.13.7"}, (3, 13, 7)),
-        ({"product": "LavinMQ", "version": "2.4.0"}, ()),
-        ({}, ()),
-    ],
-)
-def test_the_version_is_what_the_server_says(told: dict[str, Any], version: Version) -> None:
-    transport = SimpleNamespace(connection=SimpleNamespace(server_properties=told))
-    connection: Any = SimpleNamespace(transport=transport)
-    assert version_of(connection) == version
-
-
 @pytest.mark.parametrize("version", [(), (3, 10, 8), (3, 13, 7)])
 def test_before_rabbitmq_4_no_limit_is_sent(version: Version) -> None:
     assert all("x-delivery-limit" not in arguments for arguments in JOBS.on(version).queues().values())
 
 
-@pytest.mark.parametrize("version", [(4,), (4, 0, 1), (4, 2, 0), (4, 3, 5), (5, 0)])
-def test_from_rabbitmq_4_on_what_is_given_back_is_never_dropped(version: Version) -> None:
+@pytest.mark.parametrize(
+    ("version", "of_main"), [((4,), -1), ((4, 0, 1), -1), ((4, 2, 9), -1), ((4, 3), 20), ((4, 3, 6), 20), ((5, 0), 20)]
+)
+def test_from_rabbitmq_4_on_what_is_given_back_is_never_dropped(version: Version, of_main: int) -> None:
+    """From 4.3 on giving back is not counted, so the main queue has a limit for what ends its connection each time."""
     queues = JOBS.on(version).queues()
-    limited = {name for name, arguments in queues.items() if arguments.get("x-delivery-limit") != -1}
-    assert limited == {JOBS.rung(1_000), JOBS.rung(2_000)}, "nobody consumes a rung"
+    assert {name: arguments.get("x-delivery-limit") for name, arguments in queues.items()} == {
+        JOBS.queue: of_main,
+        JOBS.dead_queue: -1,
+        JOBS.dropped_queue: -1,
+        JOBS.rung(1_000): None,  # nobody consumes a rung
+        JOBS.rung(2_000): None,
+    }
+
+
+@pytest.mark.parametrize("limit", [None, -1, 20])
+def test_a_main_queue_made_with_another_limit_is_taken_as_it_is(limit: int | None) -> None:
+    """By an earlier version of ours, or before the broker became 4.3: no limit, or the default, which is ours."""
+    found: dict[str, object] = {} if limit == 20 else {"x-delivery-limit": limit}
+    said = looked_at("jobs", found, (4, 3, 6))
+    assert said == ([f"queue 'jobs' exists with x-delivery-limit={limit}; taken as it is"] if found else [])
 
 
 def test_a_classic_queue_knows_no_limit() -> None:
@@ -130,6 +123,7 @@ def looked_at(name: str, found: dict[str, object], version: Version, **changes: 
         (NO_DLX | {"x-delivery-limit": 0}, (4, 0)),
         (NO_DLX | {"x-delivery-limit": 5}, (3, 13)),
         (NO_DLX | {"x-delivery-limit": -1}, (3, 13)),  # unlimited only from 4.0 on
+        (NO_DLX, (4, 3)),  # our own limit
     ],
 )
 def test_a_quorum_queue_that_drops_into_nothing_is_refused(found: dict[str, object], version: Version) -> None:

@@ -42,6 +42,15 @@ def test_async_jobs_that_run_into_our_time_out_are_an_outage_too() -> None:
     assert outage.end_probe(part(0, 1, error="TimeoutError", reason="handler_timeout"), 0, 1.0) == "failed"
 
 
+def test_jobs_that_were_not_run_say_nothing_of_a_service() -> None:
+    outage = Outage(OutageLimits())
+    outage.note(part(4, 16), 0.0)
+    outage.note(Part(jobs=500, skipped=500), 0.0)
+    assert "ConnectionError ended 16 of the last 20 jobs" in (outage.check(0.0) or "")
+    assert outage.rounds.begin_round(1.0) == 1
+    assert outage.end_probe(Part(jobs=1, skipped=1), 0, 1.0) == "unknown"
+
+
 def test_few_mixed_or_permanent_failures_are_none() -> None:
     outage = Outage(OutageLimits())
     outage.note(part(0, 19), 0.0)

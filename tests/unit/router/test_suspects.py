@@ -109,6 +109,23 @@ async def alone(path: PlainPath, *names: str) -> tuple[FakeWorker, str]:
     return worker, batch
 
 
+async def test_a_suspect_that_has_its_result_is_acked_and_innocent() -> None:
+    """Its worker says so, and did not run it. What goes out again says that it was out before."""
+    path = PlainPath()
+    await path.start()
+    path.publish("k0")
+    worker, batch = await path.batch()
+    assert [parcel.again for parcel in worker.batches[batch]] == [False]
+    worker.die()
+    worker, batch = await path.batch()
+    assert [parcel.again for parcel in worker.batches[batch]] == [True]
+    worker.answer(batch, Part(finished=[0], jobs=1, skipped=1))
+    await eventually(lambda: path.at_rest)
+    assert (path.dead(), path.rows(), path.crashes) == ([], {}, {})
+    assert path.settler.tally.skipped == path.settler.tally.acked == 1
+    await path.stop()
+
+
 async def test_a_suspect_that_its_worker_did_not_start_is_suspect_still() -> None:
     path = PlainPath()
     await path.start()

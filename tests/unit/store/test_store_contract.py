@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from rabbitray.actors.errors import FencedError, StoreUnavailableError
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.key_hash import is_same_message, kind_of
+from rabbitray.actors.message.payload_hash import payload_hash
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.store import Store
 from tests.kit.fake_store import FakeStore
@@ -69,6 +72,23 @@ async def test_rows_without_a_key_are_never_duplicates(store: AnyStore) -> None:
     epoch = await store.register("a")
     assert (await store.write(epoch, rows_of([None, None]))).committed == 2
     assert (await store.write(epoch, rows_of([None]))).committed == 1
+
+
+async def test_keys_that_have_a_result_are_known_with_the_tag_of_their_message(store: AnyStore) -> None:
+    """Before the next write, of their queue alone, in whatever order and number they are asked."""
+    epoch = await store.register("a")
+    keys = [f"k{n}" for n in range(10)]  # more than three segments of the real one
+    await store.write(epoch, rows_of(keys, payload="mine"))
+    await store.write(epoch, rows_of(["old", None]))
+    hashed = payload_hash(Job(payload="mine"))
+    mine, old = kind_of(None, "u1") ^ hashed, kind_of(None, "u1")
+    assert await store.known("jobs", ["new", "k9", "k0", "k9", "old"]) == {1: mine, 2: mine, 3: mine, 4: old}
+    assert await store.known("jobs", [*(f"n{n}" for n in range(2_000)), "k3"]) == {2_000: mine}
+    assert await store.known("jobs", ["new"]) == await store.known("jobs", []) == await store.known("mail", keys) == {}
+    assert is_same_message(mine, kind_of(None, "u1"), hashed)
+    assert is_same_message(old, kind_of(None, "u1"), hashed), "a row of an earlier version has no hash of its payload"
+    assert not is_same_message(mine, kind_of(None, "u1"), payload_hash(Job(payload="yours")))
+    assert not is_same_message(mine, kind_of(None, "u2"), hashed)
 
 
 async def test_failed_keys_that_have_a_result_are_named(store: AnyStore) -> None:

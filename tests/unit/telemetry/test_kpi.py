@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from rabbitray.actors.publisher import PublishBatch
+from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.meter import PoolMeter, PublishMeter
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry import kpi
@@ -74,12 +75,12 @@ def test_a_figure_is_judged_against_its_target(one: kpi.Kpi, value: float, verdi
 def test_the_rates_are_those_of_the_last_minute() -> None:
     buffer, totals = recording()
     meter = PoolMeter(buffer)
-    meter.look(QUIET, Counts(done=900, dead=100, acked=1_000), connected=True, lag_s=0.002)
+    meter.look(QUIET, Counts(done=900, dead=100, acked=1_000), LastEndings(), connected=True, lag_s=0.002)
     buffer.flush()
     assert totals.last(kpi.DLQ_RATE.name) == 10.0
     for second in range(1, 62):
         counts = Counts(done=900 + second * 99, retried=second, dead=100)
-        meter.look(replace(QUIET, at=float(second)), counts, connected=False, lag_s=0.0)
+        meter.look(replace(QUIET, at=float(second)), counts, LastEndings(), connected=False, lag_s=0.0)
     buffer.flush()
     assert totals.last(kpi.DLQ_RATE.name) == 0.0
     assert totals.last(kpi.RETRY_RATE.name) == pytest.approx(1.0)
@@ -91,10 +92,11 @@ def test_the_rates_are_those_of_the_last_minute() -> None:
 def test_holds_and_sizes_are_gauges() -> None:
     buffer, totals = recording()
     busy = seen(1.0, paused=True, workers=2, target=5, window=77).pool
-    PoolMeter(buffer).look(busy, Counts(), connected=True, lag_s=1)
+    dying = LastEndings(jobs=40, dead=30, in_a_row=3)
+    PoolMeter(buffer).look(busy, Counts(), dying, connected=True, lag_s=1)
     buffer.flush()
-    gauges = (kpi.HOLD, kpi.WORKERS_READY, kpi.WORKERS_WANTED, kpi.WINDOW)
-    assert [totals.last(one.name) for one in gauges] == [1.0, 2.0, 5.0, 77.0]
+    gauges = (kpi.HOLD, kpi.WORKERS_READY, kpi.WORKERS_WANTED, kpi.WINDOW, kpi.TOO_MANY_DEAD)
+    assert [totals.last(one.name) for one in gauges] == [1.0, 2.0, 5.0, 77.0, 1.0]
     assert totals.last(kpi.LOOP_LAG.name) == 1_000.0
 
 

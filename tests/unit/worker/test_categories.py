@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from rabbitray.actors.errors import ConfigurationError
-from rabbitray.actors.worker.verdict import Categories, describe, text_of
+from rabbitray.actors.errors import ConfigurationError, text_of
+from rabbitray.actors.worker.error_text import describe
+from rabbitray.actors.worker.verdict import Categories
 
 CATEGORIES = Categories()
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 import math
+import re
 import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -90,6 +95,102 @@ def test_a_result_above_the_limit_is_refused() -> None:
         result_json("x" * 99, max_bytes=100)
     with pytest.raises(ValueError, match="whole number"):
         result_json(10**6_000)
+
+
+class ByItems(Mapping[str, object]):
+    """A mapping that reads its values when they are asked for."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __getitem__(self, key: str) -> object:
+        raise self._error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+class ByKeys(ByItems):
+    """One that cannot even say its keys."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise self._error
+
+
+class Growing(dict[str, object]):
+    """As a thread would that goes on filling it."""
+
+    def items(self) -> Any:
+        for item in super().items():
+            self[f"more-{len(self)}"] = 1
+            yield item
+
+
+class Endless(list[object]):
+    def __iter__(self) -> Iterator[object]:
+        return iter([Endless()])
+
+
+class ShyProxy:
+    @property
+    def __class__(self) -> Any:  # type: ignore[override] # as a proxy without its object
+        raise RuntimeError("unbound")
+
+
+@dataclass
+class Careless:
+    x: int = 0
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "x":
+            return object.__getattribute__(self, "__class__")().x
+        return object.__getattribute__(self, name)
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda: ByItems(KeyError("gone")), "cannot be read: KeyError: 'gone'"),
+        (lambda: ByItems(ValueError("two\nlines")), "cannot be read: ValueError: two lines"),
+        (lambda: ByItems(StopIteration()), "StopIteration"),
+        (lambda: ByItems(SystemExit(3)), "cannot be read: SystemExit: 3"),
+        (lambda: ByItems(asyncio.CancelledError()), "cannot be read: CancelledError"),
+        (lambda: {"a": [ByKeys(OSError("closed"))]}, "cannot be read: OSError: closed"),
+        (lambda: Growing(a=1), "cannot be read: RuntimeError: dictionary changed size"),
+        (lambda: Point.__new__(Point), "cannot be read: AttributeError: 'Point' object has no attribute 'x'"),
+        (lambda: Careless(), "cannot be read: RecursionError"),
+        (lambda: Endless(), "nested deeper than 64 levels"),
+        (lambda: ShyProxy(), "cannot be read: RuntimeError: unbound"),
+    ],
+    ids=[*map(str, range(11))],
+)
+def test_a_result_that_cannot_be_read_is_a_value_error_too(made: Callable[[], object], says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)) as caught:
+        result_json(made())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ({1: "a", "1": "b"}, "'1' in JSON (int and str)"),
+        ({True: "a", "true": "b"}, "'true' in JSON (bool and str)"),
+        ({None: "a", "null": "b"}, "'null' in JSON (NoneType and str)"),
+        ({1.0: "a", "1.0": "b"}, "'1.0' in JSON (float and str)"),
+        ({Colour.RED: "a", "red": "b"}, "'red' in JSON (Colour and str)"),
+        ({math.nan: 1, float("nan"): 2}, "'null' in JSON (float and float)"),
+        ({dt.date(2026, 1, 2): 1, "2026-01-02": 2}, "'2026-01-02' in JSON (date and str)"),
+        ({2**64: 1, str(2**64): 2}, "(int and str)"),
+        ([{"deep": MappingProxyType({1: "a", "1": "b"})}], "'1' in JSON (int and str)"),
+    ],
+    ids=repr,
+)
+def test_two_keys_that_are_one_in_json_are_refused(value: object, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        result_json(value)
 
 
 JSON = st.recursive(

@@ -22,7 +22,8 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, e
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.decoding import IdentityRules
-from rabbitray.actors.worker.handlers import Handler, Style, load
+from rabbitray.actors.worker.handlers import Handler, load
+from rabbitray.actors.worker.shape import Style
 from rabbitray.actors.worker.verdict import Categories
 from rabbitray.actors.worker.worker import UnknownBatchError, Worker, WorkerConfig
 from tests.kit import sample_handlers

@@ -20,12 +20,14 @@ from rabbitray.actors.rabbitmq.field_table import read_table
 from tests.kit.raw_amqp import ONE_OF_EACH, table
 
 
-def test_our_frames_are_byte_for_byte_those_of_pamqp() -> None:
+@pytest.mark.parametrize("priority", [None, 0, 31])
+def test_our_frames_are_byte_for_byte_those_of_pamqp(priority: int | None) -> None:
     properties = commands.Basic.Properties(
         content_type="application/msgpack",
         content_encoding="gzip",
         headers={PUBLISHED: 2**40},
         delivery_mode=2,
+        priority=priority,
         message_id="ä" * 20,
         timestamp=datetime.fromtimestamp(0, UTC),
     )
@@ -36,6 +38,7 @@ def test_our_frames_are_byte_for_byte_those_of_pamqp() -> None:
         timestamp_s=0,
         content_type="application/msgpack",
         content_encoding="gzip",
+        priority=priority,
     )
     parts: list[bytes] = []
     our_frames.append_publish(parts, 3, our_frames.publish_method("ex", "key"), header, b"12345", 131_072)

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import pamqp.decode
 import pytest
 from hypothesis import assume, given, reject
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import WAIT_MOST_MS, table_bytes
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.parcel import MAX_ATTEMPT, is_packed, pack_parcels, unpack_parcels
+from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record, is_packed, pack_parcels, unpack_parcels
 from rabbitray.actors.message.wire import MessageLimits, pack
 from rabbitray.actors.publisher.amqp import frames
 from rabbitray.actors.rabbitmq.properties import Properties, from_raw
@@ -25,6 +26,9 @@ from rabbitray.actors.router.intake.reading import (
     read_delivery,
     read_message,
 )
+from rabbitray.actors.router.settlement.copies import copy_of
+from rabbitray.cluster.results.dead_letter_selection import replay_copy
+from tests.kit.dead_letters import dead_letter, headers_sent
 from tests.kit.deliveries import received
 from tests.kit.raw_amqp import BEYOND, long, scalar
 from tests.kit.raw_amqp import properties as raw_properties
@@ -194,6 +198,16 @@ def test_deep_headers_are_bounded() -> None:
     assert read(headers=table).refused is None
 
 
+def test_what_was_delivered_before_says_so_to_its_worker() -> None:
+    """By the broker's flag, or as a copy of ours: of a retry, a wait, a record that was taken out, a replay."""
+    assert not read().parcel.again
+    assert not read(headers={h.PUBLISHED: 5, h.KEY: "k", h.FIRST_SEEN: "noise"}).parcel.again
+    assert read(redelivered=True).parcel.again
+    for table in ({h.ATTEMPT: 1}, {h.DUE: 5}, {h.FIRST_SEEN: 5}, {h.FIRST_SEEN: 5, h.REPLAYS: 1}):
+        (crossed,) = unpack_parcels(pack_parcels([read(headers=table).parcel]))
+        assert crossed.again
+
+
 def test_a_message_from_a_rung_is_no_arrival() -> None:
     assert read(headers={h.ATTEMPT: 1}).returned
     assert read(headers={h.DUE: 5}).returned
@@ -256,6 +270,94 @@ def test_the_timestamp_property_counts_whoever_read_it() -> None:
     assert published(1_764_000_000) == 1_764_000_000_000
     assert published(datetime(2025, 11, 24, 16, 0, tzinfo=UTC)) == 1_764_000_000_000
     assert [published(noise) for noise in (None, -5, True, "x", datetime(2025, 1, 1))] == [0, 0, 0, 0, 0]  # noise
+
+
+NOW_MS = 1_767_312_000_000
+"""2 January 2026."""
+
+
+@pytest.mark.parametrize("unit", [1_000, 1, 1 / 1_000, 1 / 1_000_000], ids=["s", "ms", "us", "ns"])
+@given(moment=st.integers(h.EARLIEST_MS // 1_000, NOW_MS // 1_000).map(lambda seconds: seconds * 1_000))
+def test_a_time_is_known_in_whatever_unit_it_was_written(unit: float, moment: int) -> None:
+    """To the millisecond; and in no other unit is it a time of this age."""
+    written = moment // int(unit) if unit >= 1 else moment * round(1 / unit)
+    assert h.moment_ms(written, NOW_MS) == moment
+
+
+@pytest.mark.parametrize(
+    ("stamp", "read_as"),
+    [
+        (NOW_MS + 60_000, NOW_MS),  # a clock that is a minute fast
+        (NOW_MS // 1_000 + 60, NOW_MS),
+        (NOW_MS + 86_400_001, 0),  # more than a day
+        (32_503_680_000, 0),  # the year 3000, in seconds
+        (32_503_680_000_000, 0),
+        (253_402_300_800_000, 0),  # the year 10000
+        (h.EARLIEST_MS - 1, 0),
+        (h.EARLIEST_MS, h.EARLIEST_MS),
+        (0, 0),
+        (5, 0),
+        (-1, 0),
+        (-NOW_MS, 0),
+        (2**63, 0),
+        (2**64 - 62_135_596_800, 0),  # the year 1, as .NET writes it
+        (True, 0),
+        (1.7e9, 0),
+        ("1767312000", 0),
+        (None, 0),
+    ],
+)
+def test_what_is_no_time_of_this_age_is_none(stamp: object, read_as: int) -> None:
+    assert h.moment_ms(stamp, NOW_MS) == read_as
+
+
+PLAUSIBLE = st.integers(-90, 2).map(lambda days: time.time_ns() // 10**6 + days * DAY_MS)
+STAMPS = (
+    st.integers(0, 2**64 - 1)
+    | st.integers(0, 2**34)
+    | PLAUSIBLE
+    | PLAUSIBLE.map(lambda ms: ms // 1_000)
+    | PLAUSIBLE.map(lambda ms: ms * 1_000)
+    | PLAUSIBLE.map(lambda ms: ms * 10**6)
+    | st.sampled_from([h.SECONDS_MOST, h.SECONDS_MOST + 1, *BEYOND])
+)
+
+
+@given(STAMPS)
+def test_both_readers_know_the_same_time(stamp: int) -> None:
+    """pamqp makes a datetime of the timestamp property, where there is one; ours reads the bytes."""
+    raw = stamp.to_bytes(8, "big")
+    [ours, full] = [
+        read_message(properties, b"", tag=1, redelivered=False, generation=1, consumer=1, limits=LIMITS).parcel
+        for properties in (from_raw(b"\x00\x40" + raw), Properties(timestamp=_by_pamqp(raw)))
+    ]
+    assert 0 <= ours.published_ms <= ours.received_ms
+    if _by_pamqp(raw) is not None:
+        assert abs(ours.published_ms - full.published_ms) <= full.received_ms - ours.received_ms + 1
+
+
+def _by_pamqp(raw: bytes) -> Any:  # Any: in place of whole seconds
+    """A datetime; None where pamqp knows none: then the connection would be closed, if the guard let it through."""
+    try:
+        return pamqp.decode.timestamp(raw)[1]
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def test_a_replayed_message_counts_from_its_replay_and_its_copies_keep_both_times() -> None:
+    now_ms = time.time_ns() // 10**6
+    sent_ms, seen_ms = now_ms - 900_000, now_ms - 890_000
+    letter = dead_letter({h.PUBLISHED: sent_ms, h.FIRST_SEEN: seen_ms, h.ATTEMPT: 1, h.KEY: "k"})
+    replayed = read_delivery(
+        received(b"x", headers_sent(replay_copy(letter, "q"))), generation=1, consumer=1, limits=LIMITS
+    )
+    assert now_ms <= replayed.parcel.published_ms <= replayed.parcel.received_ms
+    assert replayed.parcel.first_seen_ms == seen_ms
+    copy = copy_of(replayed, Record(attempt=0), {h.ATTEMPT: 1}, "", "q")
+    assert (copy.headers[h.PUBLISHED], copy.headers[h.FIRST_SEEN]) == (sent_ms, seen_ms)
+    assert copy.headers[h.REPLAYED] == replayed.parcel.published_ms
+    again = read_delivery(received(b"x", copy.headers), generation=1, consumer=1, limits=LIMITS)
+    assert again.parcel.published_ms == replayed.parcel.published_ms, "a retry of it waits since the replay, too"
 
 
 def by_scanner(headers: dict[bytes, bytes], limits: MessageLimits = LIMITS) -> Delivery:

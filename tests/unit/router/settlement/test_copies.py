@@ -55,6 +55,12 @@ def test_a_copy_keeps_the_message_id_of_the_producer(key: str | None) -> None:
     assert (copy.message_id, copy.headers.get(h.KEY)) == ("m", key)
 
 
+@pytest.mark.parametrize("priority", [None, 0, 9])
+def test_a_copy_keeps_the_priority_of_its_message(priority: int | None) -> None:
+    came = from_raw(spec.Basic.Properties(headers={"a": 1}, delivery_mode=2, priority=priority).marshal())
+    assert copied(delivery(1, properties=came), failure(key="k")).priority == priority
+
+
 def test_a_copy_of_a_message_without_an_id_gets_one() -> None:
     assert copied(delivery(1, message_id=None), failure(key="k")).message_id
 

@@ -34,6 +34,7 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, e
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, refusal
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
 from rabbitray.actors.router.settlement.settler import GIVE_BACK, Settler
+from rabbitray.actors.router.status import Counts
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.store.answers import Answer
 from rabbitray.actors.telemetry.tracing import Tracing
@@ -104,6 +105,17 @@ async def test_done_is_acked() -> None:
     assert held.acks.acked == [1, 2]
     tally = held.settler.tally
     assert (tally.done, tally.acked, tally.retried, tally.dead) == (2, 2, 0, 0)
+
+
+async def test_what_was_not_run_since_it_has_its_result_is_acked_as_a_duplicate() -> None:
+    held = Harness()
+    part = Part(rows=1, row_positions=[0], finished=[0, 1, 2], jobs=3, skipped=2)
+    await held.settler.settle(batch_of(3), part, Answer(committed=0, duplicates=(0,)))
+    assert held.acks.acked == [1, 2, 3]
+    tally = held.settler.tally
+    assert (tally.done, tally.duplicates, tally.skipped, tally.acked) == (0, 3, 2, 3)
+    counts = Counts(done=5, duplicates=tally.duplicates, skipped=tally.skipped, retried=1, dead=1)
+    assert counts.runs == 5 + 1 + 1 + 1, "one of the three duplicates was run"
 
 
 async def test_a_copy_is_confirmed_before_its_message_is_acked() -> None:
@@ -370,7 +382,7 @@ async def test_type_codes_hold_where_a_message_is_taken_apart() -> None:
         (b"{broken", {}, None),
         (encode(Job(id="own"))[0], {"content_type": h.MSGPACK}, "own"),
         (msgpack.packb({"i": "own", "t": "B"}), {"content_type": h.MSGPACK}, None),
-        (gzip.compress(b'{"i":"own","t":"B"}'), {"content_encoding": "gzip"}, None),
+        (gzip.compress(b'{"i":"own","t":"B"}', mtime=0), {"content_encoding": "gzip"}, None),
         (b'{"i":"own","t":"B"}', {"refused": "too_large: whatever"}, None),
         (pack([Job(id="a"), Job(id="b")])[0], {"content_type": h.PACKED}, None),
     ],

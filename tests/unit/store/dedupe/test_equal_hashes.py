@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe.index import Dedupe
 from rabbitray.actors.store.dedupe.keys import Identities, identities, identities_of
 from rabbitray.actors.store.dedupe.segment import Segment, read_segment, seal, write_segment
+from rabbitray.actors.store.known import winners_of
 from rabbitray.actors.store.store import Store
 from tests.kit.equal_hashes import keys_of_one_hash
 from tests.kit.store_rows import rows_of
@@ -75,6 +77,13 @@ def test_equal_hashes_change_no_answer(batches: list[list[str]], size: int) -> N
         dedupe.add(ids.take(verdict.fresh))
         known.update(keys)
     assert dedupe.known(identities_of("jobs", SAME)) == [key in known for key in SAME]
+    assert asyncio.run(winners_of(dedupe, "jobs", SAME, at_once)).keys() == {
+        row for row, key in enumerate(SAME) if key in known
+    }
+
+
+async def at_once(work: Callable[[], dict[int, int]]) -> dict[int, int]:
+    return work()
 
 
 def as_earlier(segment: Segment) -> Segment:

@@ -1,0 +1,66 @@
+"""What a call gave becomes what is kept of it, right after the call: the JSON text of a result, or an error's verdict.
+
+The handler may go on changing what it returned, and what it raised: nothing of that is looked at later.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from rabbitray.actors.errors import ERROR_TEXT_MOST
+from rabbitray.actors.secret import NO_SECRETS, Redactor
+from rabbitray.actors.telemetry.rate_limit import LogThrottle
+from rabbitray.actors.worker.batch_run import Failed, Unit
+from rabbitray.actors.worker.error_text import describe
+from rabbitray.actors.worker.results import MAX_RESULT_BYTES, UnkeepableError, result_json
+from rabbitray.actors.worker.verdict import Categories, judge
+
+log = logging.getLogger(__name__)
+
+
+class HandlerTimeoutError(TimeoutError):
+    """An async call did not end within `handler_timeout_s` and was cancelled; no time-out of the handler's own."""
+
+
+class Outcomes:
+    """Puts the outcome of each call on its unit. Never raises; called in the handler's thread, or in its task."""
+
+    def __init__(
+        self, categories: Categories, *, max_result_bytes: int = MAX_RESULT_BYTES, redact: Redactor = NO_SECRETS
+    ) -> None:
+        self._categories = categories
+        self._max_bytes = max_result_bytes
+        self._redact = redact
+        self._too_long = LogThrottle()
+
+    def returned(self, unit: Unit, result: object) -> None:
+        """The job returned this."""
+        try:
+            unit.result = result_json(result, max_bytes=self._max_bytes)
+        except UnkeepableError as error:
+            unit.failed = Failed(
+                verdict="dead",
+                reason="result_not_serialisable",
+                category="permanent",
+                after_s=None,
+                error=self._redact.cut(str(error), ERROR_TEXT_MOST).encode("utf-8", "replace").decode(),
+                error_class=ValueError.__name__,
+                exception=error,
+            )
+
+    def raised(self, unit: Unit, error: BaseException) -> None:
+        """The job raised this, or a batch handler returned it as the job's outcome."""
+        judged = judge(error, self._categories)
+        if judged.cut and self._too_long.due():
+            log.warning("A handler asked for Retry(after_s=...) of more than 30 days: its job waits 30 days")
+        name, text = describe(error, self._redact)
+        timed_out = isinstance(error, HandlerTimeoutError)
+        unit.failed = Failed(
+            verdict=judged.verdict,
+            reason="handler_timeout" if timed_out else judged.reason,
+            category=judged.category,
+            after_s=judged.after_s,
+            error=text,
+            error_class="TimeoutError" if timed_out else name,
+            exception=error,
+        )

@@ -1,0 +1,74 @@
+"""What `run --until-empty` waits for, and when it ends. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from rabbitray.actors.router.report import RouterReport
+
+EMPTY_LOOKS: Final = 2
+FAILED_STARTS_MOST: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """One look. None: not known now. `ready`: messages in the queue; `rungs`: in the retry queues."""
+
+    report: RouterReport | None
+    ready: int | None
+    rungs: int | None
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether nothing waits in the queue and nothing is held; the rungs may still have something."""
+        report = self.report
+        return self.ready == 0 and report is not None and not report.pool.held and report.connected
+
+    @property
+    def can_work(self) -> bool:
+        """Whether a worker is ready, or none is wanted: before that nobody knows that the handler can be loaded."""
+        return self.report is not None and (self.report.pool.workers > 0 or self.report.pool.target == 0)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing left to do, by this look."""
+        return self.may_be_empty and self.rungs == 0 and self.can_work
+
+
+def start_failure(report: RouterReport | None) -> str | None:
+    """Why this pool will never work a message, once its workers could not start so often; None while it may."""
+    if report is None or report.pool.workers or not report.pool.target:
+        return None
+    if report.failed_starts < FAILED_STARTS_MOST or report.start_error is None:
+        return None
+    return f"workers cannot start, tried {report.failed_starts} times: {report.start_error}"
+
+
+def waits_for(sight: Sight, now_s: float) -> str | None:
+    """What a run waits for that has nothing else to do, in words; None where that is not the rungs. `now_s`: Unix s.
+
+    Until when is what the router knows of the messages that it put there itself: after a restart of it they pass by
+    again within the longest rung.
+    """
+    if not sight.may_be_empty or not sight.rungs or sight.report is None:
+        return None
+    what = f"{sight.rungs:,} message{'' if sight.rungs == 1 else 's'} in the retry queues"
+    left_s = sight.report.latest_due_ms / 1000 - now_s
+    if left_s <= 0:
+        return what
+    until = datetime.fromtimestamp(sight.report.latest_due_ms / 1000, UTC)
+    return f"{what}, the last of them due at {until:%Y-%m-%d %H:%M:%S} UTC (in {_duration(left_s)})"
+
+
+def _duration(seconds: float) -> str:
+    """The two largest units: 29 d 23 h, 3 h 20 min, 5 min 12 s, 12 s."""
+    left = int(seconds)
+    units = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+    first = next((place for place, (unit, _) in enumerate(units) if left >= unit), len(units) - 1)
+    told = []
+    for unit, name in units[first : first + 2]:
+        told.append(f"{left // unit} {name}")
+        left %= unit
+    return " ".join(told)
