@@ -45,7 +45,7 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
     if local:
         own |= {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard}
     else:
-        _require(str(settings.ray_address))
+        require_ray(settings.ray_address)
     with _private_umask():
         try:
             context = _init(settings, settings.ray_address or "local", **own)
@@ -71,7 +71,6 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
 def join(settings: Settings) -> None:
     """Connects to the Ray that a running pool is on; raises ConfigurationError when there is none."""
     address = "auto" if settings.ray_address is None else settings.ray_address
-    _require(address)
     try:
         _init(settings, address, log_to_driver=False)
     except ConnectionError as error:
@@ -108,10 +107,12 @@ def require_reachable(address: str | None) -> None:
         ) from error
 
 
-def _require(address: str) -> None:
-    """Raises ConfigurationError where no Ray answers at the address, or none that takes this process."""
+def require_ray(address: str | None) -> None:
+    """Raises ConfigurationError where no Ray answers at the address (None: on this machine), or none that takes this
+    process. To be called before `join`.
+    """
     require_reachable(address)
-    require_gcs(address, within_s=ANSWER_WITHIN_S)
+    require_gcs("auto" if address is None else address, within_s=ANSWER_WITHIN_S)
 
 
 def most_workers(num_cpus: float, *, cpus: float, can_grow: bool) -> int:

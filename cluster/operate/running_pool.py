@@ -14,7 +14,7 @@ from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.calls import RAISED, ActorMissingError, NamedActor, last_line, lost
 from rabbitray.actors.router.report import RouterReport
-from rabbitray.cluster.driver.session import join
+from rabbitray.cluster.driver.session import join, require_ray
 from rabbitray.cluster.settings import Settings
 
 ANSWER_WITHIN_S: Final = 15.0
@@ -105,6 +105,7 @@ def token_hint(address: str | None) -> str:
 def running(settings: Settings) -> Iterator[RunningPool]:
     """The pool of these settings, found on its Ray; NotRunningError when there is none. Disconnects at the end."""
     try:
+        require_ray(settings.ray_address)
         join(settings)
     except ConfigurationError as nothing:
         raise NotRunningError(
