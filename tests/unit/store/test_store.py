@@ -362,8 +362,15 @@ def test_a_commit_thread_opens_its_file_again_after_a_failure_and_not_after_the_
     core.close()
 
 
+class NoMemory:
+    """In place of the tags of rows that were committed: the dedupe finds no memory when it has learned half of them."""
+
+    def tolist(self) -> list[int]:
+        raise MemoryError
+
+
 class Starved(Incoming):
-    """Finds no memory once, before or after its commit."""
+    """Finds no memory once: before its commit, after it, or lets the dedupe find none then."""
 
     when: ClassVar[list[str]] = []
 
@@ -374,9 +381,11 @@ class Starved(Incoming):
         super().append(*arguments, **named)
         if moment == "after":
             raise MemoryError
+        if moment == "half":
+            object.__setattr__(arguments[1], "tags", NoMemory())
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("moment", ["before", "after", "half"])
 def test_a_commit_that_finds_no_memory_acknowledges_nothing_and_is_known_when_it_comes_again(
     config: StoreConfig, moment: str
 ) -> None:
