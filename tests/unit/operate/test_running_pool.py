@@ -12,12 +12,13 @@ import pytest
 from rabbitray.actors.errors import ConfigurationError, QueryError, RabbitrayError
 from rabbitray.actors.remote.compat import require_gcs
 from rabbitray.actors.router.status import Counts
+from rabbitray.actors.store.query import capped
 from rabbitray.cluster.commands import drain, status, trace
 from rabbitray.cluster.commands.export import Count
 from rabbitray.cluster.driver.session import require_reachable
 from rabbitray.cluster.operate.running_pool import NotRunningError, token_hint
 from rabbitray.cluster.operate.status import picture
-from rabbitray.cluster.results.reader import PoolReader
+from rabbitray.cluster.results.reader import PoolReader, whole
 from rabbitray.cluster.settings import load
 from tests.kit.fake_pool import FakePool
 from tests.kit.pool_status import QUIET, QUIET_REPORT
@@ -62,6 +63,13 @@ def test_the_results_of_a_running_pool_come_from_its_store() -> None:
     assert reader.query("SELECT 1", max_rows=5, timeout_s=2.0) is table
     assert [batch.num_rows for batch in reader.stream("SELECT 2")] == [2]
     assert pool.asked[0] == ("store", "query", ("SELECT 1", 5, 2.0))
+
+
+def test_an_answer_that_was_cut_is_not_taken_for_all_there_is() -> None:
+    batches = pa.table({"seq": [1, 2, 3]}).to_batches()
+    assert whole(capped(batches, 3)).num_rows == 3
+    with pytest.raises(QueryError, match="more than the 2 rows"):
+        whole(capped(batches, 2))
 
 
 def test_a_trace_counts_what_the_router_holds() -> None:
