@@ -157,4 +157,4 @@ class Autoscaler:
         return fitting(free_cpus(), self._setup.num_cpus)
 
     def __repr__(self) -> str:
-        return f"Autoscaler({self._setup.pool})"
+        return f"Autoscaler({self._setup.pool}-autoscaler)"

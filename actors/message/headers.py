@@ -27,6 +27,7 @@ ORIGIN: Final = "x-rabbitray-origin"  # the queue it was worked from
 REPLAYS: Final = "x-rabbitray-replays"  # how often it came back from the dead letters
 REPLAYED: Final = "x-rabbitray-replayed"  # Unix ms, when it did so last
 RECORDS: Final = "x-rabbitray-records"  # how many records a packed message holds; for people: the body is counted
+USER_ID: Final = "x-rabbitray-user-id"  # the property of the message that this is a copy of
 HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many of the producer's it had to leave behind
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -87,6 +88,22 @@ def travels(name: str) -> bool:
 def content_kind(content_type: str | None) -> str:
     """The content type without its parameters, in small letters; empty where there is none."""
     return (content_type or "").partition(";")[0].strip().lower()
+
+
+def stays_whole(name: str) -> bool:
+    """Whether a header stays on a copy that is to be the same message: ours too, but nothing of RabbitMQ's."""
+    return name not in ROUTING and not name.startswith(DEATH_PREFIXES)
+
+
+def stays_dropped(name: str) -> bool:
+    """The same, of a message that RabbitMQ dropped: its death records say why."""
+    return name not in ROUTING and not name.startswith(DELIVERY_COUNTS)
+
+
+def delivery_count(table: Mapping[str, Any]) -> int:  # Any: AMQP header values
+    """How often RabbitMQ says that it was delivered before; a quorum queue with a limit drops by this number."""
+    count = table.get(DELIVERY_COUNTS[0])
+    return count if isinstance(count, int) else 0
 
 
 def clean_headers(table: Mapping[str, Any]) -> Headers:  # Any: AMQP header values

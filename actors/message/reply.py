@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -26,10 +27,20 @@ class Failure(Record, frozen=True, kw_only=True, array_like=True):
     category: Category
     after_s: float | None = None
     unread: bool = False  # nobody has read its body: the key that it is worked under may not be the message id
+    traceback: str = ""  # where in the user's code; for people, in the results only: no header of a copy has it
+    raised_in: str = ""  # `file:line` of the user's code
 
     @classmethod
     def permanent(
-        cls, record: Record, reason: str, error: str, error_class: str, *, position: int = 0, unread: bool = False
+        cls,
+        record: Record,
+        reason: str,
+        error: str,
+        error_class: str,
+        *,
+        position: int = 0,
+        unread: bool = False,
+        traceback: str = "",
     ) -> Failure:
         """The failure of a record that is not to run again.
 
@@ -51,6 +62,38 @@ class Failure(Record, frozen=True, kw_only=True, array_like=True):
             body=record.body,
             content_type=record.content_type,
             unread=unread,
+            traceback=traceback,
+        )
+
+
+class FailedRun(msgspec.Struct, kw_only=True, array_like=True, frozen=True):
+    """A run of a job that failed and is not its last one: a row of the table `failures`."""
+
+    key: str | None
+    message_id: str | None
+    attempts: int  # runs so far, this one included
+    reason: str
+    category: str
+    error: str
+    error_class: str
+    traceback: str
+    raised_in: str
+    worker: str
+
+    @classmethod
+    def of(cls, failure: Failure, worker: str) -> FailedRun:
+        """Of a failure whose job runs again."""
+        return cls(
+            key=failure.key,
+            message_id=failure.message_id,
+            attempts=failure.attempt + 1,
+            reason=failure.reason,
+            category=failure.category,
+            error=failure.error,
+            error_class=failure.error_class,
+            traceback=failure.traceback,
+            raised_in=failure.raised_in,
+            worker=worker,
         )
 
 
@@ -77,11 +120,13 @@ class Part(msgspec.Struct, kw_only=True, array_like=True):
     busy_s: float = 0.0  # seconds in which this worker had a job in the handler, since its last part
     usage: Usage | None = None  # what its process uses; only where there is a new reading, every few seconds
     row_bytes: int = 0  # of the rows of the table that travels beside this part
+    stands: str = ""  # where in the user's code a synchronous job stands that may run into its time-out
     skipped: int = 0  # jobs that were not run: they have their result
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Part)
+_runs = msgspec.msgpack.Decoder(list[FailedRun])
 
 
 def encode_part(part: Part) -> bytes:
@@ -92,6 +137,16 @@ def encode_part(part: Part) -> bytes:
 def decode_part(buffer: bytes) -> Part:
     """The inverse of `encode_part`."""
     return _decoder.decode(buffer)
+
+
+def encode_runs(runs: Sequence[FailedRun]) -> bytes:
+    """Failed runs as one buffer."""
+    return _encoder.encode(runs)
+
+
+def decode_runs(buffer: bytes) -> list[FailedRun]:
+    """The inverse of `encode_runs`."""
+    return _runs.decode(buffer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,10 +53,29 @@ DEAD_LETTER_SCHEMA = pa.schema(
         ("content_type", pa.string()),
         ("body", pa.binary()),
         ("raw_properties", pa.binary()),  # properties and headers as they came, where they could not be read
+        ("content_encoding", pa.string()),  # of the body as it came, e.g. gzip
+        ("traceback", pa.string()),  # where in the user's code, a line for each frame; NULL: not known
+        ("raised_in", pa.string()),  # `file:line` of the user's code
     ]
 )
 
-_MAY_LACK = frozenset(("payload_hash", "raw_properties"))
+FAILURE_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("message_id", pa.string()),
+        ("queue", pa.string()),
+        ("attempts", pa.int32()),  # runs so far, this one included
+        ("reason", pa.string()),
+        ("category", pa.string()),
+        ("error", pa.string()),
+        ("error_class", pa.string()),
+        ("traceback", pa.string()),
+        ("raised_in", pa.string()),
+        ("worker", pa.string()),
+    ]
+)
+
+_MAY_LACK = frozenset(("payload_hash", "raw_properties", "content_encoding", "traceback", "raised_in"))
 """Columns of later versions: rows without them are taken, with NULL there."""
 
 

@@ -32,6 +32,8 @@ class EncodedMessage:
     - `content_type`, `content_encoding`: at most 255 bytes.
     - `timestamp_s`: Unix seconds.
     - `priority`: 0 to 255, None for none, which is not the same as 0.
+    - `properties`: all properties as they go onto the wire, flags first, see `whole_copy`; then the other fields but
+      `body` and where it goes are for people only.
     """
 
     body: bytes
@@ -44,6 +46,7 @@ class EncodedMessage:
     entries: bytes = b""
     timestamp_s: int = 0
     priority: int | None = None
+    properties: bytes = b""
 
 
 class Promise(Protocol):

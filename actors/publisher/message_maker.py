@@ -72,15 +72,7 @@ class Maker:
         """
         if not message.message_id:
             raise EncodeError("a message needs a message_id, which errors and traces name it by")
-        header = frames.content_header(
-            body_size=len(message.body) if body_size is None else body_size,
-            headers=frames.table(message.headers, message.entries),
-            message_id=message.message_id,
-            timestamp_s=message.timestamp_s or int(time.time()),
-            content_type=message.content_type,
-            content_encoding=message.content_encoding,
-            priority=message.priority,
-        )
+        header = _header(message, len(message.body) if body_size is None else body_size)
         method = frames.publish_method(message.exchange, message.routing_key)
         return Outgoing(method=method, header=header, body=message.body, message_id=message.message_id)
 
@@ -106,6 +98,20 @@ class Maker:
     def _require_size(self, body: bytes, more: int = 0) -> None:
         if len(body) + more > self._max_bytes:
             raise EncodeError(f"the body has {len(body) + more} bytes, at most {self._max_bytes} are sent")
+
+
+def _header(message: EncodedMessage, body_size: int) -> bytes:
+    if message.properties:
+        return frames.whole_header(body_size, message.properties)
+    return frames.content_header(
+        body_size=body_size,
+        headers=frames.table(message.headers, message.entries),
+        message_id=message.message_id,
+        timestamp_s=message.timestamp_s or int(time.time()),
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        priority=message.priority,
+    )
 
 
 def _with_id(job: Job) -> Job:

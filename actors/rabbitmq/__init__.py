@@ -3,6 +3,7 @@
 versions     what each version of RabbitMQ does otherwise (pure)
 topology     names and arguments of queues and exchanges (pure)
 declare      makes what is missing, compares what is there
+whole_copy   the properties of a copy that keeps its message whole (pure)
 strays       copies that came to another queue than they were meant for (pure)
 properties   reads the properties of a message from the bytes of its content header (pure)
 field_table  reads the header table in them (pure)
@@ -10,6 +11,8 @@ frame_guard  keeps what a stranger wrote from pamqp, on every connection
 guarded      a connection of aio-pika behind that guard
 errors       which errors are a loss, which a refusal
 reconnect    tries again, with back-off
+look         is it there, and may we look at it
+rights       what this user may do, found out without doing it
 inspect      a short look of a command
 depth        how many messages are ready, asked again and again by the autoscaler
 """

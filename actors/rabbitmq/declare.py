@@ -11,7 +11,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.look import hidden, look, look_at_exchange
 from rabbitray.actors.rabbitmq.rights import denied
-from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, Arguments, Topology
+from rabbitray.actors.rabbitmq.topology import DELIVERY_LIMIT, MAIN_LIMIT, Arguments, Topology
 from rabbitray.actors.rabbitmq.versions import Server, read_server
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ _INEQUIVALENT = re.compile(
     r"received (?P<wanted>none|'[^']*'|the value '[^']*' of type '[^']*') "
     r"but current is (?P<current>none|'[^']*'|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
 )
+SINGLE_ACTIVE = "x-single-active-consumer"
 _EXCHANGE_NEEDS = {
     "type": "direct: any other would bring a copy to several queues, or to none",
     "durable": "durable: copies would find no way once the broker has restarted",
@@ -42,6 +43,8 @@ class TopologyBuilder:
     def __init__(self, connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
         self._connection = connection
         self._topology = topology.on(server_of(connection).version)
+        self.single_active = False
+        """Whether the main queue delivers to one of its consumers alone, as far as it may be compared; see `build`."""
         self._not_compared: list[str] = []  # queues and the exchange, for want of a right
 
     async def build(self) -> list[str]:
@@ -60,6 +63,7 @@ class TopologyBuilder:
         if found is None:
             self._not_compared.append(name)
             return ()
+        self.single_active = self.single_active or found.get(SINGLE_ACTIVE) is True
         return check(name, found, arguments, self._topology)
 
     async def compare_exchange(self) -> tuple[bool | None, list[str]]:
@@ -231,18 +235,15 @@ def _check_limit(name: str, found: dict[str, object], wanted: Arguments, topolog
     limit = _limit(found, wanted, topology)
     if limit is None:
         return ()
-    named = found.get(DELIVERY_LIMIT, wanted.get(DELIVERY_LIMIT)) is not None
-    said = f"{DELIVERY_LIMIT}={limit}" if named else f"RabbitMQ's default {DELIVERY_LIMIT} of {limit}"
     if found.get("x-dead-letter-exchange", topology.exchange) is not None:
-        return (
-            ()
-            if named or limit == wanted.get(DELIVERY_LIMIT)
-            else (f"queue {name!r} has {said}: what is given back so often becomes a dead letter",)
-        )
+        return ()
+    own = found.get(DELIVERY_LIMIT, wanted.get(DELIVERY_LIMIT)) is not None
+    said = f"{DELIVERY_LIMIT}={limit}" if own else f"RabbitMQ's default {DELIVERY_LIMIT} of {limit}"
     text = f"queue {name!r} has {said} and no dead-letter exchange: a crash loop would drop messages"
     if not topology.take_limited:
         raise TopologyError(
-            f"{text}; set x-dead-letter-exchange={topology.exchange!r}, or take_limited_queue where a policy sets one"
+            f"{text}; set x-dead-letter-exchange={topology.exchange!r}, or take_limited_queue where a policy sets one: "
+            f"{topology.limit_policy(max(limit, MAIN_LIMIT))}"
         )
     return (text,)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +10,8 @@ from rabbitray.actors.rabbitmq.versions import Behaviour, Version, behaviour
 
 Arguments = dict[str, Any]  # Any: AMQP field-table values
 DELIVERY_LIMIT = "x-delivery-limit"
+MAIN_LIMIT = 20
+"""Of the main queue that we make: what cannot be delivered at all ends in the dropped queue by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class Topology:
     take_limited: bool = False
 
     def on(self, version: Version) -> Topology:
-        """The same on a server of this version: RabbitMQ 4 limits deliveries, so our queues switch that off."""
+        """The same on a server of this version: RabbitMQ 4 limits deliveries, which our queues say themselves."""
         return replace(self, broker=behaviour(version))
 
     @property
@@ -51,7 +54,7 @@ class Topology:
 
     def main_arguments(self) -> Arguments:
         """Arguments of the main queue when we create it: its DLX is the dead letters, never a rung."""
-        kind = self._durable_kind() | self._main_limit()
+        kind = self._durable_kind() | self._limit(MAIN_LIMIT)
         return kind | {"x-dead-letter-exchange": self.exchange, "x-dead-letter-routing-key": self.dropped_queue}
 
     def rung_arguments(self, delay_ms: int) -> Arguments:
@@ -64,7 +67,7 @@ class Topology:
 
     def dead_arguments(self) -> Arguments:
         """Arguments of the dead-letter queue and of the dropped queue: nothing behind them could catch a drop."""
-        return {"x-queue-type": self.queue_type} | self._no_limit()
+        return {"x-queue-type": self.queue_type} | self._limit(self.broker.unlimited)
 
     def queues(self) -> dict[str, Arguments]:
         """Every queue with the arguments that we would create it with: main, dead letters, dropped, rungs."""
@@ -72,18 +75,19 @@ class Topology:
         dead = {name: self.dead_arguments() for name in (self.dead_queue, self.dropped_queue)}
         return {self.queue: self.main_arguments(), **dead, **rungs}
 
-    def _main_limit(self) -> Arguments:
-        """A limit only where giving back is not counted: what ends its connection at each delivery, and is held by
-        nobody, goes to the dropped queue by itself then, alone, see `router/intake/steadiness`."""
-        if self.queue_type == "quorum" and not self.broker.nack_counts:
-            return {DELIVERY_LIMIT: self.broker.delivery_limit}
-        return self._no_limit()
+    def limit_policy(self, limit: int) -> str:
+        """The command that gives the main queue, however it was made, a delivery limit (-1: none) and a place behind.
 
-    def _no_limit(self) -> Arguments:
-        """Giving back is no failure: a pause, a drain or a look at the dead letters must not use a message up."""
-        if self.queue_type != "quorum" or self.broker.delivery_limit is None:
-            return {}
-        return {DELIVERY_LIMIT: self.broker.unlimited}
+        Of several policies RabbitMQ applies one to a queue, that of the highest priority.
+        """
+        place = {"dead-letter-exchange": self.exchange, "dead-letter-routing-key": self.dropped_queue}
+        pattern = "^" + self.queue.replace(".", r"\.") + "$"
+        given = json.dumps({"delivery-limit": limit} | place)
+        return f"rabbitmqctl set_policy --apply-to queues rabbitray-limit '{pattern}' '{given}'"
+
+    def _limit(self, limit: int | None) -> Arguments:
+        """The delivery limit, where RabbitMQ sets one for queues that say nothing."""
+        return {DELIVERY_LIMIT: limit} if self.queue_type == "quorum" and self.broker.delivery_limit is not None else {}
 
     def _durable_kind(self) -> Arguments:
         if self.queue_type != "quorum":

@@ -15,6 +15,7 @@ from ray.exceptions import (
     OutOfDiskError,
     OutOfMemoryError,
     PendingCallsLimitExceeded,
+    RayActorError,
     RayError,
     RayTaskError,
     RpcError,
@@ -24,6 +25,7 @@ from ray.exceptions import (
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import ERROR_TEXT_MOST, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
+from rabbitray.actors.remote.compat import death_cause, without_guesses
 from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
 from rabbitray.actors.secret import NO_SECRETS
 
@@ -155,11 +157,15 @@ class WakeAutoscaler:
 
 
 def last_line(error: BaseException) -> str:
-    """The line of Ray's long texts where it puts what happened, cut and without the passwords of URLs: the last one,
-    and of a memory monitor's the first one. Ray's list of common causes is left out.
+    """What happened, out of Ray's long texts: why an actor ended, in a few words, else the last line, and of a memory
+    monitor's text the first one; cut, and without the passwords of URLs.
     """
-    lines = str(error).strip().splitlines()
+    text = str(error).strip()
+    lines = text.splitlines()
     if not lines:
         return type(error).__name__
-    told = lines[0] if isinstance(error, OutOfMemoryError) else lines[-1]
-    return NO_SECRETS.cut(told.strip().partition(" Some common causes include")[0], ERROR_TEXT_MOST)
+    in_words = isinstance(error, RayActorError) and not getattr(error, "actor_init_failed", False)
+    if in_words and (cause := death_cause(text)) is not None:
+        return cause
+    told = lines[0].strip() if isinstance(error, OutOfMemoryError) else without_guesses(lines)
+    return NO_SECRETS.cut(told, ERROR_TEXT_MOST)

@@ -1,61 +1,56 @@
-"""What rests on Ray's inside: a later Ray may have it elsewhere, and then it is left out."""
+"""What rests on the wording of Ray's errors (2.60): why an actor ended, in a few words, and who held memory. Pure.
+
+Ray's texts hold one fact and a list of guesses. Where a later Ray says it in other words, its last line is told.
+"""
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import Future
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Final
 
-import ray
-from ray.exceptions import RayError
+GB: Final = 2**30  # as Ray's text has it
+NO_EXIT_CODE: Final = "its process ended by a signal, a crash in C code or os._exit (Ray knows no exit code)"
+_GUESSES: Final = " Some common causes include"
+_NEVER_RAN: Final = "The actor never ran"
 
-from rabbitray.actors.errors import ConfigurationError
+_FACTS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]] = (
+    (re.compile(r"exits with an exit code (-?\d{1,9})[^\n]{0,40}?SIGTERM"), lambda found: "ended by SIGTERM"),
+    (re.compile(r"exits with an exit code (-?\d{1,9})"), lambda found: f"exit code {found[1]}"),
+    (re.compile("exits unexpectedly by a signal"), lambda found: "ended by a signal"),
+    (re.compile("unexpectedly exits with a connection error code"), lambda found: NO_EXIT_CODE),
+    (re.compile("killed by `ray.kill`"), lambda found: "killed by ray.kill"),
+    (
+        re.compile(r"the actor's node was terminated(?: un| )?(?:expectedly)?: ([^\n]{1,200})"),
+        lambda found: f"its node ended: {found[1].strip()}",
+    ),
+    (re.compile("its owner has died"), lambda found: "the process that started it has ended"),
+)
 
-try:
-    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
-    from ray._private.services import canonicalize_bootstrap_address, find_gcs_addresses
-except ImportError:
-    _GCS_CLIENT: Any = None  # no stubs
-else:
-    _GCS_CLIENT = getattr(ray._raylet, "GcsClient", None)
-
-
-def require_gcs(address: str, *, within_s: float) -> None:
-    """Raises ConfigurationError where the Ray at this address ("auto": of this machine) does not answer in time, or
-    refuses this process's token: `ray.init` tries both again and again, for 20 s and longer, and does not say why.
-    """
-    if _GCS_CLIENT is None or "://" in address:  # Ray's client, not the GCS
-        return
-    found: Future[None] = Future()
-    threading.Thread(target=_ask, args=(address, found), name="ask-gcs", daemon=True).start()
-    try:
-        found.result(within_s)
-    except TimeoutError as late:
-        raise ConfigurationError(f"the Ray at {address} gave no answer within {within_s:g} s; {_advice()}") from late
-    except ConnectionError as nothing:
-        raise ConfigurationError("no Ray runs here; set RAY_ADDRESS to the cluster's address") from nothing
-    except RayError as refused:
-        why = str(refused).split(". ")[0]
-        raise ConfigurationError(f"the Ray at {address} refuses this process ({why}); {_advice()}") from refused
+_ENDED: Final = re.compile(r"Selected to kill: .{0,1000}?pid=(\d+), actual memory used=([\d.]+)GB")
+_NODE: Final = re.compile(r"Memory on the node \(.{0,1000}?\) was ([\d.]+)GB used / ([\d.]+)GB limit")
 
 
-def _ask(address: str, found: Future[None]) -> None:
-    try:
-        if address == "auto":  # as `ray.init` does it: a local Ray has token auth on by itself
-            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-        where = canonicalize_bootstrap_address(address)
-        if where is not None:
-            _GCS_CLIENT(address=where)
-        found.set_result(None)
-    except Exception as error:  # noqa: BLE001 # whatever it is, it is the asker's
-        found.set_exception(error)
+def death_cause(text: str) -> str | None:
+    """The fact in what Ray says of an actor's death; None where this is no such text, or one in other words."""
+    for pattern, fact in _FACTS:
+        if (found := pattern.search(text)) is not None:
+            return fact(found)
+    return None
 
 
-def _advice() -> str:
-    """What to do, with the addresses of this machine's Rays where there are several."""
-    rays = sorted(find_gcs_addresses())
-    here = f" (here run {', '.join(rays)})" if len(rays) > 1 else ""
-    return (
-        f"set RAY_ADDRESS to the Ray of the pool{here}, and RAY_AUTH_MODE=token with RAY_AUTH_TOKEN_PATH (or "
-        "RAY_AUTH_TOKEN) to its token"
-    )
+def without_guesses(lines: list[str]) -> str:
+    """The line of a text of several lines that says what happened, without Ray's list of common causes."""
+    told = [line for line in lines if not line.startswith(_NEVER_RAN)] or lines
+    return told[-1].strip().partition(_GUESSES)[0]
+
+
+def ended_for_memory(text: str) -> dict[int, int]:
+    """The processes that Ray's memory monitor has ended, as process id -> bytes that it held."""
+    return {int(number): round(float(gb) * GB) for number, gb in _ENDED.findall(text)}
+
+
+def node_memory_gb(text: str) -> tuple[str, str]:
+    """Used and usable memory of the node, in GB as Ray's text has it; ("?", "0") where it does not say."""
+    found = _NODE.search(text)
+    return (found[1], found[2]) if found is not None else ("?", "0")

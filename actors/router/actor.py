@@ -119,6 +119,10 @@ class ConsumerRouter:
         await self._looking.close()
         await live.close()
         clean = await parts.router.drain(within_s)
+        try:
+            await live.save()
+        except Exception:  # the next router counts from what was saved last
+            log.exception("What is out in rungs was not saved")
         report = await self.report()
         live.measure()
         await asyncio.gather(parts.pool.stop(5.0), parts.isolated.stop(1.0))
@@ -131,4 +135,4 @@ class ConsumerRouter:
         return Drained(clean=clean, report=report)
 
     def __repr__(self) -> str:
-        return f"ConsumerRouter({self._setup.pool})"
+        return f"ConsumerRouter({self._setup.pool}-router)"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from rabbitray.actors.publisher.large import LargePublisher
+from rabbitray.actors.rabbitmq.reconnect import RECONNECT
 from rabbitray.actors.remote.boot import Boot, Rows
 from rabbitray.actors.remote.calls import WakeAutoscaler
 from rabbitray.actors.router.config import RouterConfig
@@ -22,6 +23,7 @@ from rabbitray.actors.router.router import Router
 from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.router.settlement.failpoints import Failpoints
+from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.settlement.retries import RetryLimits
 from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.store.client import StoreClient
@@ -32,6 +34,12 @@ from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.actor import WorkerSetup
 
 CRASH_PREFIX = "crashes:"
+
+RETRIES_OUT = "retries_out"
+"""The entry of the control table that says what is out in rungs."""
+
+COLLECTOR_PAUSES = replace(RECONNECT, most_s=60.0)
+"""Nobody waits for what the broker dropped, and each connection that it must close is an error in its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +95,7 @@ class Parts:
     settler: Settler
     collector: Collector
     router: Router[Rows]
+    outstanding: OutstandingRetries
     tracing: Tracing
     metrics: Recorder
     meter: PoolMeter | None
@@ -115,15 +124,17 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     def on_change() -> None:
         router.wake()
 
+    outstanding = OutstandingRetries(control.get(RETRIES_OUT))
+
     def settler_for(acks: Intake) -> Settler:
-        return _settler(setup, store, publisher, tracing, acks)
+        return _settler(setup, store, publisher, tracing, acks, outstanding)
 
     intake = Intake(setup.intake, on_delivery=on_delivery, on_lost=on_lost, tracing=tracing)
     workers = RayFactory(setup.worker, setup.namespace)
     pool = Pool(setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change)
     isolated = Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change)
     settler, quarantine = settler_for(intake), _quarantine(setup, control, store, isolated)
-    router = _router(setup, intake, pool, settler, quarantine, store, metrics)
+    router = _router(setup, intake, pool, settler, quarantine, store, metrics, outstanding)
     return Parts(
         store=store,
         intake=intake,
@@ -135,6 +146,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         settler=settler,
         collector=Collector(_dropped(setup), settler_for),
         router=router,
+        outstanding=outstanding,
         tracing=tracing,
         metrics=metrics,
         meter=None if metrics is NO_METRICS else PoolMeter(metrics),
@@ -159,6 +171,7 @@ def _router(
     quarantine: Quarantine[Rows],
     store: StoreClient,
     metrics: Recorder,
+    outstanding: OutstandingRetries,
 ) -> Router[Rows]:
     return Router(
         setup.router,
@@ -167,18 +180,30 @@ def _router(
         writer=store,
         settler=settler,
         quarantine=quarantine,
+        outstanding=outstanding,
         waited=None if metrics is NO_METRICS else lambda s: metrics.record(READ_DURATION.name, s * 1000),
     )
 
 
-def _settler(setup: RouterSetup, store: StoreClient, publisher: Publisher, tracing: Tracing, acks: Intake) -> Settler:
+def _settler(
+    setup: RouterSetup,
+    store: StoreClient,
+    publisher: Publisher,
+    tracing: Tracing,
+    acks: Intake,
+    outstanding: OutstandingRetries,
+) -> Settler:
     topology = setup.intake.topology
     return Settler(
         setup.limits,
         topology.queue,
         acks=acks,
         outbox=CopyOutbox(
-            publisher, topology, Failpoints(setup.router.failpoint), large=LargePublisher(setup.publisher)
+            publisher,
+            topology,
+            Failpoints(setup.router.failpoint),
+            large=LargePublisher(setup.publisher),
+            outstanding=outstanding,
         ),
         record_dead_letters=store.record_dead_letters,
         tracing=tracing,
@@ -201,4 +226,6 @@ def _quarantine(
 
 def _dropped(setup: RouterSetup) -> IntakeConfig:
     """Where the broker puts what it dead-letters by itself."""
-    return replace(setup.intake, queue=setup.intake.topology.dropped_queue, name=f"{setup.pool}-collector")
+    return replace(
+        setup.intake, queue=setup.intake.topology.dropped_queue, name=f"{setup.pool}-collector", pauses=COLLECTOR_PAUSES
+    )

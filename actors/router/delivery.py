@@ -39,6 +39,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     redelivered: bool
     refused: str | None = None  # why it must not be decoded: `reason: detail`
     stray: bool = False  # a copy that was meant for another queue
+    near_limit: bool = False  # RabbitMQ has delivered it so often that a queue's delivery limit is near
     returned: bool = False  # came back from a rung: not an arrival
     due_ms: int = 0  # not to be run before, Unix ms
     replays: int = 0  # how often it was replayed from the dead letters
@@ -58,6 +59,7 @@ class Batch:
     id: str = field(default_factory=lambda: f"{next(_numbers):x}")
     pending: set[int] = field(init=False)  # positions that are still the worker's
     worker: str = ""  # whose it is
+    stands: str = ""  # where its worker's handler stood when it last told
     probe: bool = False  # sent out during an outage hold, to find out whether it is over
     records: int = field(init=False)  # jobs in it
 
@@ -148,6 +150,7 @@ def refusal(delivery: Delivery) -> Failure:
     return message_failure(delivery, reason, detail, "RefusedMessage")
 
 
-def message_failure(delivery: Delivery, reason: str, error: str, error_class: str) -> Failure:
+def message_failure(delivery: Delivery, reason: str, error: str, error_class: str, *, traceback: str = "") -> Failure:
     """A permanent failure of a whole message that nobody has read."""
-    return Failure.permanent(whole_message(delivery.parcel), reason, error, error_class, unread=True)
+    whole = whole_message(delivery.parcel)
+    return Failure.permanent(whole, reason, error, error_class, unread=True, traceback=traceback)

@@ -53,6 +53,7 @@ class PoolMeter:
         record(kpi.CONSUMED.name, added.acked)
         record(kpi.POSTPONED.name, added.postponed + added.spared)
         record(kpi.STRAYS.name, added.strays)
+        record(kpi.NEAR_LIMIT.name, added.near_limit)
 
     def _rates(self, added: Counts) -> None:
         runs, retried, dead = added.runs, added.retried, added.dead

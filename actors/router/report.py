@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rabbitray.actors.router.endings import LastEndings
@@ -19,6 +19,15 @@ if TYPE_CHECKING:  # whoever only reads a report needs neither AMQP nor Arrow fo
     from rabbitray.actors.remote.boot import Rows
     from rabbitray.actors.router.assemble import Parts
     from rabbitray.actors.router.dispatch.member import Member, State
+
+SINGLE_ACTIVE = "single active consumer: a change of the window would give the queue to another pool"
+"""Why the window stays as it is. (A consumer priority changes nothing: rabbitmq-server#14141.)"""
+
+REFUSED = "broker"
+"""The name of the hold of a broker that does not let us in."""
+
+UNDELIVERABLE = "undeliverable"
+"""The name of the hold of a queue whose first message RabbitMQ cannot deliver."""
 
 USAGE_FRESH_S = 20.0
 """Longer than a worker with a slow job is silent (`SIGN_OF_LIFE_MOST_S`): an idle one tells nothing."""
@@ -74,6 +83,9 @@ class RouterReport:
     fenced: bool  # another router has taken over
     loop_lag_s: float
     spans_lost: int
+    retries_out: int = 0  # copies that went into rungs and are expected back
+    retries_overdue: int = 0  # those that should be back by now
+    uncollected: str | None = None  # why what the broker dropped cannot be collected
 
     @property
     def received(self) -> int:
@@ -102,7 +114,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         acked_s_ago=_ago(parts.settler.tally.acked_at),
         latency_ms=parts.settler.tally.latency.summary(),
         write_ms=parts.written.latency.summary(),
-        holds=dict(router.holds) | ({"broker": intake.refused} if intake.refused else {}),
+        holds=holds_of(parts),
         errors=router.recent.errors(now),
         workers=tuple(worker_row(member, now) for member in [*pool.members, *parts.isolated.members]),
         quarantined=len(parts.quarantine),
@@ -117,7 +129,17 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         fenced=router.fenced.is_set(),
         loop_lag_s=round(loop_lag_s, 3),
         spans_lost=parts.tracing.spans_lost,
+        retries_out=parts.outstanding.out,
+        retries_overdue=parts.outstanding.overdue,
+        uncollected=parts.collector.stuck,
     )
+
+
+def holds_of(parts: Parts) -> dict[str, str]:
+    """Why nothing is consumed now: what holds, a broker that does not let us in, a message that it cannot deliver."""
+    intake = parts.intake
+    outside = {REFUSED: intake.refused, UNDELIVERABLE: intake.stuck}
+    return dict(parts.router.holds) | {name: reason for name, reason in outside.items() if reason}
 
 
 def pool_status(parts: Parts, now: float) -> PoolStatus:
@@ -147,7 +169,7 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
         placeable=None,
         can_grow_nodes=False,
         paused="paused" in router.holds,
-        hold=next((reason for name, reason in router.holds.items() if name != "paused"), None),
+        hold=next((reason for name, reason in holds_of(parts).items() if name != "paused"), None),
         window=router.window,
         old_window_held=parts.intake.held_by_old,
         batch_size=router.batch_size,
@@ -156,12 +178,14 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
         pending_s=max(starting, default=None),
         epoch=parts.store.epoch,
         records_per_message=arrivals.records_per_message,
+        window_fixed=SINGLE_ACTIVE if parts.intake.single_active else None,
     )
 
 
 def counts_of(parts: Parts) -> Counts:
     """What has been counted, of the queue and of what the broker itself dropped from it."""
-    return parts.settler.tally.counts().plus(parts.collector.tally.counts())
+    found = parts.settler.tally.counts().plus(parts.collector.tally.counts())
+    return replace(found, near_limit=parts.router.arrivals.near_limit)
 
 
 def _ago(at: float | None) -> float | None:

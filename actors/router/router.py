@@ -27,6 +27,7 @@ from rabbitray.actors.router.dispatch.uncommitted import UncommittedRows
 from rabbitray.actors.router.outage import Outage
 from rabbitray.actors.router.settlement.conclusion import BatchSafety, Concluder, ResultWriter
 from rabbitray.actors.router.settlement.failpoints import Failpoints
+from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.router.status import RecentOutcomes
 
@@ -36,10 +37,12 @@ P = TypeVar("P")
 
 
 class DeliverySource(Protocol):
-    """Where deliveries come from, as `Intake` does it."""
+    """Where deliveries come from, as `Intake` does it. `counts_returns`: a quorum queue counts what is given back."""
 
     async def consume(self, window: int) -> None: ...
     async def pause(self) -> None: ...
+    @property
+    def counts_returns(self) -> bool: ...
     def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]: ...
 
@@ -48,7 +51,7 @@ class Router(Generic[P]):
     """Takes deliveries, forms batches, has them worked and concluded. Belongs to one event loop.
 
     `waited` is told at each dispatch how many seconds the median message of the batch waited. `clock`: monotonic
-    seconds, as `Delivery.arrived_at`.
+    seconds, as `Delivery.arrived_at`. `outstanding`: what is out in rungs.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Router(Generic[P]):
         settler: Settler,
         quarantine: Quarantine[P],
         waited: Callable[[float], None] | None = None,
+        outstanding: OutstandingRetries | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._config, self._clock = config, clock
@@ -69,7 +73,7 @@ class Router(Generic[P]):
         self.uncommitted = UncommittedRows(config.uncommitted_bytes, on_room=self.wake)
         self.tasks, self.arrivals, self.buffer = (
             BackgroundTasks(log, "A step of the router failed"),
-            Arrivals(),
+            Arrivals(outstanding=outstanding),
             Buffer(),
         )
         self._consumption = Consumption(
@@ -197,6 +201,8 @@ class Router(Generic[P]):
             self._settler.discard(delivery)
         elif delivery.refused is not None:
             self.tasks.spawn(self._concluder.park(delivery, refusal(delivery)))
+        elif delivery.near_limit and self._source.counts_returns:
+            self.tasks.spawn(self._renew(delivery))
         elif delivery.due_ms and self._settler.must_wait(delivery):
             self.tasks.spawn(self._settler.postpone(delivery))
         elif self._quarantine.knows(delivery):
@@ -206,6 +212,11 @@ class Router(Generic[P]):
             if self._outage.held and len(self.buffer) >= self._outage.rounds.left(self._clock()):
                 self.tasks.spawn(self._stop_probing())  # this round has all its probes
         self.wake()
+
+    async def _renew(self, delivery: Delivery) -> None:
+        """A fresh copy takes its place, of which RabbitMQ has counted no delivery; else it is worked as it is."""
+        if not await self._settler.renew(delivery):
+            self._requeue([delivery])
 
     def drop(self, generation: int) -> None:
         """The channel of this generation died: what waits of it comes again by itself."""

@@ -47,6 +47,7 @@ class PoolStatus:
     pending_s: float | None  # age of the oldest starting worker
     epoch: int
     records_per_message: float = 1.0  # smoothed; above 1 where messages are packed
+    window_fixed: str | None = None  # why the window must not change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +60,13 @@ class Counts:
     `again` (it could not be made safe: the message is delivered again and its job counts once more then).
 
     Messages: `acked` are those all of whose jobs have such an outcome, and those that are acked without a run:
-    `postponed` (not due yet, back in a rung), `strays` (copies that were meant for another queue) and `split` (packed
-    messages that were taken apart, each record a message of its own from then on). Where each message is one job, so
+    `postponed` (not due yet, back in a rung), `strays` (copies that were meant for another queue), `split` (packed
+    messages that were taken apart, each record a message of its own from then on) and `renewed` (put back as a fresh
+    copy, of the `near_limit` that came near the delivery limit of their queue). Where each message is one job, and no
+    connection was lost (see RouterReport: of an ended one nothing can be acked), so
 
-        acked = done + duplicates + retried + dead + spared + postponed + strays + split
-
-    and, where no connection was lost (see RouterReport), received = acked + given back + held.
+        acked = done + duplicates + retried + dead + spared + postponed + strays + split + renewed
+        received = acked + given back + held
 
     `skipped`: those of the `duplicates` that were not run.
     """
@@ -79,6 +81,8 @@ class Counts:
     strays: int = 0
     split: int = 0
     again: int = 0
+    near_limit: int = 0
+    renewed: int = 0
     skipped: int = 0
 
     @property
@@ -89,7 +93,7 @@ class Counts:
     @property
     def acked_of_one_job(self) -> int:
         """What `acked` is where each message is one job."""
-        return self.outcomes + self.postponed + self.strays + self.split
+        return self.outcomes + self.postponed + self.strays + self.split + self.renewed
 
     @property
     def runs(self) -> int:

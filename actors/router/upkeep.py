@@ -10,13 +10,14 @@ import time
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.remote.nodes import draining_nodes
 from rabbitray.actors.remote.threads import RayThread
-from rabbitray.actors.router.assemble import Parts
+from rabbitray.actors.router.assemble import RETRIES_OUT, Parts
 from rabbitray.actors.router.report import counts_of, pool_status
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 DRAINING_EVERY_LOOKS = 5
+SAVING_EVERY_LOOKS = 5
 
 
 class Upkeep:
@@ -28,6 +29,8 @@ class Upkeep:
         self._looks = itertools.count()
         self._nodes = BackgroundTasks(log, "Ray was not asked which nodes are draining")
         self._thread = RayThread("draining-nodes")
+        self._saving = BackgroundTasks(log, "What is out in rungs was not saved")
+        self._saved = parts.outstanding.state()
 
     async def run(self) -> None:
         """Looks once a second until cancelled; a look that fails is logged and changes nothing."""
@@ -43,13 +46,23 @@ class Upkeep:
     def run_once(self) -> None:
         """One look."""
         self.parts.router.tick()
+        self.parts.outstanding.expire(time.time_ns() // 1_000_000)
         self.measure()
-        if next(self._looks) % DRAINING_EVERY_LOOKS == 0 and not self._nodes.running:
+        look = next(self._looks)
+        if look % DRAINING_EVERY_LOOKS == 0 and not self._nodes.running:
             self._nodes.spawn(self._leave_draining(), name="draining-nodes")
+        if look % SAVING_EVERY_LOOKS == 0 and not self._saving.running:
+            self._saving.spawn(self.save(), name="retries-out")
+
+    async def save(self) -> None:
+        """Writes what is out in rungs into the control table, where it has changed, for the next router."""
+        if (state := self.parts.outstanding.state()) != self._saved:
+            await self.parts.store.set_control(RETRIES_OUT, state)
+            self._saved = state
 
     async def close(self) -> None:
-        """Ends a question to Ray that is under way."""
-        await self._nodes.close()
+        """Ends what is under way beside the looks."""
+        await asyncio.gather(self._nodes.close(), self._saving.close())
 
     async def _leave_draining(self) -> None:
         """Beside the looks: Ray's GCS may take a minute to answer, and the looks go on meanwhile."""

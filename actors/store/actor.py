@@ -9,6 +9,7 @@ import pyarrow as pa
 import ray
 
 from rabbitray.actors.message.finished_keys import decode_question, encode_winners
+from rabbitray.actors.message.reply import decode_runs
 from rabbitray.actors.message.rows import from_stream
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.store.answers import Answer, StoreStats
@@ -40,12 +41,19 @@ class ResultStore:
 
     @ray.method(enable_task_events=False)
     async def write(
-        self, epoch: int, stream: pa.Buffer, failed_keys: Sequence[str], queue: str, span: str | None
+        self,
+        epoch: int,
+        stream: pa.Buffer,
+        failed_keys: Sequence[str],
+        queue: str,
+        span: str | None,
+        failures: bytes = b"",
     ) -> Answer:
-        """Commits rows and looks failed keys up; see `Store.write`."""
+        """Commits rows and looks failed keys up; see `Store.write`. `failures`: as `encode_runs` made them."""
         rows = from_stream(stream)
         with self._tracing.commit_span(rows.num_rows, batches=(span,)):
-            return await self._store.write(epoch, rows, failed_keys, queue=queue)
+            runs = decode_runs(failures) if failures else ()
+            return await self._store.write(epoch, rows, failed_keys, queue=queue, failures=runs)
 
     @ray.method(enable_task_events=False)
     async def known(self, question: bytes) -> bytes:
@@ -98,4 +106,4 @@ class ResultStore:
             await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
 
     def __repr__(self) -> str:
-        return f"ResultStore({self._name.removesuffix('-store')})"
+        return f"ResultStore({self._name})"

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from rabbitray.actors.message.reply import FailedRun
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -49,13 +51,17 @@ class StoreStats:
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One write on its way to the commit thread; `offset` is where `rows` starts in the caller's table."""
+    """One write on its way to the commit thread; `offset` is where `rows` starts in the caller's table.
+
+    `failures`: for the table of that name.
+    """
 
     epoch: int
     rows: pa.Table
     failed_keys: tuple[str, ...] = ()
     queue: str | None = None
     offset: int = 0
+    failures: tuple[FailedRun, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)

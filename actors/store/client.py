@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import ray
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError, RayActorError, RayError, RayTaskError
 
 from rabbitray.actors.errors import PayloadLostError, StoreUnavailableError
+from rabbitray.actors.message.reply import FailedRun, encode_runs
 from rabbitray.actors.remote.boot import Rows
 from rabbitray.actors.remote.calls import ActorLostError, ActorMissingError, Find, NamedActor, last_line
 from rabbitray.actors.store.answers import Answer
@@ -25,10 +27,13 @@ class StoreClient:
         self._queue = queue
         self.epoch = 0
 
-    async def write(self, payload: Rows, failed_keys: tuple[str, ...], span: str | None) -> Answer:
+    async def write(
+        self, payload: Rows, failed_keys: tuple[str, ...], span: str | None, failures: Sequence[FailedRun] = ()
+    ) -> Answer:
         """See `Recorder.write`. The rows go from the worker's node to the store's, past this process."""
-        size = 4 * sum(map(len, failed_keys))  # at most: a character has up to four bytes
-        answer: Answer = await self._call("write", self.epoch, payload, failed_keys, self._queue, span, size=size)
+        runs = encode_runs(failures) if failures else b""
+        size = len(runs) + 4 * sum(map(len, failed_keys))  # at most: a character has up to four bytes
+        answer: Answer = await self._call("write", self.epoch, payload, failed_keys, self._queue, span, runs, size=size)
         return answer
 
     async def record_dead_letters(self, rows: pa.Table) -> None:

@@ -60,8 +60,19 @@ _TO_2 = (
         payload_hash UBIGINT, recorded_at TIMESTAMP WITH TIME ZONE)""",
 )
 
+_TO_3 = (
+    "ALTER TABLE dead_letters ADD COLUMN content_encoding VARCHAR",
+    "ALTER TABLE dead_letters ADD COLUMN traceback VARCHAR",
+    "ALTER TABLE dead_letters ADD COLUMN raised_in VARCHAR",
+    """CREATE TABLE failures (
+        seq BIGINT, key VARCHAR, message_id VARCHAR, queue VARCHAR, attempts INTEGER, reason VARCHAR, category VARCHAR,
+        error VARCHAR, error_class VARCHAR, traceback VARCHAR, raised_in VARCHAR, worker VARCHAR,
+        recorded_at TIMESTAMP WITH TIME ZONE)""",
+)
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(to=2, what="unreadable properties of dead letters, payloads under a known key", run=statements(*_TO_2)),
+    Migration(to=3, what="tracebacks and encodings of dead letters, runs that failed", run=statements(*_TO_3)),
 )
 """Every step there ever was, in order; the first one goes from version 1 to 2. None is changed once it is released."""
 

@@ -1,8 +1,8 @@
 """The tables of the results file, versioned, and their check at start.
 
 `results` has no key index (it slows every commit as it grows); `seq` numbers the rows without gaps in the
-order of their commits. `conflicts` holds what came under a key that had a result already, from another message. All
-tables are append-only.
+order of their commits. `conflicts` holds what came under a key that had a result already, from another message,
+`failures` the newest of the runs that failed and were not the last ones of their jobs. All others are append-only.
 
 Who adds a column or a table: raise SCHEMA_VERSION, add the step to `migrations.MIGRATIONS`, and keep a file of the
 version before in `tests/kept` (the tests say how).
@@ -20,7 +20,7 @@ import duckdb
 from rabbitray.actors.errors import StoreOpenError
 from rabbitray.actors.store.migrations import MIGRATIONS, Migration, migrate
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _TIME = "TIMESTAMP WITH TIME ZONE"
 
@@ -85,6 +85,24 @@ DEAD_LETTERS = {
     "raw_properties": "BLOB",
     "id": "VARCHAR",
     "recorded_at": _TIME,
+    "content_encoding": "VARCHAR",
+    "traceback": "VARCHAR",
+    "raised_in": "VARCHAR",
+}
+FAILURES = {
+    "seq": "BIGINT",
+    "key": "VARCHAR",
+    "message_id": "VARCHAR",
+    "queue": "VARCHAR",
+    "attempts": "INTEGER",
+    "reason": "VARCHAR",
+    "category": "VARCHAR",
+    "error": "VARCHAR",
+    "error_class": "VARCHAR",
+    "traceback": "VARCHAR",
+    "raised_in": "VARCHAR",
+    "worker": "VARCHAR",
+    "recorded_at": _TIME,
 }
 DECISIONS = {
     "decided_at": _TIME,
@@ -103,13 +121,15 @@ TABLES = {
     "results": RESULTS,
     "conflicts": CONFLICTS,
     "dead_letters": DEAD_LETTERS,
+    "failures": FAILURES,
     "decisions": DECISIONS,
     "control": CONTROL,
     "runs": RUNS,
     "store": STORE,
 }
 _NOT_NULL = {"seq", "queue", "status", "schema_version", "store_id", "epoch", "version", "name"}
-_FREE_IN = {"conflicts", "dead_letters", "decisions"}  # a record of trouble must not be refused for what it lacks
+_FREE_IN = {"conflicts", "dead_letters", "failures", "decisions"}
+"""A record of trouble must not be refused for what it lacks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from rabbitray.actors.errors import StoreUnavailableError
+from rabbitray.actors.message.reply import FailedRun
 from rabbitray.actors.store.answers import Answer, Call, StoreStats
 from rabbitray.actors.store.commit import records
 from rabbitray.actors.store.commit.group_commit import GroupCommit
@@ -90,17 +91,25 @@ class Store:
         return await self._on_writer(lambda: self._core.register(router))
 
     async def write(
-        self, epoch: int, rows: pa.Table, failed_keys: Sequence[str] = (), *, queue: str | None = None
+        self,
+        epoch: int,
+        rows: pa.Table,
+        failed_keys: Sequence[str] = (),
+        *,
+        queue: str | None = None,
+        failures: Sequence[FailedRun] = (),
     ) -> Answer:
         """Commit rows of RESULT_SCHEMA and say what became of each; which of `failed_keys` already have a
         result.
 
-        `queue`: the queue of `failed_keys`; needed only where `rows` does not show exactly one. Raises
+        `queue`: the queue of `failed_keys`; needed only where `rows` does not show exactly one. `failures` go into the
+        table of that name, which is for people: that they are there is no part of the answer. Raises
         FencedError, StoreUnavailableError (nothing may be acknowledged; try again later), ValueError (queue
         not known).
         """
         self._must_be_open()
-        return await self._group.submit(Call(epoch=epoch, rows=rows, failed_keys=tuple(failed_keys), queue=queue))
+        call = Call(epoch=epoch, rows=rows, failed_keys=tuple(failed_keys), queue=queue, failures=tuple(failures))
+        return await self._group.submit(call)
 
     async def known(self, queue: str, keys: Sequence[str]) -> dict[int, int]:
         """Which keys of a queue have their result, by index, each with the tag of the row that has it.

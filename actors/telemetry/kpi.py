@@ -199,6 +199,10 @@ POSTPONED: Final = _counter(
     "messages.postponed", "Messages that were put back at no charge: they were not due, or failed in an outage."
 )
 STRAYS: Final = _counter("messages.strays", "Copies that were meant for another queue; they are acked and not run.")
+NEAR_LIMIT: Final = _counter(
+    "messages.near_limit",
+    "Messages that came after 10 deliveries or more: RabbitMQ drops them at the delivery limit of their queue.",
+)
 PUBLISH_ERRORS: Final = _counter("queue.publish.errors", "Publishes that the broker did not confirm.")
 HELD: Final = _gauge("messages.held", "messages", "Messages delivered to the router and not yet acknowledged.")
 IN_FLIGHT: Final = _gauge("messages.in_flight", "messages", "Messages that are at workers.")
@@ -234,7 +238,7 @@ REPORT: Final = (
 
 OURS: Final = (
     *(DONE, DUPLICATES, SKIPPED, UNASKED, CONFLICTS, RETRIED, DEAD, PUBLISH_ERRORS),
-    *(POSTPONED, STRAYS),
+    *(POSTPONED, STRAYS, NEAR_LIMIT),
     *(HELD, IN_FLIGHT, WINDOW),
     *(WORKERS_WANTED, WORKERS_READY, WORKERS_STARTING),
     *(HOLD, CONNECTED, TOO_MANY_DEAD, LOOP_LAG),

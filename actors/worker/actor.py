@@ -108,8 +108,7 @@ class PoolWorker:
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
 
     def __repr__(self) -> str:
-        pool, _, number = self._name.rpartition("-worker-")
-        return f"PoolWorker({pool}#{number.lstrip('0') or '0'})"
+        return f"PoolWorker({self._name})"
 
 
 class _StoreKeys:

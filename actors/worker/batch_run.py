@@ -16,10 +16,11 @@ from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Category, Failure
 from rabbitray.actors.telemetry.span import NO_SPAN, OpenSpan
 from rabbitray.actors.telemetry.trace_context import trace_id_of
+from rabbitray.actors.worker.tracebacks import NO_TRACE, Trace
 
 
 class Failed(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """Why a job is not DONE, in words, and what that means for it. `exception`: where its traceback is."""
+    """Why a job is not DONE, in words, and what that means for it. `exception`: for its span; `trace`: for people."""
 
     verdict: Literal["retry", "dead"]
     reason: str
@@ -28,6 +29,7 @@ class Failed(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     error: str
     error_class: str
     exception: BaseException
+    trace: Trace = NO_TRACE
 
 
 class Unit(msgspec.Struct, eq=False, kw_only=True):

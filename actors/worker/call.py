@@ -151,7 +151,8 @@ class Calls:
             return error
         text = f"no result within handler_timeout_s={self._timeout_s:g} s: {what}"
         told = HandlerTimeoutError(f"{text}; raise the setting, or give the handler's own calls a shorter time-out")
-        return told.with_traceback(error.__traceback__)
+        stood = error.__cause__ or error  # it was cancelled there
+        return told.with_traceback(stood.__traceback__)
 
 
 def _itself(late: Late) -> Late:

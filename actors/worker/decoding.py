@@ -35,7 +35,7 @@ def decode_parcels(
             units += _units(position, parcel, limits, rules, codes)
         except DecodeError as error:
             failures.append(
-                Failure.permanent(whole_message(parcel), error.reason, str(error), "DecodeError", position=position)
+                Failure.permanent(whole_message(parcel), error.reason, error.detail, "DecodeError", position=position)
             )
     return units, failures
 

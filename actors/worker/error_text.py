@@ -23,7 +23,7 @@ def describe(error: BaseException, redact: Redactor = NO_SECRETS) -> tuple[str, 
     in rows and headers and shown in many places.
     """
     name = class_name(error)
-    text = redact.cut(text_of(error) + _named_below(error), ERROR_TEXT_MOST) or name
+    text = redact.cut(text_of(error) + _named_below(error, redact), ERROR_TEXT_MOST) or name
     return name, text.encode("utf-8", "replace").decode()
 
 
@@ -41,14 +41,14 @@ def cause_of(error: BaseException) -> BaseException | None:
     return cause
 
 
-def _named_below(error: BaseException) -> str:
+def _named_below(error: BaseException, redact: Redactor) -> str:
     try:
         below = list(islice(_below(error, NESTED_MOST), _NAMED_MOST + 1))
     except BaseException as broken:  # noqa: BLE001 # the user's code, as in `text_of`
         return f" (what is in it cannot be read: {type(broken).__name__})"
     if not below:
         return ""
-    named = [_named(one) for one in below[:_NAMED_MOST]] + ["..."] * (len(below) > _NAMED_MOST)
+    named = [_named(one, redact) for one in below[:_NAMED_MOST]] + ["..."] * (len(below) > _NAMED_MOST)
     return f"{': ' if isinstance(error, BaseExceptionGroup) else '; caused by '}{'; '.join(named)}"
 
 
@@ -63,6 +63,7 @@ def _below(error: BaseException, depth: int) -> Iterator[BaseException]:
         yield from _below(cause, depth - 1) if isinstance(cause, BaseExceptionGroup) else (cause,)
 
 
-def _named(error: BaseException) -> str:
-    text = " ".join(text_of(error)[:_NAMED_CHARS].split())
+def _named(error: BaseException, redact: Redactor) -> str:
+    """Cut once its secrets are hidden: nobody would know the half of one."""
+    text = " ".join(redact.cut(text_of(error), _NAMED_CHARS).split())
     return f"{class_name(error)}: {text}" if text else class_name(error)

@@ -43,6 +43,11 @@ class Executor:
         self._exits = ExitGuard()
         self._returns_awaitables = False
 
+    @property
+    def thread(self) -> int | None:
+        """The thread in which a synchronous handler runs, once it has."""
+        return self._thread.ident
+
     async def run(self, run: BatchRun) -> None:
         """Runs every job of the batch; what came of each is on its unit."""
         match self._handler.style:

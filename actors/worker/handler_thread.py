@@ -39,6 +39,11 @@ class HandlerThread:
             self._thread.start()
         return await answer
 
+    @property
+    def ident(self) -> int | None:
+        """As `threading.get_ident` has it; None before the first call."""
+        return self._thread.ident if self._thread is not None else None
+
     def close(self) -> None:
         """Ends the thread after the call that runs now; what has not begun is cancelled."""
         with suppress(Empty):

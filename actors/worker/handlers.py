@@ -59,8 +59,9 @@ def prepare(found: Any, name: str, redact: Redactor = NO_SECRETS) -> Handler:  #
     guard = ForkGuard(redact)
     with own_logging():
         made: Any = _set_up(name, "made", found, guard)  # Any: the user's object
-        if callable(setup := getattr(made, "setup", None)):
-            _set_up(name, "set up", setup, guard)
+        setup = getattr(made, "setup", None)
+        if callable(setup) and inspect.isawaitable(_set_up(name, "set up", setup, guard)):
+            raise HandlerLoadError(f"handler {name!r}: setup must be a plain function, and returned an awaitable")
     close = getattr(made, "close", None)
     return Handler(name=name, style=style_of(found), call=made, close=close or (lambda: None))
 

@@ -13,6 +13,7 @@ from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.actors.worker.batch_run import Failed, Unit
 from rabbitray.actors.worker.error_text import describe
 from rabbitray.actors.worker.results import MAX_RESULT_BYTES, UnkeepableError, result_json
+from rabbitray.actors.worker.tracebacks import Tracebacks
 from rabbitray.actors.worker.verdict import Categories, judge
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,15 @@ class Outcomes:
     """Puts the outcome of each call on its unit. Never raises; called in the handler's thread, or in its task."""
 
     def __init__(
-        self, categories: Categories, *, max_result_bytes: int = MAX_RESULT_BYTES, redact: Redactor = NO_SECRETS
+        self,
+        categories: Categories,
+        tracebacks: Tracebacks,
+        *,
+        max_result_bytes: int = MAX_RESULT_BYTES,
+        redact: Redactor = NO_SECRETS,
     ) -> None:
         self._categories = categories
+        self._tracebacks = tracebacks
         self._max_bytes = max_result_bytes
         self._redact = redact
         self._too_long = LogThrottle()
@@ -46,6 +53,7 @@ class Outcomes:
                 error=self._redact.cut(str(error), ERROR_TEXT_MOST).encode("utf-8", "replace").decode(),
                 error_class=ValueError.__name__,
                 exception=error,
+                trace=self._tracebacks.of(error),
             )
 
     def raised(self, unit: Unit, error: BaseException) -> None:
@@ -63,4 +71,5 @@ class Outcomes:
             error=text,
             error_class="TimeoutError" if timed_out else name,
             exception=error,
+            trace=self._tracebacks.of(error),
         )

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from rabbitray.actors.errors import text_of
+from rabbitray.actors.errors import ERROR_TEXT_MOST, text_of
 from rabbitray.actors.message.rows import RESULT_SCHEMA, TIMESTAMP
 from rabbitray.actors.worker.batch_run import Unit
 
@@ -91,7 +91,7 @@ def _one_key_twice(keys: Sequence[object]) -> str:
         text = _key(key)
         if text in seen:
             kinds = f"{type(seen[text]).__qualname__} and {type(key).__qualname__}"
-            return f"the result has two keys that are {text[:40]!r} in JSON ({kinds}): use text keys"
+            return f"the result has two keys that are {text[:ERROR_TEXT_MOST]!r} in JSON ({kinds}): use text keys"
         seen[text] = key
     return "the result was changed while it was read: return a copy"
 

@@ -32,6 +32,7 @@ from rabbitray.actors.worker.finished import FinishedJobs
 from rabbitray.actors.worker.handlers import Handler
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.outcome import Outcomes
+from rabbitray.actors.worker.tracebacks import Tracebacks
 from rabbitray.actors.worker.verdict import Categories
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,10 @@ class Worker:
         self._finished = finished
         self._tracing = tracing
         self._meter = meter
-        outcomes = Outcomes(categories, max_result_bytes=config.max_result_bytes, redact=config.redact)
+        self._tracebacks = Tracebacks(config.redact)
+        outcomes = Outcomes(
+            categories, self._tracebacks, max_result_bytes=config.max_result_bytes, redact=config.redact
+        )
         self._executor = Executor(
             handler, outcomes, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact
         )
@@ -170,8 +174,16 @@ class Worker:
             skipped=skipped,
             span=run.span.traceparent,
             busy_s=self._executor.busy.take(),
+            stands=self._stands(run) if run.open else "",
         )
         return part, rows
+
+    def _stands(self, run: BatchRun) -> str:
+        """Where a synchronous handler stands, once half of its time is over: nobody can ask a worker that is killed."""
+        since_us = min((unit.started_us for unit in run.now_executing()), default=0)
+        if not since_us or time.time_ns() // 1_000 - since_us < self._config.handler_timeout_s * 500_000:
+            return ""
+        return self._tracebacks.of_thread(self._executor.thread)
 
     def _outcomes(self, run: BatchRun, units: list[Unit]) -> tuple[list[Unit], list[Unit], list[Failure]]:
         """The finished jobs that fit into a part, those of them with a result, and failures."""
@@ -215,6 +227,8 @@ class Worker:
             message_type=unit.job.message_type or None,
             body=body,
             content_type=MSGPACK if body is not None else None,
+            traceback=failed.trace.text,
+            raised_in=failed.trace.place,
         )
 
     def _trace_skipped(self, skipped: list[Unit], run: BatchRun) -> None:

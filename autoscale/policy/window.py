@@ -157,6 +157,8 @@ def _kept(seen: Snapshot, memory: Memory, fits: int) -> str | None:
         return "as it was"
     if now < 1:
         return None
+    if pool.window_fixed is not None:
+        return pool.window_fixed
     if seen.ready is None or pool.paused or pool.hold is not None:
         return "kept while the depth is unknown, paused or on hold"
     if abs(fits - now) * 4 < now:

@@ -35,6 +35,9 @@ vm_memory_high_watermark.absolute = 1GB
 disk_free_limit.absolute = 50MB
 """
 
+# What a full queue refused of a rung's messages is tried again after 5 s, not 180 s; rabbitmq.conf has no key for it.
+_ADVANCED = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}]}].\n"
+
 # One scheduler without busy waiting leaves the cores to the pool; the distribution port is on loopback only;
 # `+B i` as the package's script has it: the VM ignores SIGINT.
 _DISTRIBUTION = "-kernel inet_dist_use_interface {127,0,0,1}"
@@ -114,6 +117,7 @@ class Layout:
         self.directory.chmod(0o700)
         ours = _CONFIGURATION.format(host=LOOPBACK, **asdict(self.ports))
         _put(self.directory / "rabbitmq.conf", f"{ours}{self.configuration}\n")
+        _put(self.directory / "advanced.config", _ADVANCED)
         _put(self.directory / "enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n")
         _put(self.directory / _NODE_FILE, json.dumps({"name": self.name, "ports": asdict(self.ports)}))
         launch = {

@@ -46,7 +46,8 @@ def command() -> None:
 @_json
 @_with_results
 def ls(loaded: Loaded, as_json: bool) -> None:
-    """List dead letters by error class and fingerprint (the error's text without ids and numbers).
+    """List dead letters by error class and the line that raised the error; where that is not known, by its text
+    without ids and numbers.
 
     The table keeps each dead letter for good, also after a replay; "in the queue now" counts what waits there.
     """
@@ -84,12 +85,16 @@ async def _waiting(loaded: Loaded) -> int | None:
 
 @command.command("show")
 @click.argument("name", metavar="ID")
+@click.option("--raw", is_flag=True, help="Also the body as it came, in hexadecimal.")
 @_json
 @_with_results
-def show(loaded: Loaded, name: str, as_json: bool) -> None:
-    """Show one dead letter with its body and headers. ID: from `ls` (its beginning will do), a key or a message id."""
+def show(loaded: Loaded, name: str, raw: bool, as_json: bool) -> None:
+    """Show one dead letter with its traceback, body and headers.
+
+    ID: from `ls` (its beginning will do), a key or a message id. Of a compressed body its text is shown.
+    """
     with results(loaded) as reader:
-        found = readable(find(reader, name), compose.type_codes(loaded.settings))
+        found = readable(find(reader, name), compose.type_codes(loaded.settings), raw=raw)
     if as_json:
         tell_json(found)
         return

@@ -18,7 +18,7 @@ from rabbitray.cluster.results.parquet import write_parquet
 from rabbitray.cluster.results.reader import Reader, results
 from rabbitray.cluster.settings import Loaded
 
-TABLES: Final = ("results", "conflicts", "dead_letters", "decisions")
+TABLES: Final = ("results", "conflicts", "dead_letters", "failures", "decisions")
 
 
 @click.command("export")

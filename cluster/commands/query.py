@@ -36,11 +36,11 @@ def command(loaded: Loaded, sql: str, form: str | None, output: Path | None, as_
     rabbitray query "SELECT message_type, count(*) FROM results GROUP BY 1"
     rabbitray query "SELECT * FROM dead_letters" --format csv -o dead.csv
 
-    Tables: results, dead_letters, decisions, control, runs; `rabbitray query "DESCRIBE results"` shows columns.
-    While a pool runs it is asked through the pool (add --queue or --pool where they are not the default); from the
-    file otherwise. At most --query-max-rows rows: `rabbitray export` writes all. An answer with more is cut where
-    people read it, with a note; for a file, CSV and JSON it is an error, unless --query-max-rows stands on the command
-    line.
+    Tables: results, conflicts, dead_letters, failures, decisions, control, runs; `rabbitray query "DESCRIBE results"`
+    shows columns. While a pool runs it is asked through the pool (add --queue or --pool where they are not the
+    default); from the file otherwise. At most --query-max-rows rows: `rabbitray export` writes all. An answer with more
+    is cut where people read it, with a note; for a file, CSV and JSON it is an error, unless --query-max-rows stands on
+    the command line.
     """
     chosen = _form(form, output, as_json=as_json)
     settings = loaded.settings

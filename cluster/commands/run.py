@@ -16,7 +16,9 @@ from rabbitray.cluster.settings import Loaded
 
 
 @click.command("run")
-@click.option("--until-empty", is_flag=True, help="End when queue and rungs are empty and nothing is held.")
+@click.option(
+    "--until-empty", is_flag=True, help="End when queue and rungs are empty, all retries are back and nothing is held."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard with a local Ray.")
@@ -32,7 +34,8 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
     given back to the queue. Exit code 0 when all finished in time, else 1.
 
     --until-empty waits for what is due later, and says until when. It ends with 1 when no worker is ready and three
-    starts in a row have failed; without it a pool tries for ever, with pauses of up to 30 s.
+    starts in a row have failed; without it a pool tries for ever, with pauses of up to 30 s. It ends with 1, too, where
+    retries have not come back 6 minutes after their time, and says how many.
     """
     handler = loaded.settings.handler
     if handler is None:

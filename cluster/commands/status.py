@@ -13,6 +13,7 @@ from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
+from rabbitray.cluster.driver import compose
 from rabbitray.cluster.operate.running_pool import RunningPool, running
 from rabbitray.cluster.operate.status import Look, lines, picture
 from rabbitray.cluster.settings import Loaded
@@ -74,7 +75,7 @@ def unready(report: RouterReport) -> list[str]:
 def look(pool: RunningPool, loaded: Loaded, over_s: float) -> Look:
     """Asks the actors twice, `over_s` apart; whoever does not answer is a problem that the picture shows."""
     earlier, began = pool.report(), time.monotonic()
-    ready = asyncio.run(_ready(loaded))
+    ready, dropped = asyncio.run(_depths(loaded))
     time.sleep(max(0.0, began + over_s - time.monotonic()))
     report = pool.report()
     apart_s = time.monotonic() - began
@@ -89,6 +90,7 @@ def look(pool: RunningPool, loaded: Loaded, over_s: float) -> Look:
         store=_if_it_answers(pool, "store", "stats"),
         control=_if_it_answers(pool, "store", "control"),
         ready=ready,
+        dropped=dropped,
     )
 
 
@@ -99,8 +101,19 @@ def _if_it_answers(pool: RunningPool, actor: str, method: str) -> Any:  # Any: a
         return None
 
 
-async def _ready(loaded: Loaded) -> int | None:
-    probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), loaded.settings.queue, timeout_s=2.0)
+async def _depths(loaded: Loaded) -> tuple[int | None, int | None]:
+    """What waits in the main queue and in the dropped one."""
+    main, dropped = await asyncio.gather(*(_ready(loaded, name) for name in _queues(loaded)))
+    return main, dropped
+
+
+def _queues(loaded: Loaded) -> tuple[str, str]:
+    topology = compose.topology(loaded.settings)
+    return topology.queue, topology.dropped_queue
+
+
+async def _ready(loaded: Loaded, queue: str) -> int | None:
+    probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), queue, timeout_s=2.0)
     try:
         return await probe.ready()
     finally:

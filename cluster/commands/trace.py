@@ -18,16 +18,18 @@ from rabbitray.cluster.cli.tables import shown
 from rabbitray.cluster.cli.terminal import console, tell, tell_json
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.message_story import (
+    TRACED_SINCE,
     Step,
     Story,
     Whereabouts,
     conflicts_sql,
     dead_letters_sql,
+    failures_sql,
     results_sql,
     stories,
     unrecorded,
 )
-from rabbitray.cluster.results.reader import PoolReader, Reader, results
+from rabbitray.cluster.results.reader import PoolReader, Reader, results, schema_version
 from rabbitray.cluster.settings import Loaded
 
 LOOK_WITHIN_S = 3.0
@@ -39,7 +41,7 @@ DETAIL_MOST = 2_000
 @click.option("--json", "as_json", is_flag=True, help="One list of stories.")
 @with_settings("results", *REACH)
 def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
-    """Tell the story of one message: published, received, attempts, worker, commit, settled, dead letters.
+    """Tell the story of one message: published, received, failed runs, worker, commit, settled, dead letters.
 
     \b
     rabbitray trace 0192d5c6-7b1e-7a3c-9c55-2f6f2f6f0001
@@ -62,21 +64,20 @@ def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
 
 def stories_of(reader: Reader, name: str) -> list[Story]:
     """The stories of a key or message id; what a message id leads to is followed by its key."""
-    dead = reader.query(dead_letters_sql(name)).to_pylist()
-    done = reader.query(results_sql(name)).to_pylist()
-    others = _conflicts(reader, name)
-    keys = [row["key"] for row in [*done, *dead, *others] if row["key"] and row["key"] != name]
-    if keys:
-        dead = reader.query(dead_letters_sql(name, keys)).to_pylist()
-        done = reader.query(results_sql(name, keys)).to_pylist()
-        others = _conflicts(reader, name, keys)
-    return stories(done, dead, others)
+    version = schema_version(reader)
+    found = _rows(reader, version, name)
+    keys = [row["key"] for rows in found for row in rows if row["key"] and row["key"] != name]
+    return stories(*(_rows(reader, version, name, keys) if keys else found))
 
 
-def _conflicts(reader: Reader, name: str, keys: Sequence[str] = ()) -> list[dict[str, Any]]:  # Any: values of the row
-    """A file of schema version 1 has no table of them."""
-    [store] = reader.query("SELECT schema_version FROM store").to_pylist()
-    return reader.query(conflicts_sql(name, keys)).to_pylist() if store["schema_version"] > 1 else []
+def _rows(
+    reader: Reader, version: int, name: str, keys: Sequence[str] = ()
+) -> list[list[dict[str, Any]]]:  # Any: values of the row
+    """Results, dead letters, conflicts and failed runs; a file of an earlier version has not all of these tables."""
+    asked = [results_sql(name, keys), dead_letters_sql(name, keys, version=version)]
+    asked += [conflicts_sql(name, keys)] if version > 1 else []
+    asked += [failures_sql(name, keys)] if version >= TRACED_SINCE else []
+    return [reader.query(sql).to_pylist() for sql in asked]
 
 
 def whereabouts(loaded: Loaded, reader: Reader) -> Whereabouts:
@@ -126,7 +127,9 @@ def tree(story: Story) -> Tree:
     if story.trace_id:
         drawn.add(Text(f"trace id    {shown(story.trace_id)}"))
     for step in story.steps:
-        drawn.add(_line(step))
+        branch = drawn.add(_line(step))
+        for line in (step.traceback or "").splitlines():
+            branch.add(Text(shown(line, DETAIL_MOST)))
     return drawn
 
 

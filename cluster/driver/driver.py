@@ -27,12 +27,15 @@ from rabbitray.cluster.driver.progress_line import Progress
 from rabbitray.cluster.driver.run_totals import RunTotals
 from rabbitray.cluster.driver.service import Service
 from rabbitray.cluster.driver.session import Session, connect
-from rabbitray.cluster.driver.until_empty import EMPTY_LOOKS, Sight, start_failure, waits_for
+from rabbitray.cluster.driver.until_empty import EMPTY_LOOKS, Sight, not_back, start_failure, waits_for
 from rabbitray.cluster.settings import Loaded
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
+
+EMPTY = "the queue is empty"
+"""How a run with --until-empty ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +164,7 @@ class Driver:
         waits: dict[asyncio.Future[Any], str] = {
             asyncio.ensure_future(self._stop.wait()): "asked to stop",
             asyncio.ensure_future(self.service.ended()): "fenced",
-            watch: "the queue is empty",
+            watch: EMPTY,
         }
         if beside is not None:
             waits[asyncio.ensure_future(beside(self))] = "done"
@@ -193,7 +196,7 @@ class Driver:
             empty = empty + 1 if sight.empty else 0
             if self.options.until_empty:
                 if empty >= EMPTY_LOOKS:
-                    return End(reason="the queue is empty")
+                    return End(reason=EMPTY, failure=not_back(report))
                 if (failure := start_failure(report)) is not None:
                     return End(reason="no worker can start", failure=failure)
                 self._tell_wait(waiting, report)

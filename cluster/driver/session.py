@@ -14,7 +14,7 @@ import ray
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.calls import last_line
-from rabbitray.actors.remote.compat import require_gcs
+from rabbitray.actors.remote.gcs import require_gcs
 from rabbitray.cluster.settings import Settings
 
 MOST_WORKERS = 32

@@ -22,7 +22,10 @@ class Sight:
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether nothing waits in the queue and nothing is held; the rungs may still have something."""
+        """Whether nothing waits in the queue and nothing is held; the rungs may still have something.
+
+        They say so, but for what RabbitMQ could not move into the queue when its time was over: that counts the router.
+        """
         report = self.report
         return self.ready == 0 and report is not None and not report.pool.held and report.connected
 
@@ -34,7 +37,12 @@ class Sight:
     @property
     def empty(self) -> bool:
         """Whether there is nothing left to do, by this look."""
-        return self.may_be_empty and self.rungs == 0 and self.can_work
+        return self.may_be_empty and self.rungs == 0 and self.can_work and not self.out
+
+    @property
+    def out(self) -> int:
+        """Retries that are expected back, wherever they are."""
+        return self.report.retries_out if self.report is not None else 0
 
 
 def start_failure(report: RouterReport | None) -> str | None:
@@ -46,20 +54,37 @@ def start_failure(report: RouterReport | None) -> str | None:
     return f"workers cannot start, tried {report.failed_starts} times: {report.start_error}"
 
 
+def not_back(report: RouterReport | None) -> str | None:
+    """What an empty queue has not seen again although its time is over; None where there is nothing."""
+    if report is None or not report.retries_overdue:
+        return None
+    return (
+        f"{report.retries_overdue:,} retries have not come back from their rungs within 6 minutes after their time: "
+        "RabbitMQ keeps what the queue would not take (it is full, or its leader is away) and tries again every 180 s; "
+        "run again for them, and look for policies on the rungs"
+    )
+
+
 def waits_for(sight: Sight, now_s: float) -> str | None:
     """What a run waits for that has nothing else to do, in words; None where that is not the rungs. `now_s`: Unix s.
 
     Until when is what the router knows of the messages that it put there itself: after a restart of it they pass by
     again within the longest rung.
     """
-    if not sight.may_be_empty or not sight.rungs or sight.report is None:
+    if not sight.may_be_empty or sight.rungs is None or sight.report is None:
         return None
-    what = f"{sight.rungs:,} message{'' if sight.rungs == 1 else 's'} in the retry queues"
+    if not sight.rungs:
+        return f"{_messages(sight.out)} on the way back from the retry queues" if sight.out else None
+    what = f"{_messages(sight.rungs)} in the retry queues"
     left_s = sight.report.latest_due_ms / 1000 - now_s
     if left_s <= 0:
         return what
     until = datetime.fromtimestamp(sight.report.latest_due_ms / 1000, UTC)
     return f"{what}, the last of them due at {until:%Y-%m-%d %H:%M:%S} UTC (in {_duration(left_s)})"
+
+
+def _messages(count: int) -> str:
+    return f"{count:,} message{'' if count == 1 else 's'}"
 
 
 def _duration(seconds: float) -> str:

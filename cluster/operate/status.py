@@ -42,6 +42,7 @@ class Look:
     store: StoreStats | None = None
     control: Mapping[str, object] | None = None
     ready: int | None = None
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,11 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Messages:
-    """Where messages are now. `uncommitted_bytes`: of results that wait for the store."""
+    """Where messages are now. `uncommitted_bytes`: of results that wait for the store.
+
+    `retries_out` went into rungs and have not come back, `retries_overdue` of them should have; `dropped` were moved by
+    the broker and are not collected yet.
+    """
 
     ready: int | None
     held: int
@@ -67,6 +72,9 @@ class Messages:
     quarantined: int
     oldest_held_s: float | None
     uncommitted_bytes: int
+    retries_out: int = 0
+    retries_overdue: int = 0
+    dropped: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +114,7 @@ class Picture:
     size: Sizes
     messages: Messages
     window: int
+    window_fixed: str | None = None
     batch_size: int
     holds: Mapping[str, str]
     counts: Counts
@@ -144,8 +153,12 @@ def picture(look: Look) -> Picture:
             quarantined=report.quarantined,
             oldest_held_s=_rounded(status.oldest_held_s),
             uncommitted_bytes=report.uncommitted_bytes,
+            retries_out=report.retries_out + report.retries_overdue,
+            retries_overdue=report.retries_overdue,
+            dropped=look.dropped,
         ),
         window=status.window,
+        window_fixed=status.window_fixed,
         batch_size=status.batch_size,
         holds=dict(report.holds),
         counts=report.counts,
@@ -187,6 +200,13 @@ def problems(look: Look) -> tuple[str, ...]:
         found.append(too_many_dead(report.endings))
     if report.loop_lag_s > LAG_TOO_LONG_S:
         found.append(f"the router runs {report.loop_lag_s:.1f} s late")
+    if report.retries_overdue:
+        found.append(
+            f"{report.retries_overdue:,} retries should be back from their rungs: is the queue full, or a policy on "
+            "them?"
+        )
+    if report.uncollected is not None:
+        found.append(f"{known(look.dropped)} messages that RabbitMQ dropped are not collected: {report.uncollected}")
     if look.store is None:
         found.append("the store does not answer")
     elif look.store.paused:
@@ -259,6 +279,13 @@ def lines(seen: Picture) -> list[str]:
         f"{size.retiring} retiring, {known(size.possible)} possible",
         f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
         f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",
+        *([f"window    fixed: {seen.window_fixed}"] if seen.window_fixed else []),
+        *([f"retries   {messages.retries_out:,} in rungs or on their way back"] if messages.retries_out else []),
+        *(
+            [f"dropped   {messages.dropped:,} messages that RabbitMQ moved are not collected yet"]
+            if messages.dropped
+            else []
+        ),
         *([f"results   {messages.uncommitted_bytes:,} bytes wait for the store"] if messages.uncommitted_bytes else []),
         f"rates     {rates.received_s:,.1f} in, {rates.acked_s:,.1f} finished, {rates.done_s:,.1f} jobs done "
         f"per second; per worker {known(rates.speed_per_worker_s)}",

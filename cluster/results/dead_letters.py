@@ -8,8 +8,11 @@ from typing import Any, Final
 
 from rabbitray.actors.errors import ConfigurationError, DecodeError, StoreOpenError
 from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, decode
+from rabbitray.actors.message.wire.compression import plain_body
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.cluster.cli.values import rows
-from rabbitray.cluster.results.reader import Reader, literal, results
+from rabbitray.cluster.results.message_story import TRACED_SINCE
+from rabbitray.cluster.results.reader import Reader, literal, results, schema_version
 from rabbitray.cluster.settings import Loaded
 
 _ERROR_LINE: Final = "split_part(coalesce(error, ''), chr(10), 1)"
@@ -20,21 +23,31 @@ _NORMAL: Final = (
 )
 """The first line of the error without what differs from message to message: ids, addresses, numbers."""
 
-GROUPS_SQL: Final = f"""
-SELECT error_class, category, reason, substr(md5(concat_ws('|', error_class, reason, text)), 1, 8) AS fingerprint,
-       count(*) AS count, min(dead_at) AS first, max(dead_at) AS last, arg_max(id, dead_at) AS example, text AS error
-FROM (SELECT *, {_NORMAL} AS text FROM dead_letters)
-GROUP BY ALL ORDER BY count DESC, last DESC
+_GROUPS_SQL: Final = """
+SELECT error_class, raised_in, category, reason,
+       substr(md5(concat_ws('|', error_class, reason, coalesce(raised_in, text))), 1, 8) AS fingerprint,
+       count(*) AS count, count(DISTINCT text) AS texts, min(dead_at) AS first, max(dead_at) AS last,
+       arg_max(id, dead_at) AS example, coalesce(arg_max(text, dead_at), any_value(text)) AS error
+FROM (SELECT *{own}, {normal} AS text FROM dead_letters)
+GROUP BY error_class, raised_in, category, reason, coalesce(raised_in, text) ORDER BY count DESC, last DESC
 """
 
+_GZIP: Final = "gzip"
+_GZIP_MARK: Final = b"\x1f\x8b\x08"
+"""A row of an earlier version does not tell the encoding; no text and no msgpack document of ours begins so."""
 SHOWN_MOST: Final = 20
 _BREAKS: Final = str.maketrans("\r\n\t", "   ")
 LOOKED_UP_MOST: Final = 10_000
 
 
 def groups(reader: Reader) -> list[dict[str, object]]:
-    """Dead letters by error class and fingerprint, most frequent first."""
-    return rows(reader.query(GROUPS_SQL, timeout_s=60.0))
+    """Dead letters by error class and the line that raised it, most frequent first.
+
+    Where the line is not known, by the error's first line without what differs from message to message.
+    """
+    older = schema_version(reader) < TRACED_SINCE
+    sql = _GROUPS_SQL.format(normal=_NORMAL, own=", NULL::VARCHAR AS raised_in" if older else "")
+    return rows(reader.query(sql, timeout_s=60.0))
 
 
 def find(reader: Reader, name: str) -> dict[str, Any]:  # Any: values of the row
@@ -73,10 +86,13 @@ def keys_of(loaded: Loaded, names: Iterable[str]) -> frozenset[str]:
     return given | {str(key) for key in table["key"].to_pylist() if key is not None}
 
 
-def readable(row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES) -> dict[str, Any]:  # Any: JSON values
+def readable(
+    row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES, *, raw: bool = False
+) -> dict[str, Any]:  # Any: JSON values
     """A row ready for JSON: headers as an object, the body as its jobs, as text or as hexadecimal.
 
-    Raw properties, where there are any, as hexadecimal.
+    Of a compressed body that is what it holds; `body_bytes` are those that came, and `plain_bytes` those of its text.
+    `raw`: also the bytes that came, as hexadecimal. Raw properties, where there are any, likewise.
     """
     shown = {name: value for name, value in row.items() if name not in ("body", "headers", "raw_properties")}
     if row.get("raw_properties") is not None:
@@ -85,16 +101,23 @@ def readable(row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES) -> dict[st
     body = row.get("body")
     if body is None:
         return shown | {"body_bytes": None, "body": "not in the results: `error` says how large it is and where"}
-    return shown | {"body_bytes": len(body), **_body(row, body, codes)}
+    came = {"body_hex": body.hex()} if raw else {}
+    return shown | {"body_bytes": len(body), **_body(row, body, codes), **came}
 
 
 def _body(row: Mapping[str, Any], body: bytes, codes: TypeCodes) -> dict[str, Any]:  # Any: JSON values
+    """What a body holds, of a compressed one its text; of one that cannot be unpacked what came, and why."""
+    encoding = row.get("content_encoding") or (_GZIP if body.startswith(_GZIP_MARK) else None)
+    shown: dict[str, Any] = {}  # Any: JSON values
+    plain = body
     try:
-        jobs = decode(body, row.get("content_type"), None, codes=codes)
+        plain = plain_body(body, encoding, DEFAULT_LIMITS)
+        shown = {} if plain is body else {"plain_bytes": len(plain)}
+        jobs = decode(plain, row.get("content_type"), None, codes=codes)
     except DecodeError as error:
-        why = {"unreadable": str(error)}
-        return why | ({"text": body.decode()} if _is_text(body) else {"hex": body.hex()})
-    return {"jobs": [_job(job) for job in jobs]}
+        content = {"text": plain.decode()} if _is_text(plain) else {"hex": plain.hex()}
+        return shown | {"unreadable": str(error)} | content
+    return shown | {"jobs": [_job(job) for job in jobs]}
 
 
 def _job(job: Any) -> dict[str, Any]:  # Any: msgspec's field values

@@ -1,17 +1,19 @@
-"""One message's story out of the results and the dead letters: what happened to it, when, and where. Pure.
+"""One message's story out of the results, the dead letters and the failed runs: what happened, when, and where. Pure.
 
 The tables keep the last run of each outcome: when it was published, received, started, finished and committed, by
-which worker, after how many runs. The acknowledgement follows the commit (or the confirm of the copy) and is not
-recorded itself: of it the order is known, not the time. What is not finished has no row at all: see `Whereabouts`.
+which worker, after how many runs; and of the last runs that failed before it the error and its traceback. The
+acknowledgement follows the commit (or the confirm of the copy) and is not recorded itself: of it the order is known,
+not the time. What is not finished and has not failed has no row at all: see `Whereabouts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from rabbitray.actors.store.schema import SCHEMA_VERSION
 from rabbitray.cluster.results.reader import literal
 
 Row = Mapping[str, Any]  # Any: values of the tables
@@ -24,18 +26,31 @@ DEAD_LETTER_COLUMNS = (
     *("key", "message_id", "queue", "message_type", "error", "error_class", "category", "reason", "attempts"),
     *("first_seen", "dead_at", "recorded_at", "worker", "trace_id", "id"),
 )
+TRACED_SINCE: Final = 3
+"""The schema version since which tracebacks and failed runs are kept."""
+TRACE_COLUMNS = ("traceback", "raised_in")
+FAILURE_COLUMNS = (
+    *("key", "message_id", "queue", "attempts", "reason", "error", "error_class", "traceback", "raised_in"),
+    *("worker", "recorded_at"),
+)
+FAILURES_SHOWN: Final = 3
+"""Of a key; the table may hold more of the last one."""
 CONFLICT_COLUMNS = ("key", "message_id", "queue", "worker", "recorded_at")
 CONFLICTS_SHOWN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that happened. `at` is None where only the order is known; `after_ms`: since the step before."""
+    """One thing that happened. `at` is None where only the order is known; `after_ms`: since the step before.
+
+    `traceback`: of what failed, a line for each frame, where it is known.
+    """
 
     what: str
     at: datetime | None
     detail: str = ""
     after_ms: float | None = None
+    traceback: str | None = None
 
 
 SETTLED_DONE: Final = Step(
@@ -48,9 +63,12 @@ SETTLED_DEAD: Final = Step(
 )
 
 
+AGAIN: Final = Step(what="waits", at=None, detail="it runs again: it is in a retry queue, in the queue or at a worker")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """What became of one key in one queue. `ended`: done, dead, or done after dead (a replay).
+    """What became of one key in one queue. `ended`: done, dead, done after dead (a replay), or to run again.
 
     `attempts`: runs of the handler up to its last outcome; None where none is recorded.
     """
@@ -110,9 +128,16 @@ def results_sql(name: str, keys: Sequence[str] = ()) -> str:
     return f"SELECT {', '.join(RESULT_COLUMNS)} FROM results WHERE {_matching(name, keys)} ORDER BY committed_at"
 
 
-def dead_letters_sql(name: str, keys: Sequence[str] = ()) -> str:
-    """The dead letters of a key or message id, and of the keys that are known to belong to it."""
-    return f"SELECT {', '.join(DEAD_LETTER_COLUMNS)} FROM dead_letters WHERE {_matching(name, keys)} ORDER BY dead_at"
+def dead_letters_sql(name: str, keys: Sequence[str] = (), *, version: int = SCHEMA_VERSION) -> str:
+    """The dead letters of a key or message id, and of the keys that belong to it. `version`: the file's."""
+    columns = (*DEAD_LETTER_COLUMNS, *(TRACE_COLUMNS if version >= TRACED_SINCE else ()))
+    return f"SELECT {', '.join(columns)} FROM dead_letters WHERE {_matching(name, keys)} ORDER BY dead_at"
+
+
+def failures_sql(name: str, keys: Sequence[str] = ()) -> str:
+    """The last failed runs of a key or message id, and of the keys that belong to it, oldest first."""
+    newest = f"QUALIFY row_number() OVER (PARTITION BY queue, key ORDER BY seq DESC) <= {FAILURES_SHOWN + 1}"
+    return f"SELECT {', '.join(FAILURE_COLUMNS)} FROM failures WHERE {_matching(name, keys)} {newest} ORDER BY seq"
 
 
 def conflicts_sql(name: str, keys: Sequence[str] = ()) -> str:
@@ -127,32 +152,53 @@ def _matching(name: str, keys: Sequence[str]) -> str:
     return f"key IN ({wanted}) OR message_id = {literal(name)}"
 
 
-def stories(results: Sequence[Row], dead_letters: Sequence[Row], conflicts: Sequence[Row] = ()) -> list[Story]:
+def stories(
+    results: Sequence[Row],
+    dead_letters: Sequence[Row],
+    conflicts: Sequence[Row] = (),
+    failures: Sequence[Row] = (),
+) -> list[Story]:
     """One story for each queue and key; a message without a key is told by its message id."""
-    told: dict[tuple[str, str], tuple[list[Row], list[Row], list[Row]]] = {}
-    for place, rows in enumerate((results, dead_letters, conflicts)):
+    told: dict[tuple[str, str], tuple[list[Row], list[Row], list[Row], list[Row]]] = {}
+    for place, rows in enumerate((results, dead_letters, conflicts, failures)):
         for row in rows:
             identity = str(row["queue"]), str(row["key"] or row["message_id"])
-            told.setdefault(identity, ([], [], []))[place].append(row)
-    return [_story(queue, *rows) for (queue, _), rows in told.items() if rows[0] or rows[1]]
+            told.setdefault(identity, ([], [], [], []))[place].append(row)
+    return [_story(queue, *rows) for (queue, _), rows in told.items() if rows[0] or rows[1] or rows[3]]
 
 
-def _story(queue: str, done: Sequence[Row], dead: Sequence[Row], others: Sequence[Row]) -> Story:
-    rows = [*done, *dead]
+def _story(queue: str, done: Sequence[Row], dead: Sequence[Row], others: Sequence[Row], failed: Sequence[Row]) -> Story:
+    earlier = _without_last(failed, dead)[-FAILURES_SHOWN:]
+    rows = [*done, *dead, *failed]
     steps = [step for row in done for step in _worked(row)] + [step for row in dead for step in _died(row)]
-    steps += [_conflict(row) for row in others]
+    steps += [_conflict(row) for row in others] + [_failed(row) for row in earlier]
     ordered = sorted((step for step in steps if step.at is not None), key=_time_of)
     first = rows[0]
     return Story(
         key=first["key"],
         queue=queue,
         message_ids=tuple(dict.fromkeys(row["message_id"] for row in rows if row["message_id"])),
-        message_type=first["message_type"],
-        ended=("done, after dead letters" if dead else "done") if done else "dead",
-        attempts=(done or dead)[-1]["attempts"],
-        trace_id=next((row["trace_id"] for row in rows if row["trace_id"]), None),
-        steps=(*_spaced(ordered), SETTLED_DONE if done else SETTLED_DEAD),
+        message_type=first.get("message_type"),
+        ended=("done, after dead letters" if dead else "done") if done else "dead" if dead else "to run again",
+        attempts=(done or dead or failed)[-1]["attempts"],
+        trace_id=next((row["trace_id"] for row in rows if row.get("trace_id")), None),
+        steps=(*_spaced(ordered), SETTLED_DONE if done else SETTLED_DEAD if dead else AGAIN),
     )
+
+
+def _without_last(failed: Sequence[Row], dead: Sequence[Row]) -> list[Row]:
+    """The failed runs but those that ended as a dead letter: these are told there."""
+    left = list(failed)
+    for grave in dead:
+        last = [row for row in left if row["attempts"] == grave["attempts"] and row["recorded_at"] <= _known_at(grave)]
+        if last and last[-1]["error"] == grave["error"]:
+            left.remove(last[-1])
+    return left
+
+
+def _known_at(grave: Row) -> datetime:
+    moment: datetime = grave["recorded_at"] or grave["dead_at"]
+    return moment
 
 
 def _worked(row: Row) -> list[Step]:
@@ -172,9 +218,25 @@ def _died(row: Row) -> list[Step]:
     where = f" on {row['worker']}" if row["worker"] else ""
     return [
         Step(what="first seen", at=row["first_seen"]),
-        Step(what="parked", at=row["dead_at"], detail=f"{row['reason']} ({row['category']}){runs}{where}: {error}"),
+        Step(
+            what="parked",
+            at=row["dead_at"],
+            detail=f"{row['reason']} ({row['category']}){runs}{where}: {error}",
+            traceback=row.get("traceback"),
+        ),
         Step(what="recorded", at=row["recorded_at"], detail="in dead_letters"),
     ]
+
+
+def _failed(row: Row) -> Step:
+    where = f" on {row['worker']}" if row["worker"] else ""
+    raised = f", raised in {row['raised_in']}" if row["raised_in"] else ""
+    return Step(
+        what="failed",
+        at=row["recorded_at"],
+        detail=f"run {row['attempts']}{where}{raised}: {row['error_class']}: {row['error']}",
+        traceback=row["traceback"],
+    )
 
 
 def _conflict(row: Row) -> Step:
@@ -189,13 +251,20 @@ def _time_of(step: Step) -> datetime:
     return step.at
 
 
+def _with_replays(steps: Sequence[Step]) -> list[Step]:
+    """A message that was parked is published again by its replay."""
+    parked = next((place for place, step in enumerate(steps) if step.what == "parked"), len(steps))
+    behind = (replace(step, what="replayed") if step.what == "published" else step for step in steps[parked:])
+    return [*steps[:parked], *behind]
+
+
 def _spaced(steps: Sequence[Step]) -> list[Step]:
     """The steps with the time since the one before; the same step told twice (by two rows) is told once."""
     found: list[Step] = []
-    for step in steps:
+    for step in _with_replays(steps):
         if found and (step.what, step.at, step.detail) == (found[-1].what, found[-1].at, found[-1].detail):
             continue
         before = found[-1].at if found else None
         after = None if before is None or step.at is None else (step.at - before).total_seconds() * 1000
-        found.append(Step(what=step.what, at=step.at, detail=step.detail, after_ms=after))
+        found.append(replace(step, after_ms=after))
     return found

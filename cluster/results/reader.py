@@ -77,6 +77,13 @@ class PoolReader:
         return self.pool.stream("store", "stream", sql, BATCH_ROWS)
 
 
+def schema_version(reader: Reader) -> int:
+    """Of the file: one that no pool of this version has opened may be older, and lack tables and columns."""
+    [store] = reader.query("SELECT schema_version FROM store").to_pylist()
+    version: int = store["schema_version"]
+    return version
+
+
 def literal(text: str) -> str:
     """A text as an SQL literal, for a statement that is read-only and single in any case."""
     return "'" + text.replace("'", "''") + "'"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TextIO
 
@@ -16,6 +16,10 @@ from rabbitray.actors.telemetry.trace_context import current_ids
 from rabbitray.actors.worker.batch_run import called_ids
 
 _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_BELOW: Final = "traceback"
+"""The extra that stands under its line: where a job of somebody's failed, as text."""
+
+SAME_WORDS_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +47,43 @@ def start_logging(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(config.level)
-    logging.getLogger("aiormq.connection").addFilter(_not_said_by_us)
+    _filter(logging.getLogger("aiormq.connection"))
 
 
-def _not_said_by_us(record: logging.LogRecord) -> bool:
-    """False for aiormq's line about each attempt that failed: whoever connects says it, with host, pause and advice."""
-    return not str(record.msg).startswith("error when creating transport")
+def _filter(logger: logging.Logger) -> None:
+    """Once for a logger, however often it is asked."""
+    if not any(isinstance(known, NotSaidByUs) for known in logger.filters):
+        logger.addFilter(NotSaidByUs())
+
+
+class NotSaidByUs(logging.Filter):
+    """Leaves out what aiormq says of a connection and we say better, or what it said a moment ago.
+
+    Each attempt that failed: whoever connects says it, with host, pause and advice. That its reader has ended, with a
+    traceback, when RabbitMQ closed the connection: the line before has RabbitMQ's words. And these words once in ten
+    minutes, where one message has RabbitMQ close each connection with the same.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is said."""
+        text = str(record.msg)
+        if text.startswith("error when creating transport"):
+            return False
+        if text.startswith("Cancelling cause reader exited"):
+            return not (record.exc_info and type(record.exc_info[1]).__module__ == "aiormq.exceptions")
+        return not text.startswith("Unexpected connection close") or self._is_new(record.getMessage())
+
+    def _is_new(self, said: str) -> bool:
+        now = self._clock()
+        self._said = {text: at for text, at in self._said.items() if now - at < SAME_WORDS_S}
+        new = said not in self._said
+        self._said.setdefault(said, now)
+        return new
 
 
 class OnStandardError(logging.StreamHandler[TextIO]):
@@ -84,6 +119,7 @@ class TextLines(_Clean):
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line before its traceback."""
         extras = _ids() | _extras(record)
+        extras.pop(_BELOW, None)
         text = super().formatMessage(record) + "".join(f" {key}={value}" for key, value in extras.items())
         return printable(self.clean(text))
 
@@ -94,7 +130,8 @@ class TextLines(_Clean):
         text = self.formatMessage(record)
         if record.exc_info:
             text += "\n" + below(self.clean(self.formatException(record.exc_info)))
-        return text + ("\n" + below(self.clean(record.stack_info)) if record.stack_info else "")
+        stacks = (record.stack_info, getattr(record, _BELOW, None))
+        return text + "".join("\n" + below(self.clean(stack)) for stack in stacks if stack)
 
 
 class JsonLines(_Clean):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,70 @@ def test_show_reads_the_body_of_one(run: Run, tmp_path: Path) -> None:
     missing = run("dlq", "show", "nothing")
     assert missing.code == 2
     assert "no dead letter has the id" in missing.err
+
+
+@pytest.mark.parametrize(("encoding", "told"), [("gzip", "gzip"), ("x-gzip", "x-gzip"), (None, None)])
+def test_show_reads_a_compressed_body_and_keeps_it_as_it_came(
+    run: Run, tmp_path: Path, encoding: str | None, told: str | None
+) -> None:
+    """A row of an earlier version does not tell its encoding."""
+    plain = b'{"i":"abc","t":"B","u":"u1","p":{"a":1}}'
+    body = gzip.compress(plain)
+    row = {"key": "k", "body": body, "content_type": "application/json", "content_encoding": encoding, "error": "no"}
+    asyncio.run(_store(tmp_path / "results.duckdb", row))
+    found = run("dlq", "show", "k", "--json").json
+    assert (found["content_encoding"], found["body_bytes"], found["plain_bytes"]) == (told, len(body), len(plain))
+    assert found["jobs"][0]["payload"] == {"a": 1}
+    assert "body_hex" not in found
+    assert run("dlq", "show", "k", "--raw", "--json").json["body_hex"] == body.hex()
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "shown"),
+    [
+        (gzip.compress(b"not a {document"), "gzip", {"text": "not a {document", "plain_bytes": 15}),
+        (gzip.compress(b"cut off")[:-4], "gzip", {"hex": gzip.compress(b"cut off")[:-4].hex()}),
+        (b"plain", "br", {"text": "plain"}),
+    ],
+    ids=["no document", "cut off", "unknown encoding"],
+)
+def test_show_says_why_it_cannot_read_a_body(
+    run: Run, tmp_path: Path, body: bytes, encoding: str, shown: dict[str, Any]
+) -> None:
+    row = {"key": "k", "body": body, "content_type": "application/json", "content_encoding": encoding, "error": "no"}
+    asyncio.run(_store(tmp_path / "results.duckdb", row))
+    found = run("dlq", "show", "k", "--json").json
+    assert found["unreadable"]
+    assert {name: found.get(name) for name in shown} == shown
+
+
+def test_ls_groups_by_the_line_that_raised_the_error(run: Run, tmp_path: Path) -> None:
+    def dead(key: str, error: str, raised_in: str | None = "jobs.py:7") -> dict[str, object]:
+        return {"key": key, "error_class": "ValueError", "reason": "permanent", "error": error, "raised_in": raised_in}
+
+    rows = [dead("a", "no Ann"), dead("b", "no Bob"), dead("c", "no Ann", "jobs.py:9"), dead("d", "no Ann", None)]
+    asyncio.run(_store(tmp_path / "results.duckdb", *rows, dead("e", "no 7", None), dead("f", "no 8", None)))
+    groups = run("dlq", "ls", "--json").json["groups"]
+    assert sorted((g["raised_in"] or "", g["count"], g["texts"], g["error"]) for g in groups) == [
+        ("", 1, 1, "no Ann"),
+        ("", 2, 1, "no <n>"),
+        ("jobs.py:7", 2, 2, groups[0]["error"]),
+        ("jobs.py:9", 1, 1, "no Ann"),
+    ]
+    assert len({group["fingerprint"] for group in groups}) == 4
+    assert "jobs.py:7" in run("dlq", "ls").out
+
+
+def test_show_has_the_traceback_line_by_line(run: Run, tmp_path: Path) -> None:
+    frames = "jobs.py:7 in handle: look_up()\njobs.py:3 in look_up: raise ValueError"
+    asyncio.run(_store(tmp_path / "results.duckdb", {"key": "k", "error": "no", "traceback": frames}))
+    assert run("dlq", "show", "k", "--json").json["traceback"] == frames
+    shown = run("dlq", "show", "k").out.splitlines()
+    first = next(n for n, line in enumerate(shown) if line.startswith("traceback"))
+    assert [line.strip() for line in shown[first : first + 2]] == [
+        "traceback      jobs.py:7 in handle: look_up()",
+        "jobs.py:3 in look_up: raise ValueError",
+    ]
 
 
 def test_show_says_of_a_body_that_was_too_large_where_it_is(run: Run, tmp_path: Path) -> None:

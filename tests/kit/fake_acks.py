@@ -16,10 +16,12 @@ class FakeAcks:
         self.returned: list[int] = []
         self.lost: set[int] = set()
 
-    def finish(self, deliveries: Iterable[Delivery]) -> None:
-        for one in deliveries:
+    def finish(self, deliveries: Iterable[Delivery]) -> int:
+        found = list(deliveries)
+        for one in found:
             self.acked.append(one.tag)
             self.log.append(f"ack {one.tag}")
+        return len(self.still_ours(found))
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         for one in deliveries:

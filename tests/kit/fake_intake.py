@@ -68,8 +68,10 @@ class FakeIntake:
         if self.connected:
             self.channel.consuming = False
 
-    def finish(self, deliveries: Iterable[Delivery]) -> None:
-        self._acks.finish([one.tag for one in self._current(deliveries)])
+    def finish(self, deliveries: Iterable[Delivery]) -> int:
+        ours = self._current(deliveries)
+        self._acks.finish([one.tag for one in ours])
+        return len(ours)
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         ours = self._current(deliveries)
@@ -77,6 +79,10 @@ class FakeIntake:
 
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         return [one for one in deliveries if one.generation == self.generation and self.connected]
+
+    @property
+    def counts_returns(self) -> bool:
+        return True
 
     @property
     def unacked(self) -> int:

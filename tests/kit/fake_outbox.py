@@ -19,6 +19,7 @@ class FakeOutbox:
         self.retried: list[tuple[Delivery, Record, Rung]] = []
         self.parked: list[tuple[Delivery, Failure, str]] = []
         self.singled: list[tuple[Delivery, Record]] = []
+        self.renewed: list[Delivery] = []
         self.failures: deque[Exception | None] = deque()
 
     async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None:
@@ -32,6 +33,11 @@ class FakeOutbox:
     async def again(self, delivery: Delivery, record: Record) -> None:
         await self._confirm(f"again {delivery.tag}.{record.record}")
         self.singled.append((delivery, record))
+
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool:
+        await self._confirm(f"renew {delivery.tag}")
+        self.renewed.append(delivery)
+        return True
 
     async def _confirm(self, what: str) -> None:
         failure = self.failures.popleft() if self.failures else None

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from rabbitray.actors.errors import FencedError, StoreUnavailableError
 from rabbitray.actors.message.key_hash import kind_of
+from rabbitray.actors.message.reply import FailedRun
 from rabbitray.actors.message.rows import RESULT_SCHEMA
 from rabbitray.actors.store.answers import Answer, StoreStats
 
@@ -29,6 +30,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.results: list[dict[str, object]] = []
         self.dead: list[dict[str, object]] = []
+        self.failures: list[FailedRun] = []
         self.decisions: list[dict[str, object]] = []
         self.controls: dict[str, object] = {}
         self.routers: list[str] = []
@@ -65,7 +67,13 @@ class FakeStore:
         return len(self.routers)
 
     async def write(
-        self, epoch: int, rows: pa.Table, failed_keys: Sequence[str] = (), *, queue: str | None = None
+        self,
+        epoch: int,
+        rows: pa.Table,
+        failed_keys: Sequence[str] = (),
+        *,
+        queue: str | None = None,
+        failures: Sequence[FailedRun] = (),
     ) -> Answer:
         self._must_be_open()
         self.writes += 1
@@ -80,6 +88,7 @@ class FakeStore:
         place = queue or _only_queue(rows) if failed_keys else ""
         duplicates, conflicts, rejected = self._store(rows)
         already = tuple(key for key in failed_keys if (place, key) in self._known)
+        self.failures += failures
         committed = rows.num_rows - len(duplicates) - len(rejected)
         return Answer(
             committed=committed, duplicates=duplicates, conflicts=conflicts, rejected=rejected, already=already

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import aio_pika
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.rabbitmq.reconnect import RECONNECT
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
@@ -171,18 +174,21 @@ class RealWay:
         heartbeat_s: int = 10,
         connect_timeout_s: float = 15.0,
         steady_s: float = 5.0,
+        pauses: Backoff = RECONNECT,
+        take_limited: bool = False,
     ) -> None:
         self.got: list[Delivery] = []
         self.lost: list[int] = []
         self.wire: Wire | None = None
         self.config = config = IntakeConfig(
             url=Secret(through or url),
-            topology=TOPOLOGY,
+            topology=replace(TOPOLOGY, take_limited=take_limited),
             limits=MessageLimits(),
             single_after_s=SINGLE_AFTER_S,
             heartbeat_s=heartbeat_s,
             connect_timeout_s=connect_timeout_s,
             steady_s=steady_s,
+            pauses=pauses,
             name="test",
         )
         self.opener = RecordingOpener(config)

@@ -19,6 +19,7 @@ from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.outage import OutageLimits
 from rabbitray.actors.router.router import Router
 from rabbitray.actors.router.settlement.copies import CopyOutbox
+from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.settlement.retries import RetryLimits
 from rabbitray.actors.router.settlement.settler import Settler
 from tests.kit.eventually import eventually
@@ -65,6 +66,7 @@ class PlainPath:
             self.isolated, max_crashes=2, counts=before.crashes if before else {}, note=self.store.set_control
         )
         self.limits = limits
+        self.outstanding = OutstandingRetries(self.store.controls.get("retries_out"))
         self.settler = self.settler_for(self.intake)
         self.router: Router[pa.Table] = Router(
             RouterConfig(**{"batch_timeout_ms": 0.0, "outage": OutageLimits(enabled=outage)} | config),
@@ -73,6 +75,7 @@ class PlainPath:
             writer=self.recorder,
             settler=self.settler,
             quarantine=self.quarantine,
+            outstanding=self.outstanding,
             clock=self.clock,
         )
 
@@ -91,7 +94,7 @@ class PlainPath:
             self.limits,
             self.topology.queue,
             acks=acks,
-            outbox=CopyOutbox(self.sender, self.topology),
+            outbox=CopyOutbox(self.sender, self.topology, outstanding=self.outstanding),
             record_dead_letters=self.recorder.record_dead_letters,
         )
 

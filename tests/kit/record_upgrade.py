@@ -34,7 +34,9 @@ from rabbitray.actors.errors import Reject, Retry
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.schema import SCHEMA_VERSION
+from rabbitray.actors.store.store import Store
 from rabbitray.cluster.broker import PrivateBroker
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.settings import Loaded
@@ -44,6 +46,7 @@ from tests.kit.pool_settings import settings_for
 from tests.kit.queue_access import depth
 from tests.kit.recorded import KEPT, Ending, Left, RawProperties, Recording, pack_results, raw_channel
 from tests.kit.running_pool import RunningPool, pool_of
+from tests.kit.store_rows import rows_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout("600")]
 
@@ -337,6 +340,7 @@ async def test_record(broker: PrivateBroker, amqp_url: str, tmp_path: Path, kind
     with reading_raw():
         left = await everything_left(one, hasty)
     commit, results = commit_of_this(), f"results-v{SCHEMA_VERSION}-{kind}.tar.xz"
+    await fill_every_table(loaded)
     pack_results(loaded.settings.results, KEPT / results)
     packed = [f"done-packed-{n}" for n in range(2)]
     recording = Recording(
@@ -372,6 +376,16 @@ async def everything_left(one: Scenario, hasty: Loaded) -> list[Left]:
         for name in (one.queue, topology.dead_queue, topology.dropped_queue):
             left += taken(channel, name)
     return left
+
+
+async def fill_every_table(loaded: Loaded) -> None:
+    """What no message of the recording brings: a control value, and another message under a finished key."""
+    store = Store(StoreConfig(path=loaded.settings.results, dedupe_capacity=KEPT_SETTINGS["dedupe_capacity"]))
+    await store.open()
+    await store.set_control("paused", False)
+    other = rows_of(["done-0"], queue=loaded.settings.queue, user_id="stranger", payload={"another": 1})
+    assert (await store.write(await store.register("recorder"), other)).conflicts == 1
+    await store.close()
 
 
 def declared(broker: PrivateBroker, url: str) -> dict[str, list[dict[str, Any]]]:

@@ -38,6 +38,7 @@ SELECT 'dead-' || n AS key, 'orders' AS queue, 'BIRTHDAY' AS message_type, 'told
   CASE WHEN n % 4 = 0 THEN 'max_retries' ELSE 'permanent' END AS reason,
   CASE WHEN n % 4 = 0 THEN 6 ELSE 1 END::INTEGER AS attempts,
   {_START} + to_milliseconds(n * 2500) AS first_seen, first_seen + to_milliseconds(4000) AS dead_at,
+  'shop/jobs.py:9' AS raised_in, 'shop/jobs.py:9 in handle: raise QuotaError' AS traceback,
   'orders-worker-0001' AS worker, encode('body') AS body, 'd' || n AS id, dead_at AS recorded_at
 FROM range({DEAD}) AS made(n)"""
 CONFLICTS = f"""
@@ -45,6 +46,13 @@ INSERT INTO conflicts BY NAME
 SELECT 'job-' || n % {CONFLICTS_KEYS} AS key, 'orders' AS queue, 'BIRTHDAY' AS message_type, 'stranger' AS user_id,
   n::UBIGINT AS payload_hash, {_START} + to_milliseconds(n * 4000) AS recorded_at
 FROM range(2 * {CONFLICTS_KEYS}) AS made(n)"""
+FAILURES = f"""
+INSERT INTO failures BY NAME
+SELECT n AS seq, 'job-' || n * 40 AS key, 'orders' AS queue, 1 AS attempts, 'refused ' || n AS error,
+  'ConnectionError' AS error_class, 'exception' AS reason, 'transient' AS category, 'orders-worker-0001' AS worker,
+  'shop/jobs.py:9 in handle: charge(job)' || chr(10) || 'shop/cards.py:31 in charge: raise Busy' AS traceback,
+  'shop/cards.py:31' AS raised_in, {_START} + to_milliseconds(n * 40 * 5 + 4) AS recorded_at
+FROM range({JOBS} // 40) AS made(n)"""
 DECISIONS = f"""
 INSERT INTO decisions BY NAME
 SELECT {_START} + to_milliseconds(n * 8000) AS decided_at, 'orders' AS pool,
@@ -109,6 +117,7 @@ def eventful_file(path: Path) -> Path:
         path,
         RESULTS,
         DEAD_LETTERS,
+        FAILURES,
         DECISIONS,
         CONFLICTS,
         f"UPDATE dead_letters SET key = '{hostile}', error = '{hostile}', error_class = '{hostile}' WHERE id = 'd59'",

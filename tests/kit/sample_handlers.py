@@ -115,6 +115,18 @@ class InterruptsSetUp:
     def __call__(self, job: Job) -> None: ...
 
 
+class _Later:
+    def __await__(self) -> Iterator[None]:
+        yield
+
+
+class SetUpIsAwaitable:
+    def setup(self) -> Any:
+        return _Later()
+
+    def __call__(self, job: Job) -> None: ...
+
+
 def two_arguments(job: Job, database: str) -> None: ...
 
 

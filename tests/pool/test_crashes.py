@@ -67,6 +67,9 @@ async def test_router_killed_in_a_crash_window(amqp_url: str, tmp_path: Path, pl
             await pool.publish(mixed_jobs(count))
             await is_true(lambda pool=pool: finished(pool, count))
             assert pool.service.router.restarts > 0, "the failpoint was never reached"
+            if place == "after_commit":
+                counts = (await pool.report()).counts
+                assert counts.skipped > 0, "what was committed and not acked came again, and was not run"
             assert await lost_and_duplicated(pool, count) == (0, 0)
 
 

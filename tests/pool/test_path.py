@@ -15,6 +15,7 @@ import pytest
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.remote.compat import NO_EXIT_CODE
 from rabbitray.actors.router.report import WorkerRow
 from rabbitray.cluster.commands.trace import stories_of, whereabouts
 from rabbitray.cluster.driver import compose
@@ -264,6 +265,12 @@ async def test_failures_are_retried_then_parked(amqp_url: str, tmp_path: Path) -
             ("rejected", "rejected", 1),
         ]
         assert dead[1]["error"] == "no such user"
+        failed = pool.rows("SELECT key, attempts, error, raised_in FROM failures WHERE key <> 'fine' ORDER BY ALL")
+        runs = [("always", 1), ("always", 2), ("always", 3), ("once", 1), ("twice", 1), ("twice", 2)]
+        assert [(row["key"], row["attempts"]) for row in failed] == runs
+        assert len({row["raised_in"] for row in failed}) == 1
+        parked = await taken(amqp_url, compose.topology(pool.loaded.settings).dead_queue)
+        assert not any("steered_handler" in str(one.headers) for one, _ in parked), "no traceback travels"
 
 
 def _trace_tells(loaded: Loaded) -> None:
@@ -271,14 +278,27 @@ def _trace_tells(loaded: Loaded) -> None:
     reader = PoolReader(pool=Reached(name=loaded.settings.pool, namespace=loaded.settings.ray_namespace))
     (story,) = stories_of(reader, "once")
     assert (story.ended, story.key) == ("done", "once")
-    assert whats(story) == ["published", "received", "started", "finished", "committed", "settled"]
+    assert whats(story) == ["published", "failed", "received", "started", "finished", "committed", "settled"]
     assert story.attempts == 2
-    assert "run 2 on" in story.steps[2].detail
+    assert "run 2 on" in story.steps[3].detail
     assert story.message_ids == ("once",)
+    assert story.steps[1].detail.endswith(": ConnectionError: told to raise")
+    _tells_where(story.steps[1].traceback, 'raise ConnectionError(steps.get("text", "told to raise"))')
+    (always,) = stories_of(reader, "always")
+    assert whats(always) == ["first seen", "failed", "failed", "parked", "recorded", "settled"], "the last run once"
     (parked,) = stories_of(reader, "rejected")
-    assert (parked.ended, whats(parked)[-2:]) == ("dead", ["recorded", "settled"])
+    assert (parked.ended, whats(parked)[-3:]) == ("dead", ["parked", "recorded", "settled"])
+    _tells_where(parked.steps[1].traceback, 'raise Reject(steps.get("text", "told to reject"))')
     queue = loaded.settings.queue
     assert whereabouts(loaded, reader) == Whereabouts(queue=queue, ready=0, waiting=0, held=0)
+
+
+def _tells_where(traceback: str | None, raised: str) -> None:
+    """Two frames of the user's code, the call first, and none of ours."""
+    first, last = (traceback or "").splitlines()
+    assert first.startswith("tests/kit/steered_handler.py:")
+    assert first.endswith("in handle: return _act(job, steps)")
+    assert last.endswith(f"in _act: {raised}")
 
 
 async def _others_under_a_known_key(pool: RunningPool, ran: Path) -> None:
@@ -310,8 +330,9 @@ async def test_only_the_poison_is_parked(amqp_url: str, tmp_path: Path) -> None:
         await pool.stop()
         assert pool.rows(COUNTS) == [{"rows": 56, "keys": 56}]
         assert pool.rows("SELECT max(attempts) AS runs FROM results") == [{"runs": 1}]
-        dead = pool.rows("SELECT key, reason FROM dead_letters ORDER BY key")
-        assert dead == [{"key": key, "reason": "worker_crashed"} for key in ("alone", "packed")]
+        dead = pool.rows("SELECT key, reason, error FROM dead_letters ORDER BY key")
+        ended = {"reason": "worker_crashed", "error": NO_EXIT_CODE}
+        assert dead == [{"key": key} | ended for key in ("alone", "packed")]
 
 
 async def test_retries_are_never_early_and_long_delays_hold_up_no_short_ones(amqp_url: str, tmp_path: Path) -> None:
@@ -360,4 +381,6 @@ async def test_a_job_that_hangs_is_parked_and_its_neighbours_finish(amqp_url: st
         await eventually(lambda: _at_rest(pool, done=200, dead=1), within_s=90)
         await pool.stop()
         assert pool.rows("SELECT max(attempts) AS runs FROM results") == [{"runs": 1}]
-        assert pool.rows("SELECT key, reason FROM dead_letters") == [{"key": "hangs", "reason": "handler_timeout"}]
+        [dead] = pool.rows("SELECT key, reason, traceback FROM dead_letters")
+        assert (dead["key"], dead["reason"]) == ("hangs", "handler_timeout")
+        assert dead["traceback"].endswith("in handle: time.sleep(wait_s)"), "where it stood"

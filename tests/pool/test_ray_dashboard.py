@@ -94,7 +94,8 @@ async def finds_the_actors(tab: Tab, name: str) -> None:
         tab,
         *("ConsumerRouter", "PoolWorker", "ResultStore", "Autoscaler"),
         *(f"{name}-router", f"{name}-store", f"{name}-autoscaler", f"{name}-worker-0001"),
-        *(f"ConsumerRouter({name})", f"ResultStore({name})", f"PoolWorker({name}#1)", f"PoolWorker({name}#2)"),
+        *(f"ConsumerRouter({name}-router)", f"ResultStore({name}-store)"),
+        *(f"PoolWorker({name}-worker-0001)", f"PoolWorker({name}-worker-0002)"),
     )
     if wanted := os.environ.get("RABBITRAY_SCREENSHOT"):  # docs/images/ray-dashboard.png is made this way
         await asyncio.to_thread(Path(wanted).write_bytes, await tab.screenshot())
@@ -108,7 +109,7 @@ async def finds_the_log_line(tab: Tab, name: str) -> None:
     )
     await tab.open("about:blank")  # from one fragment to the next nothing is loaded
     await tab.open(f"{dashboard()}/#/actors/{router.actor_id}")
-    await sees(tab, f"ConsumerRouter({name})", "1 to the dead letters", "key=order-4711", "message_id=")
+    await sees(tab, f"ConsumerRouter({name}-router)", "1 to the dead letters", "key=order-4711", "message_id=")
 
 
 async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_path: Path) -> None:

@@ -86,6 +86,13 @@ def test_the_figures_are_those_of_the_file(results: Path) -> None:
     assert slowest[0] == pytest.approx(409)
 
 
+def test_a_dead_letter_tells_where_it_failed(results: Path) -> None:
+    run = run_of(results)
+    [row] = [row for row in run.dead_letters if row["key"] == "dead-58"]
+    assert row["raised_in"] == "shop/jobs.py:9"
+    assert "shop/jobs.py:9 in handle: raise QuotaError" in page(run, made_at=datetime(2026, 1, 2, tzinfo=UTC))
+
+
 def test_keys_with_another_messages_result_are_counted_and_their_newest_messages_shown(
     results: Path, tmp_path: Path
 ) -> None:
@@ -112,12 +119,14 @@ def test_a_replayed_message_waits_from_its_replay_and_counts_once(tmp_path: Path
     assert "5 messages, 0.62% of all" in page(run, made_at=datetime(2026, 1, 2, tzinfo=UTC))
 
 
-@pytest.mark.parametrize("archive", [one for one in kept_results() if version_of(one) == 1], ids=lambda one: one.name)
-def test_a_file_of_schema_version_1_has_a_report_too(archive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("archive", [one for one in kept_results() if version_of(one) <= 2], ids=lambda one: one.name)
+def test_a_file_of_an_earlier_schema_version_has_a_report_too(archive: Path, tmp_path: Path) -> None:
     run = run_of(unpack_results(archive, tmp_path))
     assert run.done > 0
-    assert (run.conflicts, run.conflicting) == (0, ())
-    assert "Other messages" not in page(run, made_at=datetime(2026, 1, 2, tzinfo=UTC))
+    conflicts = version_of(archive) - 1  # there was no table of them in version 1; one is in the file of version 2
+    assert (run.conflicts, len(run.conflicting)) == (conflicts, conflicts)
+    assert ("Other messages" in page(run, made_at=datetime(2026, 1, 2, tzinfo=UTC))) == bool(conflicts)
+    assert {row["traceback"] for row in run.dead_letters} == {None}
 
 
 def test_only_what_ended_since(results: Path) -> None:

@@ -7,12 +7,13 @@ be lost although all was committed. Calls run on in the store when the router th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
 
 from rabbitray.actors.errors import FencedError, PayloadLostError, StoreUnavailableError
+from rabbitray.actors.message.reply import FailedRun
 from rabbitray.actors.store.answers import Answer
 from tests.simulation.checker import Checker
 from tests.simulation.faults import Faults
@@ -102,7 +103,9 @@ class StoreLink:
         self._store, self._spawn = store, spawn
         self.epoch = 0
 
-    async def write(self, payload: Rows, failed_keys: tuple[str, ...], span: str | None) -> Answer:
+    async def write(
+        self, payload: Rows, failed_keys: tuple[str, ...], span: str | None, failures: Sequence[FailedRun] = ()
+    ) -> Answer:
         store, epoch = self._store, self.epoch
         return await self._call("write", lambda: store.commit(epoch, payload, failed_keys))
 

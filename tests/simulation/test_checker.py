@@ -25,7 +25,7 @@ LATER = _steps(Step(0.5, "publish", (3, "ok", 0.0, "", 2.5)))
 
 
 def acks_before_the_commit(router: RouterProcess) -> None:
-    async def write(payload: Any, failed_keys: tuple[str, ...], span: str | None) -> Answer:
+    async def write(payload: Any, failed_keys: tuple[str, ...], span: str | None, failures: Any) -> Answer:
         return Answer(committed=len(payload))
 
     router.store.write = write  # type: ignore[method-assign]
@@ -51,7 +51,7 @@ def sends_a_copy_twice(router: RouterProcess) -> None:
 def has_no_dedupe(router: RouterProcess) -> None:
     real = router.store.write
 
-    async def write(payload: Any, failed_keys: tuple[str, ...], span: str | None) -> Answer:
+    async def write(payload: Any, failed_keys: tuple[str, ...], span: str | None, failures: Any) -> Answer:
         router.world.store.keys.clear()
         return await real(payload, failed_keys, span)
 

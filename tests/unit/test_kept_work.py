@@ -16,6 +16,7 @@ from pamqp import commands as spec
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.intake.frame_writer import FrameWriter
+from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.upkeep import Upkeep
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, Point
 from rabbitray.actors.worker.usage import ProcessUsage
@@ -79,7 +80,9 @@ def kept(name: str, work: Callable[[], Any], works: Callable[[], Awaitable[objec
 
 async def router_upkeep() -> Work:
     ticks = Counted()
-    parts: Any = SimpleNamespace(router=ticks, meter=None, pool=SimpleNamespace(leave=lambda _: None))
+    parts: Any = SimpleNamespace(
+        router=ticks, meter=None, pool=SimpleNamespace(leave=lambda _: None), outstanding=OutstandingRetries()
+    )
     return kept("router-upkeep", Upkeep(parts).run, ticks.goes_on)
 
 

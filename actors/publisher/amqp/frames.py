@@ -91,6 +91,11 @@ def content_header(
     return b"".join(parts)
 
 
+def whole_header(body_size: int, properties: bytes) -> bytes:
+    """Return the payload of the content header frame with a whole property list, flags first."""
+    return _CONTENT.pack(_BASIC, 0, body_size) + properties
+
+
 def append_publish(out: list[bytes], channel: int, method: bytes, header: bytes, body: bytes, frame_max: int) -> None:
     """Append the frames of one publish on `channel` to `out`; a long body is cut to `frame_max` (0: any size)."""
     out += (_FRAME.pack(_METHOD, channel, len(method)), method, _END)

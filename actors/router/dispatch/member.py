@@ -30,6 +30,7 @@ class WorkerLostError(RabbitrayError):
         may_be_poison: bool,
         node_in_doubt: bool = False,
         merely_chosen: bool = False,
+        traceback: str = "",
     ) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason  # worker_crashed, out_of_memory, handler_timeout, node_lost, killed, unavailable
@@ -37,6 +38,7 @@ class WorkerLostError(RabbitrayError):
         self.may_be_poison = may_be_poison
         self.node_in_doubt = node_in_doubt
         self.merely_chosen = merely_chosen
+        self.traceback = traceback  # where the handler stood
 
 
 class WorkerHandle(Protocol[P_co]):

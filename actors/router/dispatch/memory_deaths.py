@@ -5,17 +5,13 @@ When a node is full Ray (2.60) ends its newest workers until there is room, seve
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
+from rabbitray.actors.remote.compat import GB, ended_for_memory, node_memory_gb
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 
-GB: Final = 2**30  # as Ray's text has it
 GROWN_SHARE: Final = 0.02
 """A worker that has grown by less than this share of its node's memory since its start has not filled the node."""
-
-_ENDED: Final = re.compile(r"Selected to kill: .{0,1000}?pid=(\d+), actual memory used=([\d.]+)GB")
-_NODE: Final = re.compile(r"Memory on the node \(.{0,1000}?\) was ([\d.]+)GB used / ([\d.]+)GB limit")
 
 
 def memory_death(text: str, pid: int, *, at_start: int, last: int) -> WorkerLostError:
@@ -24,9 +20,9 @@ def memory_death(text: str, pid: int, *, at_start: int, last: int) -> WorkerLost
     It was merely chosen where Ray ended a larger one beside it, or where it has hardly grown. Where Ray does not say
     how large it was, it was as large as it last told.
     """
-    ended = {int(number): round(float(gb) * GB) for number, gb in _ENDED.findall(text)}
+    ended = ended_for_memory(text)
     held = ended.get(pid, last)
-    used, limit = found.groups() if (found := _NODE.search(text)) else ("?", "0")
+    used, limit = node_memory_gb(text)
     grown = held - at_start
     return WorkerLostError(
         "out_of_memory",

@@ -174,6 +174,7 @@ class Pool(Generic[P]):
         member.jobs += part.jobs
         member.busy_s += part.busy_s
         self.busy_s += part.busy_s
+        batch.stands = part.stands
         if part.usage is not None:
             member.usage, member.used_at = part.usage, time.monotonic()
         if part.open:
@@ -188,7 +189,7 @@ class Pool(Generic[P]):
         except WorkerLostError as loss:
             raise await self._lost(member, batch, loss) from loss
         except TimeoutError:
-            raise await self._lost(member, batch, self._hung()) from None
+            raise await self._lost(member, batch, self._hung(batch)) from None
         except Exception as error:
             log.exception("Worker %s gave no usable answer on batch %s", member.name, batch.id)
             unusable = WorkerLostError("worker_error", f"{type(error).__name__}: {error}", may_be_poison=True)
@@ -197,11 +198,13 @@ class Pool(Generic[P]):
     async def _check_progress(self, member: Member[P], batch: Batch, progress: float) -> None:
         limit_s = self._config.handler_timeout_s
         if time.monotonic() - progress > limit_s + min(REPLY_GRACE_S, limit_s / 4):  # async jobs are cancelled first
-            raise await self._lost(member, batch, self._hung())
+            raise await self._lost(member, batch, self._hung(batch))
 
-    def _hung(self) -> WorkerLostError:
+    def _hung(self, batch: Batch) -> WorkerLostError:
         detail = f"no job of the batch finished for {self._config.handler_timeout_s:g} s"
-        return WorkerLostError("handler_timeout", detail, may_be_poison=True, node_in_doubt=True)
+        return WorkerLostError(
+            "handler_timeout", detail, may_be_poison=True, node_in_doubt=True, traceback=batch.stands
+        )
 
     async def _lost(self, member: Member[P], batch: Batch, loss: WorkerLostError) -> WorkerLostError:
         """Replaces the worker at once, and returns its loss as it is for this batch, which nobody suspects before it is

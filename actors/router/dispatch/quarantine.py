@@ -112,7 +112,7 @@ class Quarantine(Generic[P]):
         if isinstance(step, Park) and left:
             log.error("Message %s ended its worker alone %d times and is parked", name, step.deaths.crashes)
             await self.clear(batch)
-            return message_failure(left[0], loss.reason, str(loss), "WorkerLost")
+            return message_failure(left[0], loss.reason, loss.detail, "WorkerLost", traceback=loss.traceback)
         if step.deaths.spared:
             self._spared[name] = step.deaths.spared
             if len(self._spared) > KNOWN_MOST:

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
 
-from rabbitray.actors.message.headers import DEATHS
+from rabbitray.actors.message.headers import DEATHS, delivery_count
 from rabbitray.actors.rabbitmq.strays import Strays, read_route
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.reading import read_message
 from rabbitray.actors.router.intake.scanner import Scanned, Take
+
+NEAR_LIMIT = 10
+"""Deliveries that are half of RabbitMQ's default limit."""
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +127,8 @@ class ChannelConsumers:
                 spooled=found.spooled,
             )
             headers = found.properties.headers
+            if found.redelivered and headers and delivery_count(headers) >= NEAR_LIMIT:
+                delivery.near_limit = True
             if found.route.startswith(own) or (headers and DEATHS in headers):
                 delivery.stray = strays.holds(*read_route(found.route), headers)
             delivered(found.delivery_tag)

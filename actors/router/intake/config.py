@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.rabbitmq.reconnect import RECONNECT
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.secret import Secret
 
@@ -14,7 +16,7 @@ class IntakeConfig:
     """How to consume one queue. `single_after_s`: how long a finished tag waits behind an open one.
 
     `frame_max`: bytes of a frame that the broker is expected to agree on, 0 for any. `steady_s`: a connection that is
-    lost earlier is opened again after a growing pause, see `Steadiness`.
+    lost earlier is opened again after a growing pause, see `Steadiness`; `pauses` are those.
     """
 
     url: Secret
@@ -25,6 +27,7 @@ class IntakeConfig:
     frame_max: int = 0
     single_after_s: float = 0.2
     steady_s: float = 5.0
+    pauses: Backoff = RECONNECT
     name: str = "rabbitray"
     queue: str = ""  # the queue to consume, when it is not the topology's main queue
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.rabbitmq.errors import refusal
@@ -19,6 +19,7 @@ from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
 from rabbitray.actors.router.intake.opener import GenerationOpener, Opener
 from rabbitray.actors.router.intake.steadiness import Steadiness
+from rabbitray.actors.router.intake.undeliverable import closing_words, way_out
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.tracing import Tracing
 
@@ -45,6 +46,7 @@ class Intake:
         tracing: Tracing | None = None,
         opener: Opener | None = None,
     ) -> None:
+        self._config = config
         self._opener = opener or GenerationOpener(config, tracing or Tracing(queue=config.source))
         self._on_delivery = on_delivery
         self._on_lost = on_lost
@@ -59,6 +61,7 @@ class Intake:
         self.refused: str | None = None  # why RabbitMQ does not let us in; it is tried again: a password may be rotated
         self.given_back = 0  # messages that were returned to the queue
         self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
+        self.stuck: str | None = None  # the message at the head cannot be delivered: RabbitMQ's words, and what to do
 
     async def open(self) -> list[str]:
         """Connects, declares the topology and watches the connection from then on; returns warnings.
@@ -90,10 +93,16 @@ class Intake:
                 with current.noting_loss():
                     await current.consumers.cancel()
 
-    def finish(self, deliveries: Iterable[Delivery]) -> None:
-        """The outcome of these deliveries is safe (committed or confirmed): ack them as soon as may be."""
-        if self._current is not None:
-            self.stale += self._current.finish(deliveries)
+    def finish(self, deliveries: Sequence[Delivery]) -> int:
+        """The outcome of these deliveries is safe (committed or confirmed): ack them as soon as may be.
+
+        Returns how many can be acked: RabbitMQ delivers the others again.
+        """
+        if self._current is None:
+            return 0
+        stale = self._current.finish(deliveries)
+        self.stale += stale
+        return len(deliveries) - stale
 
     def give_back(self, deliveries: Iterable[Delivery]) -> None:
         """Returns deliveries to the queue (nack with requeue), in one write."""
@@ -115,6 +124,16 @@ class Intake:
     def connected(self) -> bool:
         """Whether deliveries can be settled now."""
         return self._current is not None and self._current.alive
+
+    @property
+    def counts_returns(self) -> bool:
+        """Whether the broker counts what is given back as a delivery."""
+        return self._current is None or self._current.counts_returns
+
+    @property
+    def single_active(self) -> bool:
+        """Whether the queue delivers to one of its consumers alone: a hand-over gives it to another pool's."""
+        return self._current is not None and self._current.single_active
 
     @property
     def unacked(self) -> int:
@@ -150,9 +169,17 @@ class Intake:
     async def _until_lost(self, current: Generation) -> None:
         """Waits for its loss; a narrow one gets the wanted window meanwhile, as soon as it may."""
         while current.narrow and not await set_within(current.lost, LOOK_S):
+            self._look_whether_stuck(current)
             if self._steadiness.may_widen(current.lived_s, settled=current.settled):
                 await self._widen(current)
         await current.lost.wait()
+
+    def _look_whether_stuck(self, current: Generation) -> None:
+        """What lies at the head now is worked, or nothing does: the message was moved."""
+        lives = current.consumers.consuming and current.lived_s >= self._config.steady_s
+        if self.stuck is not None and (current.settled or lives):
+            self.stuck = None
+            log.info("What lies at the head of %s can be delivered again", self._config.source)
 
     async def _widen(self, current: Generation) -> None:
         async with self._lock:
@@ -171,7 +198,9 @@ class Intake:
             return
         self._steadiness = self._steadiness.ended(current.lived_s, narrow=current.narrow)
         unacked = current.acks.unacked
-        log.warning("Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", unacked)
+        self._log(
+            logging.WARNING, "Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", unacked
+        )
         try:
             self._on_lost(current.number)
         except Exception:  # the connection must come back whatever its user makes of the loss
@@ -179,22 +208,37 @@ class Intake:
 
     async def _recover(self) -> None:
         """Reconnects with jittered back-off for as long as it takes, then consumes again."""
-        pause_s = self._steadiness.pause_s(random.random())
+        pause_s = self._steadiness.pause_s(random.random(), self._config.pauses)
         if pause_s:
-            log.warning("The connection did not last; the next one is opened in %.1f s", pause_s)
+            self._log(logging.WARNING, "The connection did not last; the next one is opened in %.1f s", pause_s)
             if await set_within(self._stopping, pause_s):
                 return
+            self._note_stuck()
         if await persist(self._reconnect, self._stopping, failed=self._end_attempt):
             self.reconnects += 1
             self.refused = None
-            log.info("Connected to RabbitMQ again (generation %d)", self.generation)
+            self._log(logging.INFO, "Connected to RabbitMQ again (generation %d)", self.generation)
+
+    def _note_stuck(self) -> None:
+        """Whether RabbitMQ closed the connection for the one message that it had to deliver; said once."""
+        ended = self._current
+        words = closing_words(ended.cause, narrow=ended.narrow, settled=ended.settled) if ended is not None else None
+        if words is None:
+            return
+        before, self.stuck = self.stuck, way_out(self._config.topology, self._config.source, words)
+        if before is None:
+            log.error("%s", self.stuck)
+
+    def _log(self, level: int, text: str, *values: object) -> None:
+        """A line about connections that come and go; while a message at the head ends each of them, that was said."""
+        log.log(level if self.stuck is None else logging.DEBUG, text, *values)
 
     async def _reconnect(self) -> None:
         """One attempt, from a new connection to a new consumer."""
         assert self._current is not None
         self._current = new = await self._opener.next(self._current)
         if self._steadiness.narrow:
-            log.warning("Connections do not last: one message is consumed at a time until one has")
+            self._log(logging.WARNING, "Connections do not last: one message is consumed at a time until one has")
             new.narrow = True
         async with self._lock:
             if self._wanted is not None and not new.consumers.consuming:

@@ -36,7 +36,9 @@ class Generation:
     `number` counts the channels of one intake from 1. `lost` is set when channel or connection are gone, or the broker
     has cancelled the consumer; whoever waits for it ends the generation. `queue_missing`: the queue was gone and must
     be declared before the next one consumes. `narrow`: its window is one message, whatever is wanted; `since`: when it
-    began, or got its present window (the loop's time); `settled`: whether an outcome of it was acked. `clock` is
+    began, or got its present window (the loop's time); `settled`: whether an outcome of it was acked; `cause`: what
+    ended the connection, which is known some time after `lost`. `counts_returns`: whether the broker counts what is
+    given back as a delivery; `single_active`: whether the queue delivers to one of its consumers alone. `clock` is
     monotonic, in seconds.
     """
 
@@ -51,6 +53,8 @@ class Generation:
         tracing: Tracing,
         lost: asyncio.Event,
         warnings: Sequence[str] = (),
+        counts_returns: bool = True,
+        single_active: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
@@ -60,7 +64,10 @@ class Generation:
         self.narrow = False
         self.since = asyncio.get_running_loop().time()
         self.settled = False
+        self.cause: BaseException | None = None
         self.warnings = list(warnings)
+        self.counts_returns = counts_returns
+        self.single_active = single_active
         self._writer = FrameWriter(channel)
         self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing, clock=clock)
         self.consumers = ChannelConsumers(channel, config, generation=number, delivered=self.acks.delivered)
@@ -103,7 +110,7 @@ class Generation:
         return [delivery for delivery in deliveries if delivery.generation == number]
 
     def finish(self, deliveries: Iterable[Delivery]) -> int:
-        """Acks its own; returns how many were not."""
+        """Acks its own; returns how many were not its own."""
         tags, stale = self._settle(deliveries)
         if tags:
             self.settled = True
@@ -149,6 +156,10 @@ class Generation:
     async def drop(self) -> None:
         """Closes the connection as it is; may be called twice."""
         await drop_connection(self._connection)
+
+    def on_connection_closed(self, _: object, cause: BaseException | None = None) -> None:
+        """The connection is gone, e.g. because RabbitMQ has closed it, and says why."""
+        self.cause = cause
 
     async def on_broker_cancel(self, frame: spec.Basic.Cancel) -> None:
         """The queue was deleted or its leader failed: declare what is missing, consume on a new channel."""

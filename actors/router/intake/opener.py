@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from rabbitray.actors.rabbitmq.declare import TopologyBuilder
+from rabbitray.actors.rabbitmq.declare import TopologyBuilder, server_of
 from rabbitray.actors.rabbitmq.errors import address
 from rabbitray.actors.rabbitmq.reconnect import within
 from rabbitray.actors.router.intake.config import IntakeConfig
@@ -34,6 +34,7 @@ class GenerationOpener:
         self._config = config
         self._tracing = tracing
         self._spool = spool or Spool()
+        self._single_active = False  # as it was seen when the topology was declared last
 
     async def first(self) -> Generation:
         """Tries to connect for `connect_timeout_s`; the generation has the warnings."""
@@ -60,7 +61,9 @@ class GenerationOpener:
         try:
             warnings = frame_warnings(connection, self._config.frame_max)
             if declare:
-                warnings += await TopologyBuilder(connection, self._config.topology).build()
+                builder = TopologyBuilder(connection, self._config.topology)
+                warnings += await builder.build()
+                self._single_active = builder.single_active
             return await self._open_channel(connection, number, lost, warnings)
         except BaseException:
             await drop_connection(connection)
@@ -80,7 +83,10 @@ class GenerationOpener:
             tracing=self._tracing,
             lost=lost,
             warnings=warnings,
+            counts_returns=server_of(connection).behaviour.nack_counts,
+            single_active=self._single_active,
         )
+        connection.close_callbacks.add(generation.on_connection_closed)
         channel.closing.add_done_callback(lambda _: lost.set())
         channel.on_consumer_cancel_callbacks.add(generation.on_broker_cancel)
         if (reader := connection.scanner) is not None:

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, assert_never
 
 from rabbitray.actors.backoff import retry_while_unavailable
 from rabbitray.actors.errors import FencedError, PayloadLostError
-from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.message.reply import FailedRun, Failure, Part
 from rabbitray.actors.router.consumption import OUTAGE, Consumption
 from rabbitray.actors.router.delivery import Batch, Delivery
 from rabbitray.actors.router.outage import Outage
@@ -35,12 +35,14 @@ P_contra = TypeVar("P_contra", contravariant=True)
 
 
 class ResultWriter(Protocol[P_contra]):
-    """Where results go.
+    """Where results go, and the failed runs of jobs that run again.
 
     Raises StoreUnavailableError (try again), PayloadLostError (the rows are gone) or FencedError (stop for good).
     """
 
-    async def write(self, payload: P_contra, failed_keys: tuple[str, ...], span: str | None) -> Answer: ...
+    async def write(
+        self, payload: P_contra, failed_keys: tuple[str, ...], span: str | None, failures: Sequence[FailedRun]
+    ) -> Answer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +193,13 @@ class Concluder(Generic[P]):
         """The store's answer: which rows are committed, duplicate or rejected."""
         part = conclusion.part
         keys = tuple(failure.key for failure in part.failures if failure.key is not None)
+        worker = conclusion.safety.batch.worker
+        runs = [FailedRun.of(failure, worker) for failure in part.failures if failure.verdict == "retry"]
         try:
-            if not part.rows and not keys:
+            if not part.rows and not keys and not runs:
                 return Answer()
             self._failpoints.reach("before_commit")
-            answer = await self._ask_store(lambda: self._writer.write(payload, keys, part.span))
+            answer = await self._ask_store(lambda: self._writer.write(payload, keys, part.span, runs))
             self._failpoints.reach("after_commit")
             return answer
         finally:

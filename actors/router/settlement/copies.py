@@ -24,19 +24,23 @@ from rabbitray.actors.message.headers import (
     cut_text,
     header_number,
     latest_due_ms,
+    stays_dropped,
+    stays_whole,
     table_bytes,
     travels,
 )
 from rabbitray.actors.message.job import uuid7
-from rabbitray.actors.message.parcel import Record
+from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, priority_of
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.rabbitmq.whole_copy import whole_copy
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.failpoints import Failpoints
+from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.settlement.retries import Rung
 from rabbitray.actors.router.spool import SpooledBody
 
@@ -65,7 +69,10 @@ class LargeSender(Protocol):
 
 
 class CopyOutbox:
-    """Builds and publishes retry copies and dead letters of one queue; `large` those whose bodies are in files."""
+    """Builds and publishes retry copies and dead letters of one queue; `large` those whose bodies are in files.
+
+    `outstanding` is told what went into a rung.
+    """
 
     def __init__(
         self,
@@ -74,18 +81,22 @@ class CopyOutbox:
         failpoints: Failpoints | None = None,
         *,
         large: LargeSender | None = None,
+        outstanding: OutstandingRetries | None = None,
     ) -> None:
         self._sender = sender
         self._large = large
         self._failpoints = failpoints or Failpoints("")
         self._topology = topology
+        self._outstanding = outstanding
 
     async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None:
         """A copy into the rung of `rung.delay_ms`; its TTL brings it back to the main queue."""
         own: Headers = {h.ATTEMPT: rung.attempt} | ({h.DUE: rung.due_ms} if rung.due_ms else {})
         own |= {h.SPARED: rung.spared} if rung.spared else {}
         own |= {h.HOPS: rung.hops} if rung.hops else {}
-        await self._send(delivery, record, own, self._topology.rung(rung.delay_ms))
+        sent = await self._send(delivery, record, own, self._topology.rung(rung.delay_ms))
+        if self._outstanding is not None:
+            self._outstanding.went_in(sent.message_id, min(rung.attempt, MAX_ATTEMPT), rung.delay_ms, _now_ms())
 
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None:
         """A copy into the dead-letter queue, with what went wrong."""
@@ -103,14 +114,36 @@ class CopyOutbox:
         """One record of a packed message into the main queue, at no charge."""
         await self._send(delivery, record, {h.ATTEMPT: record.attempt}, self._topology.queue)
 
-    async def _send(self, delivery: Delivery, record: Record, own: Headers, queue: str) -> None:
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool:
+        """The same message at the end of its queue, where RabbitMQ has not counted a delivery of it; False where it
+        cannot be the same. `dropped`: it is one of the dropped queue.
+        """
+        properties, message_id = delivery.properties, delivery.parcel.message_id or uuid7()
+        if not isinstance(properties, Properties) or properties.unreadable:
+            return False
+        whole = whole_copy(properties, stays_dropped if dropped else stays_whole, message_id=message_id)
+        if whole is None:
+            return False
+        exchange, queue = self._topology.exchange, self._topology.dropped_queue if dropped else self._topology.queue
+        copy = EncodedMessage(
+            body=delivery.parcel.body, message_id=message_id, exchange=exchange, routing_key=queue, properties=whole
+        )
+        await self._publish(delivery, copy)
+        self._failpoints.reach("after_publish")
+        return True
+
+    async def _send(self, delivery: Delivery, record: Record, own: Headers, queue: str) -> EncodedMessage:
+        """The copy, once it is confirmed."""
         exchange = self._topology.exchange
+        copy = copy_of(delivery, record, own, exchange, queue)
         try:
-            await self._publish(delivery, copy_of(delivery, record, own, exchange, queue))
+            await self._publish(delivery, copy)
         except EncodeError as error:  # only what the producer wrote can be at fault, and the next try would be alike
             log.warning("A copy of message %s leaves its headers behind: %s", delivery.parcel.message_id, error)
-            await self._publish(delivery, copy_of(delivery, record, own, exchange, queue, foreign=False))
+            copy = copy_of(delivery, record, own, exchange, queue, foreign=False)
+            await self._publish(delivery, copy)
         self._failpoints.reach("after_publish")
+        return copy
 
     async def _publish(self, delivery: Delivery, copy: EncodedMessage) -> None:
         if delivery.spooled is None:
@@ -146,6 +179,10 @@ def copy_of(
         timestamp_s=parcel.published_ms // 1_000,
         priority=priority_of(properties) if isinstance(properties := delivery.properties, Properties) else None,
     )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _given(delivery: Delivery) -> Mapping[str, Any]:  # Any: AMQP header values
@@ -252,4 +289,7 @@ def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: 
         "content_type": failure.content_type or parcel.content_type or None,
         "body": None if spooled else failure.body if failure.body is not None else parcel.body,
         "raw_properties": _unread(delivery),
+        "content_encoding": (None if failure.body is not None else parcel.content_encoding) or None,
+        "traceback": failure.traceback or None,
+        "raised_in": failure.raised_in or None,
     }

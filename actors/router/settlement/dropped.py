@@ -73,6 +73,11 @@ class Collector:
         """Messages that went into the dead letters."""
         return self._settler.tally.dead
 
+    @property
+    def stuck(self) -> str | None:
+        """Why nothing can be collected: RabbitMQ cannot deliver the message at the head."""
+        return self._intake.stuck
+
     async def start(self) -> None:
         """Begins to consume."""
         await self._intake.open()
@@ -95,6 +100,9 @@ class Collector:
             self._tasks.spawn(self._collect(delivery))
 
     async def _collect(self, delivery: Delivery) -> None:
+        """A dropped queue may have a limit, too: one that was made on RabbitMQ 3. Behind it is nothing."""
+        if delivery.near_limit and self._intake.counts_returns and await self._settler.renew(delivery, dropped=True):
+            return
         failure = dropped(delivery)
         log.warning("RabbitMQ dropped message %s: %s", delivery.parcel.message_id, failure.error)
         try:

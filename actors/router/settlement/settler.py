@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Set
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, rejection
 from rabbitray.actors.router.endings import Endings
 from rabbitray.actors.router.settlement.copies import dead_letter_rows
+from rabbitray.actors.router.settlement.failure_log import FailureLog
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement
 from rabbitray.actors.router.settlement.waits import Waits
 from rabbitray.actors.router.status import Counts
@@ -41,9 +42,9 @@ GIVE_BACK = Backoff(first_s=0.5, most_s=30.0)
 
 
 class Acks(Protocol):
-    """The way back to RabbitMQ, as `Intake` does it."""
+    """The way back to RabbitMQ, as `Intake` does it. `finish` returns how many can be acked."""
 
-    def finish(self, deliveries: Iterable[Delivery]) -> None: ...
+    def finish(self, deliveries: Sequence[Delivery]) -> int: ...
     def give_back(self, deliveries: Iterable[Delivery]) -> None: ...
     def still_ours(self, deliveries: Iterable[Delivery]) -> list[Delivery]: ...
 
@@ -54,6 +55,7 @@ class Outbox(Protocol):
     async def retry(self, delivery: Delivery, record: Record, rung: Rung) -> None: ...
     async def park(self, delivery: Delivery, failure: Failure, reason: str) -> None: ...
     async def again(self, delivery: Delivery, record: Record) -> None: ...
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class Tally:
     spared: int = 0
     strays: int = 0
     split: int = 0
+    renewed: int = 0
     again: int = 0
     latest_due_ms: int = 0  # of all that was put into a rung, Unix ms
     acked_at: float | None = None  # of the last ack, Unix seconds
@@ -88,6 +91,7 @@ class Tally:
             spared=self.spared,
             strays=self.strays,
             split=self.split,
+            renewed=self.renewed,
             again=self.again,
             skipped=self.skipped,
         )
@@ -123,6 +127,7 @@ class Settler:
         self._redact = redact
         self._backoff = GIVE_BACK
         self._stray_line = LogThrottle()
+        self._failure_log = FailureLog()
         self._clock = clock
         self.tally = Tally()
         self.endings = Endings()
@@ -153,7 +158,7 @@ class Settler:
         self.tally.done += part.rows - len(answer.duplicates) - len(answer.rejected)
         self.tally.duplicates += len(answer.duplicates) + part.skipped + len(part.failures) - len(failures)
         self.tally.skipped += part.skipped
-        if good := part.rows - len(answer.rejected):
+        if good := part.rows + part.skipped - len(answer.rejected):
             self.endings.add_good(good, self._clock())
         failures += self._rejections(batch, part, answer)
         if not failures:
@@ -198,7 +203,7 @@ class Settler:
                 expect([piece.key for piece in pieces if piece.key is not None])
             await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
         except DecodeError as error:
-            await self.park(delivery, message_failure(delivery, error.reason, str(error), "DecodeError"))
+            await self.park(delivery, message_failure(delivery, error.reason, error.detail, "DecodeError"))
         except EncodeError as error:  # the next try would end in the same way
             await self.park(delivery, message_failure(delivery, "not_encodable", str(error), "EncodeError"))
         except Exception as error:  # whatever it was: nobody else has this message
@@ -231,6 +236,29 @@ class Settler:
             self.tally.postponed += 1
             self._note_due(rung)
             self._ack([delivery])
+
+    async def renew(self, delivery: Delivery, *, dropped: bool = False) -> bool:
+        """Puts a message behind the others as a copy that is the same, so that RabbitMQ counts its deliveries anew.
+
+        False where it has no key (a copy and its message could not be known as one), where no copy would be the same,
+        and where the copy was not confirmed: then it is worked as it is.
+        """
+        if not self._acks.still_ours([delivery]):
+            return True
+        parcel = delivery.parcel
+        if not (parcel.key or parcel.message_id or any(one.key for one in self._records(delivery))):
+            return False
+        try:
+            sent = await self._outbox.renew(delivery, dropped=dropped)
+        except Exception as error:  # whatever it was: nobody else has this message
+            known = isinstance(error, RabbitrayError)
+            text = "Message %s could not be put back as a fresh copy, it is worked as it is: %s"
+            log.warning(text, parcel.message_id, error, exc_info=None if known else error)
+            return False
+        if sent:
+            self.tally.renewed += 1
+            self._ack([delivery])
+        return sent
 
     def discard(self, delivery: Delivery) -> None:
         """A copy that was meant for another queue is acked and not run: that queue has it, too."""
@@ -295,6 +323,8 @@ class Settler:
             self._shown(failure) if isinstance(move, Park) else failure
             for failure, move in zip(failures, moves, strict=True)
         ]
+        for failure, move in zip(failures, moves, strict=True):
+            self._failure_log.tell(batch.deliveries[failure.position], failure, move, batch.worker)
         results = await asyncio.gather(
             *(self._move(batch.deliveries[f.position], f, move) for f, move in zip(failures, moves, strict=True)),
             return_exceptions=True,
@@ -328,9 +358,10 @@ class Settler:
         """As it is kept for people: a worker has hidden the secrets in its own, not those of the router's."""
         error = self._redact.cut(failure.error, ERROR_TEXT_MOST)
         error_class = self._redact.cut(failure.error_class, ERROR_TEXT_MOST)
-        if (error, error_class) == (failure.error, failure.error_class):
+        traceback = self._redact(failure.traceback)
+        if (error, error_class, traceback) == (failure.error, failure.error_class, failure.traceback):
             return failure
-        return msgspec.structs.replace(failure, error=error, error_class=error_class)
+        return msgspec.structs.replace(failure, error=error, error_class=error_class, traceback=traceback)
 
     async def _record_dead(self, dead: list[tuple[Delivery, Failure, str]], worker: str) -> None:
         """Appends to `dead_letters`. The copies are confirmed: giving the messages back now would double them."""
@@ -358,9 +389,8 @@ class Settler:
         if not deliveries:
             return
         with self._tracing.settle_span("ack", len(deliveries), batches=(span,)):
-            self._acks.finish(deliveries)
+            self.tally.acked += self._acks.finish(deliveries)
         self._backoff = GIVE_BACK
-        self.tally.acked += len(deliveries)
         now_ms = time.time() * 1000
         self.tally.acked_at = now_ms / 1000
         for delivery in deliveries:

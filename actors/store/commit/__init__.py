@@ -4,5 +4,6 @@ group_commit  gathers calls for a few milliseconds
 writer        the commit thread
 call_slice    the rows of one call in one transaction
 transaction   the one permitted transaction
+failures      the table of failed runs, kept short
 records       dead letters, decisions, control, epochs
 """

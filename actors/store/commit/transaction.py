@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from rabbitray.actors.errors import FencedError
-from rabbitray.actors.message.rows import RESULT_SCHEMA
+from rabbitray.actors.message.rows import FAILURE_SCHEMA, RESULT_SCHEMA
 from rabbitray.actors.store.dedupe.keys import Identities
 from rabbitray.actors.store.file import EPOCH_SQL, CommitGuardError, Connection, scalar
 from rabbitray.actors.store.schema import CONFLICTS, RESULTS
@@ -27,6 +27,10 @@ _INSERT = f"INSERT INTO results BY NAME SELECT {', '.join(_TAKEN)}, now() AS com
 _KEPT = [name for name in CONFLICTS if name != "recorded_at"]
 _CONFLICTING = "rabbitray_conflicting"
 _INSERT_CONFLICTS = f"INSERT INTO conflicts BY NAME SELECT {', '.join(_KEPT)}, now() AS recorded_at FROM {_CONFLICTING}"
+_FAILED = "rabbitray_failed"
+INSERT_FAILURES = "INSERT INTO failures BY NAME SELECT *, now() AS recorded_at FROM {}"
+_INSERT_FAILURES = INSERT_FAILURES.format(_FAILED)
+NO_FAILURES = FAILURE_SCHEMA.append(pa.field("seq", pa.int64())).empty_table()
 _NO_CONFLICTS = RESULT_SCHEMA.empty_table()
 _NO_ROWS = RESULT_SCHEMA.append(pa.field("seq", pa.int64())).append(pa.field("key_hash", pa.uint64())).empty_table()
 
@@ -72,28 +76,40 @@ class Incoming:
     def __init__(self, con: Connection) -> None:
         self.con = con
         # without the connection: the two would hold each other, out of Python's sight
-        self._handed, self._conflicting = _Handed(_NO_ROWS), _Handed(_NO_CONFLICTS)
+        self._handed, self._conflicting, self._failed = _Handed(_NO_ROWS), _Handed(_NO_CONFLICTS), _Handed(NO_FAILURES)
         con.register(_INCOMING, self._handed)
         con.register(_CONFLICTING, self._conflicting)
+        con.register(_FAILED, self._failed)
 
     def append(
-        self, rows: pa.Table, ids: Identities, first_seq: int, epoch: int, conflicts: pa.Table = _NO_CONFLICTS
+        self,
+        rows: pa.Table,
+        ids: Identities,
+        first_seq: int,
+        epoch: int,
+        conflicts: pa.Table = _NO_CONFLICTS,
+        failures: pa.Table = NO_FAILURES,
     ) -> None:
-        """Commit rows of RESULT_SCHEMA, numbered from `first_seq`, and `conflicts`, of the same columns, into the table
-        of that name. Raises like `transact`.
+        """Commit rows of RESULT_SCHEMA, numbered from `first_seq`; `conflicts`, of the same columns, and `failures`
+        (FAILURE_SCHEMA and `seq`) into the tables of these names. Raises like `transact`.
         """
         seq = pa.array(np.arange(first_seq, first_seq + rows.num_rows))
         hashes = pa.array(ids.hashes, mask=np.asarray(ids.texts.is_null()))
         self._handed.rows = rows.append_column("seq", seq).append_column("key_hash", hashes)
-        self._conflicting.rows = conflicts
+        self._conflicting.rows, self._failed.rows = conflicts, failures
+        expected = rows.num_rows + conflicts.num_rows + failures.num_rows
         try:
-            transact(self.con, self._insert, expected=rows.num_rows + conflicts.num_rows, epoch=epoch)
+            transact(self.con, self._insert, expected=expected, epoch=epoch)
         finally:
-            self._handed.rows, self._conflicting.rows = _NO_ROWS, _NO_CONFLICTS
+            self._handed.rows, self._conflicting.rows, self._failed.rows = _NO_ROWS, _NO_CONFLICTS, NO_FAILURES
 
     def _insert(self) -> int:
         inserted = scalar(self.con, _INSERT)
-        return inserted + scalar(self.con, _INSERT_CONFLICTS) if self._conflicting.rows.num_rows else inserted
+        if self._conflicting.rows.num_rows:
+            inserted += scalar(self.con, _INSERT_CONFLICTS)
+        if self._failed.rows.num_rows:
+            inserted += scalar(self.con, _INSERT_FAILURES)
+        return inserted
 
 
 def append(con: Connection, sql: str, batch: pa.Table, *, epoch: int | None) -> None:

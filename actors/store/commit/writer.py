@@ -19,6 +19,7 @@ from rabbitray.actors.store import schema
 from rabbitray.actors.store.answers import Answer, AnswerBuilder, Call, StoreStats
 from rabbitray.actors.store.commit import records
 from rabbitray.actors.store.commit.call_slice import CallSlice, halves
+from rabbitray.actors.store.commit.failures import FailureTable
 from rabbitray.actors.store.commit.transaction import Incoming
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe import restore as loading
@@ -72,6 +73,7 @@ class CommitThread:
         self._next_seq = 0
         self._epoch = 0
         self._filter_saved = 0
+        self._failures = FailureTable()
         self._stats = StoreStats()
 
     def open(self) -> None:
@@ -85,6 +87,7 @@ class CommitThread:
         try:
             self._store_id = schema.prepare(con, str(path))
             self._learn(con)
+            self._failures.learn(con)
             self._epoch = scalar(con, EPOCH_SQL)
             self._watch = FileWatch(path, wal_of(path))
             self._open = self._incoming(con)
@@ -172,6 +175,7 @@ class CommitThread:
             else:
                 answers[index] = FencedError(f"epoch {call.epoch} has ended: epoch {self._epoch} is current")
         failed: Exception | None = None
+        self._failures.take(part.call for part in parts.values())
         try:
             self._commit_parts(list(parts.values()))
         except (StoreUnavailableError, FencedError) as error:
@@ -182,8 +186,18 @@ class CommitThread:
         for index, part in parts.items():
             answers[index] = self._answer(part) if failed is None or part.is_safe else failed
         if failed is None:
+            self._write_failures()
             self._save_filter(every=_SAVE_FILTER_EVERY)
         return answers
+
+    def _write_failures(self) -> None:
+        """The failed runs that went with no transaction of results."""
+        if not self._failures.has_work:
+            return
+        try:
+            self.use(lambda con: self._failures.write_rest(con, self._epoch))
+        except (StoreUnavailableError, FencedError, ValueError) as error:
+            log.warning("%d failed runs are not in the table failures: %s", self._failures.give_up(), error)
 
     def _answer(self, part: CallSlice) -> Answer | Exception:
         try:
@@ -246,16 +260,18 @@ class CommitThread:
     def _insert(self, incoming: Incoming, rows: pa.Table, ids: Identities, conflicts: pa.Table) -> None:
         if not rows.num_rows and not conflicts.num_rows:
             return
-        started = time.perf_counter()
+        started, failures = time.perf_counter(), self._failures.joined
         try:
-            incoming.append(rows, ids, self._next_seq, self._epoch, conflicts)
+            incoming.append(rows, ids, self._next_seq, self._epoch, conflicts, failures)
         except ROW_ERRORS:
+            self._failures.set_apart()
             raise
         except (duckdb.Error, StoreUnavailableError) as error:
             raise self._lose(error) from error
         spent = self._stats.commit_s + time.perf_counter() - started
         self._stats = replace(self._stats, commits=self._stats.commits + 1, commit_s=spent)
         self._next_seq += rows.num_rows
+        self._failures.written(failures.num_rows)
         if self._dedupe is not None:
             self._dedupe.add(ids)
         self._must_be_ours(incoming.con)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from rabbitray.cluster.results.arrival import DEAD_LETTER_ARRIVED, RESULT_ARRIVED
+from rabbitray.cluster.results.message_story import TRACED_SINCE
 from rabbitray.cluster.results.report.axes import time_step
 
 Row = Mapping[str, Any]  # Any: a value of a row
@@ -143,7 +144,7 @@ def read_run(ask: Ask, source: str, *, since: datetime | None = None) -> Recorde
         errors=tuple(ask(_errors(dead))),
         types=tuple(ask(_types(done))),
         slowest=tuple(ask(_slowest(done))),
-        dead_letters=tuple(ask(_dead_letters(dead))),
+        dead_letters=tuple(ask(_dead_letters(dead, traced=_version(ask) >= TRACED_SINCE))),
         conflicting=conflicting,
     )
 
@@ -152,13 +153,18 @@ def _from(column: str, since: datetime | None) -> str:
     return f"{column} >= TIMESTAMPTZ '{since.isoformat()}'" if since else f"{column} IS NOT NULL"
 
 
+def _version(ask: Ask) -> int:
+    [store] = ask("SELECT schema_version FROM store")
+    version: int = store["schema_version"]
+    return version
+
+
 def _conflicts(ask: Ask, since: datetime | None) -> tuple[int, tuple[Row, ...]]:
     """How many keys had one, and the newest of them. A file of schema version 1 has no table of them.
 
     Keys are sorted, not hashed: somebody chose them.
     """
-    [store] = ask("SELECT schema_version FROM store")
-    if store["schema_version"] < 2:
+    if _version(ask) < 2:
         return 0, ()
     where = _from("recorded_at", since)
     keys = f"SELECT queue, key, lag((queue, key)) OVER (ORDER BY queue, key) AS before FROM conflicts WHERE {where}"
@@ -300,8 +306,10 @@ def _slowest(done: str) -> str:
     FROM results WHERE {done} AND started_at IS NOT NULL ORDER BY handler_ms DESC LIMIT {SLOWEST}"""
 
 
-def _dead_letters(dead: str) -> str:
+def _dead_letters(dead: str, *, traced: bool) -> str:
+    """`traced`: the file has tracebacks."""
+    where = "traceback, raised_in" if traced else "NULL AS traceback, NULL AS raised_in"
     return f"""
     SELECT epoch_us(dead_at) / 1e6 AS at_s, key, message_type, reason, error_class, error, attempts, worker, trace_id,
-           octet_length(body) AS bytes
+           octet_length(body) AS bytes, {where}
     FROM dead_letters WHERE {dead} ORDER BY dead_at DESC LIMIT {DEAD_SHOWN}"""

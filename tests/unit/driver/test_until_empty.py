@@ -10,7 +10,7 @@ import pytest
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.actors.router.status import Counts
 from rabbitray.cluster.driver.run_totals import RunTotals
-from rabbitray.cluster.driver.until_empty import FAILED_STARTS_MOST, Sight, start_failure, waits_for
+from rabbitray.cluster.driver.until_empty import FAILED_STARTS_MOST, Sight, not_back, start_failure, waits_for
 from tests.kit.pool_status import QUIET, QUIET_REPORT
 
 NOW_S = 1_767_312_000.0  # 2 January 2026
@@ -34,6 +34,8 @@ def sight(found: RouterReport | None, *, ready: int | None = 0, rungs: int | Non
         (sight(report(), ready=None), False),
         (sight(report(), rungs=1), False),
         (sight(report(), rungs=None), False),
+        (sight(report(retries_out=1)), False),  # RabbitMQ has it, and says nothing
+        (sight(report(retries_overdue=1)), True),  # it was waited for
         (sight(report({"held": 1})), False),
         (sight(report(connected=False)), False),
         (sight(None), False),
@@ -77,6 +79,15 @@ def test_while_there_is_hope_the_run_goes_on(seen: RouterReport | None) -> None:
 def test_what_it_waits_for_and_until_when(left_s: float, rungs: int, told: str) -> None:
     waiting = report(latest_due_ms=round((NOW_S + left_s) * 1_000))
     assert waits_for(sight(waiting, rungs=rungs), NOW_S) == told.format(" in the retry queues")
+
+
+def test_a_retry_that_no_rung_tells_of_is_waited_for_and_then_told() -> None:
+    assert waits_for(sight(report(retries_out=22)), NOW_S) == "22 messages on the way back from the retry queues"
+    told = not_back(report(retries_overdue=22))
+    assert told is not None
+    assert told.startswith("22 retries have not come back from their rungs within 6 minutes after their time: ")
+    assert not_back(report()) is None
+    assert not_back(None) is None
 
 
 def test_while_there_is_work_it_waits_for_nothing_else() -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from rabbitray.actors.errors import ConfigurationError, QueryError, RabbitrayError
-from rabbitray.actors.remote.compat import require_gcs
+from rabbitray.actors.remote.gcs import require_gcs
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.store.query import capped
 from rabbitray.cluster.commands import drain, status, trace

@@ -21,7 +21,10 @@ STATUS: PoolStatus = replace(
 REPORT: RouterReport = replace(
     QUIET_REPORT,
     pool=replace(STATUS, received=90, returned=30),
-    counts=Counts(done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4, split=1, again=2, skipped=1),
+    counts=Counts(
+        done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4, split=1, again=2, skipped=1, near_limit=3,
+        renewed=2,
+    ),
     given_back=9,
     endings=LastEndings(jobs=100, dead=1, error=ErrorCount(error_class="E9", count=1, example="no", last_s=4.0)),
     acked_s_ago=0.5,
@@ -38,6 +41,9 @@ REPORT: RouterReport = replace(
     ),
     quarantined=3,
     uncommitted_bytes=7_000_000,
+    retries_out=4,
+    retries_overdue=2,
+    uncollected="541",
     spans_lost=5,
 )  # fmt: skip
 DECISION = DecisionRecord(
@@ -45,13 +51,15 @@ DECISION = DecisionRecord(
     window=50, batch_size=10, took_s=None, inputs={"arrival": 48.123, "speed": None},
 )  # fmt: skip
 PRINTED = (
-    '{"pool": "jobs", "queue": "orders", "state": "degraded", "problems": ["held (store): disk full"], '
+    '{"pool": "jobs", "queue": "orders", "state": "degraded", "problems": ["held (store): disk full", '
+    '"2 retries should be back from their rungs: is the queue full, or a policy on them?", '
+    '"1 messages that RabbitMQ dropped are not collected: 541"], '
     '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
     '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '
-    '"uncommitted_bytes": 7000000}, '
-    '"window": 200, "batch_size": 10, "holds": {"store": "disk full"}, '
+    '"uncommitted_bytes": 7000000, "retries_out": 6, "retries_overdue": 2, "dropped": 1}, '
+    '"window": 200, "window_fixed": null, "batch_size": 10, "holds": {"store": "disk full"}, '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150, '
-    '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "skipped": 1}, '
+    '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "near_limit": 3, "renewed": 2, "skipped": 1}, '
     '"endings": {"jobs": 100, "dead": 1, "in_a_row": 0, '
     '"error": {"error_class": "E9", "count": 1, "example": "no", "last_s": 4.0}, "limit": 20}, "acked_s_ago": 0.5, '
     '"rates": {"received_s": 10.0, "acked_s": 25.0, "done_s": 71.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '
@@ -80,6 +88,7 @@ def test_the_json_of_a_status() -> None:
         store=StoreStats(rows=140, conflicts=4),
         control={"fixed_size": 3},
         ready=12,
+        dropped=1,
     )
     assert json.dumps(picture(look).as_json()) == PRINTED
 

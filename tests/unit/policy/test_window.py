@@ -183,3 +183,12 @@ def test_packed_messages_are_counted_in_records() -> None:
 def test_what_was_found_stays_while_no_speed_is_known() -> None:
     found = window(seen(ready=0, workers=1, window=2_000, batch_size=400), Memory(speed=None), LIMITS)
     assert found.batch_size >= 300, "after a lull the first burst is not fed in tens"
+
+
+def test_where_a_hand_over_gives_the_queue_away_the_window_stays_and_the_reason_says_so() -> None:
+    why = "single active consumer"
+    for workers in (4, 0):
+        found = window(seen(ready=12_000, workers=workers, window_fixed=why), Memory(speed=300.0), LIMITS)
+        assert (found.messages, found.changed) == (200, False)
+        assert why in found.reason
+    assert found.batch_size >= 1

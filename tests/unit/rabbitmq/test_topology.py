@@ -78,26 +78,22 @@ def test_before_rabbitmq_4_no_limit_is_sent(version: Version) -> None:
     assert all("x-delivery-limit" not in arguments for arguments in JOBS.on(version).queues().values())
 
 
-@pytest.mark.parametrize(
-    ("version", "of_main"), [((4,), -1), ((4, 0, 1), -1), ((4, 2, 9), -1), ((4, 3), 20), ((4, 3, 6), 20), ((5, 0), 20)]
-)
-def test_from_rabbitmq_4_on_what_is_given_back_is_never_dropped(version: Version, of_main: int) -> None:
-    """From 4.3 on giving back is not counted, so the main queue has a limit for what ends its connection each time."""
+@pytest.mark.parametrize("version", [(4,), (4, 0, 1), (4, 2, 0), (4, 3, 5), (5, 0)])
+def test_from_rabbitmq_4_on_what_has_nothing_behind_it_drops_nothing(version: Version) -> None:
     queues = JOBS.on(version).queues()
-    assert {name: arguments.get("x-delivery-limit") for name, arguments in queues.items()} == {
-        JOBS.queue: of_main,
-        JOBS.dead_queue: -1,
-        JOBS.dropped_queue: -1,
-        JOBS.rung(1_000): None,  # nobody consumes a rung
-        JOBS.rung(2_000): None,
-    }
+    limits = {name: arguments.get("x-delivery-limit") for name, arguments in queues.items()}
+    assert (limits.pop(JOBS.dead_queue), limits.pop(JOBS.dropped_queue)) == (-1, -1)
+    assert limits.pop(JOBS.queue) == 20, "what cannot be delivered ends in the dropped queue"
+    assert limits == {JOBS.rung(1_000): None, JOBS.rung(2_000): None}, "nobody consumes a rung"
+    assert queues[JOBS.queue]["x-dead-letter-routing-key"] == JOBS.dropped_queue
 
 
+@pytest.mark.parametrize("version", [(4, 0, 5), (4, 3, 6)])
 @pytest.mark.parametrize("limit", [None, -1, 20])
-def test_a_main_queue_made_with_another_limit_is_taken_as_it_is(limit: int | None) -> None:
+def test_a_main_queue_made_with_another_limit_is_taken_as_it_is(limit: int | None, version: Version) -> None:
     """By an earlier version of ours, or before the broker became 4.3: no limit, or the default, which is ours."""
     found: dict[str, object] = {} if limit == 20 else {"x-delivery-limit": limit}
-    said = looked_at("jobs", found, (4, 3, 6))
+    said = looked_at("jobs", found, version)
     assert said == ([f"queue 'jobs' exists with x-delivery-limit={limit}; taken as it is"] if found else [])
 
 
@@ -119,6 +115,7 @@ def looked_at(name: str, found: dict[str, object], version: Version, **changes: 
     ("found", "version"),
     [
         (NO_DLX | {"x-delivery-limit": None}, (4, 0)),  # the default of 20 holds
+        (NO_DLX, (4, 0)),  # and so does one of 20 that it says itself
         (NO_DLX | {"x-delivery-limit": 5}, (4, 0)),
         (NO_DLX | {"x-delivery-limit": 0}, (4, 0)),
         (NO_DLX | {"x-delivery-limit": 5}, (3, 13)),
@@ -135,7 +132,7 @@ def test_a_quorum_queue_that_drops_into_nothing_is_refused(found: dict[str, obje
 @pytest.mark.parametrize(
     ("found", "version"),
     [
-        (NO_DLX, (4, 0)),  # as asked for: no limit
+        (NO_DLX | {"x-delivery-limit": -1}, (4, 0)),  # as asked for: no limit
         (NO_DLX, (3, 13)),
         (NO_DLX | {"x-queue-type": "classic", "x-delivery-limit": None}, (4, 0)),
         ({"x-delivery-limit": 5}, (4, 0)),  # into our dead letters

@@ -86,6 +86,12 @@ def test_a_replayed_dead_letter_is_one_story() -> None:
     assert story.message_ids == ("m-2", "m-1")
 
 
+def test_the_time_of_a_replay_is_told_as_such() -> None:
+    times = {name: at(700 + later) for later, name in enumerate(["published_at", "received_at", "started_at"])}
+    (story,) = stories([result(**times, finished_at=at(703), committed_at=at(704))], [grave()])
+    assert whats(story)[:5] == ["first seen", "parked", "recorded", "replayed", "received"]
+
+
 def conflict(**own: Any) -> dict[str, Any]:
     row = {"key": "order-7", "message_id": "m-9", "queue": "orders", "worker": "w-1", "recorded_at": at(60)}
     return row | own
@@ -99,6 +105,62 @@ def test_another_message_under_the_key_is_told_beside_the_one_that_has_the_resul
     assert stories([], [], [conflict()]) == []
 
 
+def failed(attempts: int, seconds: float, **own: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "key": "order-7",
+        "message_id": "m-1",
+        "queue": "orders",
+        "attempts": attempts,
+        "reason": "exception",
+        "error": "the shop is closed",
+        "error_class": "ConnectionError",
+        "traceback": "jobs.py:7 in handle: open_shop()",
+        "raised_in": "jobs.py:7",
+        "worker": "orders-worker-0001",
+        "recorded_at": at(seconds),
+    }
+    return row | own
+
+
+def test_the_runs_that_failed_before_are_told_in_order_with_their_tracebacks() -> None:
+    (story,) = stories([result(attempts=3)], [], [], [failed(1, 0.5), failed(2, 1.5, traceback=None, raised_in=None)])
+    assert whats(story) == ["published", "failed", "failed", "received", "started", "finished", "committed", "settled"]
+    first, second = story.steps[1:3]
+    assert first.detail == "run 1 on orders-worker-0001, raised in jobs.py:7: ConnectionError: the shop is closed"
+    assert (first.traceback, second.traceback) == ("jobs.py:7 in handle: open_shop()", None)
+    assert (story.ended, story.message_ids) == ("done", ("m-2", "m-1"))
+
+
+def test_the_run_that_ended_as_a_dead_letter_is_told_once() -> None:
+    last = {"error": "the shop is closed", "traceback": "jobs.py:9 in handle"}
+    runs = [failed(n, n / 10) for n in (1, 2, 3)]
+    (story,) = stories([], [grave(**last)], [], runs)
+    assert whats(story) == ["first seen", "failed", "failed", "parked", "recorded", "settled"]
+    assert story.steps[3].traceback == "jobs.py:9 in handle"
+    (story,) = stories([], [grave(error="another one")], [], runs)
+    assert whats(story).count("failed") == 3
+
+
+def test_a_job_that_runs_again_has_a_story_already() -> None:
+    (story,) = stories([], [], [], [failed(n, n) for n in range(1, 6)])
+    assert (story.ended, story.attempts) == ("to run again", 5)
+    assert whats(story) == ["failed", "failed", "failed", "waits"], "the last three"
+    assert story.steps[0].detail.startswith("run 3 on")
+
+
+def test_from_the_file_with_its_tracebacks(rabbitray: Run, tmp_path: Path) -> None:
+    file = eventful_file(tmp_path / "results.duckdb")
+    frames = "shop/jobs.py:9 in handle: charge(job)\nshop/cards.py:31 in charge: raise Busy"
+    sql_in_a_process(file, f"UPDATE dead_letters SET traceback = '{frames}' WHERE key = 'dead-4'", "CHECKPOINT")
+    (story,) = rabbitray("trace", "job-40", "--results", str(file), "--json").json
+    runs = [step for step in story["steps"] if step["what"] == "failed"]
+    assert [(step["detail"], step["traceback"]) for step in runs] == [
+        ("run 1 on orders-worker-0001, raised in shop/cards.py:31: ConnectionError: refused 1", frames)
+    ]
+    drawn = rabbitray("trace", "dead-4", "--results", str(file)).out.splitlines()
+    assert [line.split("── ")[-1] for line in drawn if ".py:" in line] == frames.splitlines()
+
+
 def test_from_the_file_a_later_message_is_found_by_its_own_id(rabbitray: Run, tmp_path: Path) -> None:
     file = eventful_file(tmp_path / "results.duckdb")
     sql_in_a_process(file, "UPDATE conflicts SET message_id = 'real' WHERE payload_hash = 3", "CHECKPOINT")
@@ -107,11 +169,13 @@ def test_from_the_file_a_later_message_is_found_by_its_own_id(rabbitray: Run, tm
     assert [step["what"] for step in story["steps"]].count("conflict") == 2
 
 
-@pytest.mark.parametrize("archive", [one for one in kept_results() if version_of(one) == 1], ids=lambda one: one.name)
-def test_from_a_file_of_schema_version_1(rabbitray: Run, archive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("archive", [one for one in kept_results() if version_of(one) <= 2], ids=lambda one: one.name)
+def test_from_a_file_of_an_earlier_schema_version(rabbitray: Run, archive: Path, tmp_path: Path) -> None:
     file = unpack_results(archive, tmp_path)
     key = read_only_query(file, "SELECT key FROM results WHERE key IS NOT NULL LIMIT 1")["key"][0].as_py()
     assert rabbitray("trace", key, "--results", str(file), "--json").json[0]["key"] == key
+    [dead] = read_only_query(file, "SELECT id FROM dead_letters WHERE reason = 'rejected' LIMIT 1").to_pylist()
+    assert rabbitray("dlq", "show", dead["id"], "--results", str(file), "--json").json["reason"] == "rejected"
 
 
 def test_one_key_in_two_queues_is_two_stories() -> None:

@@ -23,7 +23,7 @@ async def test_a_write_carries_the_epoch_and_the_queue() -> None:
     router = client(store)
     await router.register("p-router")
     assert await router.write(ROWS, ("k",), "span") == Answer(duplicates=(1,))
-    assert store.called == [("register", ("p-router",)), ("write", (7, ROWS, ("k",), "orders", "span"))]
+    assert store.called == [("register", ("p-router",)), ("write", (7, ROWS, ("k",), "orders", "span", b""))]
 
 
 @pytest.mark.parametrize(

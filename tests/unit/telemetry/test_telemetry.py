@@ -402,6 +402,19 @@ def test_no_text_of_a_stranger_begins_a_line_of_the_log(log: io.StringIO) -> Non
     assert r"key=k\r\n2026" in entries[0]
 
 
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_the_traceback_of_a_job_stands_below_its_line(log: io.StringIO, kind: Any) -> None:
+    start_logging(LogConfig(format=kind, secrets=(Secret("geheimnis-4711"),)), "router", stream=log)
+    frames = f"jobs.py:7 in handle: geheimnis-4711\n{FORGED}"
+    logging.getLogger("x").warning("Job k failed", extra={"key": "k", "traceback": frames})
+    if kind == "json":
+        assert json.loads(log.getvalue())["traceback"] == f"jobs.py:7 in handle: ***\n{FORGED}"
+    else:
+        first, *others = log.getvalue().splitlines()
+        assert first.endswith("Job k failed key=k")
+        assert others == ["  jobs.py:7 in handle: ***", f"  {FORGED}"]
+
+
 def test_a_traceback_is_made_here_whoever_formatted_the_record_before(log: io.StringIO) -> None:
     """Python keeps the text of a traceback in the record, as the first formatter left it."""
     start_logging(LogConfig(), "router", stream=log)

@@ -105,6 +105,7 @@ def test_a_signature_that_takes_a_job_is_taken(name: str) -> None:
         ("ExitsInSetUp", "could not be set up: SystemExit: MAIL_TOKEN is not set"),
         ("ExitsWhenMade", "could not be made: SystemExit: MAIL_TOKEN is not set"),
         ("InterruptsSetUp", "could not be set up: KeyboardInterrupt:"),
+        ("SetUpIsAwaitable", "setup must be a plain function, and returned an awaitable"),
     ],
 )
 def test_what_would_end_the_process_in_set_up_is_a_start_error_in_words(name: str, says: str) -> None:

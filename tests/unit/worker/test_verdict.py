@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from rabbitray.actors.errors import Reject, Retry
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.worker.error_text import describe
 from rabbitray.actors.worker.verdict import Categories, Judgement, judge
 
@@ -137,6 +138,14 @@ def test_a_ring_of_causes_and_a_deep_nest_of_groups_end() -> None:
 )
 def test_the_text_names_the_first_members_and_the_cause(error: Exception, says: str) -> None:
     assert describe(error)[1] == says
+
+
+@pytest.mark.parametrize("before", [0, 285, 292])
+def test_no_part_of_a_secret_is_left_where_a_member_or_a_cause_is_cut(before: int) -> None:
+    url = "amqp://user:a-password-of-the-pool@host/"
+    careless = ConnectionError("x" * before + url)
+    for error in (ExceptionGroup("several", [careless]), raised_from(ValueError("bad"), careless)):
+        assert "a-pass" not in describe(error, Redactor(Secret(url)))[1]
 
 
 def test_the_text_of_a_process_pools_traceback_is_no_cause() -> None:

@@ -538,3 +538,91 @@ async def test_an_error_of_many_urls_costs_no_more_than_what_is_kept_of_it() -> 
     async with worker_of(handler(careless)) as worker:
         (part,), _ = await whole(worker, buffer("a"))
     assert "secret" not in part.failures[0].error
+
+
+def fails(job: Job) -> Any:
+    return {}[job.payload]
+
+
+async def fails_async(job: Job) -> Any:
+    return fails(job)
+
+
+def fail_together(jobs: list[Job]) -> list[Any]:
+    return [fails(job) for job in jobs]
+
+
+async def fail_together_async(jobs: list[Job]) -> list[Any]:
+    return fail_together(jobs)
+
+
+@pytest.mark.parametrize(
+    ("call", "style"),
+    [(fails, "sync"), (fails_async, "async"), (fail_together, "batch"), (fail_together_async, "async_batch")],
+    ids=["sync", "async", "batch", "async_batch"],
+)
+async def test_a_failure_tells_where_it_was_raised(call: Any, style: Style) -> None:
+    async with worker_of(handler(call, style)) as worker:
+        (part,), _ = await whole(worker, buffer("the user's value", 2))
+    for failure in part.failures:
+        lines = failure.traceback.splitlines()
+        assert lines[0].partition(" in ")[2].startswith(call.__name__), "ours above the call are left out"
+        assert lines[-1].endswith("in fails: return {}[job.payload]")
+        assert lines[-1].startswith(failure.raised_in)
+        assert failure.raised_in.startswith("tests/unit/worker/test_worker.py:")
+        assert "the user's value" not in failure.traceback
+    assert len(part.failures) == 2
+
+
+async def test_a_result_that_cannot_be_kept_tells_where_its_own_code_failed() -> None:
+    class Lazy(dict[str, Any]):
+        def items(self) -> Any:
+            return fails(Job(payload="x"))
+
+    async with worker_of(handler(lambda _: Lazy(a=1))) as worker:
+        (part,), _ = await whole(worker, buffer(1))
+    (failure,) = part.failures
+    assert failure.reason == "result_not_serialisable"
+    assert failure.traceback.splitlines()[-1].endswith("in fails: return {}[job.payload]")
+
+
+async def test_a_message_that_cannot_be_read_has_its_reason_once_and_no_traceback() -> None:
+    async with worker_of(handler(fails)) as worker:
+        (part,), _ = await whole(worker, parcels(parcel(b"\xc1", content_type=h.MSGPACK)))
+    (failure,) = part.failures
+    assert (failure.reason, failure.traceback, failure.raised_in) == ("bad_msgpack", "", "")
+    assert "bad_msgpack" not in failure.error
+
+
+async def test_a_time_out_tells_where_the_job_stood() -> None:
+    async def stands() -> None:
+        await asyncio.Event().wait()
+
+    async def call(job: Job) -> None:
+        await stands()
+
+    for made in (handler(call, "async"), handler(lambda jobs: call(jobs[0]), "async_batch")):
+        async with worker_of(made, handler_timeout_s=0.05) as worker:
+            (part,), _ = await whole(worker, buffer(1))
+        (failure,) = part.failures
+        assert failure.reason == "handler_timeout"
+        assert any(line.endswith(".stands: await asyncio.Event().wait()") for line in failure.traceback.splitlines())
+        assert failure.raised_in.startswith("tests/unit/worker/test_worker.py:")
+
+
+async def test_a_worker_tells_where_a_job_stands_that_may_run_into_its_time_out() -> None:
+    ended = threading.Event()
+
+    def stands(job: Job) -> None:
+        ended.wait(10)
+
+    async with worker_of(handler(stands), handler_timeout_s=1.0, early_s=0.05) as worker:
+        part, _ = await worker.run("b", buffer(1))
+        assert (part.open, part.stands) == (1, ""), "it is not late yet"
+        while not part.stands:
+            part, _ = await worker.more("b")
+        assert part.stands.splitlines()[0].endswith(".stands: ended.wait(10)")
+        ended.set()
+        while part.open:
+            part, _ = await worker.more("b")
+    assert part.stands == ""

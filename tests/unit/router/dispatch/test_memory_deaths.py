@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rabbitray.actors.router.dispatch.memory_deaths import GB, memory_death
+from rabbitray.actors.remote.compat import GB
+from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 
 TEXT = """\
 2 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: 896d) was 2.39GB \

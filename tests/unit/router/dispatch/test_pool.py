@@ -279,11 +279,12 @@ async def test_signs_of_life_without_a_finished_job_are_a_hang() -> None:
 
     async def living() -> bool:
         if not task.done():
-            pool.workers[0].answer(batch.id, Part(open=2, executing=[0]))
+            pool.workers[0].answer(batch.id, Part(open=2, executing=[0], stands="jobs.py:7 in handle"))
         return task.done()
 
     await eventually(living)
-    assert (await loss(task)).reason == "handler_timeout"
+    found = await loss(task)
+    assert (found.reason, found.traceback) == ("handler_timeout", "jobs.py:7 in handle")
     assert pool.workers[0].killed
     await pool.pool.stop(0.1)
 

@@ -99,6 +99,7 @@ async def test_only_the_killer_is_parked(size: int) -> None:
     assert len(held.finished) == size - 1, "every neighbour once"
     failure = held.parked[0][1]
     assert (failure.verdict, failure.reason, failure.attempt) == ("dead", "worker_crashed", 0)
+    assert (failure.error, failure.traceback) == (CRASH.detail, CRASH.traceback), "without its reason once more"
     assert held.runs.count([killer]) == 2, "max_crashes times alone"
     assert len(held.runs) == size + 1, "each innocent once"
     assert held.notes == [(killer, 1), (killer, 2), (killer, 0)], "an innocent costs no call of the store"

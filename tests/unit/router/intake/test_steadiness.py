@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
+import pytest
+from aiormq.exceptions import ConnectionInternalError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -166,4 +169,59 @@ async def test_the_wanted_window_comes_back_when_a_narrow_connection_has_lived_a
     intake.finish(got)
     await asyncio.sleep(2.0)
     assert channel.windows == [1, 60]
+    await intake.close()
+
+
+CLOSED_BY_RABBITMQ = ConnectionInternalError("INTERNAL_ERROR - no conversion")
+
+
+async def lose(intake: Intake, opener: FakeOpener, cause: BaseException | None) -> None:
+    """The connection ends, and the next one is open."""
+    before = intake.reconnects
+    opener.opened[-1].on_connection_closed(None, cause)
+    opener.opened[-1].lost.set()
+    await eventually(lambda: intake.reconnects > before)
+
+
+@in_virtual_time
+async def test_a_message_that_rabbitmq_cannot_deliver_is_said_once_until_it_is_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    got: list[Delivery] = []
+    opener = FakeOpener()
+    intake = Intake(intake_config(), on_delivery=got.append, on_lost=lambda _: None, opener=opener)
+    await intake.open()
+    await intake.consume(50)
+    for _ in range(2):
+        await lose(intake, opener, CLOSED_BY_RABBITMQ)
+    assert intake.stuck is None, "with a whole window it may have been any of its messages"
+    await lose(intake, opener, ConnectionResetError("by the network"))
+    assert intake.stuck is None, "RabbitMQ said nothing"
+    await lose(intake, opener, CLOSED_BY_RABBITMQ)
+    assert intake.stuck is not None
+    assert "the head of jobs: 541 INTERNAL_ERROR - no conversion." in intake.stuck
+    assert "rabbitmqctl set_policy --apply-to queues rabbitray-limit '^jobs$'" in intake.stuck
+    said = len(caplog.records)
+    for _ in range(5):
+        await lose(intake, opener, CLOSED_BY_RABBITMQ)
+    assert [one.getMessage() for one in caplog.records[said:] if one.levelno > logging.DEBUG] == []
+    await asyncio.sleep(10.0)
+    assert intake.stuck is None, "it lives: nothing at the head ends it any more"
+    await intake.close()
+
+
+@in_virtual_time
+async def test_a_connection_that_ends_behind_a_message_that_was_worked_accuses_none() -> None:
+    got: list[Delivery] = []
+    opener = FakeOpener()
+    intake = Intake(intake_config(), on_delivery=got.append, on_lost=lambda _: None, opener=opener)
+    await intake.open()
+    await intake.consume(50)
+    for _ in range(2):
+        await lose(intake, opener, CLOSED_BY_RABBITMQ)
+    deliver(opener.opened[-1], 1)
+    assert intake.finish(got) == 1
+    await lose(intake, opener, CLOSED_BY_RABBITMQ)
+    assert intake.stuck is None
+    assert intake.finish(got) == 0, "RabbitMQ delivers it again"
     await intake.close()

@@ -34,11 +34,11 @@ class BrokenAcks(FakeAcks):
 
     broken = True
 
-    def finish(self, deliveries: Iterable[Delivery]) -> None:
+    def finish(self, deliveries: Iterable[Delivery]) -> int:
         if self.broken:
             self.broken = False
             raise ValueError("bug")
-        super().finish(deliveries)
+        return super().finish(deliveries)
 
 
 class Consumer:
@@ -116,6 +116,18 @@ async def test_committed_rows_and_confirmed_copies_are_acked() -> None:
     assert held.acks.acked == [1, 2]
     assert [row["key"] for row in held.store.results] == ["k0"]
     assert len(held.outbox.retried) == 1
+
+
+@in_virtual_time
+async def test_the_store_is_told_of_failed_runs_whose_jobs_run_again() -> None:
+    held = Held()
+    await held.open()
+    held.safety.batch.worker = "w-1"
+    lost = replace(failed(0), key=None, traceback="jobs.py:7 in handle", raised_in="jobs.py:7", attempt=2)
+    await held.conclude(failures=[lost, replace(failed(1), verdict="dead", reason="rejected")])
+    [run] = held.store.failures
+    assert (run.key, run.attempts, run.traceback, run.raised_in) == (None, 3, "jobs.py:7 in handle", "jobs.py:7")
+    assert (run.error_class, run.error, run.reason, run.worker) == ("ConnectionError", "x", "exception", "w-1")
 
 
 @pytest.mark.parametrize("error", [PayloadLostError("its node died"), ValueError("bug")])

@@ -566,3 +566,42 @@ async def test_a_dead_letter_holds_no_secret_in_its_headers_its_row_and_the_log(
     shown = f"{parked} {held.buried} {caplog.text}"
     assert shown.count("cannot reach amqp://host by amqp://***@host/") == 3
     assert canary.word not in shown
+
+
+FRAMES = "jobs.py:7 in handle: call(amqp://user:pw@host)"
+TRACED = {"traceback": FRAMES, "raised_in": "jobs.py:7"}
+
+
+async def test_a_traceback_is_in_the_row_of_a_dead_letter_and_in_no_header() -> None:
+    held = Harness()
+    part = done(failures=[failure(0, "dead", **TRACED), failure(1, "dead")])
+    await held.settler.settle(batch_of(2), part, Answer())
+    first, second = held.buried
+    assert (first["traceback"], first["raised_in"]) == ("jobs.py:7 in handle: call(amqp://***@host)", "jobs.py:7")
+    assert (second["traceback"], second["raised_in"]) == (None, None)
+
+
+async def test_the_encoding_of_a_dead_letter_is_kept_as_it_came_unless_its_body_was_made_by_us() -> None:
+    held = Harness()
+    batch = Batch([delivery(1, content_encoding="gzip", body=gzip.compress(b"{}")), delivery(2)])
+    record = failure(1, "dead", body=b"\x80", content_type=h.MSGPACK)
+    await held.settler.settle(batch, done(failures=[failure(0, "dead"), record]), Answer())
+    assert [row["content_encoding"] for row in held.buried] == ["gzip", None]
+
+
+async def test_a_failure_is_told_with_its_key_and_traceback_once_a_minute_for_each_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    held = Harness()
+    same = [failure(n, **TRACED) for n in range(4)]
+    other = failure(4, error_class="KeyError", raised_in="jobs.py:9", traceback="jobs.py:9 in handle")
+    crash = failure(5, "dead", error_class="WorkerLost", reason="worker_crashed", error="exit code 9")
+    await held.settler.settle(batch_of(6), done(failures=[*same, other, crash]), Answer())
+    told = [record for record in caplog.records if "failed in run" in record.getMessage()]
+    assert [record.getMessage() for record in told] == [
+        "Job k0 failed in run 1 on no worker, runs again in 2 s: ConnectionError: x",
+        "Job k4 failed in run 1 on no worker, runs again in 2 s: KeyError: x",
+    ]
+    assert [vars(record)["traceback"] for record in told] == [FRAMES, "jobs.py:9 in handle"]
+    assert [vars(record)["key"] for record in told] == ["k0", "k4"]
+    assert "worker_crashed: WorkerLost: exit code 9" in caplog.text, "a reason stands once"

@@ -1,0 +1,129 @@
+"""A message near the delivery limit of its queue: a fresh copy takes its place, or it is worked as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from rabbitray.actors.errors import RefusedError
+from rabbitray.actors.rabbitmq.properties import from_raw
+from rabbitray.actors.rabbitmq.whole_copy import whole_copy
+from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.settlement.retries import RetryLimits
+from rabbitray.actors.router.settlement.settler import Settler
+from tests.kit.deliveries import delivery
+from tests.kit.eventually import eventually
+from tests.kit.fake_acks import FakeAcks
+from tests.kit.fake_outbox import FakeOutbox
+from tests.kit.plain_path import PlainPath
+from tests.kit.raw_amqp import entry, long, properties, scalar, table
+
+
+class Settling:
+    """A settler over fakes; `log`: what happened, in order."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.acks, self.outbox = FakeAcks(self.log), FakeOutbox(self.log)
+        self.settler = Settler(RetryLimits(), "q", acks=self.acks, outbox=self.outbox, record_dead_letters=self._record)
+
+    async def _record(self, rows: pa.Table) -> None:
+        raise AssertionError("nothing is a dead letter here")
+
+
+async def test_the_copy_is_confirmed_before_the_message_is_acked() -> None:
+    settling = Settling()
+    assert await settling.settler.renew(delivery(1))
+    assert settling.log == ["renew 1 confirmed", "ack 1"]
+    counts = settling.settler.tally.counts()
+    assert (counts.renewed, counts.acked, counts.acked_of_one_job) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("error", [RefusedError("the queue is full"), KeyError("unforeseen")])
+async def test_a_copy_that_is_not_confirmed_leaves_the_message_to_be_worked(error: Exception) -> None:
+    settling = Settling()
+    settling.outbox.failures.append(error)
+    assert not await settling.settler.renew(delivery(1))
+    assert settling.acks.acked == settling.acks.returned == []
+    assert settling.settler.tally.renewed == 0
+
+
+async def test_one_of_a_lost_connection_gets_no_copy() -> None:
+    settling = Settling()
+    settling.acks.lost = {1}
+    assert await settling.settler.renew(delivery(1))
+    assert settling.log == []
+
+
+async def test_a_key_may_stand_in_the_body_alone_and_without_one_there_is_no_copy() -> None:
+    settling = Settling()
+    assert await settling.settler.renew(delivery(1, b'{"i":"own","t":"B"}', message_id=None))
+    assert not await settling.settler.renew(delivery(2, b'{"x":1}', message_id=None))
+    assert settling.acks.acked == [1]
+
+
+class NearLimit(PlainPath):
+    """Every message comes near the limit of its queue, whose broker counts give-backs or does not."""
+
+    def __init__(self, *, counted: bool) -> None:
+        self.counted = counted
+        self.asked = 0
+        super().__init__()
+        settler: Any = self.settler
+        settler.renew = self._renew
+
+    def _intake(self) -> Any:
+        intake = super()._intake()
+        kind = type("Intake", (type(intake),), {"counts_returns": property(lambda _: self.counted)})
+        intake.__class__ = kind
+        return intake
+
+    async def _renew(self, _: Delivery) -> bool:
+        self.asked += 1
+        return False
+
+    def _receive(self, delivery: Delivery) -> None:
+        delivery.near_limit = True
+        super()._receive(delivery)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_what_has_no_copy_is_worked_as_it_is(counted: bool) -> None:
+    path = NearLimit(counted=counted)
+    await path.start()
+    path.publish("k0", "k1")
+    await eventually(lambda: path.asked == (2 if counted else 0))
+    await path.work()
+    assert path.rows() == {"k0": 1, "k1": 1}
+    await path.stop()
+
+
+async def test_what_has_no_copy_while_something_holds_goes_back() -> None:
+    path = NearLimit(counted=True)
+    await path.start()
+    path.publish("k0")
+    await path.router.hold("paused", "a test")
+    await eventually(lambda: path.broker.ready == 1 and not path.broker.unacked)
+    await path.stop()
+
+
+def test_properties_that_end_early_or_go_on_have_no_whole_copy() -> None:
+    raw = properties(table({b"n": scalar("l", 1)}))
+    stays = {b"n": scalar("l", 1)}
+
+    def copied(given: bytes) -> bytes | None:
+        return whole_copy(from_raw(given), lambda _: True, message_id="new")
+
+    assert copied(raw) == properties(table(stays))
+    assert copied(raw[:-1]) is None
+    assert copied(raw + b"\0") is None
+    assert copied(b"") is None
+    broken = properties(table([entry(b"a", long("F", b"\x01"))]))
+    assert copied(broken) in (None, broken), "as it stood, or not at all"
+
+
+def test_a_message_without_an_id_gets_one_and_every_copy_is_persistent() -> None:
+    assert whole_copy(from_raw(b"\x10\x00\x01"), lambda _: True, message_id="new") == b"\x10\x80\x02\x03new"
+    assert whole_copy(from_raw(b"\x00\x00"), lambda _: True, message_id="new") == b"\x10\x80\x02\x03new"
