@@ -3,6 +3,7 @@
 boot     how a process starts its logging and telemetry; Ray's ids of it
 compat   what rests on the wording of Ray's errors
 calls    the one way to call an actor, by name too; what Ray's errors say
+gcs      whether a Ray answers, and takes this process
 nodes    free CPUs, nodes that are about to go
 threads  a thread for Ray's calls that block
 """

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import resource
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -58,11 +59,11 @@ class GrowthLimit:
     def __init__(self, memory: ProcessMemory, look_every_s: float = _LOOK_EVERY_S) -> None:
         self._memory = memory
         self._look_every_s = look_every_s
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._interrupts: list[Callable[[], None]] = []  # one for each holder
         self._most = 0
         self._before: int | None = None
-        self._over = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     @contextmanager
     def holding(self, growth: int, reserve: int, interrupt: Callable[[], None]) -> Iterator[None]:
@@ -70,33 +71,39 @@ class GrowthLimit:
         thread, while the process has grown by more than `growth` bytes since the first one began; and by
         more than `growth + reserve` it does not grow.
         """
-        with self._lock:
+        with self._changed:
             if not self._interrupts:
                 self._begin(growth, reserve)
             self._interrupts.append(interrupt)
         try:
             yield
         finally:
-            with self._lock:
+            with self._changed:
                 self._interrupts.remove(interrupt)
                 if not self._interrupts:
-                    self._over.set()
                     self._memory.set_limit(self._before)
 
     def _begin(self, growth: int, reserve: int) -> None:
-        self._over = threading.Event()
-        threading.Thread(target=self._watch, args=(self._over,), name="query-memory", daemon=True).start()
+        if self._watcher is None:  # before there is a limit: a thread needs memory
+            self._watcher = threading.Thread(target=self._watch, name="query-memory", daemon=True)
+            self._watcher.start()
+        self._changed.notify()
         self._before = self._memory.limit()
         self._most = self._memory.taken() + growth
         if self._before is None or self._most + reserve < self._before:
             self._memory.set_limit(self._most + reserve)
 
-    def _watch(self, over: threading.Event) -> None:
-        while not over.wait(self._look_every_s):
-            with self._lock:
-                interrupts = () if over.is_set() or self._memory.taken() <= self._most else tuple(self._interrupts)
-            for interrupt in interrupts:
+    def _watch(self) -> None:
+        while True:
+            for interrupt in self._due():
                 interrupt()
+            time.sleep(self._look_every_s)
+
+    def _due(self) -> Sequence[Callable[[], None]]:
+        """Those to interrupt now; waits while there are no holders."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._interrupts)
+            return tuple(self._interrupts) if self._memory.taken() > self._most else ()
 
 
 OWN_PROCESS = GrowthLimit(OwnMemory())

@@ -15,7 +15,7 @@ from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.tables import save
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.cli.values import rows
-from rabbitray.cluster.results.reader import Reader, results
+from rabbitray.cluster.results.reader import Reader, results, whole
 from rabbitray.cluster.results.report import Ask, RecordedRun, page, read_run
 from rabbitray.cluster.settings import Loaded
 
@@ -56,7 +56,7 @@ def command(loaded: Loaded, file: Path | None, output: Path, last_s: float | Non
 
 def _asking(reader: Reader) -> Ask:
     def ask(sql: str) -> Sequence[dict[str, object]]:
-        return rows(reader.query(sql, max_rows=ROWS_MOST, timeout_s=TIMEOUT_S))
+        return rows(whole(reader.query(sql, max_rows=ROWS_MOST, timeout_s=TIMEOUT_S)))
 
     return ask
 

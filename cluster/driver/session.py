@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import ray
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.gcs import require_gcs
 from rabbitray.cluster.settings import Settings
 
 MOST_WORKERS = 32
+CONNECT_WITHIN_S: Final = 5.0
+ANSWER_WITHIN_S: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,8 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
     own: dict[str, Any] = {"log_to_driver": log_to_driver}  # Any: arguments of ray.init
     if local:
         own |= {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard}
+    else:
+        require_ray(settings.ray_address)
     with _private_umask():
         try:
             context = _init(settings, settings.ray_address or "local", **own)
@@ -85,6 +91,28 @@ def _init(settings: Settings, address: str, **own: Any) -> Any:  # Any: argument
             f"Ray did not start: {last_line(error)}; the machine may be busy or short of memory: try again, or start "
             "one with `ray start --head` and set RAY_ADDRESS=auto"
         ) from error
+
+
+def require_reachable(address: str | None) -> None:
+    """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return  # auto, local, or a form that only Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN_S).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"nothing answers at the Ray address {address} ({error.strerror or error}, tried for at most "
+            f"{CONNECT_WITHIN_S:g} s); check RAY_ADDRESS"
+        ) from error
+
+
+def require_ray(address: str | None) -> None:
+    """Raises ConfigurationError where no Ray answers at the address (None: on this machine), or none that takes this
+    process. To be called before `join`.
+    """
+    require_reachable(address)
+    require_gcs("auto" if address is None else address, within_s=ANSWER_WITHIN_S)
 
 
 def most_workers(num_cpus: float, *, cpus: float, can_grow: bool) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ray
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.cluster.driver.session import join
+from rabbitray.cluster.driver.session import join, require_ray
 from rabbitray.cluster.operate.doctor import CheckRow, Level
-from rabbitray.cluster.operate.running_pool import pools, require_reachable, token_hint
+from rabbitray.cluster.operate.running_pool import pools, token_hint
 from rabbitray.cluster.settings import Loaded
 
 
@@ -15,7 +15,7 @@ def cluster(loaded: Loaded) -> tuple[list[CheckRow], float | None]:
     """What was found of Ray, and the CPUs of the cluster where there is one."""
     settings = loaded.settings
     try:
-        require_reachable(settings.ray_address)
+        require_ray(settings.ray_address)
         join(settings)
     except ConfigurationError as nothing:
         if settings.ray_address is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +14,10 @@ from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.calls import RAISED, ActorMissingError, NamedActor, last_line, lost
 from rabbitray.actors.router.report import RouterReport
-from rabbitray.cluster.driver.session import join
+from rabbitray.cluster.driver.session import join, require_ray
 from rabbitray.cluster.settings import Settings
 
 ANSWER_WITHIN_S: Final = 15.0
-CONNECT_WITHIN_S: Final = 5.0
 STREAM_WITHIN_S: Final = 60.0
 ROUTER: Final = "-router"
 
@@ -103,25 +101,11 @@ def token_hint(address: str | None) -> str:
     return "; a cluster with token auth needs RAY_AUTH_MODE=token here as well" if explicit else ""
 
 
-def require_reachable(address: str | None) -> None:
-    """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal():
-        return  # auto, local, or a form that only Ray knows
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_WITHIN_S).close()
-    except OSError as error:
-        raise ConfigurationError(
-            f"nothing answers at the Ray address {address} ({error.strerror or error}, tried for at most "
-            f"{CONNECT_WITHIN_S:g} s); check RAY_ADDRESS"
-        ) from error
-
-
 @contextmanager
 def running(settings: Settings) -> Iterator[RunningPool]:
     """The pool of these settings, found on its Ray; NotRunningError when there is none. Disconnects at the end."""
     try:
-        require_reachable(settings.ray_address)
+        require_ray(settings.ray_address)
         join(settings)
     except ConfigurationError as nothing:
         raise NotRunningError(

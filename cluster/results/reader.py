@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from rabbitray.actors.errors import StoreOpenError
+from rabbitray.actors.errors import QueryError, StoreOpenError
 from rabbitray.actors.store.file import StoreLockedError
-from rabbitray.actors.store.query import read_only_query, read_only_stream
+from rabbitray.actors.store.query import read_only_query, read_only_stream, truncated
 from rabbitray.cluster.settings import Loaded
 
 if TYPE_CHECKING:
@@ -87,6 +87,13 @@ def schema_version(reader: Reader) -> int:
 def literal(text: str) -> str:
     """A text as an SQL literal, for a statement that is read-only and single in any case."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def whole(table: pa.Table) -> pa.Table:
+    """The answer itself; raises QueryError for one that was cut, which would be taken for all that there is."""
+    if truncated(table):
+        raise QueryError(f"there is more than the {table.num_rows:,} rows that are read at once: ask for less")
+    return table
 
 
 @contextmanager

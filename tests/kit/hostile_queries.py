@@ -1,7 +1,7 @@
 """Statements that make values of gigabytes, and a process that asks them of a store while it commits.
 
 `python -m tests.kit.hostile_queries PATH NAME...` prints one JSON object: for each statement what its asker was told,
-by how much the process had grown at most meanwhile and how many commits there were, and all keys that were acknowledged.
+by how much the process had grown at most meanwhile and how many rows were committed; and how many were acknowledged.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SHAPES = {
     "map": "SELECT cardinality(map_from_entries(list_zip(range(30000000), range(30000000))))",
     "rows": f"SELECT replace({LINE}, 'x', {_joined(LINE, 4)} || i) s FROM range(100000) r(i)",
 }
-"""By name. Beside them `tests/unit/store/test_query_memory.py` says which are tried."""
+"""By name."""
 
 OWN = 256 * MIB
 """Memory of DuckDB in the store of these tests."""

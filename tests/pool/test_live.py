@@ -15,6 +15,7 @@ from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from tests.kit.command_process import Command, publish, queue_exists, ready, run, work
 from tests.kit.eventually import eventually_sync
 from tests.kit.hostile import FORGED, TEXTS, unfit
+from tests.kit.hostile_queries import SHAPES
 from tests.kit.live_commands import DEGRADED, LiveCommands, live_commands
 
 RAYS_PREFIX = re.compile(r"\x1b\[3\dm\([^\x1b]* pid=\d+(, ip=[\d.]+)?\)\x1b\[0m ")
@@ -50,6 +51,24 @@ def strangers(amqp_url: str, queue: str, live: LiveCommands) -> None:
     assert {row["key"] for row in json.loads(everything)} == {job.id for job in jobs}
 
 
+def strange_queries(queue: str, results: Path, live: LiveCommands) -> None:
+    """What would take gigabytes is refused, the store goes on; who names no pool is told that one holds the file."""
+
+    def store_pid() -> str:
+        return str(re.findall(r"by process (\d+),", live.run("query", "SELECT 1", *there).err)[0])
+
+    there = ("--results", str(results))
+    before = store_pid()
+    ran = live.run("query", SHAPES["doubled"], "--queue", queue)
+    assert (ran.code, ran.err.count("\n")) == (1, 1), ran.err
+    assert "more memory than queries may take" in ran.err
+    ran = live.run("query", "SELECT 1", *there)
+    assert ran.code == 2
+    assert f"is in use by process {before}, the store of a running pool: ask that pool with --queue NAME" in ran.err
+    assert f"running there: {queue!r}" in ran.err
+    assert f"is in use by process {before}, the store of a running pool" in live.run("check", *there).out
+
+
 def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
     """status, pause, resume, scale, query, export, drain: the pool ends with exit code 0.
 
@@ -59,6 +78,13 @@ def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> 
     code, _, err = run(amqp_url, ray_cluster, "status", "--queue", queue)
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert (code, len(errors)) == (3, 1), err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+        code, _, err = run(amqp_url, ray_cluster, "query", "SELECT 1", "--queue", queue, within_s=45)
+    assert code == 2, err
+    assert "refuses this process" in err
+    assert "RAY_AUTH_TOKEN_PATH" in err
     pool = Command(amqp_url, ray_cluster, *work(tmp_path / "results.duckdb", queue))
     try:
         with live_commands({"RABBITMQ_URL": amqp_url, "RAY_ADDRESS": ray_cluster}) as live:
@@ -82,6 +108,7 @@ def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> 
             counted = ask("query", "SELECT count(*) AS rows FROM results", "--format", "json")
             assert json.loads(counted) == [{"rows": 350}]
             strangers(amqp_url, queue, live)
+            strange_queries(queue, tmp_path / "results.duckdb", live)
             ask("export", str(tmp_path / "out"))
         files = list((tmp_path / "out").glob("**/*.parquet"))
         assert sum(pq.read_table(file).num_rows for file in files) == 350

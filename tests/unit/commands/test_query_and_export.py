@@ -51,6 +51,25 @@ def test_query_says_when_rows_were_cut(run: Run, results: Path) -> None:
     assert "only the first 10 rows" in ran.err
 
 
+@pytest.mark.parametrize(
+    "to",
+    [("-o", "all.parquet"), ("-o", "all.csv"), ("-o", "all.json"), ("-o", "all.txt"), ("--json",), ("--format", "csv")],
+)
+def test_a_cut_answer_is_no_file(run: Run, results: Path, monkeypatch: pytest.MonkeyPatch, to: tuple[str, ...]) -> None:
+    """Unless the limit stands on the command line: one from the environment is forgotten by the time that it cuts."""
+    monkeypatch.setenv("RABBITRAY_QUERY_MAX_ROWS", "10")
+    ran = run("query", "SELECT key FROM results", *to)
+    assert ran.code == 1
+    assert ran.out == ""
+    assert ran.err.startswith("error: only the first 10 rows of file ")
+    assert ran.err.endswith("; nothing was written\n")
+    assert not list(Path().glob("*all*"))
+    assert run("query", "SELECT key FROM results LIMIT 10", *to).code == 0
+    ran = run("query", "SELECT key FROM results", *to, "--query-max-rows", "10")
+    assert ran.code == 0
+    assert "note: only the first 10 rows" in ran.err
+
+
 @pytest.mark.parametrize("sql", ["DROP TABLE results", "SELECT 1; SELECT 2", "SELEC 1", "SELECT * FROM nothing"])
 def test_a_bad_query_is_one_line(run: Run, results: Path, sql: str) -> None:
     ran = run("query", sql)

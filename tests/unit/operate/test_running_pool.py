@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from rabbitray.actors.errors import QueryError, RabbitrayError
+from rabbitray.actors.errors import ConfigurationError, QueryError, RabbitrayError
+from rabbitray.actors.remote.gcs import require_gcs
 from rabbitray.actors.router.status import Counts
+from rabbitray.actors.store.query import capped
 from rabbitray.cluster.commands import drain, status, trace
 from rabbitray.cluster.commands.export import Count
-from rabbitray.cluster.operate.running_pool import NotRunningError, require_reachable, token_hint
+from rabbitray.cluster.driver.session import require_reachable
+from rabbitray.cluster.operate.running_pool import NotRunningError, token_hint
 from rabbitray.cluster.operate.status import picture
-from rabbitray.cluster.results.reader import PoolReader
+from rabbitray.cluster.results.reader import PoolReader, whole
 from rabbitray.cluster.settings import load
 from tests.kit.fake_pool import FakePool
 from tests.kit.pool_status import QUIET, QUIET_REPORT
@@ -61,6 +65,13 @@ def test_the_results_of_a_running_pool_come_from_its_store() -> None:
     assert pool.asked[0] == ("store", "query", ("SELECT 1", 5, 2.0))
 
 
+def test_an_answer_that_was_cut_is_not_taken_for_all_there_is() -> None:
+    batches = pa.table({"seq": [1, 2, 3]}).to_batches()
+    assert whole(capped(batches, 3)).num_rows == 3
+    with pytest.raises(QueryError, match="more than the 2 rows"):
+        whole(capped(batches, 2))
+
+
 def test_a_trace_counts_what_the_router_holds() -> None:
     pool: Any = FakePool(router_report=[replace(REPORT, pool=replace(QUIET, held=7)), RabbitrayError("no answer")])
     reader = PoolReader(pool=pool)
@@ -88,6 +99,15 @@ def test_export_keeps_the_highest_seq() -> None:
 def test_a_ray_address_where_nothing_listens_is_refused_at_once() -> None:
     with pytest.raises(RabbitrayError, match=r"nothing answers at the Ray address 127\.0\.0\.1:1"):
         require_reachable("127.0.0.1:1")
+
+
+def test_a_ray_that_gives_no_answer_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(
+            ConfigurationError, match=f"the Ray at {where} gave no answer within 0.2 s; set RAY_ADDRESS"
+        ):
+            require_gcs(where, within_s=0.2)
 
 
 @pytest.mark.parametrize("address", [None, "auto", "local"])

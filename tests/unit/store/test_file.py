@@ -9,7 +9,7 @@ import pytest
 
 from rabbitray.actors.errors import StoreOpenError
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.file import StoreLockedError, wal_of
+from rabbitray.actors.store.file import StoreLockedError, is_store, wal_of
 from rabbitray.actors.store.store import Store
 from tests.kit.file_holder import holder_of
 from tests.kit.store_rows import rows_of, sql_in_a_process
@@ -26,6 +26,22 @@ async def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) 
     store = Store(config)
     await store.open()
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("title", "is_one"),
+    [
+        (b"ray::ResultStore\0", True), (b"ray::ResultStore.write", True), (b"ray::ResultStores", False),
+        (b"python\0-m\0ray::ResultStore", False), (b"", False), (None, False),
+    ],
+)  # fmt: skip
+def test_a_store_of_a_running_pool_is_known_by_the_title_of_its_process(
+    tmp_path: Path, title: bytes | None, is_one: bool
+) -> None:
+    if title is not None:
+        (tmp_path / "935").mkdir()
+        (tmp_path / "935" / "cmdline").write_bytes(title)
+    assert is_store(935, tmp_path) == is_one
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 1000], ids=["empty", "text"])

@@ -105,13 +105,13 @@ def test_the_limit_of_this_process_is_kept_and_raised_again() -> None:
     own = OwnMemory()
     before = resource.getrlimit(resource.RLIMIT_DATA)
     interrupted = threading.Event()
-    with GrowthLimit(own).holding(64 * MIB, 192 * MIB, interrupted.set):
+    with GrowthLimit(own).holding(32 * MIB, 96 * MIB, interrupted.set):
         assert own.limit() is not None
         with pytest.raises(MemoryError):
-            bytearray(512 * MIB)
+            bytearray(256 * MIB)
         assert not interrupted.is_set()
-        some = bytearray(128 * MIB)
+        some = bytearray(64 * MIB)
         assert interrupted.wait(10)
         del some
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
-    assert len(bytearray(512 * MIB)) == 512 * MIB
+    assert len(bytearray(256 * MIB)) == 256 * MIB

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
@@ -376,6 +376,49 @@ def test_a_commit_thread_opens_its_file_again_after_a_failure_and_not_after_the_
     core.open()
     assert core.register("b") == epoch + 1
     core.close()
+
+
+class NoMemory:
+    """In place of the tags of rows that were committed: the dedupe finds no memory when it has learned half of them."""
+
+    def tolist(self) -> list[int]:
+        raise MemoryError
+
+
+class Starved(Incoming):
+    """Finds no memory once: before its commit, after it, or lets the dedupe find none then."""
+
+    when: ClassVar[list[str]] = []
+
+    def append(self, *arguments: Any, **named: Any) -> None:  # Any: those of Incoming
+        moment = self.when.pop() if self.when else ""
+        if moment == "before":
+            raise MemoryError
+        super().append(*arguments, **named)
+        if moment == "after":
+            raise MemoryError
+        if moment == "half":
+            object.__setattr__(arguments[1], "tags", NoMemory())
+
+
+@pytest.mark.parametrize("moment", ["before", "after", "half"])
+def test_a_commit_that_finds_no_memory_acknowledges_nothing_and_is_known_when_it_comes_again(
+    config: StoreConfig, moment: str
+) -> None:
+    core = CommitThread(config, Readers(), Starved)
+    core.open()
+    epoch = core.register("a")
+    call = Call(epoch=epoch, rows=rows_of(["a", "b"]), queue="jobs")
+    Starved.when[:] = [moment]
+    (lost,) = core.commit([call])
+    assert isinstance(lost, StoreUnavailableError)
+    with pytest.raises(StoreUnavailableError):
+        core.use(lambda _: bytearray(2**60))
+    (answer,) = core.commit([call])
+    assert isinstance(answer, Answer)
+    assert (answer.committed, answer.duplicates) == ((2, ()) if moment == "before" else (0, (0, 1)))
+    core.close()
+    assert read_only_query(config.path, "SELECT key FROM results ORDER BY 1")["key"].to_pylist() == ["a", "b"]
 
 
 async def test_a_group_takes_whole_calls_up_to_its_rows() -> None:
