@@ -124,7 +124,7 @@ class PublishReport:
     - `unroutable`, `refused`, `unwritable`: in no queue (UnroutableError; RefusedError or PublisherClosedError;
       EncodeError).
     - `timed_out`, `uncertain`: may be in a queue, or still arrive (PublishTimeoutError, UncertainError). Publish them
-      again under the same id: the pool recognises a duplicate by it.
+      again under the same id; the pool recognises a duplicate by it.
     """
 
     confirmed: tuple[Job, ...] = ()
