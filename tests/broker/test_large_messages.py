@@ -161,7 +161,7 @@ async def test_a_large_message_that_no_queue_takes_comes_back_without_its_body(a
     message = EncodedMessage(body=b"", message_id="m", routing_key="nowhere")
     body = Bytes(b"x" * 20 * MIB)
     tracemalloc.start()
-    with pytest.raises(UnroutableError, match=r"m: returned, 312 NO_ROUTE"):
+    with pytest.raises(UnroutableError, match=r"message m: no queue takes it \(RabbitMQ: 312 NO_ROUTE\)"):
         await large.publish(message, body)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

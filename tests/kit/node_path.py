@@ -70,4 +70,4 @@ class NodePath(PlainPath):
     @property
     def strays(self) -> int:
         """Copies that came here and were meant for another queue."""
-        return self.settler.tally.strays + self.collector.strays
+        return self.settler.tally.strays + self.collector.tally.strays

@@ -79,13 +79,14 @@ def test_the_rates_are_those_of_the_last_minute() -> None:
     buffer.flush()
     assert totals.last(kpi.DLQ_RATE.name) == 10.0
     for second in range(1, 62):
-        counts = Counts(done=900 + second * 99, retried=second, dead=100)
+        counts = Counts(done=900 + second * 99, retried=second, dead=100, near_limit=second // 20)
         meter.look(replace(QUIET, at=float(second)), counts, LastEndings(), connected=False, lag_s=0.0)
     buffer.flush()
     assert totals.last(kpi.DLQ_RATE.name) == 0.0
     assert totals.last(kpi.RETRY_RATE.name) == pytest.approx(1.0)
     assert totals.last(kpi.ERROR_RATE.name) == pytest.approx(1.0)
     assert totals.total(kpi.DONE.name) == 900 + 61 * 99
+    assert totals.total(kpi.NEAR_LIMIT.name) == 3
     assert totals.last(kpi.CONNECTED.name) == 0.0
 
 
@@ -105,9 +106,11 @@ def test_a_worker_is_measured_for_each_part_not_for_each_job() -> None:
     meter = WorkerMeter(buffer)
     meter.look(10.0, cpu_percent=0.0, rss_bytes=1)
     meter.jobs([SimpleNamespace(started_us=0, finished_us=5_000)] * 5_000)
+    meter.unasked(3)
     meter.look(15.0, cpu_percent=71.5, rss_bytes=123 * kpi.MB)
     buffer.flush()
     assert totals.count(kpi.PROCESSING_DURATION.name) == SAMPLED_MOST
+    assert totals.total(kpi.UNASKED.name) == 3
     assert totals.total(kpi.PROCESSING_DURATION.name) == SAMPLED_MOST * 5.0
     assert totals.last(kpi.WORKER_THROUGHPUT.name) == 1_000.0
     assert totals.last(kpi.WORKER_CPU.name) == 71.5
