@@ -79,4 +79,5 @@ def log_dead_letters(dead: Sequence[tuple[Delivery, Failure, str]]) -> None:
 def _ids(delivery: Delivery, failure: Failure) -> dict[str, object]:
     """What a line about a job is found by."""
     trace_id = trace_id_of(delivery.parcel.traceparent)
-    return {"key": failure.key, "message_id": failure.message_id} | ({"trace_id": trace_id} if trace_id else {})
+    ids: dict[str, object] = {"key": failure.key, "message_id": failure.message_id}
+    return ids | ({"trace_id": trace_id} if trace_id else {})

@@ -20,7 +20,8 @@ from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import ARROW_BYTES, StoreConfig
 from rabbitray.actors.store.dedupe.keys import Identities, identities
 from rabbitray.actors.store.file import CommitGuardError, connect, scalar, wal_of
-from rabbitray.actors.store.query import Readers, read_only_query
+from rabbitray.actors.store.read_only import read_only_query
+from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
 from rabbitray.actors.telemetry import kpi
