@@ -32,7 +32,7 @@ from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe.keys import hash_texts, identities
 from rabbitray.actors.store.file import Connection, connect
-from rabbitray.actors.store.query import Readers
+from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
 

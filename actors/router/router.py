@@ -198,13 +198,13 @@ class Router(Generic[P]):
         if self._consumption.closing:
             self.buffer.put(delivery)  # it crossed the cancelling of the consumer; given back with the rest
         elif delivery.stray:
-            self._settler.discard(delivery)
+            self._settler.whole.discard(delivery)
         elif delivery.refused is not None:
             self.tasks.spawn(self._concluder.park(delivery, refusal(delivery)))
         elif delivery.near_limit and self._source.counts_returns:
             self.tasks.spawn(self._renew(delivery))
-        elif delivery.due_ms and self._settler.must_wait(delivery):
-            self.tasks.spawn(self._settler.postpone(delivery))
+        elif delivery.due_ms and self._settler.whole.must_wait(delivery):
+            self.tasks.spawn(self._settler.whole.postpone(delivery))
         elif self._quarantine.knows(delivery):
             self._quarantine.add([delivery])
         else:
@@ -215,7 +215,7 @@ class Router(Generic[P]):
 
     async def _renew(self, delivery: Delivery) -> None:
         """A fresh copy takes its place, of which RabbitMQ has counted no delivery; else it is worked as it is."""
-        if not await self._settler.renew(delivery):
+        if not await self._settler.whole.renew(delivery):
             self._requeue([delivery])
 
     def drop(self, generation: int) -> None:
@@ -286,7 +286,7 @@ class Router(Generic[P]):
         if not self._consumption.running:
             self._source.give_back(self._quarantine.take_all())
         for delivery in packed:
-            await self._settler.part(delivery, expect=self._quarantine.expect)
+            await self._settler.whole.take_apart(delivery, expect=self._quarantine.expect)
 
     async def _take_back(self, batch: Batch, returned: list[Delivery]) -> None:
         """What a worker did not start goes out again; a suspect is suspect still, and its crashes stay counted."""

@@ -9,7 +9,9 @@ migrations  a file of an earlier version becomes one of this version
 file        opens it: lock, settings, hardening
 file_watch  whether the file is still its file
 guard       what a statement from outside may do
+readers     the cursors that read, beside the one that writes
 query       read-only statements, beside the commits
+read_only   the same for a file that nothing writes
 memory_limit  by how much the process may grow while they run
 config      StoreConfig: file, memory, limits
 answers     what a write is answered with

@@ -97,12 +97,18 @@ def wal_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text: DuckDB's go on with what was asked, or with where in it."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def explain(path: Path, error: Exception) -> StoreOpenError:
     """One line for a failed open: what is wrong, where, what to do.
 
     DuckDB tells these cases apart only in its text, so this is the one place that reads it.
     """
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     if "Could not set lock" in text:
         found = re.search(r"PID (\d+)", text)
         pid = int(found.group(1)) if found else None

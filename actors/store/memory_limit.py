@@ -10,6 +10,7 @@ process to which the kernel refuses even small pieces does not live long: hence 
 
 from __future__ import annotations
 
+import logging
 import resource
 import threading
 import time
@@ -17,6 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
+
+from rabbitray.actors.telemetry.rate_limit import LogThrottle
+
+log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
 _LOOK_EVERY_S = 0.01  # DuckDB takes some 10 MiB in that time
@@ -64,6 +69,7 @@ class GrowthLimit:
         self._most = 0
         self._before: int | None = None
         self._watcher: threading.Thread | None = None
+        self._failed_line = LogThrottle()
 
     @contextmanager
     def holding(self, growth: int, reserve: int, interrupt: Callable[[], None]) -> Iterator[None]:
@@ -95,8 +101,12 @@ class GrowthLimit:
 
     def _watch(self) -> None:
         while True:
-            for interrupt in self._due():
-                interrupt()
+            try:
+                for interrupt in self._due():
+                    interrupt()
+            except Exception:  # a MemoryError, say, by the limit itself: the next look is all the more needed
+                if self._failed_line.due():
+                    log.exception("By how much queries let the process grow could not be looked at, it is tried again")
             time.sleep(self._look_every_s)
 
     def _due(self) -> Sequence[Callable[[], None]]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import duckdb
 
 from rabbitray.actors.errors import StoreOpenError
+from rabbitray.actors.store.file import first_line
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ def migrate(
     try:
         con.execute("CHECKPOINT")
     except duckdb.Error as error:
-        log.warning("No checkpoint after the migration, its log is kept: %s", _first_line(error))
+        log.warning("No checkpoint after the migration, its log is kept: %s", first_line(error))
 
 
 def _step(con: Connection, where: str, step: Migration, check: Check) -> None:
@@ -110,7 +111,7 @@ def _step(con: Connection, where: str, step: Migration, check: Check) -> None:
         _roll_back(con)
         raise StoreOpenError(
             f"{where} stays at schema version {step.to - 1}, the step to {step.to} ({step.what}) failed: "
-            f"{_first_line(error)}; {_advice(error)}"
+            f"{first_line(error)}; {_advice(error)}"
         ) from error
     except BaseException:
         _roll_back(con)
@@ -143,7 +144,7 @@ def _roll_back(con: Connection) -> None:
     try:
         con.execute("ROLLBACK")
     except duckdb.Error as error:  # after a failed COMMIT no transaction is left
-        log.debug("Nothing to roll back: %s", _first_line(error))
+        log.debug("Nothing to roll back: %s", first_line(error))
 
 
 def _advice(error: Exception) -> str:
@@ -156,8 +157,3 @@ def _advice(error: Exception) -> str:
 
 def _unchecked(con: Connection) -> None:
     """Between two steps: only the newest version's tables are known."""
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

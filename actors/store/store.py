@@ -15,13 +15,15 @@ from rabbitray.actors.message.reply import FailedRun
 from rabbitray.actors.store.answers import Answer, Call, StoreStats
 from rabbitray.actors.store.commit import records
 from rabbitray.actors.store.commit.group_commit import GroupCommit
-from rabbitray.actors.store.commit.writer import CLOSED, CommitThread
+from rabbitray.actors.store.commit.instance import CLOSED
+from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.guard.parsing import parse
 from rabbitray.actors.store.guard.statement import Parse
 from rabbitray.actors.store.known import winners_of
-from rabbitray.actors.store.query import Readers, Reading
+from rabbitray.actors.store.query import Reading
+from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import NO_METRICS, Recorder
 

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Category, Failure
@@ -47,6 +48,27 @@ class Unit(msgspec.Struct, eq=False, kw_only=True):
     finished_us: int = 0
     result: str = ""  # JSON text of what the handler returned
     failed: Failed | None = None
+
+    def failure(self, failed: Failed, body: bytes | None) -> Failure:
+        """Its failure as it goes back. `body`: of one of several jobs in a message, its own."""
+        return Failure(
+            position=self.position,
+            record=self.record,
+            verdict=failed.verdict,
+            reason=failed.reason,
+            error=failed.error,
+            error_class=failed.error_class,
+            category=failed.category,
+            after_s=failed.after_s,
+            attempt=self.attempt,
+            key=self.key,
+            message_id=self.parcel.message_id,
+            message_type=self.job.message_type or None,
+            body=body,
+            content_type=MSGPACK if body is not None else None,
+            traceback=failed.trace.text,
+            raised_in=failed.trace.place,
+        )
 
 
 class BatchRun:

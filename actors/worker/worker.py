@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import DecodeError, RabbitrayError
-from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, split
@@ -212,24 +211,7 @@ class Worker:
             key=unit.key,
             batch=run.span.traceparent,
         )
-        return Failure(
-            position=unit.position,
-            record=unit.record,
-            verdict=failed.verdict,
-            reason=failed.reason,
-            error=failed.error,
-            error_class=failed.error_class,
-            category=failed.category,
-            after_s=failed.after_s,
-            attempt=unit.attempt,
-            key=unit.key,
-            message_id=unit.parcel.message_id,
-            message_type=unit.job.message_type or None,
-            body=body,
-            content_type=MSGPACK if body is not None else None,
-            traceback=failed.trace.text,
-            raised_in=failed.trace.place,
-        )
+        return unit.failure(failed, body)
 
     def _trace_skipped(self, skipped: list[Unit], run: BatchRun) -> None:
         run.span.note("rabbitray.batch.skipped", len(skipped))

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.broker import PrivateBroker
 from rabbitray.cluster.cli.options import ALL, with_settings

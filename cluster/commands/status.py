@@ -14,8 +14,10 @@ from rabbitray.actors.router.report import RouterReport
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.driver import compose
+from rabbitray.cluster.operate.picture import Look
 from rabbitray.cluster.operate.running_pool import RunningPool, running
-from rabbitray.cluster.operate.status import Look, lines, picture
+from rabbitray.cluster.operate.status import picture
+from rabbitray.cluster.operate.status_lines import lines
 from rabbitray.cluster.settings import Loaded
 
 QUICK_S = 5.0

@@ -24,8 +24,9 @@ from rabbitray.cluster.cli.terminal import Terminal, tell, tell_json
 from rabbitray.cluster.commands.status import look
 from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
+from rabbitray.cluster.operate.picture import Look, Picture
 from rabbitray.cluster.operate.running_pool import NotRunningError, RunningPool, running
-from rabbitray.cluster.operate.status import Look, Picture, picture
+from rabbitray.cluster.operate.status import picture
 from rabbitray.cluster.settings import Loaded
 
 ANSWER_WITHIN_S = 5.0

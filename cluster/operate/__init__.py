@@ -1,7 +1,10 @@
 """Looks at a pool and its surroundings, for the commands.
 
 running_pool  reaches the actors of a pool by name
-status        healthy, degraded or not, and why
+picture       what was seen, and the picture of it, as values
+problems      healthy, degraded or not, and why
+status        the picture that is made of one look
+status_lines  the picture as lines for people
 dashboard     `rabbitray top`
 local_usage   CPU and memory of our processes on this machine
 doctor        `rabbitray check`

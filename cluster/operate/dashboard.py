@@ -20,7 +20,8 @@ from rabbitray.actors.router.report import WorkerRow
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import Percentiles
-from rabbitray.cluster.operate.status import OLD_AFTER_S, Picture, age, error_line, known
+from rabbitray.cluster.operate.picture import Picture
+from rabbitray.cluster.operate.status_lines import OLD_AFTER_S, age, error_line, known
 
 LEAST_WIDTH: Final = 66  # narrower terminals see the left part
 NUMBERS_WIDTH: Final = 54  # of a worker's line: all but its name

@@ -16,7 +16,7 @@ from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpe
 from rabbitray.actors.rabbitmq.declare import server_of
 from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place
 from rabbitray.actors.store.file import StoreLockedError
-from rabbitray.actors.store.query import results_version
+from rabbitray.actors.store.read_only import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
 from rabbitray.actors.worker.handlers import find
 from rabbitray.cluster.driver import checks, compose

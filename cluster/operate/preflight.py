@@ -14,7 +14,7 @@ from rabbitray.actors.errors import ConfigurationError, StoreOpenError
 from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.store.file import StoreLockedError
-from rabbitray.actors.store.query import results_version
+from rabbitray.actors.store.read_only import results_version
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.operate import doctor
 from rabbitray.cluster.settings import Loaded

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from rabbitray.actors.errors import QueryError, StoreOpenError
 from rabbitray.actors.store.file import StoreLockedError
-from rabbitray.actors.store.query import read_only_query, read_only_stream, truncated
+from rabbitray.actors.store.query import truncated
+from rabbitray.actors.store.read_only import read_only_query, read_only_stream
 from rabbitray.cluster.settings import Loaded
 
 if TYPE_CHECKING:

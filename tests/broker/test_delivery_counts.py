@@ -108,7 +108,7 @@ async def test_a_fresh_copy_is_the_same_message(amqp_url: str) -> None:
         await pool.way.intake.consume(1)
         await raw_amqp.publish(amqp_url, "jobs", [(raw, body)])
         await eventually(lambda: pool.way.got)
-        assert await pool.settler.renew(pool.way.got[0])
+        assert await pool.settler.whole.renew(pool.way.got[0])
         await eventually(lambda: len(pool.way.got) == 2 and not pool.settler.tally.given_back)
         assert pool.settler.tally.renewed == 1
         assert pool.settler.tally.acked == 1
@@ -166,6 +166,6 @@ async def test_what_cannot_be_the_same_is_worked_as_it_is(amqp_url: str, raw: by
     async with settling_pool(amqp_url) as pool:
         one = delivery(1, body=b"?", message_id=None, properties=from_raw(raw))
         one.generation = pool.way.intake.generation
-        assert not await pool.settler.renew(one)
+        assert not await pool.settler.whole.renew(one)
         assert pool.settler.tally.renewed == 0
     assert await ready(amqp_url) == 0

@@ -14,7 +14,8 @@ import pyarrow as pa
 from rabbitray.actors.errors import QueryError
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import connect, wal_of
-from rabbitray.actors.store.query import Readers, Reading
+from rabbitray.actors.store.query import Reading
+from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.schema import prepare
 from tests.kit.results_file import empty_file
 from tests.kit.store_rows import sql_in_a_process

@@ -11,7 +11,7 @@ import ray
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher
 from rabbitray.actors.router.report import Drained, RouterReport
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.driver.driver import Depths

@@ -12,7 +12,7 @@ import pytest
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import EncodedMessage, Publisher
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.report import read_run
 from tests.kit.dlq_command import dlq

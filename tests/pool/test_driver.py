@@ -20,7 +20,7 @@ from pamqp import commands as spec
 
 from rabbitray.actors.message.headers import DUE
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.command_line import Ran
 from tests.kit.command_process import ROOT, Command, publish, queue_exists, ready, run, work

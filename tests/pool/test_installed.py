@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray.job_submission import JobSubmissionClient
 
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from tests.kit.eventually import eventually_sync
 from tests.kit.installed import JOBS, OWN_NAMES, Installed, shop
 from tests.kit.ray_job import agent_takes

@@ -21,7 +21,7 @@ import pytest
 import ray
 
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from tests.kit.eventually import eventually
 from tests.kit.pool_audit import finished, lost_and_duplicated
 from tests.kit.pool_settings import settings_for

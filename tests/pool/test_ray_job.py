@@ -15,7 +15,7 @@ from ray.job_submission import JobSubmissionClient
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher, PublisherConfig
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from tests.kit.command_process import ready
 from tests.kit.eventually import eventually_sync
 from tests.kit.pool_settings import HANDLE

@@ -16,7 +16,7 @@ from ray.util.state import list_actors, list_jobs, list_tasks, list_workers
 
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.canary import Canary, canary_url, new_canary
 from tests.kit.eventually import eventually

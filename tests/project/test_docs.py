@@ -26,7 +26,7 @@ from rabbitray.actors.publisher import Publisher, PublisherConfig
 from rabbitray.actors.rabbitmq.inspect import contact, declare
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.secret import Secret
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.cluster.broker import PrivateBroker
 from rabbitray.cluster.cli.app import COMMANDS
 from rabbitray.cluster.cli.errors import OUTPUT_GONE

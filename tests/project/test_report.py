@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from jinja2 import UndefinedError
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.cluster.cli.app import group
 from rabbitray.cluster.cli.tables import rows
 from rabbitray.cluster.results.report import RecordedRun, page, read_run

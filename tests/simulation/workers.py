@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from rabbitray.actors.errors import StoreUnavailableError
-from rabbitray.actors.message.headers import MSGPACK
 from rabbitray.actors.message.key_hash import kind_of
 from rabbitray.actors.message.parcel import Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part, WorkerInfo
@@ -255,21 +254,7 @@ def _failed(error: Exception, wish: Wish) -> Failed:
 
 
 def _failure(unit: Unit, failed: Failed) -> Failure:
-    return Failure(
-        position=unit.position,
-        record=unit.record,
-        verdict=failed.verdict,
-        reason=failed.reason,
-        error=failed.error,
-        error_class=failed.error_class,
-        category=failed.category,
-        attempt=unit.attempt,
-        key=unit.key,
-        message_id=unit.parcel.message_id,
-        message_type=None,
-        body=split(unit.parcel.body)[unit.record] if unit.packed else None,
-        content_type=MSGPACK if unit.packed else None,
-    )
+    return unit.failure(failed, split(unit.parcel.body)[unit.record] if unit.packed else None)
 
 
 class SimKnownKeys:

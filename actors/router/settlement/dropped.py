@@ -19,7 +19,8 @@ from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.intake.opener import Opener
 from rabbitray.actors.router.intake.reading import UNREADABLE_HEADERS
-from rabbitray.actors.router.settlement.settler import Settler, Tally
+from rabbitray.actors.router.settlement.settler import Settler
+from rabbitray.actors.router.settlement.tally import Tally
 
 log = logging.getLogger(__name__)
 WINDOW = 20
@@ -95,13 +96,14 @@ class Collector:
 
     def _take(self, delivery: Delivery) -> None:
         if delivery.stray:
-            self._settler.discard(delivery)
+            self._settler.whole.discard(delivery)
         else:
             self._tasks.spawn(self._collect(delivery))
 
     async def _collect(self, delivery: Delivery) -> None:
         """A dropped queue may have a limit, too: one that was made on RabbitMQ 3. Behind it is nothing."""
-        if delivery.near_limit and self._intake.counts_returns and await self._settler.renew(delivery, dropped=True):
+        renewable = delivery.near_limit and self._intake.counts_returns
+        if renewable and await self._settler.whole.renew(delivery, dropped=True):
             return
         failure = dropped(delivery)
         log.warning("RabbitMQ dropped message %s: %s", delivery.parcel.message_id, failure.error)

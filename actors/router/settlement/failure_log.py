@@ -1,10 +1,10 @@
-"""FailureLog: one line with its traceback for each kind of failure, at most once a minute."""
+"""FailureLog: one line with its traceback for each kind of failure, at most once a minute; one for dead letters."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rabbitray.actors.message.reply import Failure
@@ -36,8 +36,6 @@ class FailureLog:
         if not kind.throttle.due():
             return
         count, kind.since = kind.since, 0
-        ids = {"key": failure.key, "message_id": failure.message_id}
-        trace_id = trace_id_of(delivery.parcel.traceparent)
         log.warning(
             "Job %s failed in run %d on %s, %s: %s: %s%s",
             failure.key or failure.message_id or "(no id)",
@@ -47,9 +45,7 @@ class FailureLog:
             failure.error_class,
             failure.error[:ERROR_SHOWN],
             f" ({count - 1} more like it since the last line)" if count > 1 else "",
-            extra=ids
-            | ({"trace_id": trace_id} if trace_id else {})
-            | ({"traceback": failure.traceback} if failure.traceback else {}),
+            extra=_ids(delivery, failure) | ({"traceback": failure.traceback} if failure.traceback else {}),
         )
 
     def _kind(self, failure: Failure) -> _Kind:
@@ -65,3 +61,23 @@ class _Kind:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.throttle = LogThrottle(clock)
         self.since = 0  # the last line
+
+
+def log_dead_letters(dead: Sequence[tuple[Delivery, Failure, str]]) -> None:
+    """One line for all dead letters of a part, with the ids of the first; every one of them is in the table."""
+    delivery, first, reason = dead[0]
+    log.warning(
+        "%d to the dead letters, the first as %s: %s: %s",
+        len(dead),
+        reason,
+        first.error_class,
+        first.error[:200],
+        extra=_ids(delivery, first) | {"attempt": first.attempt},
+    )
+
+
+def _ids(delivery: Delivery, failure: Failure) -> dict[str, object]:
+    """What a line about a job is found by."""
+    trace_id = trace_id_of(delivery.parcel.traceparent)
+    ids: dict[str, object] = {"key": failure.key, "message_id": failure.message_id}
+    return ids | ({"trace_id": trace_id} if trace_id else {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence, Set
@@ -13,63 +12,41 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from rabbitray.actors.errors import FencedError, StoreOpenError, StoreUnavailableError
+from rabbitray.actors.errors import FencedError, StoreUnavailableError
 from rabbitray.actors.message.rows import RESULT_SCHEMA, conform
-from rabbitray.actors.store import schema
 from rabbitray.actors.store.answers import Answer, AnswerBuilder, Call, StoreStats
 from rabbitray.actors.store.commit import records
 from rabbitray.actors.store.commit.call_slice import CallSlice, halves
 from rabbitray.actors.store.commit.failures import FailureTable
+from rabbitray.actors.store.commit.instance import ROW_ERRORS, Instance
 from rabbitray.actors.store.commit.transaction import Incoming
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe import restore as loading
 from rabbitray.actors.store.dedupe.bloom import SLOTS
 from rabbitray.actors.store.dedupe.index import Dedupe, Sorted
 from rabbitray.actors.store.dedupe.keys import Identities, differing, identities, identities_of
-from rabbitray.actors.store.file import EPOCH_SQL, Connection, connect, connect_again, scalar, size_of, wal_of
-from rabbitray.actors.store.file_watch import FileWatch
-from rabbitray.actors.store.query import Readers
+from rabbitray.actors.store.file import EPOCH_SQL, Connection, first_line, scalar, size_of
+from rabbitray.actors.store.readers import Readers
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-ROW_ERRORS = (
-    duckdb.ConstraintException,
-    duckdb.DataError,
-    duckdb.InvalidInputException,
-    pa.ArrowInvalid,
-    pa.ArrowTypeError,
-    pa.ArrowNotImplementedError,
-    UnicodeDecodeError,
-    KeyError,
-)
-"""Errors that a row causes; everything else of DuckDB is about the file or the instance."""
-
-CLOSED = "the store is not open: it has been closed, or was not opened yet"
 
 _NO_CONFLICTS = RESULT_SCHEMA.empty_table()
 _SAVE_FILTER_EVERY = 8  # sealed segments; what a crash leaves to be added at start
 
 
 class CommitThread:
-    """One thread only. `open` first; a failure of the instance closes it, and the next use opens it again. What comes
-    after `close` is refused: it would open the file behind whoever closed it.
-
-    `incoming` makes what commits over a connection.
+    """One thread only. `open` first; what comes after `close` is refused. `incoming` makes what commits over a
+    connection.
     """
 
     def __init__(
         self, config: StoreConfig, readers: Readers, incoming: Callable[[Connection], Incoming] = Incoming
     ) -> None:
         self._config = config
-        self._incoming = incoming
-        self._readers = readers
-        self._open: Incoming | None = None  # the one writing connection
-        self._watch: FileWatch | None = None  # of the file that it has open
-        self._closed = True
+        self._instance = Instance(config, readers, incoming, self._learn)
         self._dedupe: Dedupe | None = None
-        self._store_id = ""
         self._next_seq = 0
         self._epoch = 0
         self._filter_saved = 0
@@ -78,50 +55,17 @@ class CommitThread:
 
     def open(self) -> None:
         """One attempt; raises StoreOpenError (StoreLockedError when another process holds the file)."""
-        self._connect()
-        self._closed = False
-
-    def _connect(self) -> None:
-        path = self._config.path
-        con = connect_again(self._config, self._store_id) if self._store_id else connect(self._config)
-        try:
-            self._store_id = schema.prepare(con, str(path))
-            self._learn(con)
-            self._failures.learn(con)
-            self._epoch = scalar(con, EPOCH_SQL)
-            self._watch = FileWatch(path, wal_of(path))
-            self._open = self._incoming(con)
-        except BaseException:
-            con.close()
-            raise
-        self._readers.attach(con)
-        self._stats = replace(self._stats, paused="")
+        self._instance.open()
 
     def close(self) -> None:
         """Checkpoint, keep the filter for the next start, let go of the file.
 
         Raises StoreUnavailableError, and leaves all as it is, where the file is damaged or not at its path any more.
         """
-        self._closed = True
-        why = ""
-        if self._open is not None and self._watch is not None:
-            try:
-                self._readers.detach()
-                why = self._watch.why_not(self._open.con)
-                if not why:
-                    self._save_filter(every=1)
-                    self._checkpoint(self._open.con)
-            finally:
-                self._open.con.close()
-        self._open, self._watch, self._dedupe, self._filter_saved, self._store_id = None, None, None, 0, ""
+        why = self._instance.close(lambda: self._save_filter(every=1))
+        self._dedupe, self._filter_saved = None, 0
         if why:
             raise StoreUnavailableError(why)
-
-    def _checkpoint(self, con: Connection) -> None:
-        try:
-            con.execute("CHECKPOINT")
-        except duckdb.Error as error:
-            log.warning("no checkpoint at close, the write-ahead log keeps the rows: %s", first_line(error))
 
     @property
     def lookup(self) -> Dedupe | None:
@@ -129,34 +73,31 @@ class CommitThread:
 
         Raises StoreUnavailableError while nothing can be committed: what this process remembers may not be in the file.
         """
-        if self._stats.paused:
-            raise StoreUnavailableError(self._stats.paused)
+        if self._instance.paused:
+            raise StoreUnavailableError(self._instance.paused)
         return self._dedupe
 
     def stats(self) -> StoreStats:
         """Counters as they are now."""
-        if self._open is not None:
-            with contextlib.suppress(StoreUnavailableError):  # it is in `paused` then
-                self._must_be_ours(self._open.con)
+        self._instance.look()
         dedupe = self._dedupe
         fill = len(dedupe.sealed) / SLOTS if dedupe else 0.0
         plane = dedupe.bloom.plane.nbytes if dedupe else 0
         size = size_of(self._config.path)
-        return replace(self._stats, rows=self._next_seq, filter_fill=fill, filter_bytes=plane, bytes=size)
+        return replace(
+            self._stats,
+            rows=self._next_seq,
+            filter_fill=fill,
+            filter_bytes=plane,
+            bytes=size,
+            paused=self._instance.paused,
+        )
 
     def use(self, work: Callable[[Connection], T]) -> T:
         """Run `work` on the connection, opened again if need be; raises StoreUnavailableError for a failing
         instance.
         """
-        con = self._ready().con
-        try:
-            done = work(con)
-        except ROW_ERRORS as error:
-            raise ValueError(first_line(error)) from error
-        except (duckdb.Error, StoreUnavailableError, MemoryError) as error:
-            raise self._lose(error) from error
-        self._must_be_ours(con)
-        return done
+        return self._instance.use(work)
 
     def register(self, router: str) -> int:
         """Issue the next epoch."""
@@ -181,7 +122,7 @@ class CommitThread:
         except (StoreUnavailableError, FencedError) as error:
             failed = error
         except MemoryError as error:  # between any two steps: what the dedupe knows is in doubt, too
-            failed = self._lose(error)
+            failed = self._instance.lose(error)
             self._dedupe = None
         for index, part in parts.items():
             answers[index] = self._answer(part) if failed is None or part.is_safe else failed
@@ -212,7 +153,7 @@ class CommitThread:
         if not call.failed_keys or not self._config.dedupe:
             return ()
         if self._dedupe is None:
-            raise StoreUnavailableError(self._stats.paused)
+            raise StoreUnavailableError(self._instance.paused)
         queue = call.queue or _only_queue(call.rows)
         known = self._dedupe.known(identities_of(queue, list(call.failed_keys)))
         return tuple(key for key, is_known in zip(call.failed_keys, known, strict=True) if is_known)
@@ -244,7 +185,7 @@ class CommitThread:
 
     def _attempt(self, parts: list[CallSlice]) -> None:
         """One transaction; raises a ROW_ERROR with nothing changed, or StoreUnavailableError."""
-        incoming = self._ready()
+        incoming = self._instance.ready()
         if not any(part.call.rows.num_rows for part in parts):
             return
         rows = pa.concat_tables([conform(part.call.rows, RESULT_SCHEMA) for part in parts]).combine_chunks()
@@ -267,14 +208,14 @@ class CommitThread:
             self._failures.set_apart()
             raise
         except (duckdb.Error, StoreUnavailableError) as error:
-            raise self._lose(error) from error
+            raise self._instance.lose(error) from error
         spent = self._stats.commit_s + time.perf_counter() - started
         self._stats = replace(self._stats, commits=self._stats.commits + 1, commit_s=spent)
         self._next_seq += rows.num_rows
         self._failures.written(failures.num_rows)
         if self._dedupe is not None:
             self._dedupe.add(ids)
-        self._must_be_ours(incoming.con)
+        self._instance.must_be_ours(incoming.con)
 
     def _count(self, parts: list[CallSlice], verdict: Sorted, conflicts: Set[int]) -> None:
         ends = np.cumsum([part.call.rows.num_rows for part in parts])
@@ -293,58 +234,21 @@ class CommitThread:
             conflicts=stats.conflicts + len(conflicts),
         )
 
-    def _learn(self, con: Connection) -> None:
+    def _learn(self, con: Connection, store_id: str) -> None:
+        """What an instance holds that was just opened."""
+        self._learn_keys(con, store_id)
+        self._failures.learn(con)
+        self._epoch = scalar(con, EPOCH_SQL)
+
+    def _learn_keys(self, con: Connection, store_id: str) -> None:
         if not self._config.dedupe:
             self._next_seq = scalar(con, "SELECT coalesce(max(seq) + 1, 0) FROM results")
             return
         if self._dedupe is None:
-            self._dedupe = loading.load(con, self._config, self._store_id)
+            self._dedupe = loading.load(con, self._config, store_id)
         else:
             loading.catch_up(con, self._dedupe)
         self._next_seq = self._dedupe.next_seq
-
-    def _ready(self) -> Incoming:
-        if self._closed:
-            raise StoreUnavailableError(CLOSED)
-        if self._open is None:
-            if not self._readers.ended():
-                raise StoreUnavailableError("a query of the failed instance has not ended yet: try again")
-            try:
-                self._connect()
-            except (StoreOpenError, duckdb.Error, MemoryError) as error:
-                reason = first_line(error)
-                self._stats = replace(self._stats, paused=reason)
-                raise StoreUnavailableError(f"the results file cannot be opened again: {reason}") from error
-        assert self._open is not None
-        self._must_be_ours(self._open.con)
-        return self._open
-
-    def _must_be_ours(self, con: Connection) -> None:
-        """Raises StoreUnavailableError as long as the file is not what DuckDB takes it for; says so once.
-
-        The instance stays open: what was moved away can be put back, and of what was removed the bytes are still there.
-        """
-        assert self._watch is not None
-        why = self._watch.why_not(con)
-        if why != self._stats.paused:
-            log.error("The store holds: %s", why) if why else log.warning("The store goes on: its file is back")
-            self._stats = replace(self._stats, paused=why)
-        if why:
-            raise StoreUnavailableError(why)
-
-    def _lose(self, error: Exception) -> StoreUnavailableError:
-        """Close the instance, whose state is in doubt; the next use opens it and learns what it holds."""
-        reason = first_line(error)
-        log.warning("the store pauses: %s", reason)
-        self._stats = replace(self._stats, paused=reason)
-        lost, self._open = self._open, None
-        self._readers.detach()
-        if lost is not None:
-            try:
-                lost.con.close()
-            except (duckdb.Error, MemoryError) as closing:
-                log.warning("closing a failed instance: %s", first_line(closing))
-        return StoreUnavailableError(f"cannot commit now, nothing was acknowledged: {reason}")
 
     def _save_filter(self, *, every: int) -> None:
         dedupe = self._dedupe
@@ -352,15 +256,9 @@ class CommitThread:
             return
         self._filter_saved = len(dedupe.sealed)
         try:
-            loading.save_filter(dedupe, self._store_id, self._config.side_dir)
+            loading.save_filter(dedupe, self._instance.store_id, self._config.side_dir)
         except (OSError, MemoryError) as error:
             log.warning("the filter is not saved, the next start makes it again: %s", str(error))
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _only_queue(rows: pa.Table) -> str:

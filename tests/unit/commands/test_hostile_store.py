@@ -18,7 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.cluster.cli.tables import encoded
 from tests.kit.command_line import Ran, Run
 from tests.kit.hostile import FORGED, LONG, hostile_file, unfit

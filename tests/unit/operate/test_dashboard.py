@@ -20,7 +20,8 @@ from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.app import group
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate.dashboard import KEYS, View, bar, frame, sparkline
-from rabbitray.cluster.operate.status import Messages, Picture, Reason, ShownRates, Sizes, lines
+from rabbitray.cluster.operate.picture import Messages, Picture, Reason, ShownRates, Sizes
+from rabbitray.cluster.operate.status_lines import lines
 from tests.kit.hostile import FORGED, LONG, TEXTS, unfit
 
 AT = 1_767_323_045.0  # 03:04:05 UTC

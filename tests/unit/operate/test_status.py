@@ -17,8 +17,10 @@ from rabbitray.actors.store.answers import StoreStats
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.cluster.commands import status
+from rabbitray.cluster.operate.picture import Look, ShownRates
 from rabbitray.cluster.operate.running_pool import NotRunningError, translated
-from rabbitray.cluster.operate.status import Look, ShownRates, age, lines, picture
+from rabbitray.cluster.operate.status import picture
+from rabbitray.cluster.operate.status_lines import age, lines
 from tests.kit.fake_pool import FakePool
 from tests.kit.pool_status import QUIET, QUIET_REPORT
 

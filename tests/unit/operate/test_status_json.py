@@ -12,7 +12,8 @@ from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
 from rabbitray.actors.store.answers import StoreStats
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord
-from rabbitray.cluster.operate.status import Look, picture
+from rabbitray.cluster.operate.picture import Look
+from rabbitray.cluster.operate.status import picture
 from tests.kit.pool_status import QUIET, QUIET_REPORT
 
 STATUS: PoolStatus = replace(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.cluster.results.message_story import SETTLED_DONE, Whereabouts, stories, unrecorded
 from tests.kit.command_line import Run, runner
 from tests.kit.recorded import kept_results, unpack_results, version_of

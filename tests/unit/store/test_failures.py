@@ -19,7 +19,8 @@ from rabbitray.actors.store.commit.failures import SLICE_ROWS, FailureTable
 from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import connect
-from rabbitray.actors.store.query import Readers, read_only_query
+from rabbitray.actors.store.read_only import read_only_query
+from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
 from tests.kit.store_rows import rows_of, sql_in_a_process

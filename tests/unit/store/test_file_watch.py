@@ -20,7 +20,9 @@ from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import wal_of
 from rabbitray.actors.store.file_watch import BLOCK, Fault, Finding, Seen, compare
-from rabbitray.actors.store.query import Readers, Reading, read_only_query
+from rabbitray.actors.store.query import Reading
+from rabbitray.actors.store.read_only import read_only_query
+from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.store import Store
 from tests.kit.bait import is_locked
 from tests.kit.results_file import empty_file

@@ -82,6 +82,28 @@ def test_above_the_growth_each_holder_is_interrupted_until_it_ends() -> None:
     assert memory.soft is None
 
 
+@dataclass(slots=True)
+class Starved(FakeMemory):
+    """One of which each other look finds no memory."""
+
+    looks: int = 0
+
+    def taken(self) -> int:
+        self.looks += 1
+        if self.looks % 2 == 0:
+            raise MemoryError
+        return self.now
+
+
+def test_a_look_that_fails_is_said_once_and_the_next_one_interrupts(caplog: pytest.LogCaptureFixture) -> None:
+    memory = Starved()
+    interrupted = threading.Semaphore(0)
+    with GrowthLimit(memory, look_every_s=0.001).holding(50, 7, interrupted.release):
+        memory.now = 151
+        assert all(interrupted.acquire(timeout=10) for _ in range(3))
+    assert len([one for one in caplog.records if "tried again" in one.message]) == 1
+
+
 def test_threads_leave_it_as_it_was() -> None:
     memory = FakeMemory()
     limit = GrowthLimit(memory)

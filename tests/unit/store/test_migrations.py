@@ -18,7 +18,7 @@ from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe.restore import load
 from rabbitray.actors.store.file import connect, connect_read_only
 from rabbitray.actors.store.migrations import MIGRATIONS, Migration, statements
-from rabbitray.actors.store.query import read_only_query, read_only_stream, results_version
+from rabbitray.actors.store.read_only import read_only_query, read_only_stream, results_version
 from rabbitray.actors.store.schema import CURRENT, SCHEMA_VERSION, TABLES, Schema, prepare, version_note
 from rabbitray.actors.store.store import Store
 from rabbitray.cluster.operate.doctor import results as doctor_results

@@ -12,7 +12,7 @@ import pytest
 
 from rabbitray.actors.errors import QueryError
 from rabbitray.actors.store.config import QueryMemory
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from tests.kit.hostile_queries import SHAPES, config_of, forget_peak, own
 from tests.kit.root import ROOT
 from tests.kit.store_rows import sql_in_a_process

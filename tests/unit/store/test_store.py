@@ -15,12 +15,13 @@ import pytest
 from rabbitray.actors.errors import FencedError, StoreOpenError, StoreUnavailableError
 from rabbitray.actors.store.answers import Answer, Call
 from rabbitray.actors.store.commit.group_commit import GroupCommit
-from rabbitray.actors.store.commit.transaction import NO_FAILURES, Incoming, transact
+from rabbitray.actors.store.commit.transaction import Incoming, transact
 from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import ARROW_BYTES, StoreConfig
-from rabbitray.actors.store.dedupe.keys import Identities, identities
+from rabbitray.actors.store.dedupe.keys import identities
 from rabbitray.actors.store.file import CommitGuardError, connect, scalar, wal_of
-from rabbitray.actors.store.query import Readers, read_only_query
+from rabbitray.actors.store.read_only import read_only_query
+from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
 from rabbitray.actors.telemetry import kpi
@@ -99,17 +100,10 @@ class Weighed(Incoming):
 
     sizes: ClassVar[list[tuple[int, int]]] = []  # rows and bytes
 
-    def append(
-        self,
-        rows: pa.Table,
-        ids: Identities,
-        first_seq: int,
-        epoch: int,
-        conflicts: pa.Table,
-        failures: pa.Table = NO_FAILURES,
-    ) -> None:
+    def append(self, *arguments: Any, **named: Any) -> None:  # Any: those of Incoming
+        rows: pa.Table = arguments[0]
         self.sizes.append((rows.num_rows, rows.nbytes))
-        super().append(rows, ids, first_seq, epoch, conflicts, failures)
+        super().append(*arguments, **named)
 
 
 async def test_no_table_is_larger_than_a_transaction_may_be(config: StoreConfig) -> None:
@@ -142,19 +136,11 @@ class FailsTheSecondTime(Incoming):
 
     commits = 0
 
-    def append(
-        self,
-        rows: pa.Table,
-        ids: Identities,
-        first_seq: int,
-        epoch: int,
-        conflicts: pa.Table,
-        failures: pa.Table = NO_FAILURES,
-    ) -> None:
+    def append(self, *arguments: Any, **named: Any) -> None:  # Any: those of Incoming
         self.commits += 1
         if self.commits > 1:
             raise StoreUnavailableError("the disk is full")
-        super().append(rows, ids, first_seq, epoch, conflicts, failures)
+        super().append(*arguments, **named)
 
 
 async def test_what_was_committed_before_the_file_failed_is_answered_as_committed(config: StoreConfig) -> None:

@@ -14,7 +14,7 @@ import pytest
 from rabbitray.actors.errors import StoreOpenError, StoreUnavailableError
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import wal_of
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.actors.store.store import Store
 from tests.kit.root import ROOT
 from tests.kit.small_disk import resize, small_disk

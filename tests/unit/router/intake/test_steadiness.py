@@ -183,10 +183,8 @@ async def lose(intake: Intake, opener: FakeOpener, cause: BaseException | None) 
     await eventually(lambda: intake.reconnects > before)
 
 
-@in_virtual_time
-async def test_a_message_that_rabbitmq_cannot_deliver_is_said_once_until_it_is_gone(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def narrowed() -> tuple[Intake, FakeOpener, list[Delivery]]:
+    """An intake with a window of one, for RabbitMQ has closed two connections; and what it is given."""
     got: list[Delivery] = []
     opener = FakeOpener()
     intake = Intake(intake_config(), on_delivery=got.append, on_lost=lambda _: None, opener=opener)
@@ -194,6 +192,14 @@ async def test_a_message_that_rabbitmq_cannot_deliver_is_said_once_until_it_is_g
     await intake.consume(50)
     for _ in range(2):
         await lose(intake, opener, CLOSED_BY_RABBITMQ)
+    return intake, opener, got
+
+
+@in_virtual_time
+async def test_a_message_that_rabbitmq_cannot_deliver_is_said_once_until_it_is_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    intake, opener, _ = await narrowed()
     assert intake.stuck is None, "with a whole window it may have been any of its messages"
     await lose(intake, opener, ConnectionResetError("by the network"))
     assert intake.stuck is None, "RabbitMQ said nothing"
@@ -212,13 +218,7 @@ async def test_a_message_that_rabbitmq_cannot_deliver_is_said_once_until_it_is_g
 
 @in_virtual_time
 async def test_a_connection_that_ends_behind_a_message_that_was_worked_accuses_none() -> None:
-    got: list[Delivery] = []
-    opener = FakeOpener()
-    intake = Intake(intake_config(), on_delivery=got.append, on_lost=lambda _: None, opener=opener)
-    await intake.open()
-    await intake.consume(50)
-    for _ in range(2):
-        await lose(intake, opener, CLOSED_BY_RABBITMQ)
+    intake, opener, got = await narrowed()
     deliver(opener.opened[-1], 1)
     assert intake.finish(got) == 1
     await lose(intake, opener, CLOSED_BY_RABBITMQ)

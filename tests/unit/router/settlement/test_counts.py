@@ -119,14 +119,14 @@ class Settling:
         tag = next(self.tags)
         match kind:
             case "stray":
-                self.settler.discard(delivery(tag, stray=True))
+                self.settler.whole.discard(delivery(tag, stray=True))
             case "not due":
-                await self.settler.postpone(delivery(tag, due_ms=2**41))
+                await self.settler.whole.postpone(delivery(tag, due_ms=2**41))
             case "refused":
                 self.told += 1
                 await self.settler.park(delivery(tag), message_failure(delivery(tag), "too_large", "x", "X"))
             case "taken apart":
-                await self.settler.part(packed(tag))
+                await self.settler.whole.take_apart(packed(tag))
 
     def counts(self) -> Counts:
         return self.settler.tally.counts()

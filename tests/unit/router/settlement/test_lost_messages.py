@@ -69,8 +69,8 @@ async def test_a_lost_message_is_neither_parked_nor_put_off_nor_taken_apart() ->
     packed, _ = pack([Job(id="a"), Job(id="b")])
     one = delivery(1, packed, content_type=h.PACKED, due_ms=32_000_000_000_000)
     await held.settler.park(one, message_failure(one, "r", "e", "E"))
-    await held.settler.postpone(one)
-    await held.settler.part(one)
+    await held.settler.whole.postpone(one)
+    await held.settler.whole.take_apart(one)
     assert (held.outbox.parked, held.outbox.retried, held.outbox.singled, held.buried) == ([], [], [], [])
 
 

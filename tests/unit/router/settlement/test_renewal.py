@@ -35,7 +35,7 @@ class Settling:
 
 async def test_the_copy_is_confirmed_before_the_message_is_acked() -> None:
     settling = Settling()
-    assert await settling.settler.renew(delivery(1))
+    assert await settling.settler.whole.renew(delivery(1))
     assert settling.log == ["renew 1 confirmed", "ack 1"]
     counts = settling.settler.tally.counts()
     assert (counts.renewed, counts.acked, counts.acked_of_one_job) == (1, 1, 1)
@@ -45,7 +45,7 @@ async def test_the_copy_is_confirmed_before_the_message_is_acked() -> None:
 async def test_a_copy_that_is_not_confirmed_leaves_the_message_to_be_worked(error: Exception) -> None:
     settling = Settling()
     settling.outbox.failures.append(error)
-    assert not await settling.settler.renew(delivery(1))
+    assert not await settling.settler.whole.renew(delivery(1))
     assert settling.acks.acked == settling.acks.returned == []
     assert settling.settler.tally.renewed == 0
 
@@ -53,14 +53,14 @@ async def test_a_copy_that_is_not_confirmed_leaves_the_message_to_be_worked(erro
 async def test_one_of_a_lost_connection_gets_no_copy() -> None:
     settling = Settling()
     settling.acks.lost = {1}
-    assert await settling.settler.renew(delivery(1))
+    assert await settling.settler.whole.renew(delivery(1))
     assert settling.log == []
 
 
 async def test_a_key_may_stand_in_the_body_alone_and_without_one_there_is_no_copy() -> None:
     settling = Settling()
-    assert await settling.settler.renew(delivery(1, b'{"i":"own","t":"B"}', message_id=None))
-    assert not await settling.settler.renew(delivery(2, b'{"x":1}', message_id=None))
+    assert await settling.settler.whole.renew(delivery(1, b'{"i":"own","t":"B"}', message_id=None))
+    assert not await settling.settler.whole.renew(delivery(2, b'{"x":1}', message_id=None))
     assert settling.acks.acked == [1]
 
 
@@ -72,7 +72,7 @@ class NearLimit(PlainPath):
         self.asked = 0
         super().__init__()
         settler: Any = self.settler
-        settler.renew = self._renew
+        settler.whole.renew = self._renew
 
     def _intake(self) -> Any:
         intake = super()._intake()

@@ -32,8 +32,9 @@ from rabbitray.actors.message.parcel import whole_message
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, encode, pack
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, refusal
+from rabbitray.actors.router.settlement.acker import GIVE_BACK
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
-from rabbitray.actors.router.settlement.settler import GIVE_BACK, Settler
+from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.store.answers import Answer
@@ -329,7 +330,7 @@ async def test_a_packed_message_is_taken_apart_whatever_is_in_it() -> None:
     """Bytes as keys and 200 levels are read, but our own writer refuses them: it used to come back for ever."""
     held = Harness(wire=MessageLimits(max_depth=500))
     body = msgpack.packb([{"i": "a", "p": {b"key": 1}}, {"i": "b", "p": nested(200)}, {"i": "c", "r": 2}])
-    await held.settler.part(delivery(1, body, content_type=h.PACKED))
+    await held.settler.whole.take_apart(delivery(1, body, content_type=h.PACKED))
     assert held.log == ["again 1.0 confirmed", "again 1.1 confirmed", "again 1.2 confirmed", "ack 1"]
     assert [piece.key for _, piece in held.outbox.singled] == ["a", "b", "c"]
     assert [piece.attempt for _, piece in held.outbox.singled] == [0, 0, 2], "the record's own where no header says it"
@@ -338,7 +339,7 @@ async def test_a_packed_message_is_taken_apart_whatever_is_in_it() -> None:
 async def test_a_packed_message_of_one_record_is_not_taken_apart_twice() -> None:
     held = Harness()
     body, _ = pack([Job(id="only")])
-    await held.settler.part(delivery(1, body, content_type=h.PACKED, key="k"))
+    await held.settler.whole.take_apart(delivery(1, body, content_type=h.PACKED, key="k"))
     ((_, piece),) = held.outbox.singled
     assert (piece.key, piece.content_type) == ("k", h.MSGPACK), "no packed message any more: the quarantine counts it"
 
@@ -348,7 +349,7 @@ async def test_a_packed_message_that_cannot_be_taken_apart_for_a_fault_of_ours_i
     held = Harness()
     held.outbox.failures.append(RuntimeError("nobody foresaw it"))
     body, _ = pack([Job(id="a"), Job(id="b")])
-    await held.settler.part(delivery(1, body, content_type=h.PACKED))
+    await held.settler.whole.take_apart(delivery(1, body, content_type=h.PACKED))
     await eventually(lambda: held.acks.returned == [1])
 
 
@@ -356,7 +357,7 @@ async def test_a_piece_that_cannot_be_written_parks_its_message() -> None:
     held = Harness()
     held.outbox.failures.append(EncodeError("a header without an AMQP form"))
     body, _ = pack([Job(id="only")])
-    await held.settler.part(delivery(1, body, content_type=h.PACKED))
+    await held.settler.whole.take_apart(delivery(1, body, content_type=h.PACKED))
     assert [(row["reason"], row["error"]) for row in held.buried] == [
         ("not_encodable", "a header without an AMQP form")
     ]
@@ -367,7 +368,7 @@ async def test_type_codes_hold_where_a_message_is_taken_apart() -> None:
     codes = REPORT_CODES.extended({"C": "CHRISTMAS"})
     held = Harness(codes=codes)
     body, _ = pack([Job(id="a", message_type="CHRISTMAS"), Job(id="b")], codes=codes)
-    await held.settler.part(delivery(1, body, content_type=h.PACKED))
+    await held.settler.whole.take_apart(delivery(1, body, content_type=h.PACKED))
     assert [(piece.key, piece.message_type) for _, piece in held.outbox.singled] == [("a", "CHRISTMAS"), ("b", None)]
 
 
@@ -470,13 +471,13 @@ async def test_a_refused_message_is_parked_undecoded() -> None:
 @in_virtual_time
 async def test_a_message_before_its_due_time_waits_on_without_a_charge() -> None:
     held = Harness()
-    await held.settler.postpone(delivery(1, attempt=3, due_ms=32_000_000_000_000))
+    await held.settler.whole.postpone(delivery(1, attempt=3, due_ms=32_000_000_000_000))
     ((_, _, rung),) = held.outbox.retried
     assert rung == Rung(delay_ms=60_000, attempt=3, due_ms=32_000_000_000_000, hops=1)
     assert held.acks.acked == [1]
     held.outbox.failures.extend([PublisherClosedError("closing"), OSError("reset")])
-    await held.settler.postpone(delivery(2, due_ms=32_000_000_000_000))
-    await held.settler.postpone(delivery(3, due_ms=32_000_000_000_000))
+    await held.settler.whole.postpone(delivery(2, due_ms=32_000_000_000_000))
+    await held.settler.whole.postpone(delivery(3, due_ms=32_000_000_000_000))
     assert held.acks.acked == [1]
     await eventually(lambda: held.acks.returned == [2, 3])
 
@@ -491,15 +492,15 @@ def hopped(hops: object, **changes: Any) -> Delivery:
 def test_what_was_put_back_too_often_runs_before_its_time(limits: RetryLimits) -> None:
     """Whatever clocks and headers say, it comes to an end; a wait of 30 days, as a handler may ask for, does not."""
     settler = Harness(limits).settler
-    assert settler.must_wait(hopped(limits.hops_most - 1))
-    assert [settler.must_wait(hopped(hops)) for hops in (limits.hops_most, 2**62)] == [False, False]
-    assert [settler.must_wait(hopped(forged)) for forged in (-1, "x", True, None, [])] == [True] * 5
+    assert settler.whole.must_wait(hopped(limits.hops_most - 1))
+    assert [settler.whole.must_wait(hopped(hops)) for hops in (limits.hops_most, 2**62)] == [False, False]
+    assert [settler.whole.must_wait(hopped(forged)) for forged in (-1, "x", True, None, [])] == [True] * 5
     assert limits.hops_most * limits.rungs_ms[-1] > WAIT_MOST_MS
 
 
 def test_without_a_rung_it_runs_at_once() -> None:
     """It can wait nowhere: given back again and again it would keep the others from the window."""
-    assert not Harness(RetryLimits(rungs_ms=())).settler.must_wait(hopped(0))
+    assert not Harness(RetryLimits(rungs_ms=())).settler.whole.must_wait(hopped(0))
 
 
 @pytest.mark.parametrize(
@@ -541,7 +542,7 @@ async def test_the_waits_that_a_handler_asks_for_end_30_days_after_a_message_was
 def test_a_stray_is_acked_and_counted_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     held = Harness()
     for tag in range(1, 6):
-        held.settler.discard(delivery(tag, stray=True))
+        held.settler.whole.discard(delivery(tag, stray=True))
     assert held.acks.acked == [1, 2, 3, 4, 5]
     assert held.settler.tally.strays == 5
     assert caplog.text.count("meant for another queue") == 1

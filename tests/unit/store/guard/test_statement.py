@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rabbitray.actors.errors import QueryError
-from rabbitray.actors.store.query import read_only_query
+from rabbitray.actors.store.read_only import read_only_query
 from tests.kit.bait import SECRET, Baited, baited
 from tests.kit.sql_statements import READS, REFUSED
 

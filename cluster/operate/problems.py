@@ -1,0 +1,60 @@
+"""Whether a pool is well: healthy, paused or degraded, and what is wrong, a line each. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rabbitray.actors.router.endings import LastEndings
+from rabbitray.cluster.operate.picture import Look, State
+from rabbitray.cluster.operate.status_lines import error_line, known
+
+STARTING_TOO_LONG_S: Final = 60.0
+LAG_TOO_LONG_S: Final = 1.0
+
+
+def state(look: Look, wrong: Sequence[str]) -> State:
+    """Degraded where anything is wrong; a pause is somebody's will and nothing wrong."""
+    if wrong:
+        return "degraded"
+    return "paused" if look.status.paused else "healthy"
+
+
+def problems(look: Look) -> tuple[str, ...]:
+    """What is wrong, a line each; empty when all is well."""
+    report, status = look.report, look.status
+    found = [f"held ({name}): {reason}" for name, reason in report.holds.items() if name != "paused"]
+    if not report.connected:
+        found.append("not connected to RabbitMQ")
+    if report.fenced:
+        found.append("another router has taken over")
+    if report.start_error:
+        found.append(f"workers cannot start: {report.start_error}")
+    elif status.target and not status.workers and (status.pending_s or 0.0) > STARTING_TOO_LONG_S:
+        found.append(f"no worker has started for {status.pending_s:.0f} s: is there room in the cluster?")
+    if report.endings.too_many_dead:
+        found.append(too_many_dead(report.endings))
+    if report.loop_lag_s > LAG_TOO_LONG_S:
+        found.append(f"the router runs {report.loop_lag_s:.1f} s late")
+    if report.retries_overdue:
+        found.append(
+            f"{report.retries_overdue:,} retries should be back from their rungs: is the queue full, or a policy on "
+            "them?"
+        )
+    if report.uncollected is not None:
+        found.append(f"{known(look.dropped)} messages that RabbitMQ dropped are not collected: {report.uncollected}")
+    if look.store is None:
+        found.append("the store does not answer")
+    elif look.store.paused:
+        found.append(f"the store cannot commit: {look.store.paused}")
+    if look.decisions is None:
+        found.append("the autoscaler does not answer")
+    return tuple(found)
+
+
+def too_many_dead(endings: LastEndings) -> str:
+    """That most jobs end in the dead letters, and by which error."""
+    share = f"{endings.dead} of the last {endings.jobs} jobs that ended are dead letters"
+    row = f", the last {endings.in_a_row:,} one after another" if endings.in_a_row > 1 else ""
+    error = f"; {error_line(endings.error)}" if endings.error else ""
+    return share + row + error

@@ -1,0 +1,81 @@
+"""The picture of a status as lines for people. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Final
+
+from rabbitray.actors.router.report import WorkerRow
+from rabbitray.actors.router.status import Counts, ErrorCount
+from rabbitray.cluster.operate.picture import Picture
+
+OLD_AFTER_S: Final = 60.0
+"""A figure that is older says so."""
+
+
+def lines(seen: Picture) -> list[str]:
+    """The picture for people."""
+    size, messages, rates, latency = seen.size, seen.messages, seen.rates, seen.latency_ms
+    fixed = f", fixed at {size.fixed}" if size.fixed is not None else ""
+    holds = "; ".join(f"{name}: {why}" for name, why in seen.holds.items()) or "none"
+    return [
+        f"pool {seen.pool} on queue {seen.queue}: {seen.state}",
+        *(f"  ! {problem}" for problem in seen.problems),
+        f"workers   {size.had} of {size.wanted} wanted{fixed}; {size.busy} busy, {size.starting} starting, "
+        f"{size.retiring} retiring, {known(size.possible)} possible",
+        f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
+        f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",
+        *([f"window    fixed: {seen.window_fixed}"] if seen.window_fixed else []),
+        *([f"retries   {messages.retries_out:,} in rungs or on their way back"] if messages.retries_out else []),
+        *(
+            [f"dropped   {messages.dropped:,} messages that RabbitMQ moved are not collected yet"]
+            if messages.dropped
+            else []
+        ),
+        *([f"results   {messages.uncommitted_bytes:,} bytes wait for the store"] if messages.uncommitted_bytes else []),
+        f"rates     {rates.received_s:,.1f} in, {rates.acked_s:,.1f} finished, {rates.done_s:,.1f} jobs done "
+        f"per second; per worker {known(rates.speed_per_worker_s)}",
+        f"counts    {_counts(seen.counts)}; {known(seen.rows)} rows",
+        *([f"conflicts {seen.conflicts:,} messages came under the key of another's result"] if seen.conflicts else []),
+        f"latency   p50 {known(latency.p50)} ms, p99 {known(latency.p99)} ms (publish to ack, of all since the start"
+        f"{_last(seen.acked_s_ago)})",
+        *(f"error     {error_line(one)}" for one in seen.errors),
+        f"holds     {holds}",
+        *([f"traces    {seen.spans_lost:,} spans of the router are lost"] if seen.spans_lost else []),
+        *(f"reason    {one.at[11:19]} {one.event}: {one.reason}" for one in seen.reasons),
+        *(_worker(worker) for worker in seen.workers),
+    ]
+
+
+def _worker(worker: WorkerRow) -> str:
+    return (
+        f"  {worker.name:<24} {worker.state:<9} pid {worker.pid or '-':<8} {worker.batches} batches, "
+        f"{worker.jobs:,} jobs, busy {worker.busy_s:,.1f} s"
+    )
+
+
+def error_line(one: ErrorCount) -> str:
+    """One of the most frequent errors among the last 1,000 outcomes, none older than an hour."""
+    return f"{one.count:,} lately{_last(one.last_s)}: {one.error_class}: {' '.join(one.example.split())}"
+
+
+def _last(ago_s: float | None) -> str:
+    """When the last one was, where that is not now."""
+    return "" if ago_s is None or ago_s < OLD_AFTER_S else f", the last {age(ago_s)} ago"
+
+
+def age(seconds: float) -> str:
+    """A time for people, in the one unit that says enough: 45 s, 10 min, 3 h, 2 days."""
+    for unit, most, name in ((1, 120, "s"), (60, 7_200, "min"), (3_600, 172_800, "h")):
+        if seconds < most:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def _counts(counts: Counts) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in asdict(counts).items())
+
+
+def known(value: float | None) -> str:
+    """A number for people; a question mark where it is not known."""
+    return "?" if value is None else f"{value:,}"
