@@ -72,7 +72,7 @@ def command(
     A line without an id gets one. A line that is no job is reported with its number and the rest goes on. Exit
     code 1 when any job was not confirmed or any line was bad. A job that timed out, or whose connection was lost,
     may have arrived: publish it again under the same id. It gets one row; once that is committed, it does not run
-    again where the pool has skip_done=always.
+    again where the pool has skip_done=always and it comes in the same form (packed or not, as JSON or msgpack).
     """
     source = _source(file, generate)
     pace = SendPace(packed=compose.publisher(loaded.settings).packed_size(packed), rate=rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator
@@ -36,14 +37,13 @@ class Session:
 def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool = True) -> Session:
     """Joins the cluster at `ray_address`, or starts a local Ray with a place for every worker.
 
-    On a local Ray CPUs are only book-keeping: it gets the share of `max_size` workers,
-    and one for the rest.
+    On a local Ray CPUs are only book-keeping, see `local_cpus`.
     """
     local = settings.ray_address is None
     most = settings.max_size or max(2, os.cpu_count() or 1)
     own: dict[str, Any] = {"log_to_driver": log_to_driver}  # Any: arguments of ray.init
     if local:
-        own |= {"num_cpus": int(most * settings.worker_num_cpus + 1), "include_dashboard": dashboard}
+        own |= {"num_cpus": local_cpus(most, settings.worker_num_cpus), "include_dashboard": dashboard}
     else:
         require_ray(settings.ray_address)
     with _private_umask():
@@ -58,12 +58,7 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
         node_id=runtime.get_node_id(),
         job_id=runtime.get_job_id(),
         local=local,
-        max_size=settings.max_size
-        or most_workers(
-            settings.worker_num_cpus,
-            cpus=ray.cluster_resources().get("CPU", 1.0),
-            can_grow=settings.can_grow_nodes and not local,
-        ),
+        max_size=most if local else settings.max_size or _most_of_cluster(settings),
         dashboard=context.dashboard_url or None,
     )
 
@@ -113,6 +108,16 @@ def require_ray(address: str | None) -> None:
     """
     require_reachable(address)
     require_gcs("auto" if address is None else address, within_s=ANSWER_WITHIN_S)
+
+
+def local_cpus(workers: int, num_cpus: float) -> int:
+    """CPUs of a local Ray: for so many workers of `num_cpus`, for one in quarantine beside them, one for the rest."""
+    return math.ceil((workers + 1) * num_cpus) + 1
+
+
+def _most_of_cluster(settings: Settings) -> int:
+    cpus = ray.cluster_resources().get("CPU", 1.0)
+    return most_workers(settings.worker_num_cpus, cpus=cpus, can_grow=settings.can_grow_nodes)
 
 
 def most_workers(num_cpus: float, *, cpus: float, can_grow: bool) -> int:

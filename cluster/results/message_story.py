@@ -242,7 +242,10 @@ def _failed(row: Row) -> Step:
 def _conflict(row: Row) -> Step:
     """Somebody who waits for the result of that message must not take this one for it."""
     which = f"message {row['message_id']}" if row["message_id"] else "a message without an id"
-    detail = f"{which}, run on {row['worker']}: another payload, type or user; its own result is in conflicts only"
+    detail = (
+        f"{which}, run on {row['worker']}: another payload (the same in another form counts as one), type or user; its "
+        "own result is in conflicts only"
+    )
     return Step(what="conflict", at=row["recorded_at"], detail=detail)
 
 

@@ -10,7 +10,8 @@ from rabbitray.actors.errors import ConfigurationError
 from rabbitray.autoscale.policy.signals import START_MARGIN_S
 from rabbitray.cluster.commands.scale import held_text
 from rabbitray.cluster.driver import compose
-from rabbitray.cluster.driver.session import MOST_WORKERS, most_workers
+from rabbitray.cluster.driver.actors import SMALL_CPU
+from rabbitray.cluster.driver.session import MOST_WORKERS, local_cpus, most_workers
 from rabbitray.cluster.settings import Loaded, load
 
 URL = {"RABBITMQ_URL": "amqp://127.0.0.1:1/"}
@@ -85,3 +86,9 @@ def test_a_cluster_that_grows_is_not_measured_by_the_nodes_that_it_has() -> None
 )
 def test_scale_says_what_is_held(asked: int | None, held: int | None, says: str) -> None:
     assert held_text(asked, held) == says
+
+
+@pytest.mark.parametrize(("workers", "num_cpus"), [(1, 1.0), (3, 0.5), (4, 0.3), (2, 2.0), (8, 0.01)])
+def test_a_local_ray_has_room_for_a_worker_in_quarantine_beside_a_full_pool(workers: int, num_cpus: float) -> None:
+    left = local_cpus(workers, num_cpus) - workers * num_cpus
+    assert left - 3 * SMALL_CPU >= num_cpus, "router, store and autoscaler run there, too"
