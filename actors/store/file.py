@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
@@ -97,9 +98,13 @@ def wal_of(path: Path) -> Path:
     return path.with_name(path.name + ".wal")
 
 
+MOST_TEXT: Final = 2_000
+"""Characters of an error's text: DuckDB's may repeat a value of megabytes."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's text: DuckDB's go on with what was asked, or with where in it."""
-    lines = str(error).strip().splitlines()
+    lines = str(error)[:MOST_TEXT].strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 

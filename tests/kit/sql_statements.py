@@ -169,6 +169,12 @@ READS = [
 ]
 
 REFUSED = [
+    "SELECT json_contains(string_agg('[', '') || string_agg(']', ''), '1') FROM range(300000)",
+    "SELECT from_json('1', '[\"INT\"]'), json_transform('1', '[\"INT\"]')",
+    "SELECT (string_agg('[', '') || string_agg(']', ''))::JSON::VARIANT FROM range(300000)",
+    "SELECT CAST([] AS VARIANT[]), TRY_CAST('1' AS STRUCT(a variant)), '1'::\"VARIANT\"",
+    "SELECT cast_to_type('1'::JSON, NULL), variant_typeof('1')",
+    "EXPLAIN SELECT cast_to_type('1'::JSON, NULL)",
     "EXPLAIN ANALYZE COPY (SELECT 'gone') TO '{results}' (FORMAT csv, USE_TMP_FILE false)",
     "explain /* a */ (analyze, format json) copy results to '{results}.wal'",
     "EXPLAIN (FORMAT json, ANALYZE) CREATE TABLE t AS SELECT 1",

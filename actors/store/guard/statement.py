@@ -14,6 +14,7 @@ import duckdb
 
 from rabbitray.actors.errors import QueryError
 from rabbitray.actors.store.guard.catalog import Catalog, fold
+from rabbitray.actors.store.guard.expansion import require_few_tables
 from rabbitray.actors.store.guard.functions import FUNCTIONS, TABLE_FUNCTIONS
 from rabbitray.actors.store.guard.parsing import ALLOWED, Parsed, serialized
 from rabbitray.actors.store.guard.tree import Names, is_plain, names_in
@@ -41,7 +42,9 @@ def _check(con: Connection, tree: str, catalog: Callable[[], Catalog]) -> None:
     while waiting:
         text, place = waiting.pop()
         try:
-            names = names_in(_loaded(text))
+            loaded = _loaded(text)
+            names = names_in(loaded)
+            require_few_tables(loaded)
             bodies = [*_of_relations(names, catalog), *_of_calls(names, catalog)]
         except QueryError as error:
             raise QueryError(f"{error}{place}") from error
