@@ -136,7 +136,7 @@ async def test_a_dropped_message_is_renewed_where_it_lies_and_keeps_why_it_was_d
         await intake.consume(1)
         await raw_amqp.publish(amqp_url, TOPOLOGY.dropped_queue, [(raw, b"{}")])
         await eventually(lambda: dropped)
-        assert await pool.settler_for(intake).renew(dropped[0], dropped=True)
+        assert await pool.settler_for(intake).whole.renew(dropped[0], dropped=True)
         await eventually(lambda: len(dropped) == 2)
         assert dropped_failure(dropped[1]).reason == "broker_expired"
         await intake.close()
