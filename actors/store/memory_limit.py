@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import resource
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,11 +63,11 @@ class GrowthLimit:
     def __init__(self, memory: ProcessMemory, look_every_s: float = _LOOK_EVERY_S) -> None:
         self._memory = memory
         self._look_every_s = look_every_s
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._interrupts: list[Callable[[], None]] = []  # one for each holder
         self._most = 0
         self._before: int | None = None
-        self._watcher: threading.Thread | None = None
+        self._ended = threading.Event()  # the last holder of this stretch has ended
         self._failed_line = LogThrottle()
 
     @contextmanager
@@ -77,42 +76,40 @@ class GrowthLimit:
         thread, while the process has grown by more than `growth` bytes since the first one began; and by
         more than `growth + reserve` it does not grow.
         """
-        with self._changed:
+        with self._lock:
             if not self._interrupts:
                 self._begin(growth, reserve)
             self._interrupts.append(interrupt)
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._interrupts.remove(interrupt)
                 if not self._interrupts:
                     self._memory.set_limit(self._before)
+                    self._ended.set()
 
     def _begin(self, growth: int, reserve: int) -> None:
-        if self._watcher is None:  # before there is a limit: a thread needs memory
-            self._watcher = threading.Thread(target=self._watch, name="query-memory", daemon=True)
-            self._watcher.start()
-        self._changed.notify()
+        self._ended = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=[self._ended], name="query-memory", daemon=True)
+        watcher.start()  # before there is a limit: a thread needs memory
         self._before = self._memory.limit()
         self._most = self._memory.taken() + growth
         if self._before is None or self._most + reserve < self._before:
             self._memory.set_limit(self._most + reserve)
 
-    def _watch(self) -> None:
-        while True:
+    def _watch(self, ended: threading.Event) -> None:
+        while not ended.wait(self._look_every_s):
             try:
                 for interrupt in self._due():
                     interrupt()
             except Exception:  # a MemoryError, say, by the limit itself: the next look is all the more needed
                 if self._failed_line.due():
                     log.exception("By how much queries let the process grow could not be looked at, it is tried again")
-            time.sleep(self._look_every_s)
 
     def _due(self) -> Sequence[Callable[[], None]]:
-        """Those to interrupt now; waits while there are no holders."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._interrupts)
+        """Those to interrupt now."""
+        with self._lock:
             return tuple(self._interrupts) if self._memory.taken() > self._most else ()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -148,11 +147,7 @@ def _without_headers(found: Any) -> bytes:
 
 
 async def _taken(url: str) -> Any:
-    for _ in range(100):
-        if found := await taken(url, "jobs"):
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError("it did not come back")
+    return await eventually(lambda: taken(url, "jobs"), message="it did not come back")
 
 
 @pytest.mark.parametrize(

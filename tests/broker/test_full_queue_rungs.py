@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import aio_pika
@@ -50,6 +50,13 @@ def rungs(topology: Topology) -> list[str]:
     return [topology.rung(delay) for delay in topology.rung_delays_ms]
 
 
+def rungs_empty(url: str, topology: Topology) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return not any([await ready(url, rung) for rung in rungs(topology)])
+
+    return look
+
+
 def worked(path: RealPath, keys: list[str]) -> Callable[[], bool]:
     """Works what comes, until these are done and nothing is held."""
 
@@ -73,13 +80,7 @@ async def test_a_retry_that_a_full_queue_refused_is_out_until_it_comes_back(
     fillers = await fill(amqp_url)
     worker.answer(batch, *mixed(["k0"], {0: "retry"}, [0]))
     await eventually(lambda: path.outstanding.out == 1)
-    in_rungs = [await ready(amqp_url, rung) for rung in rungs(path.topology)]
-    for _ in range(100):
-        if not sum(in_rungs):
-            break
-        await asyncio.sleep(0.1)
-        in_rungs = [await ready(amqp_url, rung) for rung in rungs(path.topology)]
-    assert sum(in_rungs) == 0, "the rung says that it is empty"
+    await eventually(rungs_empty(amqp_url, path.topology), message="the rung does not say that it is empty")
     await asyncio.sleep(0.5)
     await path.router.release("paused")
     await eventually(worked(path, fillers))

@@ -113,11 +113,7 @@ async def eventually_ready(url: str, dropped: int) -> None:
     async def look() -> bool:
         return (await ready(url, TOPOLOGY.queue), await ready(url, TOPOLOGY.dropped_queue)) == (0, dropped)
 
-    for _ in range(100):
-        if await look():
-            return
-        await asyncio.sleep(0.1)
-    assert await look()
+    await eventually(look)
 
 
 @pytest.mark.parametrize("started", [NO_LIMIT], indirect=True, ids=["made by an earlier version"])

@@ -231,5 +231,6 @@ def test_demo_prints_one_json_object(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert {"published", "done", "dead", "rows", "duration_s", "throughput_msg_s", "decisions", "results"} <= set(found)
     assert (found["published"], found["done"], found["dead"], found["rows"]) == (600, 600, 0, 600)
+    assert "leaked" not in done.stderr, "something of DuckDB outlived the run"
     assert set(found["latency_ms"]) == {"p50", "p99"}
     assert set(found["pool"]) == {"min", "max"}

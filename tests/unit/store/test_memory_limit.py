@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from rabbitray.actors.store.memory_limit import MIB, GrowthLimit, OwnMemory
+from tests.kit.eventually import eventually_sync
 
 
 @dataclass(slots=True)
@@ -102,6 +103,19 @@ def test_a_look_that_fails_is_said_once_and_the_next_one_interrupts(caplog: pyte
         memory.now = 151
         assert all(interrupted.acquire(timeout=10) for _ in range(3))
     assert len([one for one in caplog.records if "tried again" in one.message]) == 1
+
+
+def test_no_thread_outlives_the_last_query() -> None:
+    """One that is there when Python ends keeps DuckDB's module alive, which then prints pages of leaks."""
+    limit = GrowthLimit(FakeMemory())
+    for _ in range(2):
+        with limit.holding(50, 7, nothing), limit.holding(50, 7, nothing):
+            assert watchers()
+        eventually_sync(lambda: not watchers())
+
+
+def watchers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "query-memory"]
 
 
 def test_threads_leave_it_as_it_was() -> None:
