@@ -12,14 +12,14 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
 from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS, Redactor
-from rabbitray.actors.worker.error_text import class_name
+from rabbitray.actors.worker.batch.unit import NO_TRACE, Trace
+from rabbitray.actors.worker.outcome.error_text import class_name
 
 log = logging.getLogger(__name__)
 
@@ -44,19 +44,6 @@ Frame = tuple[str, str, int]
 
 Section = tuple[str, int, tuple[Frame, ...]]
 """One error of a chain: its class, how many frames are left out after the first, and the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """`text`: a line for each frame, the call first, "" where nothing is known; `place`: `file:line` of the user's own
-    code where the error was raised, "" likewise.
-    """
-
-    text: str = ""
-    place: str = ""
-
-
-NO_TRACE: Final = Trace()
 
 
 class Tracebacks:
