@@ -11,7 +11,7 @@ import re
 import timeit
 from collections.abc import Callable
 
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.outcome.verdict import Categories
 
 PATTERNS = [
     re.compile(text, re.IGNORECASE)

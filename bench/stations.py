@@ -24,7 +24,7 @@ from rabbitray.actors.router.intake.frame_writer import Frame
 from rabbitray.actors.router.intake.reading import read_delivery
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, Totals
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
 
 BATCH = 100
 LIMITS, RULES = MessageLimits(), IdentityRules()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rabbitray.actors.errors import Reject, Retry
     from rabbitray.actors.message.job import Job
     from rabbitray.actors.publisher import Publisher, PublisherConfig, SyncPublisher
-    from rabbitray.actors.worker.handlers import batch
+    from rabbitray.actors.worker.handler.loading import batch
 
 __all__ = ["Job", "Publisher", "PublisherConfig", "Reject", "Retry", "SyncPublisher", "batch"]
 
@@ -32,7 +32,7 @@ _HOMES = {
     "Reject": "rabbitray.actors.errors",
     "Retry": "rabbitray.actors.errors",
     "SyncPublisher": "rabbitray.actors.publisher",
-    "batch": "rabbitray.actors.worker.handlers",
+    "batch": "rabbitray.actors.worker.handler.loading",
 }
 
 

@@ -17,8 +17,8 @@ from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.testing.bench import Bench, KitSettings, Outcome
 from rabbitray.actors.testing.messages import Message, parcel_of
-from rabbitray.actors.worker.handlers import Handler, load, prepare
-from rabbitray.actors.worker.shape import Function
+from rabbitray.actors.worker.handler.loading import Handler, load, prepare
+from rabbitray.actors.worker.handler.shape import Function
 
 __all__ = ["KitSettings", "Message", "Outcome", "work", "work_async"]
 

@@ -20,9 +20,9 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement
 from rabbitray.actors.seconds import require_seconds
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
-from rabbitray.actors.worker.handlers import Handler
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.handler.loading import Handler
+from rabbitray.actors.worker.outcome.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 
 QUEUE = "test"

@@ -25,11 +25,11 @@ from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.metrics import NO_METRICS
 from rabbitray.actors.telemetry.ray_metrics import Metering
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker.finished import FinishedJobs, SkipDone
-from rabbitray.actors.worker.handlers import Handler, load
+from rabbitray.actors.worker.batch.skip_done import FinishedJobs, SkipDone
+from rabbitray.actors.worker.handler.loading import Handler, load
 from rabbitray.actors.worker.meter import WorkerMeter
+from rabbitray.actors.worker.outcome.verdict import Categories
 from rabbitray.actors.worker.usage import ProcessUsage
-from rabbitray.actors.worker.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS, Redactor
-from rabbitray.actors.worker.error_text import describe
+from rabbitray.actors.worker.outcome.error_text import describe
 
 T = TypeVar("T")
 

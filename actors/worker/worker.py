@@ -23,16 +23,18 @@ from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.own_logging import OwnLogging
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker import results as table
-from rabbitray.actors.worker.batch_run import BatchRun, Failed, Unit
-from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
-from rabbitray.actors.worker.executor import Executor
-from rabbitray.actors.worker.finished import FinishedJobs
-from rabbitray.actors.worker.handlers import Handler
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.result_table import results
+from rabbitray.actors.worker.batch.running import BatchRun
+from rabbitray.actors.worker.batch.skip_done import FinishedJobs
+from rabbitray.actors.worker.batch.unit import Failed, Unit
+from rabbitray.actors.worker.handler.executor import Executor
+from rabbitray.actors.worker.handler.loading import Handler
 from rabbitray.actors.worker.meter import WorkerMeter
-from rabbitray.actors.worker.outcome import Outcomes
-from rabbitray.actors.worker.tracebacks import Tracebacks
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.outcome.outcomes import Outcomes
+from rabbitray.actors.worker.outcome.result_json import MAX_RESULT_BYTES
+from rabbitray.actors.worker.outcome.tracebacks import Tracebacks
+from rabbitray.actors.worker.outcome.verdict import Categories
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +58,7 @@ class WorkerConfig:
     slots: int = 32
     early_s: float = 1.0
     handler_timeout_s: float = 60.0
-    max_result_bytes: int = table.MAX_RESULT_BYTES
+    max_result_bytes: int = MAX_RESULT_BYTES
     part_chars: int = 256 * 1024 * 1024
     identity: IdentityRules = field(default_factory=IdentityRules)
     wire: MessageLimits = field(default_factory=MessageLimits)
@@ -158,7 +160,7 @@ class Worker:
         finished = run.settle_positions(units) + complete + [failure.position for failure in unreadable]
         if not run.open:
             self._runs.pop(run.batch_id, None)
-        rows = table.results(done, self._config.queue, self._config.name, run.batch_id)
+        rows = results(done, self._config.queue, self._config.name, run.batch_id)
         self._executor.busy.add(time.perf_counter() - began)
         part = Part(
             rows=len(done),

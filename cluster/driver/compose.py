@@ -19,7 +19,7 @@ from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.telemetry.metrics import MetricsConfig
 from rabbitray.actors.telemetry.ray_metrics import Metering
 from rabbitray.actors.worker.actor import WorkerSetup
-from rabbitray.actors.worker.decoding import IdentityRules
+from rabbitray.actors.worker.batch.decoding import IdentityRules
 from rabbitray.actors.worker.worker import WorkerConfig
 from rabbitray.autoscale.actor import AutoscalerSetup
 from rabbitray.autoscale.loop import Pace

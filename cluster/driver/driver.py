@@ -18,8 +18,8 @@ from rabbitray.actors.router.actor import DRAIN_ASKED
 from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry.metrics import Percentiles
-from rabbitray.actors.worker.handlers import find
-from rabbitray.actors.worker.shape import awaits
+from rabbitray.actors.worker.handler.loading import find
+from rabbitray.actors.worker.handler.shape import awaits
 from rabbitray.cluster import telemetry
 from rabbitray.cluster.driver import checks, compose
 from rabbitray.cluster.driver.checks import facts

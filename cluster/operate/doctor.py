@@ -18,7 +18,7 @@ from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, pla
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.read_only import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
-from rabbitray.actors.worker.handlers import find
+from rabbitray.actors.worker.handler.loading import find
 from rabbitray.cluster.driver import checks, compose
 from rabbitray.cluster.driver.checks import facts
 from rabbitray.cluster.settings import Loaded

@@ -13,7 +13,7 @@ from rabbitray.actors.printable import below, json_text, printable
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.own_logging import HANDLER_NAME
 from rabbitray.actors.telemetry.trace_context import current_ids
-from rabbitray.actors.worker.batch_run import called_ids
+from rabbitray.actors.worker.batch.unit import called_ids
 
 _OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _BELOW: Final = "traceback"

@@ -18,7 +18,7 @@ from rabbitray.actors.message.wire import MessageLimits, encode
 from rabbitray.actors.router.delivery import Batch, message_failure
 from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.store.answers import Answer
-from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
 from tests.kit.eventually import eventually
 from tests.kit.hostile_bodies import HOSTILE
 from tests.kit.intake_ways import TOPOLOGY, all_got

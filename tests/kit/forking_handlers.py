@@ -16,8 +16,8 @@ from typing import Any
 
 from rabbitray import Job, batch
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker.handlers import load
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.handler.loading import load
+from rabbitray.actors.worker.outcome.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 from tests.kit.worker_batches import buffer, whole
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from rabbitray import Job, Reject, Retry
-from rabbitray.actors.worker.handlers import batch
+from rabbitray.actors.worker.handler.loading import batch
 
 NOT_CALLABLE = 7
 closed: list[str] = []

@@ -37,7 +37,7 @@ THREADS: Final = {
     "actors/remote/gcs.py:require_gcs": "gives its answer or its error to a future",
     "actors/store/memory_limit.py:GrowthLimit._begin": "logs the error of a look and looks again",
     "actors/store/read_only.py:read_only_query": "one call, which ends a query",
-    "actors/worker/handler_thread.py:HandlerThread.call": "each call gives its error to a future that is awaited",
+    "actors/worker/handler/thread.py:HandlerThread.call": "each call gives its error to a future that is awaited",
     "cluster/publish/feed.py:_chunks": "hands its error over in place of the next chunk",
     "cluster/telemetry/shutdown.py:Shutdown.__init__": "logs its error and tells that the end was not whole",
 }

@@ -17,9 +17,10 @@ from rabbitray.actors.message.reply import Failure, Part, WorkerInfo
 from rabbitray.actors.message.wire import split
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.router.dispatch.member import WorkerLostError
-from rabbitray.actors.worker.batch_run import BatchRun, Failed, Unit
-from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
-from rabbitray.actors.worker.finished import FinishedJobs
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.running import BatchRun
+from rabbitray.actors.worker.batch.skip_done import FinishedJobs
+from rabbitray.actors.worker.batch.unit import Failed, Unit
 from tests.simulation.checker import Checker, Origin
 from tests.simulation.faults import Faults
 from tests.simulation.messages import Wish

@@ -21,8 +21,8 @@ from rabbitray.actors.router.delivery import message_failure
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 from rabbitray.actors.secret import NO_SECRETS, Redactor, Secret
 from rabbitray.actors.telemetry.trace_context import sampled_context, span_context
-from rabbitray.actors.worker.error_text import describe
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.outcome.error_text import describe
+from rabbitray.actors.worker.outcome.verdict import Categories
 from rabbitray.cluster.cli.tables import shown
 from rabbitray.cluster.cli.terminal import column
 from rabbitray.cluster.publish.feed import LineReader

@@ -14,7 +14,7 @@ from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.payload_hash import payload_hash
 from rabbitray.actors.message.wire import MessageLimits, encode, pack, split
-from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
 from tests.kit.deliveries import parcel
 
 JOB = Job(id="a", user_id="u", message_type="BIRTHDAY", payload={"to": "ann", "year": 1990, "tags": ["x"]})

@@ -16,8 +16,8 @@ from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Part
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.message.wire.packed import pack
-from rabbitray.actors.worker.batch_run import Unit
-from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.unit import Unit
 from tests.kit.eventually import eventually
 from tests.kit.fake_workers import FakeWorker
 from tests.kit.plain_path import PlainPath

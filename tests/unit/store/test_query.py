@@ -17,7 +17,7 @@ from rabbitray.actors.errors import QueryError, StoreUnavailableError
 from rabbitray.actors.store.config import ARROW_BYTES, StoreConfig
 from rabbitray.actors.store.query import FETCH_ROWS, gathered, truncated
 from rabbitray.actors.store.store import Store
-from rabbitray.actors.worker.results import MAX_RESULT_BYTES
+from rabbitray.actors.worker.outcome.result_json import MAX_RESULT_BYTES
 from rabbitray.cluster.results.parquet import ParquetFile, write_parquet
 from tests.kit.store_rows import rows_of
 

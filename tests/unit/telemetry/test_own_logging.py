@@ -12,7 +12,7 @@ import pytest
 
 from rabbitray import Job
 from rabbitray.actors.errors import HandlerLoadError
-from rabbitray.actors.worker.handlers import find, load
+from rabbitray.actors.worker.handler.loading import find, load
 from rabbitray.cluster.telemetry.logs import LogConfig, start_logging
 from tests.kit.worker_batches import buffer, whole
 from tests.unit.worker.test_worker import handler, worker_of

@@ -12,7 +12,7 @@ from rabbitray import Job, Reject, Retry
 from rabbitray.actors.errors import ConfigurationError, HandlerLoadError
 from rabbitray.actors.message.wire import pack
 from rabbitray.actors.testing import Message, Outcome, work, work_async
-from rabbitray.actors.worker.handlers import batch
+from rabbitray.actors.worker.handler.loading import batch
 from tests.kit.steered_handler import handle
 
 

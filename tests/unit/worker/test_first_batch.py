@@ -10,9 +10,10 @@ import pytest
 _WORKER = """
 import sys
 import pyarrow as pa
-from rabbitray.actors.worker import actor, results
+from rabbitray.actors.worker import actor
+from rabbitray.actors.worker.batch import result_table
 before = set(sys.modules)
-results._times([1])
+result_table._times([1])
 print(*sorted(set(sys.modules) - before))
 """
 

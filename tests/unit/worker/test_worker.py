@@ -21,10 +21,10 @@ from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, encode, pack
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker.decoding import IdentityRules
-from rabbitray.actors.worker.handlers import Handler, load
-from rabbitray.actors.worker.shape import Style
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.batch.decoding import IdentityRules
+from rabbitray.actors.worker.handler.loading import Handler, load
+from rabbitray.actors.worker.handler.shape import Style
+from rabbitray.actors.worker.outcome.verdict import Categories
 from rabbitray.actors.worker.worker import UnknownBatchError, Worker, WorkerConfig
 from tests.kit import sample_handlers
 from tests.kit.canary import new_canary

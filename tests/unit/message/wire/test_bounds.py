@@ -12,7 +12,7 @@ import pytest
 from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.parcel import Parcel, records_of
 from rabbitray.actors.message.wire import MessageLimits, count_records, decode, plain_size, split
-from rabbitray.actors.worker.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
 from tests.kit.deliveries import parcel
 from tests.kit.growth import growth
 from tests.kit.hostile_bodies import HOSTILE, Body

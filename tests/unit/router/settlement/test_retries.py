@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rabbitray.actors.errors import Retry
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, ladder, settlement, spare, wait_until
-from rabbitray.actors.worker.verdict import AFTER_MOST_S, Categories, judge
+from rabbitray.actors.worker.outcome.verdict import AFTER_MOST_S, Categories, judge
 
 NOW_MS = 1_700_000_000_000
 LIMITS = RetryLimits()

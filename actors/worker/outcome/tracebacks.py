@@ -12,14 +12,14 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
 from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS, Redactor
-from rabbitray.actors.worker.error_text import class_name
+from rabbitray.actors.worker.batch.unit import NO_TRACE, Trace
+from rabbitray.actors.worker.outcome.error_text import class_name
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ _PLACES_MOST: Final = 256
 _LINES_MOST: Final = 2_048
 _FILE_MOST: Final = 4 * 1024 * 1024
 
-_OURS: Final = f"{Path(__file__).parent}{os.sep}"
+_OURS: Final = f"{Path(__file__).parents[1]}{os.sep}"
+"""The worker's folder, whose files stand above a call: the handler's room and the guards."""
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 Frame = tuple[str, str, int]
@@ -44,19 +45,6 @@ Frame = tuple[str, str, int]
 
 Section = tuple[str, int, tuple[Frame, ...]]
 """One error of a chain: its class, how many frames are left out after the first, and the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """`text`: a line for each frame, the call first, "" where nothing is known; `place`: `file:line` of the user's own
-    code where the error was raised, "" likewise.
-    """
-
-    text: str = ""
-    place: str = ""
-
-
-NO_TRACE: Final = Trace()
 
 
 class Tracebacks:

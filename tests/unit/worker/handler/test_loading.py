@@ -11,8 +11,8 @@ import pytest
 from rabbitray.actors.errors import HandlerLoadError, RabbitrayError
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.worker.actor import _load
-from rabbitray.actors.worker.handlers import find, load
-from rabbitray.actors.worker.users_modules import FOLDERS_MOST, where_it_lies
+from rabbitray.actors.worker.handler.loading import find, load
+from rabbitray.actors.worker.handler.users_modules import FOLDERS_MOST, where_it_lies
 from tests.kit.canary import new_canary
 from tests.kit.root import ROOT
 

@@ -14,7 +14,7 @@ from rabbitray.actors.message.parcel import Parcel, attempt_of, identity, whole_
 from rabbitray.actors.message.payload_hash import payload_hash
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, decode
-from rabbitray.actors.worker.batch_run import Unit
+from rabbitray.actors.worker.batch.unit import Unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

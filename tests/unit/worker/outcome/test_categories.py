@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from rabbitray.actors.errors import ConfigurationError, text_of
-from rabbitray.actors.worker.error_text import describe
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.outcome.error_text import describe
+from rabbitray.actors.worker.outcome.verdict import Categories
 
 CATEGORIES = Categories()
 

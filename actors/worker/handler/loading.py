@@ -15,8 +15,8 @@ from rabbitray.actors.errors import HandlerLoadError, text_of
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.own_logging import own_logging
 from rabbitray.actors.worker.fork_guard import ForkGuard
-from rabbitray.actors.worker.shape import BATCH_MARK, Function, Style, require_usable, style_of
-from rabbitray.actors.worker.users_modules import in_package, name_of, shadowed, where_it_lies
+from rabbitray.actors.worker.handler.shape import BATCH_MARK, Function, Style, require_usable, style_of
+from rabbitray.actors.worker.handler.users_modules import in_package, name_of, shadowed, where_it_lies
 
 F = TypeVar("F", bound=Callable[..., Any] | type)
 

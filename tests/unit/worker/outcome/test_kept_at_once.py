@@ -12,7 +12,7 @@ import pytest
 
 from rabbitray import Job
 from rabbitray.actors.message.wire import pack
-from rabbitray.actors.worker.shape import Style
+from rabbitray.actors.worker.handler.shape import Style
 from rabbitray.testing import work
 from tests.kit.deliveries import parcel
 from tests.kit.worker_batches import Rows, buffer, parcels, whole

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rabbitray import Job, batch
-from rabbitray.actors.worker.handlers import prepare
+from rabbitray.actors.worker.handler.loading import prepare
 from rabbitray.testing import work
 from tests.kit.worker_batches import buffer, whole
 from tests.unit.worker.test_worker import handler, worker_of

@@ -8,13 +8,14 @@ import time
 from collections.abc import Awaitable, Callable
 
 from rabbitray.actors.secret import NO_SECRETS, Redactor
-from rabbitray.actors.worker.batch_run import BatchRun, Unit
-from rabbitray.actors.worker.call import Calls, Late, Task, forget_cancels
+from rabbitray.actors.worker.batch.running import BatchRun
+from rabbitray.actors.worker.batch.unit import Unit
 from rabbitray.actors.worker.exit_guard import IN_HANDLER, ExitGuard
 from rabbitray.actors.worker.fork_guard import ForkGuard
-from rabbitray.actors.worker.handler_thread import HandlerThread
-from rabbitray.actors.worker.handlers import Handler
-from rabbitray.actors.worker.outcome import Outcomes
+from rabbitray.actors.worker.handler.call import Calls, Late, Task, forget_cancels
+from rabbitray.actors.worker.handler.loading import Handler
+from rabbitray.actors.worker.handler.thread import HandlerThread
+from rabbitray.actors.worker.outcome.outcomes import Outcomes
 
 Step = Callable[[Unit, Task], Awaitable[None]]
 

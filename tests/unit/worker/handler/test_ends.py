@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rabbitray import Job
-from rabbitray.actors.worker.shape import Style
+from rabbitray.actors.worker.handler.shape import Style
 from tests.kit.worker_batches import buffer, whole
 from tests.unit.worker.test_worker import handler, worker_of
 

@@ -13,7 +13,7 @@ from rabbitray.actors.errors import ConfigurationError, Reject, Retry, text_of
 from rabbitray.actors.message.headers import WAIT_MOST_MS
 from rabbitray.actors.message.reply import Category
 from rabbitray.actors.seconds import seconds_of
-from rabbitray.actors.worker.error_text import NESTED_MOST, cause_of
+from rabbitray.actors.worker.outcome.error_text import NESTED_MOST, cause_of
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,9 @@ from rabbitray.actors.message.key_hash import kind_of
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.wire import encode, pack
 from rabbitray.actors.telemetry.tracing import SKIP_SPANS_PER_S, Tracing
-from rabbitray.actors.worker.finished import FinishedJobs, SkipDone
-from rabbitray.actors.worker.handlers import Handler, Style
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.batch.skip_done import FinishedJobs, SkipDone
+from rabbitray.actors.worker.handler.loading import Handler, Style
+from rabbitray.actors.worker.outcome.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 from tests.kit.deliveries import parcel
 from tests.kit.fake_known_keys import FakeKnownKeys

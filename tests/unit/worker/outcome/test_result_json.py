@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rabbitray.actors.worker.results import result_json
+from rabbitray.actors.worker.outcome.result_json import result_json
 
 
 @dataclass

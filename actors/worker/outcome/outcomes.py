@@ -10,11 +10,11 @@ import logging
 from rabbitray.actors.errors import ERROR_TEXT_MOST
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
-from rabbitray.actors.worker.batch_run import Failed, Unit
-from rabbitray.actors.worker.error_text import describe
-from rabbitray.actors.worker.results import MAX_RESULT_BYTES, UnkeepableError, result_json
-from rabbitray.actors.worker.tracebacks import Tracebacks
-from rabbitray.actors.worker.verdict import Categories, judge
+from rabbitray.actors.worker.batch.unit import Failed, Unit
+from rabbitray.actors.worker.outcome.error_text import describe
+from rabbitray.actors.worker.outcome.result_json import MAX_RESULT_BYTES, UnkeepableError, result_json
+from rabbitray.actors.worker.outcome.tracebacks import Tracebacks
+from rabbitray.actors.worker.outcome.verdict import Categories, judge
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,11 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, NoneType
 from typing import Any, Final
 
 from rabbitray.actors.errors import HandlerLoadError
-from rabbitray.actors.worker.batch_run import CALLED, Unit
+from rabbitray.actors.worker.batch.unit import CALLED, Unit
 from rabbitray.actors.worker.fork_guard import ForkGuard
-from rabbitray.actors.worker.handlers import Handler
-from rabbitray.actors.worker.outcome import HandlerTimeoutError, Outcomes
-from rabbitray.actors.worker.shape import GENERATOR_HINT, Function
+from rabbitray.actors.worker.handler.loading import Handler
+from rabbitray.actors.worker.handler.shape import GENERATOR_HINT, Function
+from rabbitray.actors.worker.outcome.outcomes import HandlerTimeoutError, Outcomes
 
 Task = asyncio.Task[Any]  # Any: whatever it returns
 Late = Awaitable[object]

@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.key_hash import is_same_message, kind_of
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
-from rabbitray.actors.worker.batch_run import Unit
+from rabbitray.actors.worker.batch.unit import Unit
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ import pytest
 
 from rabbitray.actors.errors import Reject, Retry
 from rabbitray.actors.secret import Redactor, Secret
-from rabbitray.actors.worker.error_text import describe
-from rabbitray.actors.worker.verdict import Categories, Judgement, judge
+from rabbitray.actors.worker.outcome.error_text import describe
+from rabbitray.actors.worker.outcome.verdict import Categories, Judgement, judge
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""BatchRun: one batch while its jobs run, and the ids of the job that runs now, for logs."""
+"""BatchRun: one batch while its jobs run."""
 
 from __future__ import annotations
 
@@ -6,69 +6,10 @@ import asyncio
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
-from contextvars import ContextVar
-from typing import Final, Literal
 
-import msgspec
-
-from rabbitray.actors.message.headers import MSGPACK
-from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.parcel import Parcel
-from rabbitray.actors.message.reply import Category, Failure
+from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.telemetry.span import NO_SPAN, OpenSpan
-from rabbitray.actors.telemetry.trace_context import trace_id_of
-from rabbitray.actors.worker.tracebacks import NO_TRACE, Trace
-
-
-class Failed(msgspec.Struct, frozen=True, eq=False, kw_only=True):
-    """Why a job is not DONE, in words, and what that means for it. `exception`: for its span; `trace`: for people."""
-
-    verdict: Literal["retry", "dead"]
-    reason: str
-    category: Category
-    after_s: float | None
-    error: str
-    error_class: str
-    exception: BaseException
-    trace: Trace = NO_TRACE
-
-
-class Unit(msgspec.Struct, eq=False, kw_only=True):
-    """One job of a batch: where it came from, and what came of it."""
-
-    position: int
-    record: int
-    packed: bool
-    job: Job
-    parcel: Parcel
-    key: str | None
-    attempt: int
-    payload_hash: int
-    started_us: int = 0
-    finished_us: int = 0
-    result: str = ""  # JSON text of what the handler returned
-    failed: Failed | None = None
-
-    def failure(self, failed: Failed, body: bytes | None) -> Failure:
-        """Its failure as it goes back. `body`: of one of several jobs in a message, its own."""
-        return Failure(
-            position=self.position,
-            record=self.record,
-            verdict=failed.verdict,
-            reason=failed.reason,
-            error=failed.error,
-            error_class=failed.error_class,
-            category=failed.category,
-            after_s=failed.after_s,
-            attempt=self.attempt,
-            key=self.key,
-            message_id=self.parcel.message_id,
-            message_type=self.job.message_type or None,
-            body=body,
-            content_type=MSGPACK if body is not None else None,
-            traceback=failed.trace.text,
-            raised_in=failed.trace.place,
-        )
+from rabbitray.actors.worker.batch.unit import Unit
 
 
 class BatchRun:
@@ -171,21 +112,3 @@ class BatchRun:
             self.waiting = deque(unit for unit in self.waiting if unit.position not in whole)
         self._skipped = [unit for unit in self._skipped if unit.position not in whole]
         return sorted(whole)
-
-
-CALLED: Final[ContextVar[Unit | None]] = ContextVar("rabbitray_called", default=None)
-"""The job of the call that runs in this context; set before each, and all that it costs: ids are derived when asked."""
-
-
-def called_ids() -> dict[str, str]:
-    """`key`, `message_id` and `trace_id` of the job that is being handled, those that it has; empty outside a call.
-
-    What a handler left behind (a task, a connection) runs on in the context of its job: its call has ended, so
-    it names no job.
-    """
-    unit = CALLED.get()
-    if unit is None or unit.finished_us:
-        return {}
-    parcel = unit.parcel
-    ids = {"key": unit.key, "message_id": parcel.message_id, "trace_id": trace_id_of(parcel.traceparent)}
-    return {name: value for name, value in ids.items() if value}

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from rabbitray.actors.telemetry.trace_context import current_ids
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker.handlers import Handler
-from rabbitray.actors.worker.shape import Style
-from rabbitray.actors.worker.verdict import Categories
+from rabbitray.actors.worker.handler.loading import Handler
+from rabbitray.actors.worker.handler.shape import Style
+from rabbitray.actors.worker.outcome.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 from rabbitray.cluster.telemetry.logs import JsonLines, TextLines
 from tests.kit.worker_batches import buffer, parcels, single, whole

@@ -14,8 +14,8 @@ import pytest
 
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.worker.fork_guard import ForkGuard
-from rabbitray.actors.worker.results import result_json
-from rabbitray.actors.worker.tracebacks import FRAMES_MOST, NO_TRACE, TEXT_MOST, Trace, Tracebacks
+from rabbitray.actors.worker.outcome.result_json import result_json
+from rabbitray.actors.worker.outcome.tracebacks import FRAMES_MOST, NO_TRACE, TEXT_MOST, Trace, Tracebacks
 
 HERE = Path(__file__).relative_to(Path.cwd()) if Path(__file__).is_relative_to(Path.cwd()) else Path(__file__)
 
@@ -231,7 +231,7 @@ def test_an_installed_handler_is_the_user_s_own_code_and_a_library_is_not(tmp_pa
     script = (
         "from shop import handle\n"
         "from rabbitray.actors.worker.fork_guard import ForkGuard\n"
-        "from rabbitray.actors.worker.tracebacks import Tracebacks\n"
+        "from rabbitray.actors.worker.outcome.tracebacks import Tracebacks\n"
         "try: ForkGuard().call(handle, 1)\n"
         "except OSError as error: print(Tracebacks().of(error))\n"
     )

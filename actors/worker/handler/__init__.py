@@ -1,0 +1,9 @@
+"""The user's code: loaded, and called with the jobs of a batch.
+
+loading        by name `module:attr`; a class is set up
+users_modules  where a module that is missing lies
+shape          which style it is: function, coroutine, class, batch; what cannot be called with a job is refused
+executor       runs the jobs of a batch: in a thread, or in tasks in slots
+thread         the one thread of a synchronous handler
+call           one call: its context, its time-out
+"""
