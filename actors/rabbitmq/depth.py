@@ -47,7 +47,7 @@ class DepthProbe:
         random: Random | None = None,
         connect: Callable[[], Awaitable[AbstractConnection]] | None = None,
     ) -> None:
-        self._addresses = Addresses(addresses.of(urls))
+        self._addresses = Addresses(addresses.of(urls), level=logging.DEBUG)
         self._queue = queue
         self._timeout_s = timeout_s
         self._clock = clock

@@ -25,11 +25,13 @@ class Addresses:
     """Where the broker is. One for each owner of connections, since it knows to which address he was connected.
 
     `urls`: one URL or several, separated by blanks; a file that they came from is read again before each round.
-    `at`: host:port/vhost of the address that was reached last; `redact` hides each password that was ever known here.
+    `at`: host:port/vhost of the address that was reached last; `redact` hides each password that was ever known here;
+    `level`: of the log lines about addresses that failed, where another one took us.
     """
 
-    def __init__(self, urls: Secret) -> None:
+    def __init__(self, urls: Secret, *, level: int = logging.WARNING) -> None:
         self._urls = urls
+        self._level = level
         self._turn = several(urls)
         self._reached = False  # the first in turn, and it was not told as lost
         self._file_said = ""
@@ -75,7 +77,8 @@ class Addresses:
     def _tell_of(self, failed: list[tuple[str, BaseException]]) -> None:
         """What may need somebody, although there is a connection."""
         for where, error in failed:
-            log.warning("RabbitMQ at %s: %s; connected to %s instead", where, describe(error, self.redact), self.at)
+            said = describe(error, self.redact)
+            log.log(self._level, "RabbitMQ at %s: %s; connected to %s instead", where, said, self.at)
 
     def _read_again(self) -> None:
         """Takes what the file holds now, keeping the turn; where it cannot be used what is known stays, said once."""

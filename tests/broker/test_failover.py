@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -29,6 +30,7 @@ from tests.kit.command_line import Run
 from tests.kit.eventually import eventually
 from tests.kit.publishing import QUEUE, config
 from tests.kit.queue_access import declare, drained
+from tests.kit.results_file import empty_file
 
 ALL = Rights(configure=".*", write=".*", read=".*")
 
@@ -163,6 +165,7 @@ def test_commands_take_the_first_address_that_lets_them_in(
 ) -> None:
     first, second = places
     asyncio.run(declare(second.root, "jobs.dead"))
+    empty_file(Path("results.duckdb"))
     first.lose()
     monkeypatch.setenv("RABBITMQ_URL", f"amqp://127.0.0.1:1/ {first.url} {second.url}")
     checked = run("check", "--no-ray")
