@@ -70,7 +70,7 @@ def write_handler(folder: Path, error: str) -> None:
     (folder / "careless.py").write_text(f"raise OSError({error!r})")
 
 
-def test_no_command_prints_a_password(run: Run, url: str, url_file: Path, canary: Canary) -> None:
+def test_no_command_prints_the_password(run: Run, url: str, url_file: Path, canary: Canary) -> None:
     folder = url_file.parent
     other = f"amqp://other:{canary.word}%2F-2@127.0.0.1:1/"
     url_file.write_text(f"{other}\n{url}\n")
