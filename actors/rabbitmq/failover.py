@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pamqp.exceptions import PAMQPException
 
-from rabbitray.actors.log_secrets import hide_in_log
+from rabbitray.actors.hiding import hide_in_log
 from rabbitray.actors.rabbitmq.addresses import BrokerUrls, address
 from rabbitray.actors.rabbitmq.errors import NoAddressError, describe, is_loss
 from rabbitray.actors.secret import Redactor, Secret, several, without_credentials
