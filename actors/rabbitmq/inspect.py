@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from urllib.parse import unquote, urlsplit
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
@@ -104,6 +105,8 @@ async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: 
         return replace(finding, warnings=(hidden("queue", name),))
     if not seen.there:
         return finding
+    if seen.down is not None:
+        return replace(finding, refused=f"queue {name!r} is there and cannot be reached: {seen.down}; start its node")
     try:
         return replace(finding, warnings=await builder.compare(name))
     except TopologyError as error:
@@ -120,6 +123,11 @@ async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection
         )
 
     return await within(within_s, connect, where=place(url), redact=Redactor(url))
+
+
+def vhost_of(url: Secret) -> str:
+    """The vhost that the URL names; RabbitMQ's default where it names none."""
+    return unquote(urlsplit(url.reveal()).path[1:]) or "/"
 
 
 def place(url: Secret) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -84,6 +85,22 @@ class Topology:
         pattern = "^" + self.queue.replace(".", r"\.") + "$"
         given = json.dumps({"delivery-limit": limit} | place)
         return f"rabbitmqctl set_policy --apply-to queues rabbitray-limit '{pattern}' '{given}'"
+
+    def policies_shown(self, vhost: str) -> str:
+        """The command that shows which policies apply to each queue of this vhost, and what they come to."""
+        return (
+            f"rabbitmqctl list_queues -p {shlex.quote(vhost)} name policy operator_policy effective_policy_definition"
+        )
+
+    def shielding_policy(self, priority: int = 100) -> str:
+        """The command that keeps other policies of a lower priority away from all queues but the main one.
+
+        RabbitMQ applies one policy to a queue, and it must define something: this one defines a length that is never
+        met. An operator policy applies all the same.
+        """
+        pattern = "^" + self.queue.replace(".", r"\.") + r"\.(dead|dropped|retry\.[0-9]+)$"
+        given = json.dumps({"max-length": 1_000_000_000, "overflow": "reject-publish"})
+        return f"rabbitmqctl set_policy --priority {priority} --apply-to queues rabbitray-own '{pattern}' '{given}'"
 
     def _limit(self, limit: int | None) -> Arguments:
         """The delivery limit, where RabbitMQ sets one for queues that say nothing."""

@@ -14,7 +14,8 @@ from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
 from rabbitray.actors.rabbitmq.declare import server_of
-from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place
+from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place, vhost_of
+from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.read_only import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
@@ -74,11 +75,22 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
             rows += _examined(await examine(connection, compose.topology(settings)))
     except RabbitrayError as error:
         return [CheckRow(area="broker", level="refuse", text=str(error))]
+    topology, vhost = compose.topology(settings), vhost_of(settings.rabbitmq_url)
     assumed = f"{checks.CONSUMER_TIMEOUT_S:,.0f} s"
     return [
         *rows,
         _ok("broker", f"consumer_timeout cannot be asked over AMQP; RabbitMQ's default, {assumed}, is assumed"),
+        _ok("broker", policies_unseen(topology, vhost)),
     ]
+
+
+def policies_unseen(topology: Topology, vhost: str) -> str:
+    """What nobody sees over AMQP, and the command that shows it."""
+    return (
+        "policies cannot be seen over AMQP, and one with expires, message-ttl or max-length deletes what waits in "
+        f"rungs and dead letters: `{topology.policies_shown(vhost)}` shows what applies to each queue "
+        "(docs/operations.md#policies-on-our-queues)"
+    )
 
 
 def _examined(found: Examination) -> Iterator[CheckRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from rabbitray.actors.rabbitmq.declare import TopologyBuilder, server_of
+from rabbitray.actors.rabbitmq.declare import MissingQueues, TopologyBuilder, server_of
 from rabbitray.actors.rabbitmq.errors import address
 from rabbitray.actors.rabbitmq.reconnect import within
 from rabbitray.actors.router.intake.config import IntakeConfig
@@ -28,10 +28,19 @@ class Opener(Protocol):
 
 
 class GenerationOpener:
-    """Opens generations on the broker of `config`. `spool`: where bodies go that are too large."""
+    """Opens generations on the broker of `config`. `spool`: where bodies go that are too large. `missing`: asked
+    before a queue is made that is not there."""
 
-    def __init__(self, config: IntakeConfig, tracing: Tracing, *, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        config: IntakeConfig,
+        tracing: Tracing,
+        *,
+        spool: Spool | None = None,
+        missing: MissingQueues | None = None,
+    ) -> None:
         self._config = config
+        self._missing = missing
         self._tracing = tracing
         self._spool = spool or Spool()
         self._single_active = False  # as it was seen when the topology was declared last
@@ -61,7 +70,7 @@ class GenerationOpener:
         try:
             warnings = frame_warnings(connection, self._config.frame_max)
             if declare:
-                builder = TopologyBuilder(connection, self._config.topology)
+                builder = TopologyBuilder(connection, self._config.topology, missing=self._missing)
                 warnings += await builder.build()
                 self._single_active = builder.single_active
             return await self._open_channel(connection, number, lost, warnings)
