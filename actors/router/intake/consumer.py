@@ -172,12 +172,12 @@ class Intake:
 
     async def _watch(self) -> None:
         """Waits for the loss of channel or connection and opens the next generation, until closed."""
-        while (current := self._current) is not None:
+        while (current := self._current) is not None and not self._stopping.is_set():
             await self._until_lost(current)
             if self._stopping.is_set():
                 return
             self._end_current()
-            await self._recover()
+            await self._recover()  # where it is cancelled in a call of aiormq's, that may go unnoticed
 
     async def _until_lost(self, current: Generation) -> None:
         """Waits for its loss; a narrow one gets the wanted window meanwhile, as soon as it may."""
