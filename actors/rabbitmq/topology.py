@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,12 +84,6 @@ class Topology:
         pattern = "^" + self.queue.replace(".", r"\.") + "$"
         given = json.dumps({"delivery-limit": limit} | place)
         return f"rabbitmqctl set_policy --apply-to queues rabbitray-limit '{pattern}' '{given}'"
-
-    def policies_shown(self, vhost: str) -> str:
-        """The command that shows which policies apply to each queue of this vhost, and what they come to."""
-        return (
-            f"rabbitmqctl list_queues -p {shlex.quote(vhost)} name policy operator_policy effective_policy_definition"
-        )
 
     def shielding_policy(self, priority: int = 100) -> str:
         """The command that keeps other policies of a lower priority away from all queues but the main one.

@@ -6,6 +6,7 @@ Each examination gives rows and raises nothing of its own: what it cannot look a
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,11 +86,12 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
 
 
 def policies_unseen(topology: Topology, vhost: str) -> str:
-    """What nobody sees over AMQP, and the command that shows it."""
+    """What nobody sees over AMQP, and the commands that show it."""
+    where = f"-p {shlex.quote(vhost)}"
     return (
         "policies cannot be seen over AMQP, and one with expires, message-ttl or max-length deletes what waits in "
-        f"rungs and dead letters: `{topology.policies_shown(vhost)}` shows what applies to each queue "
-        "(docs/operations.md#policies-on-our-queues)"
+        f"{topology.dead_queue} and the rungs: `rabbitmqctl list_queues {where} name policy` names that of each queue, "
+        f"`rabbitmqctl list_policies {where}` and `rabbitmqctl list_operator_policies {where}` what they say"
     )
 
 

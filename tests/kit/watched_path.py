@@ -17,6 +17,7 @@ from rabbitray.actors.router.vanished import VANISHED, VanishedQueue, VanishedQu
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 from tests.kit.eventually import eventually
+from tests.kit.fake_workers import FakeWorker
 from tests.kit.plain_path import mixed
 from tests.kit.real_path import RealPath
 
@@ -28,6 +29,7 @@ class WatchedPath(RealPath):
 
     def __init__(self, url: str, *, wait: bool = True, kept: object = None, queue_type: str = "quorum") -> None:
         self._queue_type = queue_type
+        self._failed: set[str] = set()
         self._vanished = VanishedQueues(kept, broker="the test's", wait=wait)
         super().__init__(url, limits=RetryLimits(rungs_ms=(RUNG_MS,), max_retries=2))
         dropped = replace(self._config, queue=self.topology.dropped_queue, name="collector")
@@ -92,7 +94,12 @@ class WatchedPath(RealPath):
         await eventually(lambda: self.intake.consuming, within_s=30)
 
     async def fail(self, verdict: str = "retry") -> None:
-        """Each job of the batch that is at work fails, with this verdict."""
-        worker, batch = await self.batch()
+        """Each job of the next batch fails, with this verdict."""
+
+        def new() -> list[tuple[FakeWorker, str]]:
+            return [(worker, batch) for worker, batch in self.running if batch not in self._failed]
+
+        worker, batch = (await eventually(new))[0]
+        self._failed.add(batch)
         keys = self.keys(batch)
         worker.answer(batch, *mixed(keys, dict.fromkeys(range(len(keys)), verdict), [0] * len(keys)))
