@@ -38,6 +38,14 @@ class Node:
     def api(self, method: str, path: str, body: object = None) -> object:
         return self._broker.api(method, path.format(vhost=quote(self.vhost, safe="")), body)
 
+    def policy(self, name: str, pattern: str, definition: object) -> None:
+        self.api("PUT", "/api/policies/{vhost}/" + name, {"pattern": pattern, "definition": definition})
+
+    def effective(self, queue: str) -> object:
+        """What the policies of a queue come to, as the management tells it."""
+        found = self.api("GET", f"/api/queues/{{vhost}}/{queue}")
+        return found.get("effective_policy_definition") if isinstance(found, dict) else None
+
     async def ready(self, queue: str) -> int | None:
         """Messages in a queue; None where there is no such queue."""
         async with await aio_pika.connect(self.url) as connection, connection.channel() as channel:
@@ -65,9 +73,12 @@ def node(broker: PrivateBroker, amqp_url: str) -> Node:
     return Node(broker, amqp_url)
 
 
-@pytest.fixture(params=["quorum", "classic"])
+BOTH_TYPES = pytest.mark.parametrize("path", ["quorum", "classic"], indirect=True)
+
+
+@pytest.fixture
 async def path(request: pytest.FixtureRequest, amqp_url: str) -> AsyncIterator[WatchedPath]:
-    found = WatchedPath(amqp_url, queue_type=request.param)
+    found = WatchedPath(amqp_url, queue_type=getattr(request, "param", "quorum"))
     await found.start(workers=1, window=2, batch_size=1)
     await found.watch.look()
     yield found
@@ -93,6 +104,7 @@ async def test_an_empty_queue_is_declared_anew_and_told(
     assert path.events == []
 
 
+@BOTH_TYPES
 async def test_a_queue_that_had_messages_is_waited_for_until_somebody_confirms_its_loss(
     path: WatchedPath, node: Node
 ) -> None:
@@ -188,6 +200,7 @@ async def test_the_next_router_knows_what_was_there(amqp_url: str, node: Node) -
     await path.stop()
 
 
+@BOTH_TYPES
 async def test_a_rung_that_is_gone_is_declared_again_and_the_copy_goes_into_it(
     path: WatchedPath, node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -222,11 +235,12 @@ async def test_a_rung_that_had_retries_is_waited_for(path: WatchedPath, node: No
     await eventually(node.holds(RUNG, 1))
 
 
+@BOTH_TYPES
 async def test_dead_letters_that_a_policy_expires(path: WatchedPath, node: Node) -> None:
     """Empty or not, nobody consumes that queue: RabbitMQ deletes it, and whoever parks finds it gone."""
-    await node.ctl("set_policy", "--apply-to", "queues", "everything", ".*", '{"expires": 300}')
+    node.policy("everything", ".*", {"expires": 300})
     await eventually(node.holds(DEAD, None), within_s=30)
-    await node.ctl("clear_policy", "everything")
+    node.api("DELETE", "/api/policies/{vhost}/everything")
     await node.publish("k0")
     await path.fail("dead")
     await eventually(node.holds(DEAD, 1))
@@ -239,16 +253,12 @@ async def test_a_policy_of_a_higher_priority_keeps_others_away(path: WatchedPath
     command = path.topology.shielding_policy()
     assert command.startswith("rabbitmqctl set_policy --priority 100 --apply-to queues rabbitray-own ")
     pattern, given = command.split(" rabbitray-own ")[1].replace("'", "").split(" ", 1)
+    node.policy("everything", ".*", {"expires": 3_600_000})
     await node.ctl("set_policy", "--priority", "100", "--apply-to", "queues", "rabbitray-own", pattern, given)
-    await node.ctl("set_policy", "--apply-to", "queues", "everything", ".*", '{"expires": 3600000}')
-    shown = path.topology.policies_shown(node.vhost).split()[4:]
-    told = {
-        line.split("\t")[0]: line for line in (await node.ctl("list_queues", *shown)).splitlines() if "jobs" in line
-    }
-    assert "3600000" in told["jobs"], "the main queue is its owner's"
-    for queue in (RUNG, DEAD, DROPPED):
-        assert "rabbitray-own" in told[queue]
-        assert "3600000" not in told[queue]
+    listed = [line.split("\t") for line in (await node.ctl("list_queues", "name", "policy")).splitlines()]
+    told = {line[0]: line[1] for line in listed if line[0].startswith("jobs")}
+    assert told == {"jobs": "everything"} | dict.fromkeys((RUNG, DEAD, DROPPED), "rabbitray-own")
+    await eventually(lambda: node.effective(DEAD) == json.loads(given))
 
 
 async def test_what_was_dropped_is_collected_again_after_its_queue_vanished(path: WatchedPath, node: Node) -> None:
