@@ -69,8 +69,8 @@ class VanishedQueues:
         before = kept if isinstance(kept, Mapping) and kept.get("broker") == broker else {}
         self._broker = broker
         self._wait = wait
-        self._depths = dict(_pairs(before.get("depths"), _read_depth))
-        self._events = dict(_pairs(before.get("events"), _read_event))
+        self._depths: dict[str, _Depth] = dict(_pairs(before.get("depths"), _read_depth))
+        self._events: dict[str, VanishedQueue] = dict(_pairs(before.get("events"), _read_event))
         if not wait:  # what the router before waited for is not waited for any more
             self._events = {
                 name: replace(event, state="made") if event.state == "missing" else event
