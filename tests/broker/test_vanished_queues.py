@@ -11,9 +11,11 @@ import aio_pika
 import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.vanished import VANISHED
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.eventually import eventually
+from tests.kit.root import ROOT
 from tests.kit.watched_path import RUNG_MS, WatchedPath
 
 pytestmark = pytest.mark.versions
@@ -252,6 +254,7 @@ async def test_dead_letters_that_a_policy_expires(path: WatchedPath, node: Node)
 async def test_a_policy_of_a_higher_priority_keeps_others_away(path: WatchedPath, node: Node) -> None:
     command = path.topology.shielding_policy()
     assert command.startswith("rabbitmqctl set_policy --priority 100 --apply-to queues rabbitray-own ")
+    assert Topology(queue="orders").shielding_policy() in (ROOT / "docs" / "operations.md").read_text()
     pattern, given = command.split(" rabbitray-own ")[1].replace("'", "").split(" ", 1)
     node.policy("everything", ".*", {"expires": 3_600_000})
     await node.ctl("set_policy", "--priority", "100", "--apply-to", "queues", "rabbitray-own", pattern, given)
