@@ -74,8 +74,13 @@ def vanished(amqp_url: str, queue: str, live: LiveCommands) -> None:
     seen = "SELECT value FROM control WHERE name = 'queues_seen'"
     live.ask("pause", "--queue", queue)
     publish(amqp_url, queue, [Job(id=f"lost-{n}") for n in range(7)])
-    depth = f'"{queue}": [7,'
-    eventually_sync(lambda: depth in live.ask("query", seen, "--queue", queue, "--json").replace("\\", ""), within_s=60)
+    depth = f'"{queue}":[7,'
+    eventually_sync(
+        lambda: (
+            depth in live.ask("query", seen, "--queue", queue, "--json").translate({ord(" "): None, ord("\\"): None})
+        ),
+        within_s=60,
+    )
     delete(amqp_url, queue)
     assert "the pause is over; still held: vanished" in eventually_sync(
         lambda: live.ask("resume", "--queue", queue) if "vanished" in live.run("status", "--queue", queue).out else "",
