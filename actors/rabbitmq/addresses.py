@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import Secret, several
@@ -107,6 +107,11 @@ def host_and_port(url: Secret) -> tuple[str, int]:
     """Of the first of these URLs."""
     parts = urlsplit(several(url)[0].reveal())
     return parts.hostname or "localhost", parts.port or PORTS.get(parts.scheme, PORTS["amqp"])
+
+
+def vhost(url: Secret) -> str:
+    """The vhost that the first of these URLs names; RabbitMQ's default where it names none."""
+    return unquote(urlsplit(several(url)[0].reveal()).path[1:]) or "/"
 
 
 def _joined(urls: Secret, texts: Iterable[str]) -> Secret:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import Protocol
 
 import aio_pika
 from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
@@ -37,11 +38,31 @@ def server_of(connection: aio_pika.abc.AbstractConnection) -> Server:
     return read_server(transport.connection.server_properties if transport is not None else {})
 
 
-class TopologyBuilder:
-    """Declares a Topology over a connection; each step uses a channel of its own, since a refusal closes it."""
+class MissingQueues(Protocol):
+    """Who knows what was there before: is told of each queue, and says whether one that is missing is to be made."""
 
-    def __init__(self, connection: aio_pika.abc.AbstractConnection, topology: Topology) -> None:
+    def saw(self, queue: str, ready: int | None) -> None:
+        """It is there; `ready`: messages, None where that is not known."""
+
+    async def may_make(self, queue: str) -> bool:
+        """It is not there: whether it is made, empty."""
+
+
+class TopologyBuilder:
+    """Declares a Topology over a connection; each step uses a channel of its own, since a refusal closes it.
+
+    `missing`: asked before a queue is made; where nobody is, each is.
+    """
+
+    def __init__(
+        self,
+        connection: aio_pika.abc.AbstractConnection,
+        topology: Topology,
+        *,
+        missing: MissingQueues | None = None,
+    ) -> None:
         self._connection = connection
+        self._missing = missing
         self._topology = topology.on(server_of(connection).version)
         self.single_active = False
         """Whether the main queue delivers to one of its consumers alone, as far as it may be compared; see `build`."""
@@ -52,8 +73,10 @@ class TopologyBuilder:
         plan, queues = self._topology, self._topology.queues()
         warnings = await self._exchange(plan.exchange)
         for name in (plan.dead_queue, plan.dropped_queue, plan.queue, *map(plan.rung, plan.rung_delays_ms)):
-            warnings += await self._queue(name, queues[name])
-            await self._bind(name, plan.exchange, name)
+            there, told = await self._queue(name, queues[name])
+            warnings += told
+            if there:
+                await self._bind(name, plan.exchange, name)
         return warnings + self.not_compared()
 
     async def compare(self, name: str) -> tuple[str, ...]:
@@ -117,13 +140,26 @@ class TopologyBuilder:
                 return False
         return True
 
-    async def _queue(self, name: str, arguments: Arguments) -> tuple[str, ...]:
-        """Declares a queue; warnings about one that exists already, which stays as it is."""
+    async def _queue(self, name: str, arguments: Arguments) -> tuple[bool, tuple[str, ...]]:
+        """Declares a queue, unless it shall stay missing; whether it is there now, and warnings about one that existed
+        already, which stays as it is."""
         seen = await look(self._connection, name)
         if seen.hidden:
-            return (hidden("queue", name),)
+            return True, (hidden("queue", name),)
+        if seen.down is not None:
+            raise TopologyError(f"queue {name!r} is there and cannot be reached: {seen.down}; start its node again")
         if seen.there:
-            return await self.compare(name)
+            if self._missing is not None:
+                self._missing.saw(name, seen.ready)
+            return True, await self.compare(name)
+        if self._missing is not None and not await self._missing.may_make(name):
+            return False, ()
+        await self._make(name, arguments)
+        if self._missing is not None:
+            self._missing.saw(name, 0)
+        return True, ()
+
+    async def _make(self, name: str, arguments: Arguments) -> None:
         async with self._connection.channel() as channel:
             try:
                 await channel.declare_queue(name, durable=True, arguments=arguments)
@@ -133,7 +169,6 @@ class TopologyBuilder:
                 raise TopologyError(
                     f"queue {name!r} cannot be declared: {refusal}; set --queue-type or create it yourself"
                 ) from refusal
-        return ()
 
     async def _bind(self, queue: str, exchange: str, key: str) -> None:
         async with self._connection.channel() as channel:

@@ -126,6 +126,8 @@ async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: 
         return replace(finding, warnings=(hidden("queue", name),))
     if not seen.there:
         return finding
+    if seen.down is not None:
+        return replace(finding, refused=f"queue {name!r} is there and cannot be reached: {seen.down}; start its node")
     try:
         return replace(finding, warnings=await builder.compare(name))
     except TopologyError as error:

@@ -17,10 +17,12 @@ from rabbitray.actors.errors import TopologyError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """`there`: None where this user may not look (hidden). `ready`: messages; None where that is not known."""
+    """`there`: None where this user may not look (hidden). `ready`: messages; None where that is not known. `down`:
+    what RabbitMQ says of a queue that is there, on a node that is not."""
 
     there: bool | None
     ready: int | None = None
+    down: str | None = None
 
     @property
     def hidden(self) -> bool:
@@ -33,8 +35,8 @@ async def look(connection: AbstractConnection, queue: str) -> Seen:
     async with connection.channel() as channel:
         try:
             found = await channel.declare_queue(queue, passive=True)
-        except ChannelNotFoundEntity:
-            return Seen(there=False)
+        except ChannelNotFoundEntity as answer:
+            return Seen(there=True, down=str(answer)) if node_is_down(answer) else Seen(there=False)
         except ChannelAccessRefused:
             return Seen(there=None)
         except ChannelLockedResource as refusal:
@@ -52,6 +54,11 @@ async def look_at_exchange(connection: AbstractConnection, exchange: str) -> See
         except ChannelAccessRefused:
             return Seen(there=None)
         return Seen(there=True)
+
+
+def node_is_down(answer: ChannelNotFoundEntity) -> bool:
+    """Whether a 404 is about a durable queue that is there, on a node that is not: nothing of it has vanished."""
+    return "down or inaccessible" in str(answer)
 
 
 def hidden(kind: str, name: str) -> str:

@@ -85,6 +85,16 @@ class Topology:
         given = json.dumps({"delivery-limit": limit} | place)
         return f"rabbitmqctl set_policy --apply-to queues rabbitray-limit '{pattern}' '{given}'"
 
+    def shielding_policy(self, priority: int = 100) -> str:
+        """The command that keeps other policies of a lower priority away from all queues but the main one.
+
+        RabbitMQ applies one policy to a queue, and it must define something: this one defines a length that is never
+        met. An operator policy applies all the same.
+        """
+        pattern = "^" + self.queue.replace(".", r"\.") + r"\.(dead|dropped|retry\.[0-9]+)$"
+        given = json.dumps({"max-length": 1_000_000_000, "overflow": "reject-publish"})
+        return f"rabbitmqctl set_policy --priority {priority} --apply-to queues rabbitray-own '{pattern}' '{given}'"
+
     def _limit(self, limit: int | None) -> Arguments:
         """The delivery limit, where RabbitMQ sets one for queues that say nothing."""
         return {DELIVERY_LIMIT: limit} if self.queue_type == "quorum" and self.broker.delivery_limit is not None else {}

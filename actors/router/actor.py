@@ -15,6 +15,7 @@ from rabbitray.actors.router.assemble import RouterSetup, assemble
 from rabbitray.actors.router.report import Drained, RouterReport, pool_status, router_report
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.router.upkeep import Upkeep
+from rabbitray.actors.router.vanished import VanishedQueue
 from rabbitray.actors.store.client import StoreClient
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,13 @@ class ConsumerRouter:
         parts = self._live.parts
         await parts.store.set_control("paused", None)
         await parts.router.release("paused")
+
+    async def confirm_vanished(self) -> list[VanishedQueue]:
+        """Somebody knows which queues vanished: they are declared anew, and the pool goes on. What was confirmed."""
+        live = self._live
+        confirmed = await live.parts.watch.confirm()
+        await live.save()
+        return list(confirmed)
 
     async def watch(self) -> str:
         """Lasts as long as this actor works; returns why it ended for good, or DRAIN_ASKED."""

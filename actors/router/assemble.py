@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from rabbitray.actors.publisher.large import LargePublisher
+from rabbitray.actors.rabbitmq.addresses import address
 from rabbitray.actors.rabbitmq.reconnect import RECONNECT
 from rabbitray.actors.remote.boot import Boot, Rows
 from rabbitray.actors.remote.calls import WakeAutoscaler
@@ -18,7 +19,9 @@ from rabbitray.actors.router.dispatch.workers import RayFactory
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST, LastEndings
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.intake.opener import GenerationOpener
 from rabbitray.actors.router.meter import PoolMeter, PublishMeter
+from rabbitray.actors.router.queue_watch import QueueWatch
 from rabbitray.actors.router.router import Router
 from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.dropped import Collector
@@ -26,6 +29,8 @@ from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.settlement.retries import RetryLimits
 from rabbitray.actors.router.settlement.settler import Settler
+from rabbitray.actors.router.vanished import VANISHED, VanishedQueues
+from rabbitray.actors.secret import several
 from rabbitray.actors.store.client import StoreClient
 from rabbitray.actors.telemetry.kpi import READ_DURATION
 from rabbitray.actors.telemetry.metrics import NO_METRICS, Recorder
@@ -37,6 +42,9 @@ CRASH_PREFIX = "crashes:"
 
 RETRIES_OUT = "retries_out"
 """The entry of the control table that says what is out in rungs."""
+
+QUEUES_SEEN = "queues_seen"
+"""The entry that says how deep our queues were, and which of them vanished."""
 
 COLLECTOR_PAUSES = replace(RECONNECT, most_s=60.0)
 """Nobody waits for what the broker dropped, and each connection that it must close is an error in its log."""
@@ -62,6 +70,7 @@ class RouterSetup:
     initial_size: int = 1
     max_size: int = 32
     dead_in_a_row: int = DEAD_IN_A_ROW_MOST
+    wait_for_vanished: bool = True
     window: int = 100
     batch_size: int = 10
 
@@ -96,6 +105,7 @@ class Parts:
     collector: Collector
     router: Router[Rows]
     outstanding: OutstandingRetries
+    watch: QueueWatch
     tracing: Tracing
     metrics: Recorder
     meter: PoolMeter | None
@@ -124,12 +134,37 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     def on_change() -> None:
         router.wake()
 
+    async def hold(reason: str) -> None:
+        await router.hold(VANISHED, reason)
+        await collector.pause()
+
+    async def go_on() -> None:
+        await router.release(VANISHED)
+        await collector.go_on()
+
     outstanding = OutstandingRetries(control.get(RETRIES_OUT))
+    watch = QueueWatch(
+        setup.intake.topology,
+        VanishedQueues(
+            control.get(QUEUES_SEEN),
+            broker=" ".join(map(address, several(setup.intake.url))),
+            wait=setup.wait_for_vanished,
+        ),
+        connection=lambda: intake.connection,
+        unacked=lambda: intake.lost_unacked or intake.unacked,
+        hold=hold,
+        go_on=go_on,
+        outstanding=outstanding,
+    )
 
     def settler_for(acks: Intake) -> Settler:
-        return _settler(setup, store, publisher, tracing, acks, outstanding)
+        return _settler(setup, store, publisher, tracing, acks, watch, outstanding)
 
-    intake = Intake(setup.intake, on_delivery=on_delivery, on_lost=on_lost, tracing=tracing)
+    def opener_of(config: IntakeConfig) -> GenerationOpener:
+        return GenerationOpener(config, tracing, missing=watch)
+
+    intake = Intake(setup.intake, on_delivery=on_delivery, on_lost=on_lost, opener=opener_of(setup.intake))
+    collector = Collector(dropped := _dropped(setup), settler_for, opener=opener_of(dropped))
     workers = RayFactory(setup.worker, setup.namespace)
     pool = Pool(setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change)
     isolated = Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change)
@@ -144,9 +179,10 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         isolated=isolated,
         quarantine=quarantine,
         settler=settler,
-        collector=Collector(_dropped(setup), settler_for),
+        collector=collector,
         router=router,
         outstanding=outstanding,
+        watch=watch,
         tracing=tracing,
         metrics=metrics,
         meter=None if metrics is NO_METRICS else PoolMeter(metrics),
@@ -191,6 +227,7 @@ def _settler(
     publisher: Publisher,
     tracing: Tracing,
     acks: Intake,
+    watch: QueueWatch,
     outstanding: OutstandingRetries,
 ) -> Settler:
     topology = setup.intake.topology
@@ -204,6 +241,7 @@ def _settler(
             Failpoints(setup.router.failpoint),
             large=LargePublisher(setup.publisher),
             outstanding=outstanding,
+            way_again=watch.way_again,
         ),
         record_dead_letters=store.record_dead_letters,
         tracing=tracing,

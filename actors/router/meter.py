@@ -19,10 +19,24 @@ class PoolMeter:
     def __init__(self, metrics: Recorder, span_s: float = RATE_SPAN_S) -> None:
         self._metrics = metrics
         self._span_s = span_s
+        self._declared_again = 0
         self._looks: deque[tuple[float, Counts]] = deque([(0.0, Counts())])
 
-    def look(self, status: PoolStatus, counts: Counts, endings: LastEndings, *, connected: bool, lag_s: float) -> None:
-        """One look; counts only grow."""
+    def look(
+        self,
+        status: PoolStatus,
+        counts: Counts,
+        endings: LastEndings,
+        *,
+        connected: bool,
+        lag_s: float,
+        vanished: int = 0,
+        declared_again: int = 0,
+    ) -> None:
+        """One look; counts only grow, and so does `declared_again`. `vanished`: queues, until that is confirmed."""
+        self._metrics.record(kpi.QUEUES_VANISHED.name, vanished)
+        self._metrics.record(kpi.DECLARED_AGAIN.name, declared_again - self._declared_again)
+        self._declared_again = declared_again
         self._metrics.record(kpi.TOO_MANY_DEAD.name, float(endings.too_many_dead))
         self._gauges(status, connected=connected, lag_s=lag_s)
         self._counters(counts.since(self._looks[-1][1]))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
+from rabbitray.actors.router.vanished import VanishedQueue
 from rabbitray.actors.telemetry.metrics import Percentiles
 
 if TYPE_CHECKING:  # whoever only reads a report needs neither AMQP nor Arrow for it
@@ -87,6 +88,8 @@ class RouterReport:
     retries_out: int = 0  # copies that went into rungs and are expected back
     retries_overdue: int = 0  # those that should be back by now
     uncollected: str | None = None  # why what the broker dropped cannot be collected
+    vanished: tuple[VanishedQueue, ...] = ()  # queues of ours that were gone, until somebody confirms it
+    declared_again: int = 0  # how often a queue, or its binding, had to be declared again
 
     @property
     def received(self) -> int:
@@ -134,6 +137,8 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         retries_out=parts.outstanding.out,
         retries_overdue=parts.outstanding.overdue,
         uncollected=parts.collector.stuck,
+        vanished=parts.watch.vanished.events,
+        declared_again=parts.watch.declared_again,
     )
 
 

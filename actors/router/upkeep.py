@@ -10,7 +10,7 @@ import time
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.remote.nodes import draining_nodes
 from rabbitray.actors.remote.threads import RayThread
-from rabbitray.actors.router.assemble import RETRIES_OUT, Parts
+from rabbitray.actors.router.assemble import QUEUES_SEEN, RETRIES_OUT, Parts
 from rabbitray.actors.router.report import counts_of, pool_status
 
 log = logging.getLogger(__name__)
@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 EVERY_S = 1.0
 DRAINING_EVERY_LOOKS = 5
 SAVING_EVERY_LOOKS = 5
+QUEUES_EVERY_LOOKS = 5
+DEPTHS_SAVED_EVERY_S = 60.0
+"""How old the depths may be that the next router finds; that a queue has messages, or none, is saved at once."""
 
 
 class Upkeep:
@@ -31,6 +34,9 @@ class Upkeep:
         self._thread = RayThread("draining-nodes")
         self._saving = BackgroundTasks(log, "What is out in rungs was not saved")
         self._saved = parts.outstanding.state()
+        self._queues = BackgroundTasks(log, "The depths of our queues were not looked at")
+        self._queues_saved = parts.watch.vanished.state()
+        self._queues_saved_at = time.monotonic()
 
     async def run(self) -> None:
         """Looks once a second until cancelled; a look that fails is logged and changes nothing."""
@@ -53,16 +59,28 @@ class Upkeep:
             self._nodes.spawn(self._leave_draining(), name="draining-nodes")
         if look % SAVING_EVERY_LOOKS == 0 and not self._saving.running:
             self._saving.spawn(self.save(), name="retries-out")
+        if look % QUEUES_EVERY_LOOKS == 0 and not self._queues.running:
+            self._queues.spawn(self.parts.watch.look(), name="queue-depths")
 
     async def save(self) -> None:
-        """Writes what is out in rungs into the control table, where it has changed, for the next router."""
+        """Writes what is out in rungs, and what our queues hold, into the control table, for the next router."""
         if (state := self.parts.outstanding.state()) != self._saved:
             await self.parts.store.set_control(RETRIES_OUT, state)
             self._saved = state
+        await self._save_queues()
+
+    async def _save_queues(self) -> None:
+        """Depths change all the time: they are saved now and then, and where the next router would act otherwise."""
+        now, vanished = time.monotonic(), self.parts.watch.vanished
+        old = now >= self._queues_saved_at + DEPTHS_SAVED_EVERY_S
+        if (old and vanished.state() != self._queues_saved) or vanished.worth_saving(self._queues_saved):
+            state = vanished.state()
+            await self.parts.store.set_control(QUEUES_SEEN, state)
+            self._queues_saved, self._queues_saved_at = state, now
 
     async def close(self) -> None:
         """Ends what is under way beside the looks."""
-        await asyncio.gather(self._nodes.close(), self._saving.close())
+        await asyncio.gather(self._nodes.close(), self._saving.close(), self._queues.close())
 
     async def _leave_draining(self) -> None:
         """Beside the looks: Ray's GCS may take a minute to answer, and the looks go on meanwhile."""
@@ -81,4 +99,6 @@ class Upkeep:
                 parts.endings(now),
                 connected=parts.intake.connected,
                 lag_s=self.loop_lag_s,
+                vanished=len(parts.watch.vanished.events),
+                declared_again=parts.watch.declared_again,
             )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
-Unit = Literal["ms", "bytes", "percent", "messages", "rows", "workers", "per_s", "flag"]
+Unit = Literal["ms", "bytes", "percent", "messages", "rows", "workers", "queues", "per_s", "flag"]
 Verdict = Literal["good", "missed", "alert"]
 
 POOL: Final = ("pool", "queue")
@@ -218,6 +218,17 @@ TOO_MANY_DEAD: Final = _gauge(
     "1 while too many of the last jobs ended in the dead letters: most of the last 100, or 20 in a row (setting "
     "dead_in_a_row). An hour after the last ending it is 0 again.",
 )
+QUEUES_VANISHED: Final = _gauge(
+    "queues.vanished",
+    "queues",
+    "Queues of ours (main, rungs, dead letters, dropped) that were gone, until somebody confirms it.",
+)
+DECLARED_AGAIN: Final = Kpi(
+    name="queues.declared_again",
+    kind="counter",
+    unit="queues",
+    help="Queues of ours that were gone and were declared anew, and copies that found no way until that was done.",
+)
 LOOP_LAG: Final = _gauge("pool.loop_lag", "ms", "How late the router's event loop runs; above a second it is blocked.")
 COMMIT_DURATION: Final = _duration("store.commit.duration", "One commit of results: deduplication, insert, flush.")
 COMMIT_ROWS: Final = Kpi(
@@ -242,6 +253,7 @@ OURS: Final = (
     *(HELD, IN_FLIGHT, WINDOW),
     *(WORKERS_WANTED, WORKERS_READY, WORKERS_STARTING),
     *(HOLD, CONNECTED, TOO_MANY_DEAD, LOOP_LAG),
+    *(QUEUES_VANISHED, DECLARED_AGAIN),
     *(COMMIT_DURATION, COMMIT_ROWS),
 )
 

@@ -20,6 +20,7 @@ UNITS: Final[Mapping[str, str]] = {
     "messages": "{message}",
     "rows": "{row}",
     "workers": "{worker}",
+    "queues": "{queue}",
     "per_s": "{message}/s",
     "flag": "1",
 }

@@ -201,6 +201,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
         ),
         limits=RetryLimits(rungs_ms=rungs(settings), max_retries=settings.max_retries),
         dead_in_a_row=settings.dead_in_a_row,
+        wait_for_vanished=settings.vanished_queue == "wait",
         max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
         max_crashes=settings.max_crashes,
         start_timeout_s=settings.start_timeout_s,

@@ -27,7 +27,7 @@ from rabbitray.cluster.driver.progress_line import Progress
 from rabbitray.cluster.driver.run_totals import RunTotals
 from rabbitray.cluster.driver.service import Service
 from rabbitray.cluster.driver.session import Session, connect
-from rabbitray.cluster.driver.until_empty import EMPTY_LOOKS, Sight, not_back, start_failure, waits_for
+from rabbitray.cluster.driver.until_empty import EMPTY_LOOKS, Sight, not_back, start_failure, vanished, waits_for
 from rabbitray.cluster.settings import Loaded
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class Driver:
 
     async def _watch(self) -> End:
         """Shows progress. If the empty queue ends the run, it returns when queue and rungs were empty twice in a row,
-        and when no worker can start."""
+        when no worker can start, and when the pool waits for a queue that vanished."""
         empty = 0
         while True:
             report, ready = await self.look()
@@ -197,6 +197,8 @@ class Driver:
             if self.options.until_empty:
                 if empty >= EMPTY_LOOKS:
                     return End(reason=EMPTY, failure=not_back(report))
+                if (failure := vanished(report)) is not None:
+                    return End(reason="a queue vanished", failure=failure)
                 if (failure := start_failure(report)) is not None:
                     return End(reason="no worker can start", failure=failure)
                 self._tell_wait(waiting, report)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from rabbitray.actors.router.report import RouterReport
+from rabbitray.actors.router.vanished import VANISHED
 
 EMPTY_LOOKS: Final = 2
 FAILED_STARTS_MOST: Final = 3
@@ -52,6 +53,15 @@ def start_failure(report: RouterReport | None) -> str | None:
     if report.failed_starts < FAILED_STARTS_MOST or report.start_error is None:
         return None
     return f"workers cannot start, tried {report.failed_starts} times: {report.start_error}"
+
+
+def vanished(report: RouterReport | None) -> str | None:
+    """Why this run will not get to the end: the pool waits for a queue that vanished; None where it does not."""
+    reason = None if report is None else report.holds.get(VANISHED)
+    return reason and (
+        f"{reason}. A run that ends with the empty queue does not wait for that: run without --until-empty and confirm "
+        "it, or with --vanished-queue declare"
+    )
 
 
 def not_back(report: RouterReport | None) -> str | None:

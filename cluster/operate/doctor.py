@@ -6,6 +6,7 @@ Each examination gives rows and raises nothing of its own: what it cannot look a
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
+from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.rabbitmq.declare import server_of
 from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place_of, unreachable
+from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.read_only import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
@@ -76,11 +79,23 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
             rows += _examined(await examine(connection, compose.topology(settings)))
     except RabbitrayError as error:
         return [CheckRow(area="broker", level="refuse", text=str(error))]
+    topology, vhost = compose.topology(settings), addresses.vhost(settings.rabbitmq_url)
     assumed = f"{checks.CONSUMER_TIMEOUT_S:,.0f} s"
     return [
         *rows,
         _ok("broker", f"consumer_timeout cannot be asked over AMQP; RabbitMQ's default, {assumed}, is assumed"),
+        _ok("broker", policies_unseen(topology, vhost)),
     ]
+
+
+def policies_unseen(topology: Topology, vhost: str) -> str:
+    """What nobody sees over AMQP, and the commands that show it."""
+    where = f"-p {shlex.quote(vhost)}"
+    return (
+        "policies cannot be seen over AMQP, and one with expires, message-ttl or max-length deletes what waits in "
+        f"{topology.dead_queue} and the rungs: `rabbitmqctl list_queues {where} name policy` names that of each queue, "
+        f"`rabbitmqctl list_policies {where}` and `rabbitmqctl list_operator_policies {where}` what they say"
+    )
 
 
 def _examined(found: Examination) -> Iterator[CheckRow]:

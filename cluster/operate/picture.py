@@ -9,6 +9,7 @@ from typing import Any, Literal
 from rabbitray.actors.router.endings import NONE_ENDED, LastEndings
 from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
+from rabbitray.actors.router.vanished import VanishedQueue
 from rabbitray.actors.store.answers import StoreStats
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord
@@ -96,6 +97,7 @@ class Picture:
 
     `conflicts`: messages that came under the key of another one's result, since the store started. `counts` and
     `latency_ms` are of all since the router started; `acked_s_ago`: so many seconds ago the last message was acked.
+    `vanished`: queues that were gone, until somebody confirms it.
     """
 
     pool: str
@@ -108,6 +110,7 @@ class Picture:
     window_fixed: str | None = None
     batch_size: int
     holds: Mapping[str, str]
+    vanished: tuple[VanishedQueue, ...] = ()
     counts: Counts
     endings: LastEndings = NONE_ENDED
     acked_s_ago: float | None = None

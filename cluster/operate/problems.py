@@ -6,11 +6,20 @@ from collections.abc import Sequence
 from typing import Final
 
 from rabbitray.actors.router.endings import LastEndings
+from rabbitray.actors.router.vanished import VANISHED
 from rabbitray.cluster.operate.picture import Look, State
 from rabbitray.cluster.operate.status_lines import error_line, known
 
 STARTING_TOO_LONG_S: Final = 60.0
 LAG_TOO_LONG_S: Final = 1.0
+TOLD_ELSEWHERE: Final = ("paused", VANISHED)
+"""Holds that have no line of their own: somebody's will, and what the queues that vanished say."""
+
+VANISHED_NOW: Final = {
+    "missing": "the pool waits for it",
+    "made": "it was declared anew, empty",
+    "back": "it is there again",
+}
 
 
 def state(look: Look, wrong: Sequence[str]) -> State:
@@ -23,7 +32,11 @@ def state(look: Look, wrong: Sequence[str]) -> State:
 def problems(look: Look) -> tuple[str, ...]:
     """What is wrong, a line each; empty when all is well."""
     report, status = look.report, look.status
-    found = [f"held ({name}): {reason}" for name, reason in report.holds.items() if name != "paused"]
+    found = [f"held ({name}): {reason}" for name, reason in report.holds.items() if name not in TOLD_ELSEWHERE]
+    found += [
+        f"{event}; {VANISHED_NOW[event.state]}, confirm it with `rabbitray resume --vanished`"
+        for event in report.vanished
+    ]
     if not report.connected:
         found.append("not connected to RabbitMQ")
     if report.fenced:

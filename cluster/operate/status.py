@@ -39,6 +39,7 @@ def picture(look: Look) -> Picture:
         window_fixed=status.window_fixed,
         batch_size=status.batch_size,
         holds=dict(report.holds),
+        vanished=report.vanished,
         counts=report.counts,
         endings=report.endings,
         acked_s_ago=report.acked_s_ago,

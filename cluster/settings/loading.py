@@ -196,7 +196,7 @@ def _refuse_empty_url(layers: Iterable[_Layer], environ: Mapping[str, str], prob
         return
     names = (*_names("rabbitmq_url"), kind_of(Settings.model_fields["rabbitmq_url_file"]).env)
     problems.extend(
-        f"{name} (environment) is empty; set it, or unset it if {DEFAULT_SHOWN} is meant"
+        f"{name} (environment): is empty; set it, or unset it if {DEFAULT_SHOWN} is meant"
         for name in names
         if name is not None and name in environ
     )

@@ -101,6 +101,11 @@ class Settings(BaseModel):
         help="Take an existing quorum queue that drops at its delivery limit: say so where a policy gives it a "
         "dead-letter exchange, which cannot be seen over AMQP.",
     )
+    vanished_queue: Literal["wait", "declare"] = _queue(
+        "wait",
+        help="What becomes of a queue of ours that had messages and is gone: the pool waits until it is back, or until "
+        "`rabbitray resume --vanished`; or it is declared anew at once. One that was empty is declared anew.",
+    )
     queue_depth_interval_ms: int = _queue(
         5000, env="QUEUE_DEPTH_INTERVAL", ge=100, le=600_000, help="How often an idle queue's depth is read."
     )

@@ -13,7 +13,7 @@ import pytest
 
 from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.declare import TopologyBuilder, server_of
-from rabbitray.actors.rabbitmq.inspect import exchange_refused
+from rabbitray.actors.rabbitmq.inspect import examine, exchange_refused
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.jobs_topology import JOBS
@@ -199,6 +199,23 @@ async def test_a_queue_that_became_a_stream_by_the_vhosts_default_is_refused(
             assert "queue 'jobs' is a stream" in await refused(connection)
         else:
             assert "taken as it is" in (await build(connection))[0]
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+async def test_where_the_vhosts_default_is_a_stream_ours_are_none(
+    broker: PrivateBroker, amqp_url: str, queue_type: str
+) -> None:
+    """What we make names its type, so that such a vhost may be used; `check` passes while the queues are not there."""
+    vhost, topology = urlsplit(amqp_url).path.lstrip("/"), replace(JOBS, queue_type=queue_type)
+    broker.api("PUT", f"/api/vhosts/{quote(vhost, safe='')}", {"default_queue_type": "stream"})
+    async with await aio_pika.connect(amqp_url) as connection:
+        assert (await examine(connection, topology)).refused == []
+        assert await build(connection, topology) == []
+        assert (await examine(connection, topology)).refused == []
+    queues = broker.api("GET", f"/api/queues/{quote(vhost, safe='')}")
+    assert isinstance(queues, list)
+    assert {queue["name"]: queue["type"] for queue in queues} == dict.fromkeys(topology.queues(), queue_type)
 
 
 async def test_a_lazy_dead_letter_queue_is_only_told(connection: aio_pika.abc.AbstractConnection) -> None:

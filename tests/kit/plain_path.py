@@ -55,8 +55,9 @@ class PlainPath:
         self.clock = clock or ShiftedClock()
         self.topology = self._topology(limits)
         self.broker = before.broker if before else broker(self.topology)
-        self.intake = self._intake()
         self.store = before.store if before else FakeStore()
+        self.outstanding = OutstandingRetries(self.store.controls.get("retries_out"))
+        self.intake = self._intake()
         self.recorder = FakeRecorder(self.store)
         self.sender = self._sender()
         self.factory = FakeFactory(auto=auto, slots=slots)
@@ -66,7 +67,6 @@ class PlainPath:
             self.isolated, max_crashes=2, counts=before.crashes if before else {}, note=self.store.set_control
         )
         self.limits = limits
-        self.outstanding = OutstandingRetries(self.store.controls.get("retries_out"))
         self.settler = self.settler_for(self.intake)
         self.router: Router[pa.Table] = Router(
             RouterConfig(**{"batch_timeout_ms": 0.0, "outage": OutageLimits(enabled=outage)} | config),
@@ -88,13 +88,17 @@ class PlainPath:
     def _sender(self) -> Any:
         return FakeSender(self.broker)
 
+    def _way_again(self) -> Any:
+        """Who declares again what a copy found missing."""
+        return None
+
     def settler_for(self, acks: Any) -> Settler:
         """A settler whose acks go there."""
         return Settler(
             self.limits,
             self.topology.queue,
             acks=acks,
-            outbox=CopyOutbox(self.sender, self.topology, outstanding=self.outstanding),
+            outbox=CopyOutbox(self.sender, self.topology, outstanding=self.outstanding, way_again=self._way_again()),
             record_dead_letters=self.recorder.record_dead_letters,
         )
 

@@ -36,6 +36,7 @@ PARSED_ONLY = {
     "promtool check": "tests/project/test_alerts.py does it, with more rules to check",
     "umask 077": "would write a token into the home folder of whoever runs the tests",
     "rabbitmqctl set_policy": "needs an installed broker; tests/broker/test_undeliverable.py sets it on a private one",
+    "rabbitmqctl list_queues": "the same; tests/broker/test_vanished_queues.py asks a private one",
     "rabbitmqctl add_user": "needs an installed broker; tests/project/test_docs.py gives these rights on a private one",
 }
 """How blocks begin that are parsed and not run, and why."""

@@ -18,6 +18,7 @@ from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.intake.frame_writer import FrameWriter
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.upkeep import Upkeep
+from rabbitray.actors.router.vanished import VanishedQueues
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, Point
 from rabbitray.actors.worker.usage import ProcessUsage
 from rabbitray.autoscale.loop import AutoscaleLoop
@@ -81,7 +82,11 @@ def kept(name: str, work: Callable[[], Any], works: Callable[[], Awaitable[objec
 async def router_upkeep() -> Work:
     ticks = Counted()
     parts: Any = SimpleNamespace(
-        router=ticks, meter=None, pool=SimpleNamespace(leave=lambda _: None), outstanding=OutstandingRetries()
+        router=ticks,
+        meter=None,
+        pool=SimpleNamespace(leave=lambda _: None),
+        outstanding=OutstandingRetries(),
+        watch=SimpleNamespace(vanished=VanishedQueues()),
     )
     return kept("router-upkeep", Upkeep(parts).run, ticks.goes_on)
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.rabbitmq.errors import refusal
@@ -22,6 +23,9 @@ from rabbitray.actors.router.intake.steadiness import Steadiness
 from rabbitray.actors.router.intake.undeliverable import closing_words, way_out
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.tracing import Tracing
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractConnection
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +64,9 @@ class Intake:
         self.reconnects = 0
         self.refused: str | None = None  # why RabbitMQ does not let us in; it is tried again: a password may be rotated
         self.given_back = 0  # messages that were returned to the queue
+        self.lost_unacked = (
+            0  # messages that were unacknowledged when a connection ended, until their queue is consumed
+        )
         self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
         self.stuck: str | None = None  # the message at the head cannot be delivered: RabbitMQ's words, and what to do
 
@@ -84,6 +91,7 @@ class Intake:
             if (current := self._current) is not None and current.alive:
                 with current.noting_loss():
                     await current.consume(window, self._on_delivery)
+                    self.lost_unacked = 0
 
     async def pause(self) -> None:
         """Stops the flow of new deliveries; what was delivered stays and can be settled."""
@@ -131,6 +139,11 @@ class Intake:
         return self._current is not None and self._current.alive
 
     @property
+    def connection(self) -> AbstractConnection | None:
+        """For looks at queues, on channels of their own; None while there is none."""
+        return self._current.connection if self._current is not None and self._current.alive else None
+
+    @property
     def counts_returns(self) -> bool:
         """Whether the broker counts what is given back as a delivery."""
         return self._current is None or self._current.counts_returns
@@ -164,12 +177,12 @@ class Intake:
 
     async def _watch(self) -> None:
         """Waits for the loss of channel or connection and opens the next generation, until closed."""
-        while (current := self._current) is not None:
+        while (current := self._current) is not None and not self._stopping.is_set():
             await self._until_lost(current)
             if self._stopping.is_set():
                 return
             self._end_current()
-            await self._recover()
+            await self._recover()  # where it is cancelled in a call of aiormq's, that may go unnoticed
 
     async def _until_lost(self, current: Generation) -> None:
         """Waits for its loss; a narrow one gets the wanted window meanwhile, as soon as it may."""
@@ -203,6 +216,7 @@ class Intake:
             return
         self._steadiness = self._steadiness.ended(current.lived_s, narrow=current.narrow)
         unacked = current.acks.unacked
+        self.lost_unacked = max(self.lost_unacked, unacked)
         self._log(
             logging.WARNING, "Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", unacked
         )
@@ -248,6 +262,7 @@ class Intake:
         async with self._lock:
             if self._wanted is not None and not new.consumers.consuming:
                 await new.consume(self._wanted, self._on_delivery)
+                self.lost_unacked = 0
 
     def _end_attempt(self, error: BaseException) -> None:
         """An attempt that failed may have opened a generation, and had deliveries on it."""

@@ -73,8 +73,8 @@ class Generation:
         self._writer = FrameWriter(channel)
         self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing, clock=clock)
         self.consumers = ChannelConsumers(channel, config, generation=number, delivered=self.acks.delivered)
+        self.connection = connection
         self._queue = config.source
-        self._connection = connection
         self._holder = holder  # aio-pika itself keeps its channels in a WeakSet
         self._ended = False
 
@@ -157,7 +157,7 @@ class Generation:
 
     async def drop(self) -> None:
         """Closes the connection as it is; may be called twice."""
-        await drop_connection(self._connection)
+        await drop_connection(self.connection)
 
     def on_connection_closed(self, _: object, cause: BaseException | None = None) -> None:
         """The connection is gone, e.g. because RabbitMQ has closed it, and says why."""

@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from rabbitray.actors.rabbitmq.addresses import address
-from rabbitray.actors.rabbitmq.declare import TopologyBuilder, server_of
+from rabbitray.actors.rabbitmq.declare import MissingQueues, TopologyBuilder, server_of
 from rabbitray.actors.rabbitmq.failover import Addresses
 from rabbitray.actors.rabbitmq.reconnect import within
 from rabbitray.actors.router.intake.config import IntakeConfig
@@ -29,10 +29,19 @@ class Opener(Protocol):
 
 
 class GenerationOpener:
-    """Opens generations on the broker of `config`. `spool`: where bodies go that are too large."""
+    """Opens generations on the broker of `config`. `spool`: where bodies go that are too large. `missing`: asked
+    before a queue is made that is not there."""
 
-    def __init__(self, config: IntakeConfig, tracing: Tracing, *, spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        config: IntakeConfig,
+        tracing: Tracing,
+        *,
+        spool: Spool | None = None,
+        missing: MissingQueues | None = None,
+    ) -> None:
         self._config = config
+        self._missing = missing
         self._tracing = tracing
         self._spool = spool or Spool()
         self._addresses = Addresses(config.url)
@@ -66,7 +75,7 @@ class GenerationOpener:
         try:
             warnings = frame_warnings(connection, self._config.frame_max)
             if declare:
-                builder = TopologyBuilder(connection, self._config.topology)
+                builder = TopologyBuilder(connection, self._config.topology, missing=self._missing)
                 warnings += await builder.build()
                 self._single_active = builder.single_active
             return await self._open_channel(connection, number, lost, warnings)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from rabbitray.actors.errors import EncodeError
+from rabbitray.actors.errors import EncodeError, UnroutableError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import (
     MAX_TEXT,
@@ -71,7 +71,8 @@ class LargeSender(Protocol):
 class CopyOutbox:
     """Builds and publishes retry copies and dead letters of one queue; `large` those whose bodies are in files.
 
-    `outstanding` is told what went into a rung.
+    `outstanding` is told what went into a rung. `way_again`: asked for a copy that came back since no queue took it,
+    with its queue and when it was sent (monotonic s); where it says so, the copy is sent once more.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class CopyOutbox:
         *,
         large: LargeSender | None = None,
         outstanding: OutstandingRetries | None = None,
+        way_again: Callable[[str, float], Awaitable[bool]] | None = None,
     ) -> None:
         self._sender = sender
+        self._way_again = way_again
         self._large = large
         self._failpoints = failpoints or Failpoints("")
         self._topology = topology
@@ -146,6 +149,15 @@ class CopyOutbox:
         return copy
 
     async def _publish(self, delivery: Delivery, copy: EncodedMessage) -> None:
+        sent_at = time.monotonic()
+        try:
+            await self._put(delivery, copy)
+        except UnroutableError:
+            if self._way_again is None or not await self._way_again(copy.routing_key, sent_at):
+                raise
+            await self._put(delivery, copy)
+
+    async def _put(self, delivery: Delivery, copy: EncodedMessage) -> None:
         if delivery.spooled is None:
             await self._sender.publish_message(copy)
         else:

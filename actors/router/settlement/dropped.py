@@ -84,6 +84,14 @@ class Collector:
         await self._intake.open()
         await self._intake.consume(WINDOW)
 
+    async def pause(self) -> None:
+        """Takes nothing more, until `go_on`."""
+        await self._intake.pause()
+
+    async def go_on(self) -> None:
+        """Consumes again."""
+        await self._intake.consume(WINDOW)
+
     async def close(self) -> None:
         """Stops; what is not settled stays in its queue. May be called twice and before `start`."""
         await self._tasks.close()

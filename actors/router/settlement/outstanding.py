@@ -83,6 +83,15 @@ class OutstandingRetries:
         elif self.overdue:
             self.overdue -= 1
 
+    def vanished(self, delay_ms: int, now_ms: int) -> int:
+        """The rung of this delay is gone: its copies are not expected any more. How many must have been in it."""
+        stays = self._rungs.get(delay_ms, {})
+        back_ms = HOPS_AGAIN * HOP_AGAIN_MS  # of those whose time is not over
+        lost = [name for name, stay in stays.items() if stay.until_ms - back_ms > now_ms]
+        count = sum(stays.pop(name).count for name in lost)
+        self._mine -= count
+        return count
+
     def expire(self, now_ms: int) -> None:
         """What is expected no longer is overdue."""
         if self._before and now_ms > self._before_until_ms:

@@ -28,6 +28,7 @@ UNITS: Final = {
     "messages": "short",
     "rows": "short",
     "workers": "short",
+    "queues": "short",
     "per_s": "ops",
     "flag": "short",
 }
@@ -95,6 +96,8 @@ def queue_performance() -> Json:
         _rates("Outcomes", kpi.DONE, kpi.DUPLICATES, kpi.CONFLICTS, kpi.RETRIED, kpi.DEAD, kpi.PUBLISH_ERRORS),
         _rates("Not run, put back, unasked, and strays", kpi.SKIPPED, kpi.POSTPONED, kpi.UNASKED, kpi.STRAYS),
         _rates("Near the delivery limit", kpi.NEAR_LIMIT),
+        _values("Queues that vanished", kpi.QUEUES_VANISHED),
+        _rates("Queues declared again", kpi.DECLARED_AGAIN),
         _values("Held messages and window", kpi.HELD, kpi.IN_FLIGHT, kpi.WINDOW),
         _duration("Commit time", kpi.COMMIT_DURATION),
         _panel("Commit size", kpi.COMMIT_ROWS, [(ql.mean(kpi.COMMIT_ROWS, FILTER, span=SPAN), "rows {{pool}}")]),

@@ -9,8 +9,9 @@ import pytest
 
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.actors.router.status import Counts
+from rabbitray.actors.router.vanished import VANISHED
 from rabbitray.cluster.driver.run_totals import RunTotals
-from rabbitray.cluster.driver.until_empty import FAILED_STARTS_MOST, Sight, not_back, start_failure, waits_for
+from rabbitray.cluster.driver.until_empty import FAILED_STARTS_MOST, Sight, not_back, start_failure, vanished, waits_for
 from tests.kit.pool_status import QUIET, QUIET_REPORT
 
 NOW_S = 1_767_312_000.0  # 2 January 2026
@@ -43,6 +44,15 @@ def sight(found: RouterReport | None, *, ready: int | None = 0, rungs: int | Non
 )
 def test_empty_is_known_to_be_empty_by_a_pool_that_can_work(seen: Sight, empty: bool) -> None:
     assert seen.empty == empty
+
+
+def test_a_queue_that_vanished_ends_the_run() -> None:
+    assert vanished(None) is None
+    assert vanished(report(holds={"paused": "at night"})) is None
+    told = vanished(report(holds={VANISHED: "queue 'jobs' vanished with 12 ready"}))
+    assert told is not None
+    assert told.startswith("queue 'jobs' vanished with 12 ready. ")
+    assert "--vanished-queue declare" in told
 
 
 BROKEN: dict[str, Any] = {"failed_starts": FAILED_STARTS_MOST, "start_error": "MAIL_TOKEN is not set"}

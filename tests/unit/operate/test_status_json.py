@@ -9,6 +9,7 @@ from dataclasses import replace
 from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
+from rabbitray.actors.router.vanished import VanishedQueue
 from rabbitray.actors.store.answers import StoreStats
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord
@@ -45,6 +46,7 @@ REPORT: RouterReport = replace(
     retries_out=4,
     retries_overdue=2,
     uncollected="541",
+    vanished=(VanishedQueue(queue="orders", at_s=1_760_000_000.0, ready=12, seen_s_ago=3.0, unacked=2),),
     spans_lost=5,
 )  # fmt: skip
 DECISION = DecisionRecord(
@@ -53,12 +55,16 @@ DECISION = DecisionRecord(
 )  # fmt: skip
 PRINTED = (
     '{"pool": "jobs", "queue": "orders", "state": "degraded", "problems": ["held (store): disk full", '
+    "\"queue 'orders' vanished with 12 ready, 2 delivered and not acknowledged (last seen 3 s before); "
+    'the pool waits for it, confirm it with `rabbitray resume --vanished`", '
     '"2 retries should be back from their rungs: is the queue full, or a policy on them?", '
     '"1 messages that RabbitMQ dropped are not collected: 541"], '
     '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
     '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '
     '"uncommitted_bytes": 7000000, "retries_out": 6, "retries_overdue": 2, "dropped": 1}, '
     '"window": 200, "window_fixed": null, "batch_size": 10, "holds": {"store": "disk full"}, '
+    '"vanished": [{"queue": "orders", "at_s": 1760000000.0, "ready": 12, "seen_s_ago": 3.0, "unacked": 2, "times": 1, '
+    '"state": "missing"}], '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150, '
     '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "near_limit": 3, "renewed": 2, "skipped": 1}, '
     '"endings": {"jobs": 100, "dead": 1, "in_a_row": 0, '

@@ -10,6 +10,7 @@ import pytest
 from rabbitray.actors.errors import StoreUnavailableError
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.upkeep import SAVING_EVERY_LOOKS, Upkeep
+from rabbitray.actors.router.vanished import VanishedQueues
 from tests.kit.eventually import eventually
 
 
@@ -26,13 +27,18 @@ class Store:
         self.writes.append((name, value))
 
 
-def upkeep_of(outstanding: OutstandingRetries, store: Store) -> Upkeep:
+async def nothing() -> None:
+    """A look that finds nothing."""
+
+
+def upkeep_of(outstanding: OutstandingRetries, store: Store, queues: VanishedQueues | None = None) -> Upkeep:
     parts: Any = SimpleNamespace(
         router=SimpleNamespace(tick=lambda: None),
         meter=None,
         pool=SimpleNamespace(leave=lambda _: None),
         isolated=SimpleNamespace(leave=lambda _: None),
         outstanding=outstanding,
+        watch=SimpleNamespace(vanished=VanishedQueues() if queues is None else queues, look=nothing),
         store=store,
     )
     return Upkeep(parts)
@@ -64,4 +70,16 @@ async def test_a_store_that_is_away_is_asked_again() -> None:
     store.away = False
     await upkeep.save()
     assert len(store.writes) == 1
+    await upkeep.close()
+
+
+async def test_that_a_queue_has_messages_is_saved_and_not_each_of_its_depths() -> None:
+    queues, store = VanishedQueues(), Store()
+    upkeep = upkeep_of(OutstandingRetries(), store, queues)
+    for depth in (0, 5, 900, 700):
+        queues.saw("jobs", depth, 1.0)
+        await upkeep.save()
+    assert [write for name, write in store.writes if name == "queues_seen"] == [
+        {"broker": "", "depths": {"jobs": [depth, 1]}, "events": {}} for depth in (0, 5)
+    ]
     await upkeep.close()

@@ -94,11 +94,12 @@ def test_holds_and_sizes_are_gauges() -> None:
     buffer, totals = recording()
     busy = seen(1.0, paused=True, workers=2, target=5, window=77).pool
     dying = LastEndings(jobs=40, dead=30, in_a_row=3)
-    PoolMeter(buffer).look(busy, Counts(), dying, connected=True, lag_s=1)
+    PoolMeter(buffer).look(busy, Counts(), dying, connected=True, lag_s=1, vanished=2, declared_again=3)
     buffer.flush()
     gauges = (kpi.HOLD, kpi.WORKERS_READY, kpi.WORKERS_WANTED, kpi.WINDOW, kpi.TOO_MANY_DEAD)
     assert [totals.last(one.name) for one in gauges] == [1.0, 2.0, 5.0, 77.0, 1.0]
     assert totals.last(kpi.LOOP_LAG.name) == 1_000.0
+    assert (totals.last(kpi.QUEUES_VANISHED.name), totals.total(kpi.DECLARED_AGAIN.name)) == (2.0, 3)
 
 
 def test_a_worker_is_measured_for_each_part_not_for_each_job() -> None:
