@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rabbitray.actors.publisher import Publisher, PublisherConfig
@@ -121,6 +121,12 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     def on_lost(generation: int) -> None:
         router.drop(generation)
 
+    def held() -> Iterable[Delivery]:
+        return router.held()
+
+    def on_late(late: Sequence[Delivery]) -> None:
+        router.drop_late(late)
+
     def on_change() -> None:
         router.wake()
 
@@ -129,7 +135,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     def settler_for(acks: Intake) -> Settler:
         return _settler(setup, store, publisher, tracing, acks, outstanding)
 
-    intake = Intake(setup.intake, on_delivery=on_delivery, on_lost=on_lost, tracing=tracing)
+    intake = Intake(setup.intake, on_delivery=on_delivery, on_lost=on_lost, held=held, on_late=on_late, tracing=tracing)
     workers = RayFactory(setup.worker, setup.namespace)
     pool = Pool(setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change)
     isolated = Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change)

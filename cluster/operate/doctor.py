@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
+from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.declare import server_of
 from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place
+from rabbitray.actors.rabbitmq.versions import Behaviour
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.read_only import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
@@ -74,11 +76,14 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
             rows += _examined(await examine(connection, compose.topology(settings)))
     except RabbitrayError as error:
         return [CheckRow(area="broker", level="refuse", text=str(error))]
-    assumed = f"{checks.CONSUMER_TIMEOUT_S:,.0f} s"
-    return [
-        *rows,
-        _ok("broker", f"consumer_timeout cannot be asked over AMQP; RabbitMQ's default, {assumed}, is assumed"),
-    ]
+    return [*rows, _consumer_timeout(compose.consumer_timeout(settings), server.behaviour)]
+
+
+def _consumer_timeout(timeout: ConsumerTimeout, broker: Behaviour) -> CheckRow:
+    """How long this broker leaves a message unsettled, as far as that can be known over AMQP."""
+    if (refused := timeout.refusal(broker)) is not None:
+        return CheckRow(area="broker", level="refuse", text=refused)
+    return _ok("broker", timeout.words(broker))
 
 
 def _examined(found: Examination) -> Iterator[CheckRow]:

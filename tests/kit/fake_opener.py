@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiormq.abc import ChannelFrame
@@ -68,7 +68,7 @@ class FakeAmqpChannel:
         self.windows.append(prefetch_count)
         await self._on_qos()
 
-    async def basic_consume(self, *_: Any, consumer_tag: str) -> None:
+    async def basic_consume(self, *_: Any, consumer_tag: str, arguments: Mapping[str, int]) -> None:
         self.consumer_tags.append(consumer_tag)
         await self._on_consume()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.declare import TopologyBuilder, server_of
 from rabbitray.actors.rabbitmq.errors import address
 from rabbitray.actors.rabbitmq.reconnect import within
@@ -41,12 +42,17 @@ class GenerationOpener:
         config = self._config
         where, redact = address(config.url), Redactor(config.url)
         connection = await within(config.connect_timeout_s, self._connect, where=where, redact=redact)
+        if (refused := config.timeout.refusal(server_of(connection).behaviour)) is not None:
+            await drop_connection(connection)
+            raise TopologyError(refused)
         return await self._open(connection, 1, declare=True)
 
     async def next(self, old: Generation) -> Generation:
-        """From a new connection to a new channel."""
-        await old.drop()
-        return await self._open(await self._connect(), old.number + 1, declare=old.queue_missing)
+        """From a new connection to a new channel; where the broker closed the old channel alone, the connection stays."""
+        if (connection := old.release()) is None:
+            await old.drop()
+            connection = await self._connect()
+        return await self._open(connection, old.number + 1, declare=old.queue_missing)
 
     async def _connect(self) -> ScanningConnection:
         config = self._config
@@ -56,22 +62,18 @@ class GenerationOpener:
 
     async def _open(self, connection: ScanningConnection, number: int, *, declare: bool) -> Generation:
         """The connection belongs to the generation; where there will be none, it is closed."""
-        lost = asyncio.Event()
-        connection.close_callbacks.add(lambda *_: lost.set())
         try:
             warnings = frame_warnings(connection, self._config.frame_max)
             if declare:
                 builder = TopologyBuilder(connection, self._config.topology)
                 warnings += await builder.build()
                 self._single_active = builder.single_active
-            return await self._open_channel(connection, number, lost, warnings)
+            return await self._open_channel(connection, number, warnings)
         except BaseException:
             await drop_connection(connection)
             raise
 
-    async def _open_channel(
-        self, connection: ScanningConnection, number: int, lost: asyncio.Event, warnings: list[str]
-    ) -> Generation:
+    async def _open_channel(self, connection: ScanningConnection, number: int, warnings: list[str]) -> Generation:
         holder = await connection.channel(publisher_confirms=False)
         channel = await holder.get_underlay_channel()
         generation = Generation(
@@ -81,13 +83,13 @@ class GenerationOpener:
             holder=holder,
             channel=channel,
             tracing=self._tracing,
-            lost=lost,
+            lost=asyncio.Event(),
             warnings=warnings,
-            counts_returns=server_of(connection).behaviour.nack_counts,
+            broker=server_of(connection).behaviour,
             single_active=self._single_active,
         )
         connection.close_callbacks.add(generation.on_connection_closed)
-        channel.closing.add_done_callback(lambda _: lost.set())
+        channel.closing.add_done_callback(generation.on_channel_closed)
         channel.on_consumer_cancel_callbacks.add(generation.on_broker_cancel)
         if (reader := connection.scanner) is not None:
             take = generation.consumers.take_scanned

@@ -94,7 +94,7 @@ def queue_performance() -> Json:
         _values("Dead-letter rate", kpi.DLQ_RATE),
         _rates("Outcomes", kpi.DONE, kpi.DUPLICATES, kpi.CONFLICTS, kpi.RETRIED, kpi.DEAD, kpi.PUBLISH_ERRORS),
         _rates("Not run, put back, unasked, and strays", kpi.SKIPPED, kpi.POSTPONED, kpi.UNASKED, kpi.STRAYS),
-        _rates("Near the delivery limit", kpi.NEAR_LIMIT),
+        _rates("Near the delivery limit, and late", kpi.NEAR_LIMIT, kpi.LATE),
         _values("Held messages and window", kpi.HELD, kpi.IN_FLIGHT, kpi.WINDOW),
         _duration("Commit time", kpi.COMMIT_DURATION),
         _panel("Commit size", kpi.COMMIT_ROWS, [(ql.mean(kpi.COMMIT_ROWS, FILTER, span=SPAN), "rows {{pool}}")]),
