@@ -1,11 +1,13 @@
 """ConsumerTimeout: how long RabbitMQ leaves a message unsettled, and what a consumer asks for. Pure.
 
 RabbitMQ ends whoever holds a message longer than its `consumer_timeout`, and does not tell that value over AMQP. From
-4.3 on a consumer may say its own; before, the pool must fit into what the broker has, or is assumed to have.
+4.3 on a consumer of a quorum queue may say its own; before, the pool has to fit into what the broker has, or is assumed
+to have. What that is for one queue of one broker is a Leave.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,10 +17,23 @@ DEFAULT_S: Final = 1800.0
 """RabbitMQ's default; assumed where nobody says what the broker has."""
 
 ARGUMENT: Final = "x-consumer-timeout"
-"""Of basic.consume: milliseconds, above what queue, policy and rabbitmq.conf say."""
+"""Of basic.consume: milliseconds, above what queue, policy and rabbitmq.conf say. A classic queue refuses it."""
 
 _ROOM: Final = 2.5
-"""Of what a message is held: it waits, runs, and its row is committed, each for less than that, and some is left."""
+"""Times `hold_s`: a message waits for less than that, runs for less than that, and then its row is committed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """`most_s`: how long a message may stay unsettled, as far as that is known. `asked`: the consumer asks for it."""
+
+    most_s: float
+    asked: bool = False
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """Of basic.consume."""
+        return {ARGUMENT: round(self.most_s * 1000)} if self.asked else {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,45 +45,39 @@ class ConsumerTimeout:
     told_s: float | None = None
     hold_s: float = 0.0
 
-    @property
-    def asked_s(self) -> float:
-        """What a consumer asks for where it may: enough for the longest run, and never less than the default."""
-        return self.told_s or max(DEFAULT_S, _ROOM * self.hold_s)
+    def on(self, broker: Behaviour, queue_type: str | None) -> Leave:
+        """What holds for our consumer. `queue_type`: None where it is not known, since nobody may look."""
+        if queue_type == "classic" and not broker.timeout_on_classic:
+            return Leave(most_s=math.inf)
+        if queue_type == "quorum" and broker.timeout_of_consumer:
+            return Leave(most_s=self.told_s or max(DEFAULT_S, _ROOM * self.hold_s), asked=True)
+        return Leave(most_s=self.told_s or DEFAULT_S)
 
-    def arguments(self, broker: Behaviour) -> dict[str, int]:
-        """What is added to basic.consume; nothing where the broker knows no such argument."""
-        return {ARGUMENT: round(self.asked_s * 1000)} if broker.timeout_of_consumer else {}
-
-    def of(self, broker: Behaviour) -> float:
-        """What holds for our consumer, as far as that can be known."""
-        return self.asked_s if broker.timeout_of_consumer else self.told_s or DEFAULT_S
-
-    def words(self, broker: Behaviour) -> str:
-        """What holds on this broker, what cannot be known of it, and what would change it."""
-        ends = "cancels the consumer" if broker.timeout_ends == "consumer" else "closes the channel"
-        if broker.timeout_of_consumer:
-            return (
-                f"consumer_timeout: the pool asks for {self.asked_s:,g} s on a quorum queue, above what queue, policy "
-                f"and rabbitmq.conf say; RabbitMQ {ends} of who holds a message longer. On a classic queue there is none"
-            )
-        whence = (
-            "as consumer_timeout_s says" if self.told_s else "its default, is assumed: it cannot be asked over AMQP"
-        )
-        policy = ", or a policy consumer-timeout" if broker.timeout_of_queue else ""
-        return (
-            f"consumer_timeout: {self.of(broker):,g} s, {whence}. RabbitMQ {ends} of who holds a message longer; "
-            f"rabbitmq.conf (consumer_timeout = {self.of(broker) * 1000:.0f}){policy} sets it, and consumer_timeout_s "
-            "tells the pool"
-        )
-
-    def refusal(self, broker: Behaviour) -> str | None:
+    def refusal(self, broker: Behaviour, queue_type: str | None) -> str | None:
         """Why a pool cannot run on this broker: it may hold a message for longer than the broker lets it."""
-        if self.hold_s < self.of(broker) / 2:
+        most_s = self.on(broker, queue_type).most_s
+        if self.hold_s < most_s / 2:
             return None
-        had = (
-            f"{self.of(broker):g} s, the setting consumer_timeout_s" if self.told_s else f"{DEFAULT_S:g} s, its default"
-        )
+        source = "as consumer_timeout_s says" if self.told_s else "RabbitMQ's default is assumed"
         return (
-            f"max_hold_s {self.hold_s:g} is not below half of the broker's consumer_timeout ({had}); lower it (or "
-            "handler_timeout_s), or raise consumer_timeout in rabbitmq.conf and tell it here: consumer_timeout_s"
+            f"max_hold_s {self.hold_s:g} is not below half of the broker's consumer_timeout ({most_s:g} s, {source}); "
+            "lower it (or handler_timeout_s), or raise the broker's and tell it here as consumer_timeout_s"
+        )
+
+    def words(self, broker: Behaviour, queue_type: str | None) -> str:
+        """What holds on this broker, what of it cannot be known, and what sets it."""
+        leave = self.on(broker, queue_type)
+        ends = "cancels the consumer" if broker.timeout_ends == "consumer" else "closes the channel"
+        if math.isinf(leave.most_s):
+            return "consumer_timeout: this RabbitMQ has none for a classic queue"
+        if leave.asked:
+            return (
+                f"consumer_timeout: the pool asks for {leave.most_s:,g} s, whatever queue, policy and rabbitmq.conf "
+                f"say; RabbitMQ {ends} that holds a message longer"
+            )
+        source = "as consumer_timeout_s says" if self.told_s else "its default, is assumed"
+        policy = " or a policy consumer-timeout" if broker.timeout_of_queue else ""
+        return (
+            f"consumer_timeout cannot be asked over AMQP; {leave.most_s:,g} s, {source}. RabbitMQ {ends} that holds a "
+            f"message longer. consumer_timeout (ms) in rabbitmq.conf{policy} sets it, consumer_timeout_s tells it here"
         )

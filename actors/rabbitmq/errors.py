@@ -21,7 +21,7 @@ CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, RuntimeError, asyncio.
 """What aio-pika and aiormq raise when a connection or channel is gone or cannot be made."""
 
 _NOT_ALLOWED: Final = 530
-_ACK_TIMEOUT: Final = re.compile(r"delivery acknowledgement on channel \d+ timed out\. Timeout value used: (\d+) ms")
+_ACK_TIMEOUT: Final = re.compile(r"delivery acknowledgement on channel \d+ timed out\. Timeout value used: (-?\d+) ms")
 _PASSING_TLS: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _OTHER_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 """OpenSSL's reasons where what came is no TLS at all."""
@@ -57,11 +57,13 @@ def address(url: Secret) -> str:
 
 
 def ack_timeout_s(error: BaseException | None) -> float | None:
-    """The `consumer_timeout` for which a channel was closed; None where it was closed for something else."""
+    """The `consumer_timeout` for which a channel was closed, 0 where RabbitMQ does not tell it (4.3 does not); None
+    where the channel was closed for something else.
+    """
     if not isinstance(error, aiormq.exceptions.ChannelPreconditionFailed):
         return None
     found = _ACK_TIMEOUT.search(str(error))
-    return int(found[1]) / 1000 if found else None
+    return max(0, int(found[1])) / 1000 if found else None
 
 
 def refusal(error: BaseException, redact: Redactor = NO_SECRETS) -> str | None:

@@ -73,17 +73,18 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
             rows = [_ok("broker", f"{server} at {place(settings.rabbitmq_url)}, login accepted")]
             if server.note is not None:
                 rows.append(CheckRow(area="broker", level="warn", text=server.note))
-            rows += _examined(await examine(connection, compose.topology(settings)))
+            found = await examine(connection, compose.topology(settings))
+            rows += _examined(found)
     except RabbitrayError as error:
         return [CheckRow(area="broker", level="refuse", text=str(error))]
-    return [*rows, _consumer_timeout(compose.consumer_timeout(settings), server.behaviour)]
+    return [*rows, _consumer_timeout(compose.consumer_timeout(settings), server.behaviour, found.queue_type)]
 
 
-def _consumer_timeout(timeout: ConsumerTimeout, broker: Behaviour) -> CheckRow:
+def _consumer_timeout(timeout: ConsumerTimeout, broker: Behaviour, queue_type: str | None) -> CheckRow:
     """How long this broker leaves a message unsettled, as far as that can be known over AMQP."""
-    if (refused := timeout.refusal(broker)) is not None:
+    if (refused := timeout.refusal(broker, queue_type)) is not None:
         return CheckRow(area="broker", level="refuse", text=refused)
-    return _ok("broker", timeout.words(broker))
+    return _ok("broker", timeout.words(broker, queue_type))
 
 
 def _examined(found: Examination) -> Iterator[CheckRow]:

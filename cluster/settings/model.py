@@ -75,8 +75,8 @@ class Settings(BaseModel):
     )  # fmt: skip
     consumer_timeout_s: float | None = _broker(
         None, env="RABBITMQ_CONSUMER_TIMEOUT", ge=60, le=2_000_000, none="auto",
-        help="The broker's consumer_timeout in seconds, where it is not RabbitMQ's 1800. From 4.3 on a consumer asks for "
-        "it; auto: for 1800, more for long handlers.",
+        help="The broker's consumer_timeout in seconds, if not RabbitMQ's 1800. From 4.3 on the pool asks for it on "
+        "a quorum queue; auto: 1800, more for long handlers.",
     )  # fmt: skip
     frame_max: int = _broker(
         131072, env="RABBITMQ_FRAME_MAX", ge=4096, le=2**31 - 1,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from pamqp.common import FieldValue
 
 from rabbitray.actors.message.headers import DEATHS, delivery_count
 from rabbitray.actors.rabbitmq.strays import Strays, read_route
@@ -54,8 +55,8 @@ class ChannelConsumers:
         self._config = config
         self._generation = generation
         self._delivered = delivered
-        self._arguments = dict(arguments or {})
-        self._cancelled: list[str] = []  # tags of consumers that the broker has cancelled
+        self._arguments: dict[str, FieldValue] = {**(arguments or {})}
+        self.cancelled: list[str] = []  # tags of consumers that the broker has cancelled, and we have not let go of
         self._numbers = itertools.count(1)
         self._current: Consumer | None = None
         self.held_by: Counter[int] = Counter()
@@ -105,17 +106,15 @@ class ChannelConsumers:
         if self._current is not None and self._current.tag == tag:
             self._current = None
         if tag is not None:
-            self._cancelled.append(tag)
+            self.cancelled.append(tag)
 
-    async def let_go(self) -> bool:
+    async def let_go(self) -> None:
         """Cancels what the broker has cancelled: before 4.3.7 it delivers to such a consumer again once what was late
-        is settled, and until then it is the active one of a queue that has but one. False where there is none.
+        is settled, and until then it is the active one of a queue that has but one.
         """
-        found = bool(self._cancelled)
-        while self._cancelled:
-            await self._channel.basic_cancel(tag := self._cancelled.pop())
+        while self.cancelled:
+            await self._channel.basic_cancel(tag := self.cancelled.pop())
             self.takers.pop(tag, None)
-        return found
 
     def stop(self) -> None:
         """Takes no delivery any more, whatever still stands in the connection's bytes."""

@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """How often a generation with a narrow window is looked at."""
 
+OTHERS_COME_S = 0.5
+"""What was delivered together is late together, each told by itself. RabbitMQ 4.3 closes the channel for what is late
+of a consumer that is gone (rabbitmq-server#18207), so the consumer goes when all have come."""
+
 
 class Intake:
     """Consumes one queue into a callback, and settles deliveries.
@@ -234,6 +238,8 @@ class Intake:
 
         Where the queue is gone RabbitMQ closes the channel for that, and the watcher goes on.
         """
+        if await set_within(self._stopping, OTHERS_COME_S):
+            return
         async with self._lock:
             if not current.alive or current.lost.is_set():
                 return
@@ -245,10 +251,10 @@ class Intake:
                 current.lost.set()
 
     async def _consume_again(self, current: Generation) -> None:
-        if not await current.consumers.let_go():
-            return
-        taken_back = self._late.give_up(current)
-        self.given_back += len(taken_back)
+        if not current.consumers.cancelled:
+            return  # by the one before
+        self.given_back += len(self._late.give_up(current))
+        await current.consumers.let_go()
         if self._wanted is not None and not current.consumers.consuming:
             await current.consume(self._wanted, self._on_delivery)
 

@@ -18,6 +18,7 @@ import aiormq
 from aiormq.exceptions import AMQPChannelError, ChannelNotFoundEntity
 from pamqp import commands as spec
 
+from rabbitray.actors.rabbitmq.consumer_timeout import Leave
 from rabbitray.actors.rabbitmq.errors import ack_timeout_s, describe, is_loss
 from rabbitray.actors.rabbitmq.versions import Behaviour
 from rabbitray.actors.router.delivery import NOBODYS, Delivery
@@ -39,7 +40,8 @@ class Generation:
     for it ends the generation. `queue_missing`: the queue was gone and must be declared before the next one consumes.
     `narrow`: its window is one message, whatever is wanted; `since`: when it began, or got its present window (the
     loop's time); `settled`: whether an outcome of it was acked; `cause`: what closed the channel, or the connection,
-    which is known some time after `lost`. `broker`: what it does; `single_active`: whether the queue delivers to one of
+    which is known some time after `lost`. `broker`: what it does, `leave`: how long it leaves
+    a message unsettled; `single_active`: whether the queue delivers to one of
     its consumers alone. `on_cancel` is called when the broker has cancelled a consumer; the channel lives on. `clock`
     is monotonic, in seconds.
     """
@@ -56,6 +58,7 @@ class Generation:
         lost: asyncio.Event,
         warnings: Sequence[str] = (),
         broker: Behaviour | None = None,
+        leave: Leave | None = None,
         single_active: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,6 +72,7 @@ class Generation:
         self.cause: BaseException | None = None
         self.warnings = list(warnings)
         self.broker = broker or Behaviour()
+        self._leave = leave or config.timeout.on(self.broker, None)
         self.single_active = single_active
         self._writer = FrameWriter(channel)
         self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing, clock=clock)
@@ -77,10 +81,9 @@ class Generation:
             config,
             generation=number,
             delivered=self.acks.delivered,
-            arguments=config.timeout.arguments(self.broker),
+            arguments=self._leave.arguments,
         )
         self.on_cancel: Callable[[], object] = lost.set
-        self._timeout_s = config.timeout.of(self.broker)
         self._queue = config.source
         self._connection = connection
         self._holder = holder  # aio-pika itself keeps its channels in a WeakSet
@@ -150,7 +153,7 @@ class Generation:
     @property
     def timeout_s(self) -> float:
         """How long the broker leaves a message unsettled: as it has said, or as far as that can be known."""
-        return ack_timeout_s(self.cause) or self._timeout_s
+        return ack_timeout_s(self.cause) or self._leave.most_s
 
     @contextmanager
     def noting_loss(self) -> Iterator[None]:

@@ -36,19 +36,17 @@ class GenerationOpener:
         self._tracing = tracing
         self._spool = spool or Spool()
         self._single_active = False  # as it was seen when the topology was declared last
+        self._type: str | None = None  # of the queue, as it was seen then; None: it could not be
 
     async def first(self) -> Generation:
         """Tries to connect for `connect_timeout_s`; the generation has the warnings."""
         config = self._config
         where, redact = address(config.url), Redactor(config.url)
         connection = await within(config.connect_timeout_s, self._connect, where=where, redact=redact)
-        if (refused := config.timeout.refusal(server_of(connection).behaviour)) is not None:
-            await drop_connection(connection)
-            raise TopologyError(refused)
         return await self._open(connection, 1, declare=True)
 
     async def next(self, old: Generation) -> Generation:
-        """From a new connection to a new channel; where the broker closed the old channel alone, the connection stays."""
+        """From a new connection to a new channel; where the broker closed the channel alone the connection stays."""
         if (connection := old.release()) is None:
             await old.drop()
             connection = await self._connect()
@@ -67,15 +65,22 @@ class GenerationOpener:
             if declare:
                 builder = TopologyBuilder(connection, self._config.topology)
                 warnings += await builder.build()
-                self._single_active = builder.single_active
+                self._single_active, self._type = builder.single_active, builder.types.get(self._config.source)
+                self._check_timeout(connection)
             return await self._open_channel(connection, number, warnings)
         except BaseException:
             await drop_connection(connection)
             raise
 
+    def _check_timeout(self, connection: ScanningConnection) -> None:
+        """Raises TopologyError where the broker takes messages back that the pool may hold still."""
+        if (refused := self._config.timeout.refusal(server_of(connection).behaviour, self._type)) is not None:
+            raise TopologyError(refused)
+
     async def _open_channel(self, connection: ScanningConnection, number: int, warnings: list[str]) -> Generation:
         holder = await connection.channel(publisher_confirms=False)
         channel = await holder.get_underlay_channel()
+        broker = server_of(connection).behaviour
         generation = Generation(
             number,
             self._config,
@@ -85,7 +90,8 @@ class GenerationOpener:
             tracing=self._tracing,
             lost=asyncio.Event(),
             warnings=warnings,
-            broker=server_of(connection).behaviour,
+            broker=broker,
+            leave=self._config.timeout.on(broker, self._type),
             single_active=self._single_active,
         )
         connection.close_callbacks.add(generation.on_connection_closed)
