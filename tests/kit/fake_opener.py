@@ -44,6 +44,7 @@ class FakeAmqpChannel:
         self.write_queue = self
         self.sent = b""
         self.consumer_tags: list[str] = []
+        self.cancelled: list[str] = []  # tags of consumers
         self.windows: list[int] = []
         self._on_qos, self._on_consume = on_qos, on_consume
 
@@ -73,6 +74,7 @@ class FakeAmqpChannel:
         await self._on_consume()
 
     async def basic_cancel(self, consumer_tag: str) -> spec.Basic.CancelOk:
+        self.cancelled.append(consumer_tag)
         return spec.Basic.CancelOk(consumer_tag)
 
     async def close(self) -> None:
