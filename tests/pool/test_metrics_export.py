@@ -37,7 +37,7 @@ def names_of(one: kpi.Kpi) -> set[str]:
 
 RUNS_OK, RETRIES, REJECTED = 510, 10, 5
 AGAIN = 2  # one with another payload, one that is the same and is skipped
-NEEDS_A_FAULT = {kpi.NEAR_LIMIT, kpi.UNASKED}
+NEEDS_A_FAULT = {kpi.NEAR_LIMIT, kpi.LATE, kpi.UNASKED}
 """A message near its queue's limit, and a store that does not answer: recorded in unit tests."""
 
 

@@ -127,6 +127,7 @@ HEALTHY: Series = {
     **gauge(kpi.DLQ_RATE, 0.05),
     **gauge(kpi.CONNECTED, 1),
     **counter(kpi.NEAR_LIMIT, 0),
+    **counter(kpi.LATE, 0),
     **gauge(kpi.HOLD, 0),
     **gauge(kpi.TOO_MANY_DEAD, 0),
     **gauge(kpi.LOOP_LAG, 2),
@@ -180,6 +181,7 @@ CASES: dict[str, tuple[Series, set[str]]] = {
     ),
     "broker is away": (gauge(kpi.CONNECTED, 0), {"Disconnected"}),
     "messages come again and again": (counter(kpi.NEAR_LIMIT, 0.1), {"NearDeliveryLimit"}),
+    "messages are held too long": (counter(kpi.LATE, 0.1), {"Late"}),
     "paused": (gauge(kpi.HOLD, 1), {"Held"}),
     "no room for workers": (gauge(kpi.WORKERS_READY, 1), {"WorkersMissing"}),
     "another pool is gone": (

@@ -24,7 +24,7 @@ REPORT: RouterReport = replace(
     pool=replace(STATUS, received=90, returned=30),
     counts=Counts(
         done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4, split=1, again=2, skipped=1, near_limit=3,
-        renewed=2,
+        renewed=2, late=4,
     ),
     given_back=9,
     endings=LastEndings(jobs=100, dead=1, error=ErrorCount(error_class="E9", count=1, example="no", last_s=4.0)),
@@ -60,7 +60,8 @@ PRINTED = (
     '"uncommitted_bytes": 7000000, "retries_out": 6, "retries_overdue": 2, "dropped": 1}, '
     '"window": 200, "window_fixed": null, "batch_size": 10, "holds": {"store": "disk full"}, '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150, '
-    '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "near_limit": 3, "renewed": 2, "skipped": 1}, '
+    '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "near_limit": 3, "renewed": 2, "skipped": 1, '
+    '"late": 4}, '
     '"endings": {"jobs": 100, "dead": 1, "in_a_row": 0, '
     '"error": {"error_class": "E9", "count": 1, "example": "no", "last_s": 4.0}, "limit": 20}, "acked_s_ago": 0.5, '
     '"rates": {"received_s": 10.0, "acked_s": 25.0, "done_s": 71.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '

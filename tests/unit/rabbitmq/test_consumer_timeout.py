@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rabbitray.actors.rabbitmq.consumer_timeout import DEFAULT_S, ConsumerTimeout, Leave
 from rabbitray.actors.rabbitmq.errors import ack_timeout_s
-from rabbitray.actors.rabbitmq.versions import behaviour
+from rabbitray.actors.rabbitmq.versions import Behaviour, behaviour
 
 V3_10, V3_12, V4_0, V4_3 = map(behaviour, [(3, 10), (3, 12), (4, 0, 5), (4, 3, 6)])
 
@@ -27,8 +27,8 @@ V3_10, V3_12, V4_0, V4_3 = map(behaviour, [(3, 10), (3, 12), (4, 0, 5), (4, 3, 6
         (V4_3, None, Leave(most_s=1800)),  # a classic queue would refuse the argument
     ],
 )
-def test_what_holds_where_nobody_says_anything(broker: object, kind: str, leave: Leave) -> None:
-    assert ConsumerTimeout(hold_s=300).on(broker, kind) == leave  # type: ignore[arg-type]  # of `map`
+def test_what_holds_where_nobody_says_anything(broker: Behaviour, kind: str, leave: Leave) -> None:
+    assert ConsumerTimeout(hold_s=300).on(broker, kind) == leave
 
 
 def test_a_long_handler_asks_for_more_and_nobody_for_less_than_the_default() -> None:
@@ -47,8 +47,8 @@ def test_what_is_asked_for_is_always_enough(hold_s: float) -> None:
 
 
 @pytest.mark.parametrize("broker", [V3_10, V4_0])
-def test_a_hold_that_the_broker_does_not_allow_is_refused_with_both_figures(broker: object) -> None:
-    words = ConsumerTimeout(hold_s=1_000).refusal(broker, "quorum")  # type: ignore[arg-type]  # of `map`
+def test_a_hold_that_the_broker_does_not_allow_is_refused_with_both_figures(broker: Behaviour) -> None:
+    words = ConsumerTimeout(hold_s=1_000).refusal(broker, "quorum")
     assert words is not None
     assert "max_hold_s 1000 " in words
     assert "(1800 s, RabbitMQ's default is assumed)" in words
@@ -61,14 +61,14 @@ def test_a_hold_that_the_broker_does_not_allow_is_refused_with_both_figures(brok
 def test_what_check_says() -> None:
     timeout = ConsumerTimeout(hold_s=300)
     assert timeout.words(V3_10, "quorum") == (
-        "consumer_timeout cannot be asked over AMQP; 1,800 s, its default, is assumed. RabbitMQ closes the channel that "
-        "holds a message longer. consumer_timeout (ms) in rabbitmq.conf sets it, consumer_timeout_s tells it here"
+        "consumer_timeout cannot be asked over AMQP; 1,800 s, its default, is assumed. RabbitMQ closes the channel "
+        "that holds a message longer. consumer_timeout (ms) in rabbitmq.conf sets it, consumer_timeout_s tells it here"
     )
     assert "rabbitmq.conf or a policy consumer-timeout sets it" in timeout.words(V3_12, "quorum")
     assert "3,600 s, as consumer_timeout_s says" in ConsumerTimeout(told_s=3600).words(V4_0, "classic")
     assert timeout.words(V4_3, "quorum") == (
-        "consumer_timeout: the pool asks for 1,800 s, whatever queue, policy and rabbitmq.conf say; RabbitMQ cancels the "
-        "consumer that holds a message longer"
+        "consumer_timeout: the pool asks for 1,800 s, whatever queue, policy and rabbitmq.conf say; RabbitMQ cancels "
+        "the consumer that holds a message longer"
     )
     assert timeout.words(V4_3, "classic") == "consumer_timeout: this RabbitMQ has none for a classic queue"
 

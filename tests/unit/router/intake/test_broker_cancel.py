@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 
 import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
@@ -15,8 +16,6 @@ from rabbitray.actors.router.intake.consumer import Intake
 from tests.kit.eventually import eventually
 from tests.kit.fake_opener import FakeAmqpChannel, FakeOpener, deliver, intake_config
 from tests.kit.virtual_time import in_virtual_time
-
-TIMEOUT_S = 1800
 
 
 class Cancelled:
@@ -38,7 +37,9 @@ class Cancelled:
 
     @property
     def channel(self) -> FakeAmqpChannel:
-        return self.opener.opened[-1].channel  # type: ignore[return-value]  # the fake one
+        found: Any = self.opener.opened[-1].channel
+        assert isinstance(found, FakeAmqpChannel)
+        return found
 
     async def start(self, *ages_s: float) -> None:
         """Consumes; got messages so many seconds ago."""

@@ -6,11 +6,12 @@ import math
 
 import msgspec
 
+from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.late import late_among, late_words
 from tests.kit.deliveries import delivery
 
 
-def held(key: str, since: float):  # type: ignore[no-untyped-def]  # Delivery, below
+def held(key: str, since: float) -> Delivery:
     found = delivery(1)
     found.arrived_at = since
     found.parcel = msgspec.structs.replace(found.parcel, key=key or None, message_id="the-id")
