@@ -133,11 +133,38 @@ async def test_the_pool_asks_for_its_own_time_on_a_quorum_queue(
     await way.close()
 
 
+async def existing(url: str, **arguments: Any) -> None:
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        place = {"x-dead-letter-exchange": TOPOLOGY.exchange, "x-dead-letter-routing-key": TOPOLOGY.dropped_queue}
+        await channel.declare_queue(TOPOLOGY.queue, durable=True, arguments=place | arguments)
+
+
+async def test_a_single_active_consumer_that_is_late_does_not_keep_the_queue(does: Behaviour, amqp_url: str) -> None:
+    """4.3.6 keeps such a consumer as the active one until it is cancelled (rabbitmq-server#17317)."""
+    await existing(amqp_url, **{"x-queue-type": "quorum", "x-single-active-consumer": True})
+    pools = [await opened(amqp_url), await opened(amqp_url)]
+    for pool in pools:
+        await pool.intake.consume(10)
+    await pools[0].publish(1)
+    await eventually(lambda: pools[0].got)
+
+    def work() -> bool:
+        """All but the first delivery of all is finished."""
+        for pool in pools:
+            pool.intake.finish([one for one in pool.got if one.redelivered and pool.intake.still_ours([one])])
+        return any(one.redelivered for pool in pools for one in pool.got)
+
+    await eventually(work, within_s=20)
+    await pools[0].publish(3)
+    await eventually(lambda: {"m1", "m2", "m3"} <= {*ids(pools[0].got), *ids(pools[1].got)})
+    assert all(on_one_connection(pool) for pool in pools)
+    for pool in pools:
+        await pool.close()
+
+
 async def test_a_classic_queue_is_consumed_without(does: Behaviour, amqp_url: str) -> None:
     """RabbitMQ 4.3 refuses the argument for it."""
-    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
-        place = {"x-dead-letter-exchange": TOPOLOGY.exchange, "x-dead-letter-routing-key": TOPOLOGY.dropped_queue}
-        await channel.declare_queue(TOPOLOGY.queue, durable=True, arguments=place | {"x-queue-type": "classic"})
+    await existing(amqp_url, **{"x-queue-type": "classic"})
     way = await opened(amqp_url)
     await way.intake.consume(5)
     await way.publish(1)

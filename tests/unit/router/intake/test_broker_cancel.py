@@ -85,6 +85,7 @@ async def test_two_that_are_told_one_after_the_other_are_one_line(caplog: pytest
     await held.start(1_900, 1_900)
     tag = held.channel.consumer_tags[0]
     await held.cancel(tag)
+    await asyncio.sleep(0.03)
     await held.cancel(tag)
     await eventually(lambda: held.intake.consuming)
     await asyncio.sleep(2)
