@@ -40,10 +40,9 @@ class Generation:
     for it ends the generation. `queue_missing`: the queue was gone and must be declared before the next one consumes.
     `narrow`: its window is one message, whatever is wanted; `since`: when it began, or got its present window (the
     loop's time); `settled`: whether an outcome of it was acked; `cause`: what closed the channel, or the connection,
-    which is known some time after `lost`. `broker`: what it does, `leave`: how long it leaves
-    a message unsettled; `single_active`: whether the queue delivers to one of
-    its consumers alone. `on_cancel` is called when the broker has cancelled a consumer; the channel lives on. `clock`
-    is monotonic, in seconds.
+    which is known some time after `lost`. `broker`: what it does, `leave`: how long it leaves a message unsettled;
+    `single_active`: whether the queue delivers to one of its consumers alone. `on_cancel` is called when the broker has
+    cancelled a consumer; the channel lives on. `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class Generation:
             arguments=self._leave.arguments,
         )
         self.on_cancel: Callable[[], object] = lost.set
-        self._queue = config.source
         self._connection = connection
         self._holder = holder  # aio-pika itself keeps its channels in a WeakSet
         self._ended = False
