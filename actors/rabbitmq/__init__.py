@@ -1,6 +1,7 @@
 """What every AMQP client here shares: names, declarations, errors, tries, looks.
 
 versions     what each version of RabbitMQ does otherwise (pure)
+consumer_timeout  how long a message may stay unsettled, and what a consumer asks for (pure)
 topology     names and arguments of queues and exchanges (pure)
 declare      makes what is missing, compares what is there
 whole_copy   the properties of a copy that keeps its message whole (pure)

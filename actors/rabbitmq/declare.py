@@ -23,6 +23,7 @@ _INEQUIVALENT = re.compile(
     r"but current is (?P<current>none|'[^']*'|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
 )
 SINGLE_ACTIVE = "x-single-active-consumer"
+QUEUE_TYPE = "x-queue-type"
 _EXCHANGE_NEEDS = {
     "type": "direct: any other would bring a copy to several queues, or to none",
     "durable": "durable: copies would find no way once the broker has restarted",
@@ -66,6 +67,8 @@ class TopologyBuilder:
         self._topology = topology.on(server_of(connection).version)
         self.single_active = False
         """Whether the main queue delivers to one of its consumers alone, as far as it may be compared; see `build`."""
+        self.types: dict[str, str] = {}
+        """Type of each queue that was declared or compared."""
         self._not_compared: list[str] = []  # queues and the exchange, for want of a right
 
     async def build(self) -> list[str]:
@@ -87,6 +90,7 @@ class TopologyBuilder:
             self._not_compared.append(name)
             return ()
         self.single_active = self.single_active or found.get(SINGLE_ACTIVE) is True
+        self.types[name] = str(found.get(QUEUE_TYPE, arguments[QUEUE_TYPE]) or "classic")  # one without a type is that
         return check(name, found, arguments, self._topology)
 
     async def compare_exchange(self) -> tuple[bool | None, list[str]]:
@@ -169,6 +173,7 @@ class TopologyBuilder:
                 raise TopologyError(
                     f"queue {name!r} cannot be declared: {refusal}; set --queue-type or create it yourself"
                 ) from refusal
+        self.types[name] = str(arguments[QUEUE_TYPE])
 
     async def _bind(self, queue: str, exchange: str, key: str) -> None:
         async with self._connection.channel() as channel:

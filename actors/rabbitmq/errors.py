@@ -7,6 +7,7 @@ at a refusal; who ran already says it and goes on trying, for a password may be 
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -20,6 +21,7 @@ CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, RuntimeError, asyncio.
 """What aio-pika and aiormq raise when a connection or channel is gone or cannot be made."""
 
 _NOT_ALLOWED: Final = 530
+_ACK_TIMEOUT: Final = re.compile(r"delivery acknowledgement on channel \d+ timed out\. Timeout value used: (-?\d+) ms")
 _PASSING_TLS: Final = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _OTHER_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 """OpenSSL's reasons where what came is no TLS at all."""
@@ -57,6 +59,16 @@ def describe(error: BaseException, redact: Redactor = NO_SECRETS) -> str:
         return "the connection gave no sign of life any more"
     silent = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
     return refusal(error, redact) or redact(_said(error)) or silent
+
+
+def ack_timeout_s(error: BaseException | None) -> float | None:
+    """The `consumer_timeout` for which a channel was closed, 0 where RabbitMQ does not tell it (4.3 does not); None
+    where the channel was closed for something else.
+    """
+    if not isinstance(error, aiormq.exceptions.ChannelPreconditionFailed):
+        return None
+    found = _ACK_TIMEOUT.search(str(error))
+    return max(0, int(found[1])) / 1000 if found else None
 
 
 def refusal(error: BaseException, redact: Redactor = NO_SECRETS) -> str | None:

@@ -37,12 +37,13 @@ class QueueFinding:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examination:
     """All of a topology as it is. `not_compared`: what nobody could look into, in words; `lacking`: rights that a pool
-    needs and this user does not have."""
+    needs and this user does not have; `queue_type`: of the main queue, None where that is not known."""
 
     exchange: QueueFinding
     queues: tuple[QueueFinding, ...]
     not_compared: tuple[str, ...]
     lacking: tuple[str, ...]
+    queue_type: str | None = None
 
     @property
     def warnings(self) -> list[str]:
@@ -103,6 +104,7 @@ async def examine(connection: AbstractConnection, topology: Topology) -> Examina
         queues=tuple(queues),
         not_compared=tuple(builder.not_compared()),
         lacking=tuple(lacking),
+        queue_type=builder.types.get(topology.queue, topology.queue_type if topology.queue in absent else None),
     )
 
 

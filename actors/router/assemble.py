@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rabbitray.actors.publisher import Publisher, PublisherConfig
@@ -131,6 +131,12 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     def on_lost(generation: int) -> None:
         router.drop(generation)
 
+    def held() -> Iterable[Delivery]:
+        return router.held()
+
+    def on_late(late: Sequence[Delivery]) -> None:
+        router.drop_late(late)
+
     def on_change() -> None:
         router.wake()
 
@@ -163,7 +169,14 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     def opener_of(config: IntakeConfig) -> GenerationOpener:
         return GenerationOpener(config, tracing, missing=watch)
 
-    intake = Intake(setup.intake, on_delivery=on_delivery, on_lost=on_lost, opener=opener_of(setup.intake))
+    intake = Intake(
+        setup.intake,
+        on_delivery=on_delivery,
+        on_lost=on_lost,
+        held=held,
+        on_late=on_late,
+        opener=opener_of(setup.intake),
+    )
     collector = Collector(dropped := _dropped(setup), settler_for, opener=opener_of(dropped))
     workers = RayFactory(setup.worker, setup.namespace)
     pool = Pool(setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change)

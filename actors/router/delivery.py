@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rabbitray.actors.router.spool import SpooledBody
 
 _numbers = itertools.count(1)
+
+NOBODYS = 0
+"""The generation of a delivery that RabbitMQ has taken back: channels count from 1."""
 
 MOST_MESSAGES = 500
 """In one batch, however few records they hold: its span links each, and keeps 1,000 links."""
@@ -88,6 +91,9 @@ class Buffer:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter(self._waiting)
 
     @property
     def oldest_at(self) -> float | None:

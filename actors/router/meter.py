@@ -68,6 +68,7 @@ class PoolMeter:
         record(kpi.POSTPONED.name, added.postponed + added.spared)
         record(kpi.STRAYS.name, added.strays)
         record(kpi.NEAR_LIMIT.name, added.near_limit)
+        record(kpi.LATE.name, added.late)
 
     def _rates(self, added: Counts) -> None:
         runs, retried, dead = added.runs, added.retried, added.dead

@@ -192,7 +192,8 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
 def counts_of(parts: Parts) -> Counts:
     """What has been counted, of the queue and of what the broker itself dropped from it."""
     found = parts.settler.tally.counts().plus(parts.collector.tally.counts())
-    return replace(found, near_limit=parts.router.arrivals.near_limit)
+    late = parts.intake.late + parts.collector.late
+    return replace(found, near_limit=parts.router.arrivals.near_limit, late=late)
 
 
 def _ago(at: float | None) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Generic, Protocol, TypeVar
 
 from rabbitray.actors.background import BackgroundTasks
@@ -222,6 +222,19 @@ class Router(Generic[P]):
         """The channel of this generation died: what waits of it comes again by itself."""
         self.buffer.remove(lambda delivery: delivery.generation <= generation)
         self._quarantine.take_all()
+
+    def held(self) -> Iterator[Delivery]:
+        """Every delivery that waits, is at a worker, or waits for the store; some of them twice."""
+        yield from self.buffer
+        yield from self._quarantine.held()
+        yield from self._dispatcher.in_hand()
+        yield from self._concluder.in_hand()
+
+    def drop_late(self, late: Collection[Delivery]) -> None:
+        """RabbitMQ has taken these back: what waits of them comes again by itself."""
+        gone = set(late)
+        self.buffer.remove(gone.__contains__)
+        self._quarantine.remove(gone.__contains__)
 
     # the path of one batch
 

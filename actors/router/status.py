@@ -68,7 +68,8 @@ class Counts:
         acked = done + duplicates + retried + dead + spared + postponed + strays + split + renewed
         received = acked + given back + held
 
-    `skipped`: those of the `duplicates` that were not run.
+    `skipped`: those of the `duplicates` that were not run. `late`: messages that RabbitMQ took back by its
+    `consumer_timeout`; they are delivered again.
     """
 
     done: int = 0
@@ -84,6 +85,7 @@ class Counts:
     near_limit: int = 0
     renewed: int = 0
     skipped: int = 0
+    late: int = 0
 
     @property
     def outcomes(self) -> int:

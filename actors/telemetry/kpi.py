@@ -203,6 +203,10 @@ NEAR_LIMIT: Final = _counter(
     "messages.near_limit",
     "Messages that came after 10 deliveries or more: RabbitMQ drops them at the delivery limit of their queue.",
 )
+LATE: Final = _counter(
+    "messages.late",
+    "Messages that RabbitMQ took back and delivers again: they were held longer than its consumer_timeout.",
+)
 PUBLISH_ERRORS: Final = _counter("queue.publish.errors", "Publishes that the broker did not confirm.")
 HELD: Final = _gauge("messages.held", "messages", "Messages delivered to the router and not yet acknowledged.")
 IN_FLIGHT: Final = _gauge("messages.in_flight", "messages", "Messages that are at workers.")
@@ -249,7 +253,7 @@ REPORT: Final = (
 
 OURS: Final = (
     *(DONE, DUPLICATES, SKIPPED, UNASKED, CONFLICTS, RETRIED, DEAD, PUBLISH_ERRORS),
-    *(POSTPONED, STRAYS, NEAR_LIMIT),
+    *(POSTPONED, STRAYS, NEAR_LIMIT, LATE),
     *(HELD, IN_FLIGHT, WINDOW),
     *(WORKERS_WANTED, WORKERS_READY, WORKERS_STARTING),
     *(HOLD, CONNECTED, TOO_MANY_DEAD, LOOP_LAG),

@@ -19,9 +19,6 @@ from rabbitray.cluster.settings import Loaded, Settings
 
 Level = Literal["refuse", "warn"]
 
-CONSUMER_TIMEOUT_S: Final = 1800.0
-"""RabbitMQ's default; assumed where the broker's own value is unknown."""
-
 QUORUM_PREFETCH_CAP: Final = 2000
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {
@@ -65,7 +62,6 @@ class Facts:
     `file_system`: type of the results file's. `sync_handler`: the handler is no async function.
     """
 
-    consumer_timeout_s: float = CONSUMER_TIMEOUT_S
     job_stop_wait_s: float | None = None
     cpus: float | None = None
     memory_bytes: int | None = None
@@ -126,17 +122,14 @@ def _sizes(settings: Settings, facts: Facts) -> Iterable[Finding]:
 
 
 def _hold(settings: Settings, facts: Facts) -> Iterable[Finding]:
-    """handler_timeout + commit_interval + batch_timeout < max_hold < consumer_timeout / 2."""
+    """handler_timeout + commit_interval + batch_timeout < max_hold. That max_hold < consumer_timeout / 2 is looked at
+    where the broker is known, see ConsumerTimeout.
+    """
     work_s = settings.handler_timeout_s + (settings.commit_interval_ms + settings.batch_timeout_ms) / 1000
     if work_s >= settings.hold_s:
         yield _refuse(
             f"handler_timeout_s {settings.handler_timeout_s:g} with the waits for batch and commit is "
             f"{work_s:g} s, not below max_hold_s {settings.hold_s:g}; raise max_hold_s"
-        )
-    if settings.hold_s >= facts.consumer_timeout_s / 2:
-        yield _refuse(
-            f"max_hold_s {settings.hold_s:g} is not below half of the broker's consumer_timeout "
-            f"{facts.consumer_timeout_s:g} s; lower it (or handler_timeout_s), or raise the broker's"
         )
 
 

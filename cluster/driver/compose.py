@@ -7,6 +7,7 @@ from functools import partial
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.publisher import PublisherConfig
 from rabbitray.actors.rabbitmq.addresses import host_and_port
+from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.remote.boot import Boot, Flush
 from rabbitray.actors.router.assemble import RouterSetup
@@ -109,6 +110,11 @@ def message_limits(settings: Settings) -> MessageLimits:
     )
 
 
+def consumer_timeout(settings: Settings) -> ConsumerTimeout:
+    """How long the broker leaves a message unsettled, and how long the pool may hold one."""
+    return ConsumerTimeout(told_s=settings.consumer_timeout_s, hold_s=settings.hold_s)
+
+
 def publisher(settings: Settings, *, queue: str | None = None, name: str = "publisher") -> PublisherConfig:
     """A publisher to the main queue."""
     return PublisherConfig(
@@ -186,6 +192,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
             heartbeat_s=settings.heartbeat_s,
             connect_timeout_s=settings.connect_timeout_s,
             frame_max=settings.frame_max,
+            timeout=consumer_timeout(settings),
             name=f"{settings.pool}-router",
         ),
         publisher=publisher(settings, name="router"),

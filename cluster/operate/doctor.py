@@ -15,9 +15,11 @@ from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
 from rabbitray.actors.rabbitmq import addresses
+from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.declare import server_of
 from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place_of, unreachable
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.rabbitmq.versions import Behaviour
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.read_only import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
@@ -76,16 +78,22 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
                 rows.append(CheckRow(area="broker", level="warn", text=server.note))
             others = await unreachable(settings.rabbitmq_url, connection, within_s=settings.connect_timeout_s)
             rows += [CheckRow(area="broker", level="warn", text=line) for line in others]
-            rows += _examined(await examine(connection, compose.topology(settings)))
+            found = await examine(connection, compose.topology(settings))
+            rows += _examined(found)
     except RabbitrayError as error:
         return [CheckRow(area="broker", level="refuse", text=str(error))]
-    topology, vhost = compose.topology(settings), addresses.vhost(settings.rabbitmq_url)
-    assumed = f"{checks.CONSUMER_TIMEOUT_S:,.0f} s"
     return [
         *rows,
-        _ok("broker", f"consumer_timeout cannot be asked over AMQP; RabbitMQ's default, {assumed}, is assumed"),
-        _ok("broker", policies_unseen(topology, vhost)),
+        _consumer_timeout(compose.consumer_timeout(settings), server.behaviour, found.queue_type),
+        _ok("broker", policies_unseen(compose.topology(settings), addresses.vhost(settings.rabbitmq_url))),
     ]
+
+
+def _consumer_timeout(timeout: ConsumerTimeout, broker: Behaviour, queue_type: str | None) -> CheckRow:
+    """How long this broker leaves a message unsettled, as far as that can be known over AMQP."""
+    if (refused := timeout.refusal(broker, queue_type)) is not None:
+        return CheckRow(area="broker", level="refuse", text=refused)
+    return _ok("broker", timeout.words(broker, queue_type))
 
 
 def policies_unseen(topology: Topology, vhost: str) -> str:

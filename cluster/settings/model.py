@@ -73,6 +73,11 @@ class Settings(BaseModel):
         10, env="RABBITMQ_HEARTBEAT", ge=1, le=65534, report="30",
         help="AMQP heartbeat; a dead peer is noticed after 3 x (heartbeat + 1): 33 s at 10, 93 s at 30.",
     )  # fmt: skip
+    consumer_timeout_s: float | None = _broker(
+        None, env="RABBITMQ_CONSUMER_TIMEOUT", ge=60, le=2_000_000, none="auto",
+        help="The broker's consumer_timeout in seconds, if not RabbitMQ's 1800. From 4.3 on the pool asks for it on "
+        "a quorum queue; auto: 1800, more for long handlers.",
+    )  # fmt: skip
     frame_max: int = _broker(
         131072, env="RABBITMQ_FRAME_MAX", ge=4096, le=2**31 - 1,
         help="Bytes of an AMQP frame that the broker should agree on: it decides, and another value is a warning.",

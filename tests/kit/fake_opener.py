@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiormq.abc import ChannelFrame
@@ -44,6 +44,7 @@ class FakeAmqpChannel:
         self.write_queue = self
         self.sent = b""
         self.consumer_tags: list[str] = []
+        self.cancelled: list[str] = []  # tags of consumers
         self.windows: list[int] = []
         self._on_qos, self._on_consume = on_qos, on_consume
 
@@ -68,11 +69,12 @@ class FakeAmqpChannel:
         self.windows.append(prefetch_count)
         await self._on_qos()
 
-    async def basic_consume(self, *_: Any, consumer_tag: str) -> None:
+    async def basic_consume(self, *_: Any, consumer_tag: str, arguments: Mapping[str, int]) -> None:
         self.consumer_tags.append(consumer_tag)
         await self._on_consume()
 
     async def basic_cancel(self, consumer_tag: str) -> spec.Basic.CancelOk:
+        self.cancelled.append(consumer_tag)
         return spec.Basic.CancelOk(consumer_tag)
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ import aio_pika
 
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.reconnect import RECONNECT
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
@@ -176,7 +177,9 @@ class RealWay:
         steady_s: float = 5.0,
         pauses: Backoff = RECONNECT,
         take_limited: bool = False,
+        timeout: ConsumerTimeout | None = None,
     ) -> None:
+        self.late: list[Delivery] = []
         self.got: list[Delivery] = []
         self.lost: list[int] = []
         self.wire: Wire | None = None
@@ -189,10 +192,18 @@ class RealWay:
             connect_timeout_s=connect_timeout_s,
             steady_s=steady_s,
             pauses=pauses,
+            timeout=timeout or ConsumerTimeout(),
             name="test",
         )
         self.opener = RecordingOpener(config)
-        self.intake = Intake(config, on_delivery=self.got.append, on_lost=self.lost.append, opener=self.opener)
+        self.intake = Intake(
+            config,
+            on_delivery=self.got.append,
+            on_lost=self.lost.append,
+            held=lambda: self.got,
+            on_late=self.late.extend,
+            opener=self.opener,
+        )
         self._url = url
         self._sent = 0
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.publisher import Publisher, PublisherConfig
+from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
@@ -15,10 +16,15 @@ from tests.kit.plain_path import PlainPath
 
 
 class RealPath(PlainPath):
-    """On the broker of `url`. `take_limited`: see Topology; other options are those of PlainPath."""
+    """On the broker of `url`. `take_limited`: see Topology, `timeout`: see IntakeConfig; other options are those of
+    PlainPath.
+    """
 
-    def __init__(self, url: str, *, take_limited: bool = False, **options: Any) -> None:
+    def __init__(
+        self, url: str, *, take_limited: bool = False, timeout: ConsumerTimeout | None = None, **options: Any
+    ) -> None:
         self._url = url
+        self._timeout = timeout or ConsumerTimeout()
         self._take_limited = take_limited
         super().__init__(**options)
 
@@ -26,8 +32,16 @@ class RealPath(PlainPath):
         return Topology(queue="jobs", rung_delays_ms=limits.rungs_ms, take_limited=self._take_limited)
 
     def _intake(self) -> Any:
-        config = IntakeConfig(url=Secret(self._url), topology=self.topology, limits=MessageLimits(), name="path")
-        return Intake(config, on_delivery=self._receive, on_lost=self._lost)
+        config = IntakeConfig(
+            url=Secret(self._url), topology=self.topology, limits=MessageLimits(), name="path", timeout=self._timeout
+        )
+        return Intake(
+            config,
+            on_delivery=self._receive,
+            on_lost=self._lost,
+            held=lambda: self.router.held(),
+            on_late=lambda late: self.router.drop_late(late),
+        )
 
     def _sender(self) -> Any:
         return Publisher(PublisherConfig(url=self._url, queue=self.topology.queue))

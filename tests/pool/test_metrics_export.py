@@ -37,8 +37,8 @@ def names_of(one: kpi.Kpi) -> set[str]:
 
 RUNS_OK, RETRIES, REJECTED = 510, 10, 5
 AGAIN = 2  # one with another payload, one that is the same and is skipped
-NEEDS_A_FAULT = {kpi.NEAR_LIMIT, kpi.UNASKED, kpi.DECLARED_AGAIN}
-"""A message near its queue's limit, a store that does not answer, a queue that vanished: recorded in unit tests."""
+NEEDS_A_FAULT = {kpi.NEAR_LIMIT, kpi.LATE, kpi.UNASKED, kpi.DECLARED_AGAIN}
+"""A message near its queue's limit or held too long, a silent store, a vanished queue: recorded in unit tests."""
 
 
 def jobs() -> list[Job]:

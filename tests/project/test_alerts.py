@@ -128,6 +128,7 @@ HEALTHY: Series = {
     **gauge(kpi.CONNECTED, 1),
     **counter(kpi.NEAR_LIMIT, 0),
     **gauge(kpi.QUEUES_VANISHED, 0),
+    **counter(kpi.LATE, 0),
     **gauge(kpi.HOLD, 0),
     **gauge(kpi.TOO_MANY_DEAD, 0),
     **gauge(kpi.LOOP_LAG, 2),
@@ -182,6 +183,7 @@ CASES: dict[str, tuple[Series, set[str]]] = {
     "broker is away": (gauge(kpi.CONNECTED, 0), {"Disconnected"}),
     "a queue vanished": (gauge(kpi.QUEUES_VANISHED, 2), {"QueueVanished"}),
     "messages come again and again": (counter(kpi.NEAR_LIMIT, 0.1), {"NearDeliveryLimit"}),
+    "messages are held too long": (counter(kpi.LATE, 0.1), {"Late"}),
     "paused": (gauge(kpi.HOLD, 1), {"Held"}),
     "no room for workers": (gauge(kpi.WORKERS_READY, 1), {"WorkersMissing"}),
     "another pool is gone": (

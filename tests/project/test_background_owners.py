@@ -48,6 +48,7 @@ STEPS: Final = {
     "actors/remote/calls.py:WakeAutoscaler.delivered": "the next lull wakes it again",
     "actors/router/dispatch/pool.py:Pool._end": "kills the worker",
     "actors/router/dispatch/worker_starts.py:WorkerStarts._ask": "a failed start is tried again",
+    "actors/router/intake/consumer.py:Intake._adopt": "marks the channel as lost; the watch opens the next one",
     "actors/router/router.py:Router._run": "gives the messages of the batch back",
     "actors/router/router.py:Router._tend_probes": "the next look tries it again",
     "actors/router/router.py:Router.receive": "gives the message back; the next delivery stops the probe again",

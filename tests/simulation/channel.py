@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
@@ -120,7 +120,7 @@ class SimChannel:
 
         await self._call("qos", act)
 
-    async def basic_consume(self, queue: str, _: Any, *, consumer_tag: str) -> None:
+    async def basic_consume(self, queue: str, _: Any, *, consumer_tag: str, arguments: Mapping[str, int]) -> None:
         await self._call("consume", lambda: self._broker.consume(self._side, consumer_tag, queue, self._prefetch))
 
     async def basic_cancel(self, consumer_tag: str) -> spec.Basic.CancelOk:

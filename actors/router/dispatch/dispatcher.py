@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from rabbitray.actors.router.arrivals import Arrivals
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.consumption import Consumption
-from rabbitray.actors.router.delivery import Batch, Buffer
+from rabbitray.actors.router.delivery import Batch, Buffer, Delivery
 from rabbitray.actors.router.dispatch.arrival_forecast import ArrivalForecast
 from rabbitray.actors.router.dispatch.batching import BufferFront, due_in_s
 from rabbitray.actors.router.dispatch.member import Member
@@ -58,6 +58,10 @@ class Dispatcher(Generic[P]):
     def probes_out(self) -> bool:
         """Whether a probe of an outage is on its way."""
         return any(batch.probe for member in self._pool.members for batch in member.batches.values())
+
+    def in_hand(self) -> Iterator[Delivery]:
+        """What workers have."""
+        return self._pool.in_hand()
 
     def expect_burst(self) -> None:
         """Consuming begins: much may arrive at once."""

@@ -9,14 +9,14 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.message.parcel import pack_parcels
 from rabbitray.actors.message.reply import Part
-from rabbitray.actors.router.delivery import Batch
+from rabbitray.actors.router.delivery import Batch, Delivery
 from rabbitray.actors.router.dispatch.member import Factory, Member, State, WorkerLostError
 from rabbitray.actors.router.dispatch.worker_starts import WorkerStarts
 
@@ -62,6 +62,12 @@ class Pool(Generic[P]):
     def members(self) -> list[Member[P]]:
         """All workers, in any state, in the order in which they were asked for."""
         return sorted([*self._members.values(), *self._starts.pending], key=lambda member: member.asked_at)
+
+    def in_hand(self) -> Iterator[Delivery]:
+        """The messages of the batches that workers have, also those that are finished."""
+        for member in self.members:
+            for batch in member.batches.values():
+                yield from batch.deliveries
 
     def count(self, state: State) -> int:
         """How many workers are in this state."""

@@ -61,6 +61,11 @@ class Quarantine(Generic[P]):
             return False
         return (name := identity(delivery)) in self._counts or name in self._suspects
 
+    def held(self) -> Iterator[Delivery]:
+        """Suspects that wait, and the one that runs."""
+        yield from self._line
+        yield from self._pool.in_hand()
+
     def expect(self, names: Iterable[str]) -> None:
         """Messages of these identities are suspect, whenever they come."""
         self._suspects.update(dict.fromkeys(names))

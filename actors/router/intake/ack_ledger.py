@@ -48,14 +48,19 @@ class AckLedger:
 
     def finish(self, tags: Iterable[int], now: float) -> None:
         """The outcome of these tags is safe; a tag that is not open any more is left out."""
-        finished = self._still_open(tags)
+        finished = self.still_open(tags)
         if finished:
             self._finished.update(finished)
             self._waiting.append((now, finished))
 
+    def still_open(self, tags: Iterable[int]) -> list[int]:
+        """Those that are neither finished nor settled."""
+        low, last, finished, settled = self._low, self._last, self._finished, self._settled
+        return [tag for tag in tags if low <= tag <= last and tag not in finished and tag not in settled]
+
     def give_back(self, tags: Iterable[int]) -> list[int]:
         """Returns the tags to nack: those that are still open. They will never be acked."""
-        back = self._still_open(dict.fromkeys(tags))
+        back = self.still_open(dict.fromkeys(tags))
         self._settled.update(back)
         self._advance()
         return back
@@ -86,11 +91,6 @@ class AckLedger:
         self._finished.difference_update(single)
         self._settled.update(single)
         return [Ack(tag=tag, multiple=False) for tag in single]
-
-    def _still_open(self, tags: Iterable[int]) -> list[int]:
-        """Those that are neither finished nor settled."""
-        low, last, finished, settled = self._low, self._last, self._finished, self._settled
-        return [tag for tag in tags if low <= tag <= last and tag not in finished and tag not in settled]
 
     def _advance(self) -> None:
         """Moves the low mark over settled and finished tags and notes the highest finished one it passed."""

@@ -48,6 +48,10 @@ class AckSender:
         """Messages that RabbitMQ counts as unacknowledged on this channel."""
         return self._ledger.unacked
 
+    def still_open(self, tags: Iterable[int]) -> list[int]:
+        """Those that are neither finished nor given back."""
+        return self._ledger.still_open(tags)
+
     def finish(self, tags: Iterable[int]) -> None:
         """The outcome of these deliveries is safe: ack them as soon as may be."""
         now = self._clock()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from aiormq.abc import AbstractChannel, DeliveredMessage
+from pamqp.common import FieldValue
 
 from rabbitray.actors.message.headers import DEATHS, delivery_count
 from rabbitray.actors.rabbitmq.strays import Strays, read_route
@@ -36,18 +37,26 @@ class Consumer:
 class ChannelConsumers:
     """The consumers of one channel: at most one is registered, but messages of older ones may still be unsettled.
 
-    `generation` is written into each delivery; `delivered` notes the tag of each. `takers` (by consumer tag) is what
-    a delivery is looked up in.
+    `generation` is written into each delivery; `delivered` notes the tag of each; `arguments`: of basic.consume.
+    `takers` (by consumer tag) is what a delivery is looked up in.
     """
 
     def __init__(
-        self, channel: AbstractChannel, config: IntakeConfig, *, generation: int, delivered: Callable[[int], None]
+        self,
+        channel: AbstractChannel,
+        config: IntakeConfig,
+        *,
+        generation: int,
+        delivered: Callable[[int], None],
+        arguments: Mapping[str, int] | None = None,
     ) -> None:
         self.takers: dict[str, Take] = {}
         self._channel = channel
         self._config = config
         self._generation = generation
         self._delivered = delivered
+        self._arguments: dict[str, FieldValue] = {**(arguments or {})}
+        self.cancelled: list[str] = []  # tags of consumers that the broker has cancelled, and we have not let go of
         self._numbers = itertools.count(1)
         self._current: Consumer | None = None
         self.held_by: Counter[int] = Counter()
@@ -75,7 +84,9 @@ class ChannelConsumers:
         old, number = self._current, next(self._numbers)
         new = Consumer(number=number, tag=f"{self._config.name}-{self._generation}-{number}")
         self.takers[new.tag] = self._taker(number, on_delivery)
-        await self._channel.basic_consume(self._config.source, _not_scanned, consumer_tag=new.tag)
+        await self._channel.basic_consume(
+            self._config.source, _not_scanned, consumer_tag=new.tag, arguments=self._arguments
+        )
         if self._stopped:
             return
         self._current = new
@@ -90,9 +101,20 @@ class ChannelConsumers:
             await self._channel.basic_cancel(old.tag)
             self.takers.pop(old.tag, None)
 
-    def forget(self) -> None:
-        """Notes that the broker has cancelled the current consumer."""
-        self._current = None
+    def forget(self, tag: str | None) -> None:
+        """Notes that the broker has cancelled this consumer; see `let_go`."""
+        if self._current is not None and self._current.tag == tag:
+            self._current = None
+        if tag is not None:
+            self.cancelled.append(tag)
+
+    async def let_go(self) -> None:
+        """Cancels what the broker has cancelled: before 4.3.7 it delivers to such a consumer again once what was late
+        is settled, and until then it is the active one of a queue that has but one.
+        """
+        while self.cancelled:
+            await self._channel.basic_cancel(tag := self.cancelled.pop())
+            self.takers.pop(tag, None)
 
     def stop(self) -> None:
         """Takes no delivery any more, whatever still stands in the connection's bytes."""

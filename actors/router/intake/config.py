@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.reconnect import RECONNECT
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.secret import Secret
@@ -16,7 +17,8 @@ class IntakeConfig:
     """How to consume one queue. `single_after_s`: how long a finished tag waits behind an open one.
 
     `frame_max`: bytes of a frame that the broker is expected to agree on, 0 for any. `steady_s`: a connection that is
-    lost earlier is opened again after a growing pause, see `Steadiness`; `pauses` are those.
+    lost earlier is opened again after a growing pause, see `Steadiness`; `pauses` are those. `timeout`: how long the
+    broker leaves a message unsettled.
     """
 
     url: Secret
@@ -28,6 +30,7 @@ class IntakeConfig:
     single_after_s: float = 0.2
     steady_s: float = 5.0
     pauses: Backoff = RECONNECT
+    timeout: ConsumerTimeout = field(default_factory=ConsumerTimeout)
     name: str = "rabbitray"
     queue: str = ""  # the queue to consume, when it is not the topology's main queue
 

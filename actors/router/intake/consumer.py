@@ -1,7 +1,8 @@
 """Intake: consumes one queue, one generation at a time, and opens the next one after a loss.
 
-Consumers are never robust: recovery is here, with a new connection, a new channel and a fresh tag each time. After
-losses that come early the next generation begins later and with a window of one message, see `steadiness.py`.
+Consumers are never robust: recovery is here, with a new channel and a fresh tag each time, and a new connection unless
+the broker closed the channel alone. After losses that come early the next generation begins later and with a window of
+one message, see `steadiness.py`. Where the broker cancels the consumer alone, the next one is on the same channel.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rabbitray.actors.background import BackgroundTasks
-from rabbitray.actors.rabbitmq.errors import refusal
+from rabbitray.actors.rabbitmq.errors import ack_timeout_s, describe, refusal
 from rabbitray.actors.rabbitmq.reconnect import persist, set_within
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
+from rabbitray.actors.router.intake.late_messages import LateMessages
 from rabbitray.actors.router.intake.opener import GenerationOpener, Opener
 from rabbitray.actors.router.intake.steadiness import Steadiness
 from rabbitray.actors.router.intake.undeliverable import closing_words, way_out
@@ -32,13 +34,18 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 """How often a generation with a narrow window is looked at."""
 
+OTHERS_COME_S = 0.5
+"""What was delivered together is late together, each told by itself. RabbitMQ 4.3 closes the channel for what is late
+of a consumer that is gone (rabbitmq-server#18207), so the consumer goes when all have come."""
+
 
 class Intake:
     """Consumes one queue into a callback, and settles deliveries.
 
     `on_delivery` runs inside the channel's reader, once for each message, and must only buffer. `on_lost` is called
-    once for each generation that ends before `close`, with its number. `opener` opens the generations (default: on
-    the broker of `config`). All methods belong to one event loop.
+    once for each generation that ends before `close`, with its number. `held`: what its user has of the deliveries;
+    `on_late` is told of those among them that RabbitMQ has taken back, since they were held for too long: they come
+    again. `opener` opens the generations (default: on the broker of `config`). All methods belong to one event loop.
     """
 
     def __init__(
@@ -47,6 +54,8 @@ class Intake:
         *,
         on_delivery: Callable[[Delivery], None],
         on_lost: Callable[[int], None],
+        held: Callable[[], Iterable[Delivery]] = tuple,
+        on_late: Callable[[Sequence[Delivery]], None] = lambda _: None,
         tracing: Tracing | None = None,
         opener: Opener | None = None,
     ) -> None:
@@ -54,6 +63,7 @@ class Intake:
         self._opener = opener or GenerationOpener(config, tracing or Tracing(queue=config.source))
         self._on_delivery = on_delivery
         self._on_lost = on_lost
+        self._late = LateMessages(config.source, held=held, on_late=on_late)
         self._current: Generation | None = None  # the one that is open, or the last one until the next is open
         self._wanted: int | None = None  # the window that a reconnect consumes with; None: do not consume
         self._lock = asyncio.Lock()
@@ -75,7 +85,7 @@ class Intake:
 
         Raises BrokerUnreachableError (host, time tried) or TopologyError. Nothing is consumed yet.
         """
-        self._current = await self._opener.first()
+        self._current = self._adopt(await self._opener.first())
         self._tasks.keep(self._watch, name="intake-watch")
         return self._current.warnings
 
@@ -144,9 +154,14 @@ class Intake:
         return self._current.connection if self._current is not None and self._current.alive else None
 
     @property
+    def late(self) -> int:
+        """Messages that RabbitMQ took back, since they were held longer than its `consumer_timeout`."""
+        return self._late.count
+
+    @property
     def counts_returns(self) -> bool:
         """Whether the broker counts what is given back as a delivery."""
-        return self._current is None or self._current.counts_returns
+        return self._current is None or self._current.broker.nack_counts
 
     @property
     def single_active(self) -> bool:
@@ -215,15 +230,52 @@ class Intake:
         if current is None or not current.end():
             return
         self._steadiness = self._steadiness.ended(current.lived_s, narrow=current.narrow)
-        unacked = current.acks.unacked
-        self.lost_unacked = max(self.lost_unacked, unacked)
-        self._log(
-            logging.WARNING, "Connection to RabbitMQ lost; %d unacknowledged messages will be delivered again", unacked
-        )
+        self.lost_unacked = max(self.lost_unacked, current.acks.unacked)
+        self._tell_end(current)
         try:
             self._on_lost(current.number)
         except Exception:  # the connection must come back whatever its user makes of the loss
             log.exception("The loss of a connection could not be told")
+
+    def _tell_end(self, current: Generation) -> None:
+        """One line for what was lost, and why, where RabbitMQ said so before it closed the channel."""
+        again = f"{current.acks.unacked:,} unacknowledged messages will be delivered again"
+        if ack_timeout_s(current.cause) is not None:
+            self._late.tell_closed(current, again)
+        elif current.closed_alone and current.cause is not None:
+            self._log(logging.WARNING, "RabbitMQ closed the channel (%s); %s", describe(current.cause), again)
+        else:
+            self._log(logging.WARNING, "Connection to RabbitMQ lost; %s", again)
+
+    def _adopt(self, new: Generation) -> Generation:
+        """A generation that was opened: the broker may cancel its consumers from now on."""
+        new.on_cancel = lambda: self._tasks.spawn(self._resume(new), name="intake-resume")
+        return new
+
+    async def _resume(self, current: Generation) -> None:
+        """The broker has cancelled a consumer: what was late is given up, and a new one made on the same channel.
+
+        Where the queue is gone RabbitMQ closes the channel for that, and the watcher goes on.
+        """
+        if await set_within(self._stopping, OTHERS_COME_S):
+            return
+        async with self._lock:
+            if not current.alive or current.lost.is_set():
+                return
+            try:
+                with current.noting_loss():
+                    await self._consume_again(current)
+            except Exception:  # it must go on
+                log.exception("The consumer that RabbitMQ has cancelled could not be replaced")
+                current.lost.set()
+
+    async def _consume_again(self, current: Generation) -> None:
+        if not current.consumers.cancelled:
+            return  # by the one before
+        self.given_back += len(self._late.give_up(current))
+        await current.consumers.let_go()
+        if self._wanted is not None and not current.consumers.consuming:
+            await current.consume(self._wanted, self._on_delivery)
 
     async def _recover(self) -> None:
         """Reconnects with jittered back-off for as long as it takes, then consumes again."""
@@ -255,7 +307,7 @@ class Intake:
     async def _reconnect(self) -> None:
         """One attempt, from a new connection to a new consumer."""
         assert self._current is not None
-        self._current = new = await self._opener.next(self._current)
+        self._current = new = self._adopt(await self._opener.next(self._current))
         if self._steadiness.narrow:
             self._log(logging.WARNING, "Connections do not last: one message is consumed at a time until one has")
             new.narrow = True

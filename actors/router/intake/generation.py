@@ -15,16 +15,19 @@ from contextlib import contextmanager
 
 import aio_pika
 import aiormq
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import AMQPChannelError, ChannelNotFoundEntity
 from pamqp import commands as spec
 
-from rabbitray.actors.rabbitmq.errors import describe, is_loss
-from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.rabbitmq.consumer_timeout import Leave
+from rabbitray.actors.rabbitmq.errors import ack_timeout_s, describe, is_loss
+from rabbitray.actors.rabbitmq.versions import Behaviour
+from rabbitray.actors.router.delivery import NOBODYS, Delivery
 from rabbitray.actors.router.intake.ack_sender import AckSender
 from rabbitray.actors.router.intake.channel_consumers import ChannelConsumers, OnDelivery
 from rabbitray.actors.router.intake.config import IntakeConfig
-from rabbitray.actors.router.intake.connection import CLOSE_WITHIN_S, drop_connection
+from rabbitray.actors.router.intake.connection import CLOSE_WITHIN_S, ScanningConnection, drop_connection
 from rabbitray.actors.router.intake.frame_writer import FrameWriter
+from rabbitray.actors.router.intake.late import late_among
 from rabbitray.actors.telemetry.tracing import Tracing
 
 log = logging.getLogger(__name__)
@@ -33,13 +36,13 @@ log = logging.getLogger(__name__)
 class Generation:
     """An open channel: consumes, settles its own deliveries, and is ended exactly once.
 
-    `number` counts the channels of one intake from 1. `lost` is set when channel or connection are gone, or the broker
-    has cancelled the consumer; whoever waits for it ends the generation. `queue_missing`: the queue was gone and must
-    be declared before the next one consumes. `narrow`: its window is one message, whatever is wanted; `since`: when it
-    began, or got its present window (the loop's time); `settled`: whether an outcome of it was acked; `cause`: what
-    ended the connection, which is known some time after `lost`. `counts_returns`: whether the broker counts what is
-    given back as a delivery; `single_active`: whether the queue delivers to one of its consumers alone; `address`:
-    host:port/vhost. `clock` is monotonic, in seconds.
+    `number` counts the channels of one intake from 1. `lost` is set when channel or connection are gone; whoever waits
+    for it ends the generation. `queue_missing`: the queue was gone and must be declared before the next one consumes.
+    `narrow`: its window is one message, whatever is wanted; `since`: when it began, or got its present window (the
+    loop's time); `settled`: whether an outcome of it was acked; `cause`: what closed the channel, or the connection,
+    which is known some time after `lost`. `broker`: what it does, `leave`: how long it leaves a message unsettled;
+    `single_active`: whether the queue delivers to one of its consumers alone. `on_cancel` is called when the broker has
+    cancelled a consumer; the channel lives on. `address`: host:port/vhost. `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -47,13 +50,14 @@ class Generation:
         number: int,
         config: IntakeConfig,
         *,
-        connection: aio_pika.abc.AbstractConnection,
+        connection: ScanningConnection,
         holder: aio_pika.abc.AbstractChannel,
         channel: aiormq.abc.AbstractChannel,
         tracing: Tracing,
         lost: asyncio.Event,
         warnings: Sequence[str] = (),
-        counts_returns: bool = True,
+        broker: Behaviour | None = None,
+        leave: Leave | None = None,
         single_active: bool = False,
         address: str = "",
         clock: Callable[[], float] = time.monotonic,
@@ -67,14 +71,21 @@ class Generation:
         self.settled = False
         self.cause: BaseException | None = None
         self.warnings = list(warnings)
-        self.counts_returns = counts_returns
+        self.broker = broker or Behaviour()
+        self._leave = leave or config.timeout.on(self.broker, None)
         self.single_active = single_active
         self.address = address
         self._writer = FrameWriter(channel)
         self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing, clock=clock)
-        self.consumers = ChannelConsumers(channel, config, generation=number, delivered=self.acks.delivered)
         self.connection = connection
-        self._queue = config.source
+        self.consumers = ChannelConsumers(
+            channel,
+            config,
+            generation=number,
+            delivered=self.acks.delivered,
+            arguments=self._leave.arguments,
+        )
+        self.on_cancel: Callable[[], object] = lost.set
         self._holder = holder  # aio-pika itself keeps its channels in a WeakSet
         self._ended = False
 
@@ -126,6 +137,24 @@ class Generation:
             self.acks.give_back(tags, (one.parcel for one in found if one.generation == self.number))
         return stale
 
+    def late(self, held: Iterable[Delivery], now: float) -> list[Delivery]:
+        """Of what is held those that the broker has taken back by its time-out, the oldest first."""
+        own = {delivery.tag: delivery for delivery in held if delivery.generation == self.number}
+        return late_among((own[tag] for tag in self.acks.still_open(own)), now, self.timeout_s)
+
+    def disown(self, late: Sequence[Delivery]) -> None:
+        """Gives back what the broker has taken back by itself, which it ignores, or is about to: in either case it is
+        delivered again, and nobody settles it any more.
+        """
+        self.give_back(late)
+        for delivery in late:
+            delivery.generation = NOBODYS
+
+    @property
+    def timeout_s(self) -> float:
+        """How long the broker leaves a message unsettled: as it has said, or as far as that can be known."""
+        return ack_timeout_s(self.cause) or self._leave.most_s
+
     @contextmanager
     def noting_loss(self) -> Iterator[None]:
         """A channel that dies inside the block is lost, and no error of the block."""
@@ -159,16 +188,33 @@ class Generation:
         """Closes the connection as it is; may be called twice."""
         await drop_connection(self.connection)
 
+    @property
+    def closed_alone(self) -> bool:
+        """Whether the broker has closed the channel, and not its connection."""
+        return isinstance(self.cause, AMQPChannelError) and not self.connection.is_closed
+
+    def release(self) -> ScanningConnection | None:
+        """Its connection, for the next generation; None unless the broker has closed the channel alone."""
+        if not self.closed_alone:
+            return None
+        self.connection.close_callbacks.discard(self.on_connection_closed)
+        return self.connection
+
+    def on_channel_closed(self, closing: asyncio.Future[object]) -> None:
+        """The channel is gone; of the connection nothing is known."""
+        if self.cause is None and not closing.cancelled():
+            self.cause = closing.exception()
+        self.lost.set()
+
     def on_connection_closed(self, _: object, cause: BaseException | None = None) -> None:
         """The connection is gone, e.g. because RabbitMQ has closed it, and says why."""
         self.cause = cause
+        self.lost.set()
 
     async def on_broker_cancel(self, frame: spec.Basic.Cancel) -> None:
-        """The queue was deleted or its leader failed: declare what is missing, consume on a new channel."""
-        log.error("RabbitMQ cancelled the consumer of queue %s: was it deleted? Trying again", self._queue)
-        self.consumers.forget()
-        self.queue_missing = True
-        self.lost.set()
+        """A message was late, the queue was deleted, or its leader failed: RabbitMQ does not say which."""
+        self.consumers.forget(frame.consumer_tag)
+        self.on_cancel()
 
     def _settle(self, deliveries: Iterable[Delivery]) -> tuple[list[int], int]:
         """The tags of its own, which their consumers hold no more, and how many are not its own. One pass: it is on

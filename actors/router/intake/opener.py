@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.addresses import address
 from rabbitray.actors.rabbitmq.declare import MissingQueues, TopologyBuilder, server_of
 from rabbitray.actors.rabbitmq.failover import Addresses
@@ -46,6 +47,7 @@ class GenerationOpener:
         self._spool = spool or Spool()
         self._addresses = Addresses(config.url)
         self._single_active = False  # as it was seen when the topology was declared last
+        self._type: str | None = None  # of the queue, as it was seen then; None: it could not be
 
     async def first(self) -> Generation:
         """Tries to connect for `connect_timeout_s`; the generation has the warnings."""
@@ -53,7 +55,9 @@ class GenerationOpener:
         return await within(config.connect_timeout_s, lambda: self._opened(1, declare=True), self._addresses)
 
     async def next(self, old: Generation) -> Generation:
-        """From a new connection to a new channel."""
+        """From a new connection to a new channel; where the broker closed the channel alone the connection stays."""
+        if (connection := old.release()) is not None:
+            return await self._open(connection, old.number + 1, declare=old.queue_missing)
         await old.drop()
         self._addresses.lost()
         return await self._opened(old.number + 1, declare=old.queue_missing)
@@ -70,24 +74,27 @@ class GenerationOpener:
 
     async def _open(self, connection: ScanningConnection, number: int, *, declare: bool) -> Generation:
         """The connection belongs to the generation; where there will be none, it is closed."""
-        lost = asyncio.Event()
-        connection.close_callbacks.add(lambda *_: lost.set())
         try:
             warnings = frame_warnings(connection, self._config.frame_max)
             if declare:
                 builder = TopologyBuilder(connection, self._config.topology, missing=self._missing)
                 warnings += await builder.build()
-                self._single_active = builder.single_active
-            return await self._open_channel(connection, number, lost, warnings)
+                self._single_active, self._type = builder.single_active, builder.types.get(self._config.source)
+                self._check_timeout(connection)
+            return await self._open_channel(connection, number, warnings)
         except BaseException:
             await drop_connection(connection)
             raise
 
-    async def _open_channel(
-        self, connection: ScanningConnection, number: int, lost: asyncio.Event, warnings: list[str]
-    ) -> Generation:
+    def _check_timeout(self, connection: ScanningConnection) -> None:
+        """Raises TopologyError where the broker takes messages back that the pool may hold still."""
+        if (refused := self._config.timeout.refusal(server_of(connection).behaviour, self._type)) is not None:
+            raise TopologyError(refused)
+
+    async def _open_channel(self, connection: ScanningConnection, number: int, warnings: list[str]) -> Generation:
         holder = await connection.channel(publisher_confirms=False)
         channel = await holder.get_underlay_channel()
+        broker = server_of(connection).behaviour
         generation = Generation(
             number,
             self._config,
@@ -95,14 +102,15 @@ class GenerationOpener:
             holder=holder,
             channel=channel,
             tracing=self._tracing,
-            lost=lost,
+            lost=asyncio.Event(),
             warnings=warnings,
             address=address(Secret(str(connection.url))),
-            counts_returns=server_of(connection).behaviour.nack_counts,
+            broker=broker,
+            leave=self._config.timeout.on(broker, self._type),
             single_active=self._single_active,
         )
         connection.close_callbacks.add(generation.on_connection_closed)
-        channel.closing.add_done_callback(lambda _: lost.set())
+        channel.closing.add_done_callback(generation.on_channel_closed)
         channel.on_consumer_cancel_callbacks.add(generation.on_broker_cancel)
         if (reader := connection.scanner) is not None:
             take = generation.consumers.take_scanned

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar, assert_never
 
@@ -115,6 +115,11 @@ class Concluder(Generic[P]):
         self._clock = clock
         self._writing: set[Conclusion] = set()
         self.recent = RecentOutcomes()
+
+    def in_hand(self) -> Iterator[Delivery]:
+        """The messages of the batches whose rows wait for the store."""
+        for conclusion in self._writing:
+            yield from conclusion.safety.batch.deliveries
 
     async def conclude(self, safety: BatchSafety, part: Part, payload: P) -> None:
         """Takes one part to its end. `payload`: its rows."""

@@ -65,7 +65,10 @@ class Collector:
         opener: Opener | None = None,
     ) -> None:
         self._again_s = again_s
-        self._intake = Intake(config, on_delivery=self._take, on_lost=self._lost, opener=opener)
+        self._in_hand: set[Delivery] = set()
+        self._intake = Intake(
+            config, on_delivery=self._take, on_lost=self._lost, held=lambda: self._in_hand, opener=opener
+        )
         self._settler = settler_for(self._intake)
         self._tasks = BackgroundTasks(log, "A message that the broker dropped could not be collected")
 
@@ -73,6 +76,11 @@ class Collector:
     def collected(self) -> int:
         """Messages that went into the dead letters."""
         return self._settler.tally.dead
+
+    @property
+    def late(self) -> int:
+        """Messages that RabbitMQ took back by its time-out, see `Intake.late`."""
+        return self._intake.late
 
     @property
     def stuck(self) -> str | None:
@@ -106,7 +114,9 @@ class Collector:
         if delivery.stray:
             self._settler.whole.discard(delivery)
         else:
-            self._tasks.spawn(self._collect(delivery))
+            self._in_hand.add(delivery)
+            task = self._tasks.spawn(self._collect(delivery))
+            task.add_done_callback(lambda _: self._in_hand.discard(delivery))
 
     async def _collect(self, delivery: Delivery) -> None:
         """A dropped queue may have a limit, too: one that was made on RabbitMQ 3. Behind it is nothing."""

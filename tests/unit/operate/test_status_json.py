@@ -25,7 +25,7 @@ REPORT: RouterReport = replace(
     pool=replace(STATUS, received=90, returned=30),
     counts=Counts(
         done=140, duplicates=2, retried=7, dead=1, acked=150, strays=4, split=1, again=2, skipped=1, near_limit=3,
-        renewed=2,
+        renewed=2, late=4,
     ),
     given_back=9,
     endings=LastEndings(jobs=100, dead=1, error=ErrorCount(error_class="E9", count=1, example="no", last_s=4.0)),
@@ -66,7 +66,8 @@ PRINTED = (
     '"vanished": [{"queue": "orders", "at_s": 1760000000.0, "ready": 12, "seen_s_ago": 3.0, "unacked": 2, "times": 1, '
     '"state": "missing"}], '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150, '
-    '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "near_limit": 3, "renewed": 2, "skipped": 1}, '
+    '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "near_limit": 3, "renewed": 2, "skipped": 1, '
+    '"late": 4}, '
     '"endings": {"jobs": 100, "dead": 1, "in_a_row": 0, '
     '"error": {"error_class": "E9", "count": 1, "example": "no", "last_s": 4.0}, "limit": 20}, "acked_s_ago": 0.5, '
     '"rates": {"received_s": 10.0, "acked_s": 25.0, "done_s": 71.0, "arrivals_s": 48.12, "speed_per_worker_s": null}, '

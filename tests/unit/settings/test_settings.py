@@ -291,7 +291,7 @@ def test_certificates_of_each_url_need_not_be_verified_where_that_is_said_also_w
 @pytest.mark.parametrize("empty", ["", "  ", "\n"])
 def test_an_empty_url_does_not_mean_the_broker_of_this_machine(name: str, empty: str, url_file: Path) -> None:
     [line] = refusal(environ={name: empty})
-    assert line == f"{name} (environment) is empty; set it, or unset it if amqp://***@127.0.0.1:5672/ is meant"
+    assert line == f"{name} (environment): is empty; set it, or unset it if amqp://***@127.0.0.1:5672/ is meant"
     for cli, more in (({}, {"RABBITMQ_URL_FILE": str(url_file)}), ({"rabbitmq_url": "amqp://rabbit/"}, {})):
         assert load(cli, {name: empty} | more, None).settings.rabbitmq_url.reveal() in (URL, "amqp://rabbit/")
 

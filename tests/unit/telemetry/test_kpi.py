@@ -79,7 +79,7 @@ def test_the_rates_are_those_of_the_last_minute() -> None:
     buffer.flush()
     assert totals.last(kpi.DLQ_RATE.name) == 10.0
     for second in range(1, 62):
-        counts = Counts(done=900 + second * 99, retried=second, dead=100, near_limit=second // 20)
+        counts = Counts(done=900 + second * 99, retried=second, dead=100, near_limit=second // 20, late=second // 30)
         meter.look(replace(QUIET, at=float(second)), counts, LastEndings(), connected=False, lag_s=0.0)
     buffer.flush()
     assert totals.last(kpi.DLQ_RATE.name) == 0.0
@@ -87,6 +87,7 @@ def test_the_rates_are_those_of_the_last_minute() -> None:
     assert totals.last(kpi.ERROR_RATE.name) == pytest.approx(1.0)
     assert totals.total(kpi.DONE.name) == 900 + 61 * 99
     assert totals.total(kpi.NEAR_LIMIT.name) == 3
+    assert totals.total(kpi.LATE.name) == 2
     assert totals.last(kpi.CONNECTED.name) == 0.0
 
 
