@@ -10,6 +10,8 @@ consumption  whether the queue is consumed: window, holds, the end
 arrivals     counts of what was delivered
 config       the router's settings
 outage       when one transient error dominates: hold, and probe
+vanished     queues of ours that were there and are gone: what they held, and what is confirmed
+queue_watch  looks at their depths, finds what is gone, and declares it anew or lets the pool wait
 probes       when probes go out, and how many at a time
 endings      how the last jobs ended, and when too many of them are dead letters
 status       what the autoscaler decides on

@@ -29,7 +29,7 @@ async def test_nothing_has_begun() -> None:
     assert not parts.intake.connected
     assert not parts.router.fenced.is_set()
     assert router_report(parts, now, loop_lag_s=0.0) == replace(
-        QUIET_REPORT, pool=status, connected=False, generation=0
+        QUIET_REPORT, pool=status, connected=False, generation=0, broker=""
     )
 
 
