@@ -124,7 +124,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     def on_change() -> None:
         router.wake()
 
-    outstanding = OutstandingRetries(control.get(RETRIES_OUT))
+    outstanding = OutstandingRetries(control.get(RETRIES_OUT), hop_again_s=setup.router.rung_retry_s)
 
     def settler_for(acks: Intake) -> Settler:
         return _settler(setup, store, publisher, tracing, acks, outstanding)

@@ -35,7 +35,7 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
 
     --until-empty waits for what is due later, and says until when. It ends with 1 when no worker is ready and three
     starts in a row have failed; without it a pool tries for ever, with pauses of up to 30 s. It ends with 1, too, where
-    retries have not come back 6 minutes after their time, and says how many.
+    retries have not come back twice --rung-retry-interval-s (6 minutes) after their time, and says how many.
     """
     handler = loaded.settings.handler
     if handler is None:

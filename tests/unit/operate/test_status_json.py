@@ -43,6 +43,7 @@ REPORT: RouterReport = replace(
     quarantined=3,
     uncommitted_bytes=7_000_000,
     retries_out=4,
+    retries_until_ms=1_760_000_360_900,
     retries_overdue=2,
     uncollected="541",
     spans_lost=5,
@@ -57,7 +58,8 @@ PRINTED = (
     '"1 messages that RabbitMQ dropped are not collected: 541"], '
     '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
     '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '
-    '"uncommitted_bytes": 7000000, "retries_out": 6, "retries_overdue": 2, "dropped": 1}, '
+    '"uncommitted_bytes": 7000000, "retries_out": 6, '
+    '"retries_until": "2025-10-09T08:59:20+00:00", "retries_overdue": 2, "dropped": 1}, '
     '"window": 200, "window_fixed": null, "batch_size": 10, "holds": {"store": "disk full"}, '
     '"counts": {"done": 140, "duplicates": 2, "retried": 7, "dead": 1, "acked": 150, '
     '"postponed": 0, "spared": 0, "strays": 4, "split": 1, "again": 2, "near_limit": 3, "renewed": 2, "skipped": 1}, '
