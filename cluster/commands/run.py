@@ -9,7 +9,7 @@ import click
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.options import ALL, with_settings
-from rabbitray.cluster.cli.terminal import tell, tell_json
+from rabbitray.cluster.cli.terminal import json_alone, tell, tell_json
 from rabbitray.cluster.driver.driver import Driver, RunOptions, Summary
 from rabbitray.cluster.operate.preflight import preflight
 from rabbitray.cluster.settings import Loaded
@@ -41,7 +41,8 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
     if handler is None:
         raise ConfigurationError("no handler: give --handler module:attribute, e.g. mypackage.jobs:handle")
     options = RunOptions(until_empty=until_empty, quiet=quiet or as_json, dashboard=dashboard)
-    found = asyncio.run(_run(loaded, handler, options))
+    with json_alone(as_json):
+        found = asyncio.run(_run(loaded, handler, options))
     if as_json:
         tell_json(found.as_json() | {"results": str(loaded.settings.results)})
     else:

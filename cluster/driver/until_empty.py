@@ -42,7 +42,7 @@ class Sight:
 
     @property
     def until_ms(self) -> int:
-        """Until when (Unix ms) there is something to wait for: the rungs, or what comes back from them; 0: not known."""
+        """Until when (Unix ms) it waits: for the rungs, or for what comes back from them; 0: not known."""
         if self.report is None:
             return 0
         return self.report.latest_due_ms if self.rungs else self.report.retries_until_ms
@@ -72,8 +72,8 @@ def not_back(report: RouterReport | None, retry_interval_s: float) -> str | None
     return (
         f"{report.retries_overdue:,} retries have not come back from their rungs within "
         f"{HOPS_AGAIN * retry_interval_s:,g} s after their time: RabbitMQ keeps what the queue would not take (it is "
-        f"full, or its leader is away) and tries again every {retry_interval_s:,g} s (rung_retry_interval_s); run again "
-        "for them, and look for policies on the rungs"
+        f"full, or its leader is away) and tries again every {retry_interval_s:,g} s (rung_retry_interval_s); run "
+        "again for them, and look for policies on the rungs"
     )
 
 

@@ -1,7 +1,8 @@
 """`run --until-empty` while retries are out of sight: RabbitMQ keeps what the queue refused, and tells nobody.
 
-The queue is a classic one of the user's with a policy of no length at all: it has nothing and takes nothing, so that a
-rung's messages cannot come back for as long as the test wants. A full quorum queue: tests/broker/test_full_queue_rungs.
+The queue is a classic one of the user's that gets a policy of no length at all: it has nothing and takes nothing, so
+that a rung's messages cannot come back for as long as the test wants. (A quorum queue takes one, see
+tests/broker/test_full_queue_rungs.py; a classic one drops what it has when it gets such a policy.)
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,29 @@ pytestmark = [pytest.mark.ray, pytest.mark.each_rabbitmq, pytest.mark.timeout("3
 
 COUNT = 5
 NO_ROOM = {"pattern": "^jobs$", "apply-to": "queues", "definition": {"max-length": 0, "overflow": "reject-publish"}}
-ONE_RUNG = ("--until-empty", "--retry-delay-ms", "1000", "--retry-max-delay-ms", "1000")
+Start = Callable[..., tuple[Command, Callable[[], object]]]
+RUNG_S = 5
+ONE_RUNG = ("--until-empty", "--retry-delay-ms", f"{RUNG_S}000", "--retry-max-delay-ms", f"{RUNG_S}000")
 
 
 @pytest.fixture
-def make_room(broker: PrivateBroker, amqp_url: str) -> Callable[[], object]:
-    """There is a queue of jobs that fail once, which takes nothing more until this is called."""
-    declare_now(amqp_url, "jobs", x_queue_type="classic")
-    publish(amqp_url, "jobs", [Job(id=f"job-{n}", payload={"do": "raise", "times": 1}) for n in range(COUNT)])
-    policy = f"/api/policies/{amqp_url.rpartition('/')[2]}/no-room"
-    broker.api("PUT", policy, NO_ROOM)
-    return lambda: broker.api("DELETE", policy)
+def run_without_room(broker: PrivateBroker, amqp_url: str, ray_cluster: str) -> Iterator[Start]:
+    """Starts a run on a queue of jobs that fail once, which takes nothing more once it is empty; it, and what makes
+    room again."""
+    started: list[Command] = []
+
+    def start(*arguments: str) -> tuple[Command, Callable[[], object]]:
+        declare_now(amqp_url, "jobs", x_queue_type="classic")
+        publish(amqp_url, "jobs", [Job(id=f"job-{n}", payload={"do": "raise", "times": 1}) for n in range(COUNT)])
+        started.append(Command(amqp_url, ray_cluster, *arguments))
+        eventually_sync(lambda: ready(amqp_url, "jobs") == 0, within_s=90, message="nothing is worked")
+        policy = f"/api/policies/{amqp_url.rpartition('/')[2]}/no-room"
+        broker.api("PUT", policy, NO_ROOM)
+        return started[0], lambda: broker.api("DELETE", policy)
+
+    yield start
+    for command in started:
+        command.process.kill()
 
 
 def worked_twice(results: Path) -> None:
@@ -68,33 +81,29 @@ def router() -> int | None:
 
 
 def test_what_a_full_queue_refused_is_waited_for_also_by_the_next_router(
-    amqp_url: str, ray_cluster: str, make_room: Callable[[], object], tmp_path: Path
+    amqp_url: str, ray_cluster: str, run_without_room: Start, tmp_path: Path
 ) -> None:
     results = tmp_path / "results.duckdb"
-    pool = Command(amqp_url, ray_cluster, *work(results, "jobs", *ONE_RUNG))
-    try:
-        waits = pool.line_with(f"waits for {COUNT} messages on the way back from the retry queues")
-        until = datetime.strptime(waits.partition(" until ")[2][:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-        assert 300 < until.timestamp() - time.time() < 362, "twice 180 s after the rung's"
-        with live_commands({"RABBITMQ_URL": amqp_url, "RAY_ADDRESS": ray_cluster}) as live:
-            found = messages(live)
-            assert (found["ready"], found["held"], found["retries_out"], found["retries_overdue"]) == (0, 0, COUNT, 0)
-            assert datetime.fromisoformat(found["retries_until"]) == until
-            eventually_sync(lambda: saved(live), message="what is out was not saved")
-            victim = router()
-            assert victim is not None
-            os.kill(victim, signal.SIGKILL)
-            eventually_sync(lambda: router() not in (None, victim), within_s=60, message="no other router")
-            found = messages(live)
-            assert (found["retries_out"], found["retries_overdue"]) == (COUNT, 0), "the count outlives the router"
-            assert f"retries   {COUNT} in rungs or on their way back, expected until 20" in live.ask(
-                "status", "--queue", "jobs"
-            )
-        assert pool.process.poll() is None, "it waits"
-        make_room()
-        code, out, err = pool.end(90)
-    finally:
-        pool.process.kill()
+    pool, make_room = run_without_room(*work(results, "jobs", *ONE_RUNG))
+    waits = pool.line_with(f"waits for {COUNT} messages on the way back from the retry queues")
+    until = datetime.strptime(waits.partition(" until ")[2][:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    assert 300 < until.timestamp() - time.time() < 362, "twice 180 s after the rung's"
+    with live_commands({"RABBITMQ_URL": amqp_url, "RAY_ADDRESS": ray_cluster}) as live:
+        found = messages(live)
+        assert (found["ready"], found["held"], found["retries_out"], found["retries_overdue"]) == (0, 0, COUNT, 0)
+        assert datetime.fromisoformat(found["retries_until"]) == until
+        eventually_sync(lambda: saved(live), message="what is out was not saved")
+        victim = router()
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        eventually_sync(lambda: router() not in (None, victim), within_s=60, message="no other router")
+        found = messages(live)
+        assert (found["retries_out"], found["retries_overdue"]) == (COUNT, 0), "the count outlives the router"
+        told = live.ask("status", "--queue", "jobs")
+        assert f"retries   {COUNT} in rungs or on their way back, expected until 20" in told
+    assert pool.process.poll() is None, "it waits"
+    make_room()
+    code, out, err = pool.end(90)
     assert code == 0, err
     summary = json.loads(out)
     assert (summary["done"], summary["ended"], summary["clean"]) == (COUNT, "the queue is empty", True)
@@ -102,11 +111,12 @@ def test_what_a_full_queue_refused_is_waited_for_also_by_the_next_router(
 
 
 def test_what_does_not_come_back_in_time_ends_the_run_with_its_number_and_the_next_one_works_it(
-    amqp_url: str, ray_cluster: str, make_room: Callable[[], object], tmp_path: Path
+    amqp_url: str, ray_cluster: str, run_without_room: Start, tmp_path: Path
 ) -> None:
     results = tmp_path / "results.duckdb"
     arguments = work(results, "jobs", *ONE_RUNG, "--rung-retry-interval-s", "2")
-    code, out, err = run(amqp_url, ray_cluster, *arguments)
+    pool, make_room = run_without_room(*arguments)
+    code, out, err = pool.end(90)
     [error] = [line for line in err.splitlines() if line.startswith("error: ")]
     assert (code, json.loads(out)["clean"]) == (1, False), err
     assert error.startswith(f"error: {COUNT} retries have not come back from their rungs within 4 s after their time: ")
