@@ -15,10 +15,12 @@ from tests.kit.root import ROOT
 
 
 class Command:
-    """One `python -m rabbitray ...` process; `more`: of its environment."""
+    """One `python -m rabbitray ...` process; `more`: of its environment. `amqp_url`: None where `more` says it."""
 
-    def __init__(self, amqp_url: str, ray_address: str | None, *arguments: str, **more: str) -> None:
-        environment = os.environ | {"RABBITMQ_URL": amqp_url, "PYTHONUNBUFFERED": "1"} | more
+    def __init__(self, amqp_url: str | None, ray_address: str | None, *arguments: str, **more: str) -> None:
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"} | more
+        if amqp_url is not None:
+            environment["RABBITMQ_URL"] = amqp_url
         environment.pop("RAY_ADDRESS", None)
         if ray_address is not None:
             environment["RAY_ADDRESS"] = ray_address
