@@ -19,6 +19,7 @@ class Command:
 
     def __init__(self, amqp_url: str | None, ray_address: str | None, *arguments: str, **more: str) -> None:
         environment = os.environ | {"PYTHONUNBUFFERED": "1"} | more
+        environment.pop("RABBITMQ_URL", None)
         if amqp_url is not None:
             environment["RABBITMQ_URL"] = amqp_url
         environment.pop("RAY_ADDRESS", None)
