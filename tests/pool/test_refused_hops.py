@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.util.state import list_actors
+import ray
+from ray.exceptions import RayError
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.router.assemble import RETRIES_OUT
@@ -55,6 +56,7 @@ def run_without_room(broker: PrivateBroker, amqp_url: str, ray_cluster: str) -> 
     yield start
     for command in started:
         command.process.kill()
+        command.process.communicate()
 
 
 def worked_twice(results: Path) -> None:
@@ -75,9 +77,12 @@ def saved(live: LiveCommands) -> bool:
 
 
 def router() -> int | None:
-    """The process of the one router that runs; None while it is being started."""
-    found = list_actors(filters=[("name", "=", "jobs-router"), ("state", "=", "ALIVE")], detail=True)
-    return found[0].pid if found else None
+    """The process of the router; None while it is being started."""
+    try:
+        actor = ray.get_actor("jobs-router", "rabbitray")
+        return int(ray.get(actor.__ray_call__.remote(lambda _: os.getpid()), timeout=10))
+    except (ValueError, RayError):
+        return None
 
 
 def test_what_a_full_queue_refused_is_waited_for_also_by_the_next_router(
