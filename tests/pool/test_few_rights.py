@@ -65,6 +65,7 @@ def test_a_pool_with_few_rights_works_and_every_command_says_what_it_may_not(
         try:
             publish(amqp_url, "jobs", JOBS)
             eventually_sync(lambda: counts(ask, mine) == (1 + FINE + ONCE, DEAD), within_s=90)
+            assert connections(broker, mine) == 5, "as docs/managed-brokers.md says"
             what_status_says(ask, broker, amqp_url, mine)
             what_check_says(ask, mine, hides=hides)
             who_may_publish(ask, broker, amqp_url, mine)
@@ -85,6 +86,11 @@ def counts(ask: Asking, url: str) -> tuple[int, int]:
     ran = ask(url, "status", "--queue", "jobs", "--json")
     found = json.loads(ran.out)["counts"] if ran.out else {"done": 0, "dead": 0}
     return found["done"], found["dead"]
+
+
+def connections(broker: PrivateBroker, url: str) -> int:
+    """Open ones of the URL's user."""
+    return broker.ctl("list_connections", "user").split().count(str(urlsplit(url).username))
 
 
 def what_status_says(ask: Asking, broker: PrivateBroker, amqp_url: str, mine: str) -> None:
