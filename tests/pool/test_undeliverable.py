@@ -57,9 +57,15 @@ async def at_rest(pool: RunningPool) -> RouterReport | None:
 
 
 def honest(pool: RunningPool, report: RouterReport) -> None:
-    """Each good message ran once, has one row and was acked once, however often it was delivered."""
+    """Each good message has one row, of one run, however often it was delivered.
+
+    What was acked as RabbitMQ closed the connection comes again, as a duplicate: then it is acked twice. That can be no
+    more than the first two windows, since afterwards one message is delivered at a time.
+    """
     counts = report.counts
-    assert (counts.acked, counts.done, counts.duplicates, counts.retried, counts.dead) == (2 * HALF, 2 * HALF, 0, 0, 0)
+    assert (counts.done, counts.retried, counts.dead) == (2 * HALF, 0, 0)
+    assert counts.acked == 2 * HALF + counts.duplicates
+    assert counts.duplicates < 2 * HALF
     assert report.reconnects < 40, "with growing pauses"
     rows = pool.rows("SELECT count(*) AS rows, count(DISTINCT key) AS keys, max(attempts) AS runs FROM results")
     assert rows == [{"rows": 2 * HALF, "keys": 2 * HALF, "runs": 1}]
