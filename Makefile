@@ -61,4 +61,4 @@ bench-ab: ## compare two commits: BASE=commit BENCH=name LIMIT=3 (% that HEAD ma
 
 faults: ## the crash series, ROUNDS=20 times each
 	@$(PREPARE) python broker
-	@ROUNDS=$(or $(ROUNDS),20) $(PY) -m pytest -m "faults or long" --timeout 1800 $(ARGS)
+	@ROUNDS=$(or $(ROUNDS),20) $(PY) -m pytest -m "faults or long or each_rabbitmq" --timeout 1800 $(ARGS)

@@ -24,6 +24,7 @@ from rabbitray.actors.rabbitmq.versions import parse_version
 from rabbitray.cluster.broker import PrivateBroker
 from rabbitray.cluster.broker.programs import programs
 from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
+from tests.on_rabbitmq import EACH_RABBITMQ
 
 pytest_plugins = ["tests.kit.fixtures"]
 
@@ -78,6 +79,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "versions(since): RabbitMQ's differ here: `make test` runs it on the newest, too; never before `since`",
     )
+    config.addinivalue_line(
+        "markers", "each_rabbitmq: a whole pool, some seconds: `make test-rabbitmq` and `make faults` run it"
+    )
     config.addinivalue_line("markers", "slow: some seconds: `make test-unit` leaves it out")
     settings.register_profile("thorough", deadline=None)  # a busy machine is no failure
     settings.register_profile("tests", parent=settings.get_profile("thorough"), max_examples=50)
@@ -94,10 +98,18 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here, elsewhere = [], []
     for item in items:
-        late = "ROUNDS" not in os.environ and item.get_closest_marker("long")
-        (elsewhere if late or not _concerned(item) else here).append(item)
+        (here if _in_time(item) and _concerned(item) else elsewhere).append(item)
     items[:] = here
     config.hook.pytest_deselected(items=elsewhere)  # told in the summary
+
+
+def _in_time(item: pytest.Item) -> bool:
+    """Whether this run has time for a test, see markers `long` and `each_rabbitmq`."""
+    if "ROUNDS" in os.environ:
+        return True
+    if item.get_closest_marker("each_rabbitmq") is not None:
+        return EACH_RABBITMQ in os.environ
+    return item.get_closest_marker("long") is None
 
 
 def _concerned(item: pytest.Item) -> bool:

@@ -1,7 +1,7 @@
 """Runs the tests on more than one RabbitMQ: `python -m tests.on_rabbitmq newest|all [arguments of pytest]`.
 
 newest  all tests on the machine's own, then those with marker `versions` on the newest that can be had (`make test`)
-all     tests/broker and tests/pool on each (`make test-rabbitmq`)
+all     tests/broker and tests/pool on each, those with marker `each_rabbitmq`, too (`make test-rabbitmq`)
 
 Where RABBITRAY_RABBITMQ is set, everything runs on that one only. A version that cannot be had is one line, and no
 failure; the last lines tell on which versions what ran.
@@ -26,6 +26,8 @@ SERIES: Final = ("3.10", "4.0", "4.3")
 """Those that Debian's releases have, oldest first; rabbitmq.sh knows where."""
 
 NOTHING_CHOSEN: Final = 5
+EACH_RABBITMQ: Final = "EACH_RABBITMQ"
+"""Set in the environment where there is time for what is marked `each_rabbitmq`."""
 PARTS: Final = ("tests/broker", "tests/pool")
 
 
@@ -61,7 +63,7 @@ def every(options: Sequence[str]) -> list[Ran]:
     """Broker and pool tests on each version."""
     chosen = os.environ.get(RABBITMQ_VARIABLE, "")
     wanted = [chosen] if chosen else [series for series in SERIES if _had(series)]
-    return [_pytest(one, " and ".join(PARTS), _in_parts(options)) for one in wanted]
+    return [_pytest(one, " and ".join(PARTS), _in_parts(options), whole_pools=True) for one in wanted]
 
 
 def _in_parts(options: Sequence[str]) -> list[str]:
@@ -79,9 +81,11 @@ def _had(series: str) -> bool:
         return done.returncode == 0
 
 
-def _pytest(choice: str, what: str, options: Sequence[str]) -> Ran:
+def _pytest(choice: str, what: str, options: Sequence[str], *, whole_pools: bool = False) -> Ran:
+    """`whole_pools`: those with marker `each_rabbitmq`, too."""
     command = [sys.executable, "-m", "pytest", *options]
-    code = subprocess.run(command, env={**os.environ, RABBITMQ_VARIABLE: choice}, check=False).returncode
+    environ = {**os.environ, RABBITMQ_VARIABLE: choice} | ({EACH_RABBITMQ: "1"} if whole_pools else {})
+    code = subprocess.run(command, env=environ, check=False).returncode
     return Ran(programs(choice).version, what, code)
 
 

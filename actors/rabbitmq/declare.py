@@ -170,9 +170,7 @@ class TopologyBuilder:
             except ChannelAccessRefused as refusal:
                 raise TopologyError(denied("queue", name)) from refusal
             except ChannelPreconditionFailed as refusal:
-                raise TopologyError(
-                    f"queue {name!r} cannot be declared: {refusal}; set --queue-type or create it yourself"
-                ) from refusal
+                raise TopologyError(_undeclared(name, str(refusal))) from refusal
         self.types[name] = str(arguments[QUEUE_TYPE])
 
     async def _bind(self, queue: str, exchange: str, key: str) -> None:
@@ -226,6 +224,15 @@ def parse_difference(text: str) -> tuple[str, object] | None:
         return match["name"], _typed(value, match["type"])
     current = match["current"].strip("'")
     return match["name"], None if current == "none" else _typed(current, "")
+
+
+def _undeclared(name: str, text: str) -> str:
+    """Why a queue cannot be made, in one line, from RabbitMQ's 406 text."""
+    full = "limit in vhost" in text and "reached" in text
+    way_out = (
+        "raise it, or have one rung with --retry-backoff fixed" if full else "set --queue-type or create it yourself"
+    )
+    return f"queue {name!r} cannot be declared: {' '.join(text.split())}; {way_out}"
 
 
 def _unlike(name: str, text: str) -> str:

@@ -148,7 +148,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         await router.release(VANISHED)
         await collector.go_on()
 
-    outstanding = OutstandingRetries(control.get(RETRIES_OUT))
+    outstanding = OutstandingRetries(control.get(RETRIES_OUT), hop_again_s=setup.router.rung_retry_s)
     watch = QueueWatch(
         setup.intake.topology,
         VanishedQueues(

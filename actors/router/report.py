@@ -86,6 +86,7 @@ class RouterReport:
     loop_lag_s: float
     spans_lost: int
     retries_out: int = 0  # copies that went into rungs and are expected back
+    retries_until_ms: int = 0  # when (Unix ms) the last of them is overdue; 0: none is out
     retries_overdue: int = 0  # those that should be back by now
     uncollected: str | None = None  # why what the broker dropped cannot be collected
     vanished: tuple[VanishedQueue, ...] = ()  # queues of ours that were gone, until somebody confirms it
@@ -135,6 +136,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         loop_lag_s=round(loop_lag_s, 3),
         spans_lost=parts.tracing.spans_lost,
         retries_out=parts.outstanding.out,
+        retries_until_ms=parts.outstanding.until_ms,
         retries_overdue=parts.outstanding.overdue,
         uncollected=parts.collector.stuck,
         vanished=parts.watch.vanished.events,

@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import sys
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 
 import click
 from rich.console import Console
@@ -30,6 +31,12 @@ def tell(*lines: str, err: bool = False) -> None:
 def tell_json(value: object) -> None:
     """Writes one JSON value on a line of its own, UTF-8 whatever the terminal's encoding is; never fails."""
     click.echo(json_text(value).encode())
+
+
+def json_alone(as_json: bool) -> AbstractContextManager[object]:
+    """While Ray runs in this process: what it prints of its own and of the workers goes to standard error, where
+    standard output is to hold one JSON value."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def column(text: str, indent: int) -> list[str]:

@@ -18,7 +18,7 @@ from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.broker import PrivateBroker
 from rabbitray.cluster.cli.options import ALL, with_settings
-from rabbitray.cluster.cli.terminal import tell, tell_json
+from rabbitray.cluster.cli.terminal import json_alone, tell, tell_json
 from rabbitray.cluster.demo.waves import Waves
 from rabbitray.cluster.driver.driver import Driver, RunOptions
 from rabbitray.cluster.operate.preflight import preflight
@@ -57,7 +57,8 @@ def command(loaded: Loaded, messages: int, as_json: bool) -> int:
     with _broker(loaded) as url:
         own = DEMO_SETTINGS | {"rabbitmq_url": url, "results": _fresh_results()}
         own |= {name: getattr(loaded.settings, name) for name in loaded.sources if loaded.is_set(name)}
-        found = asyncio.run(_work(load_here(own | {"rabbitmq_url": url}), messages, quiet=as_json))
+        with json_alone(as_json):
+            found = asyncio.run(_work(load_here(own | {"rabbitmq_url": url}), messages, quiet=as_json))
     if as_json:
         tell_json(found)
     else:

@@ -9,7 +9,7 @@ import click
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.options import ALL, with_settings
-from rabbitray.cluster.cli.terminal import tell, tell_json
+from rabbitray.cluster.cli.terminal import json_alone, tell, tell_json
 from rabbitray.cluster.driver.driver import Driver, RunOptions, Summary
 from rabbitray.cluster.operate.preflight import preflight
 from rabbitray.cluster.settings import Loaded
@@ -35,13 +35,15 @@ def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashb
 
     --until-empty waits for what is due later, and says until when. It ends with 1 when no worker is ready and three
     starts in a row have failed; without it a pool tries for ever, with pauses of up to 30 s. It ends with 1, too, where
-    retries have not come back 6 minutes after their time, and says how many, and where a queue vanished with messages.
+    retries have not come back twice --rung-retry-interval-s (6 minutes) after their time, and says how many, and where
+    a queue vanished with messages.
     """
     handler = loaded.settings.handler
     if handler is None:
         raise ConfigurationError("no handler: give --handler module:attribute, e.g. mypackage.jobs:handle")
     options = RunOptions(until_empty=until_empty, quiet=quiet or as_json, dashboard=dashboard)
-    found = asyncio.run(_run(loaded, handler, options))
+    with json_alone(as_json):
+        found = asyncio.run(_run(loaded, handler, options))
     if as_json:
         tell_json(found.as_json() | {"results": str(loaded.settings.results)})
     else:

@@ -203,6 +203,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
             batch_timeout_ms=settings.batch_timeout_ms,
             max_hold_s=settings.hold_s,
             uncommitted_bytes=settings.uncommitted_max_bytes,
+            rung_retry_s=settings.rung_retry_interval_s,
             outage=OutageLimits(enabled=settings.outage_hold),
             failpoint=settings.failpoint,
         ),

@@ -196,17 +196,17 @@ class Driver:
             empty = empty + 1 if sight.empty else 0
             if self.options.until_empty:
                 if empty >= EMPTY_LOOKS:
-                    return End(reason=EMPTY, failure=not_back(report))
+                    return End(reason=EMPTY, failure=not_back(report, self.loaded.settings.rung_retry_interval_s))
                 if (failure := vanished(report)) is not None:
                     return End(reason="a queue vanished", failure=failure)
                 if (failure := start_failure(report)) is not None:
                     return End(reason="no worker can start", failure=failure)
-                self._tell_wait(waiting, report)
+                self._tell_wait(waiting, sight)
             await asyncio.sleep(LOOK_EVERY_S)
 
-    def _tell_wait(self, waiting: str | None, report: RouterReport | None) -> None:
+    def _tell_wait(self, waiting: str | None, sight: Sight) -> None:
         """Says once for each time until which there is something to wait for."""
-        until = "" if waiting is None or report is None else f"until {report.latest_due_ms // 60_000}"
+        until = "" if waiting is None else f"until {sight.until_ms // 60_000}"
         if waiting is not None and until != self._told_wait:
             log.info("--until-empty waits for %s; Ctrl-C ends the run, and they stay", waiting)
             self._told_wait = until

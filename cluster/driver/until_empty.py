@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from rabbitray.actors.router.report import RouterReport
+from rabbitray.actors.router.settlement.outstanding import HOPS_AGAIN
 from rabbitray.actors.router.vanished import VANISHED
 
 EMPTY_LOOKS: Final = 2
@@ -41,6 +42,13 @@ class Sight:
         return self.may_be_empty and self.rungs == 0 and self.can_work and not self.out
 
     @property
+    def until_ms(self) -> int:
+        """Until when (Unix ms) it waits: for the rungs, or for what comes back from them; 0: not known."""
+        if self.report is None:
+            return 0
+        return self.report.latest_due_ms if self.rungs else self.report.retries_until_ms
+
+    @property
     def out(self) -> int:
         """Retries that are expected back, wherever they are."""
         return self.report.retries_out if self.report is not None else 0
@@ -64,14 +72,18 @@ def vanished(report: RouterReport | None) -> str | None:
     )
 
 
-def not_back(report: RouterReport | None) -> str | None:
-    """What an empty queue has not seen again although its time is over; None where there is nothing."""
+def not_back(report: RouterReport | None, retry_interval_s: float) -> str | None:
+    """What an empty queue has not seen again although its time is over; None where there is nothing.
+
+    `retry_interval_s`: after which RabbitMQ tries again.
+    """
     if report is None or not report.retries_overdue:
         return None
     return (
-        f"{report.retries_overdue:,} retries have not come back from their rungs within 6 minutes after their time: "
-        "RabbitMQ keeps what the queue would not take (it is full, or its leader is away) and tries again every 180 s; "
-        "run again for them, and look for policies on the rungs"
+        f"{report.retries_overdue:,} retries have not come back from their rungs within "
+        f"{HOPS_AGAIN * retry_interval_s:,g} s after their time: RabbitMQ keeps what the queue would not take (it is "
+        f"full, or its leader is away) and tries again every {retry_interval_s:,g} s (rung_retry_interval_s); run "
+        "again for them, and look for policies on the rungs"
     )
 
 
@@ -83,14 +95,22 @@ def waits_for(sight: Sight, now_s: float) -> str | None:
     """
     if not sight.may_be_empty or sight.rungs is None or sight.report is None:
         return None
-    if not sight.rungs:
-        return f"{_messages(sight.out)} on the way back from the retry queues" if sight.out else None
-    what = f"{_messages(sight.rungs)} in the retry queues"
-    left_s = sight.report.latest_due_ms / 1000 - now_s
+    if sight.rungs:
+        due = _moment(sight.report.latest_due_ms, now_s)
+        return f"{_messages(sight.rungs)} in the retry queues" + (f", the last of them due at {due}" if due else "")
+    if sight.out:
+        end = _moment(sight.report.retries_until_ms, now_s)
+        what = f"{_messages(sight.out)} on the way back from the retry queues"
+        return what + (f", until {end} at the latest" if end else "")
+    return None
+
+
+def _moment(at_ms: int, now_s: float) -> str | None:
+    """A moment to come, in words; None for one that is over."""
+    left_s = at_ms / 1000 - now_s
     if left_s <= 0:
-        return what
-    until = datetime.fromtimestamp(sight.report.latest_due_ms / 1000, UTC)
-    return f"{what}, the last of them due at {until:%Y-%m-%d %H:%M:%S} UTC (in {_duration(left_s)})"
+        return None
+    return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC (in {_duration(left_s)})"
 
 
 def _messages(count: int) -> str:

@@ -54,8 +54,8 @@ class Sizes:
 class Messages:
     """Where messages are now. `uncommitted_bytes`: of results that wait for the store.
 
-    `retries_out` went into rungs and have not come back, `retries_overdue` of them should have; `dropped` were moved by
-    the broker and are not collected yet.
+    `retries_out` went into rungs and have not come back, `retries_overdue` of them should have, the others are expected
+    until `retries_until` (ISO 8601, UTC) at the latest; `dropped` were moved by the broker and are not collected yet.
     """
 
     ready: int | None
@@ -65,6 +65,7 @@ class Messages:
     oldest_held_s: float | None
     uncommitted_bytes: int
     retries_out: int = 0
+    retries_until: str | None = None
     retries_overdue: int = 0
     dropped: int | None = None
 

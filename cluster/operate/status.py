@@ -32,6 +32,7 @@ def picture(look: Look) -> Picture:
             oldest_held_s=_rounded(status.oldest_held_s),
             uncommitted_bytes=report.uncommitted_bytes,
             retries_out=report.retries_out + report.retries_overdue,
+            retries_until=_time(report.retries_until_ms / 1000) if report.retries_until_ms else None,
             retries_overdue=report.retries_overdue,
             dropped=look.dropped,
         ),
@@ -92,8 +93,11 @@ def _rate(look: Look, more: int) -> float:
 
 
 def _reason(record: DecisionRecord) -> Reason:
-    at = datetime.fromtimestamp(record.at, UTC).isoformat(timespec="seconds")
-    return Reason(at=at, event=record.event, wanted=record.wanted, reason=record.reason)
+    return Reason(at=_time(record.at), event=record.event, wanted=record.wanted, reason=record.reason)
+
+
+def _time(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds")
 
 
 def _rounded(value: float | None) -> float | None:

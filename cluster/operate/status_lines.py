@@ -7,7 +7,7 @@ from typing import Final
 
 from rabbitray.actors.router.report import WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount
-from rabbitray.cluster.operate.picture import Picture
+from rabbitray.cluster.operate.picture import Messages, Picture
 
 OLD_AFTER_S: Final = 60.0
 """A figure that is older says so."""
@@ -26,7 +26,7 @@ def lines(seen: Picture) -> list[str]:
         f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
         f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",
         *([f"window    fixed: {seen.window_fixed}"] if seen.window_fixed else []),
-        *([f"retries   {messages.retries_out:,} in rungs or on their way back"] if messages.retries_out else []),
+        *([_retries(messages)] if messages.retries_out else []),
         *(
             [f"dropped   {messages.dropped:,} messages that RabbitMQ moved are not collected yet"]
             if messages.dropped
@@ -45,6 +45,12 @@ def lines(seen: Picture) -> list[str]:
         *(f"reason    {one.at[11:19]} {one.event}: {one.reason}" for one in seen.reasons),
         *(_worker(worker) for worker in seen.workers),
     ]
+
+
+def _retries(messages: Messages) -> str:
+    until = f", expected until {messages.retries_until} at the latest" if messages.retries_until else ""
+    overdue = f", {messages.retries_overdue:,} of them overdue" if messages.retries_overdue else ""
+    return f"retries   {messages.retries_out:,} in rungs or on their way back{until}{overdue}"
 
 
 def _worker(worker: WorkerRow) -> str:

@@ -12,6 +12,7 @@ from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.wire import REPORT_CODES
 from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
+from rabbitray.actors.router.settlement.outstanding import HOP_AGAIN_S, HOPS_AGAIN
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.settings.derived import NODE_LIMIT_S, PENDING_LIMIT_S, START_AFTER_PENDING_S, derived
 from rabbitray.cluster.settings.kinds import byte_size, pairs, setting
@@ -198,6 +199,12 @@ class Settings(BaseModel):
     retry_max_delay_ms: int = _retry(
         60_000, env="RETRY_MAX_DELAY", ge=1, le=86_400_000, help="Delay of the longest rung."
     )
+    rung_retry_interval_s: float = _retry(
+        HOP_AGAIN_S, ge=1, le=86_400,
+        help="When RabbitMQ tries again to move a retry that the queue refused, as its "
+        "dead_letter_worker_publisher_confirm_timeout says, which cannot be seen over AMQP; a retry that is not back "
+        f"{HOPS_AGAIN} x as long after its time is overdue.",
+    )  # fmt: skip
     handler_timeout_s: float = _retry(
         60.0, gt=0, le=86_400, help="A worker that finishes no job for this long hangs and is replaced."
     )

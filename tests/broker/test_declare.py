@@ -49,6 +49,16 @@ async def refused(connection: aio_pika.abc.AbstractConnection, topology: Topolog
     return str(caught.value)
 
 
+async def test_a_limit_of_queues_that_is_reached_is_told_with_the_way_out(
+    connection: aio_pika.abc.AbstractConnection, broker: PrivateBroker, amqp_url: str
+) -> None:
+    vhost = quote(urlsplit(amqp_url).path.lstrip("/"), safe="")
+    broker.api("PUT", f"/api/vhost-limits/{vhost}/max-queues", {"value": 3})
+    said = await refused(connection)
+    assert said.startswith(f"queue {JOBS.rung(JOBS.rung_delays_ms[0])!r} cannot be declared: PRECONDITION_FAILED")
+    assert "(3) is reached; raise it, or have one rung with --retry-backoff fixed" in said
+
+
 async def test_everything_is_created_as_quorum_queues(connection: aio_pika.abc.AbstractConnection) -> None:
     assert await build(connection) == []
     assert await build(connection) == [], "a second time nothing is different"

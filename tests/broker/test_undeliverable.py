@@ -32,6 +32,7 @@ pytestmark = pytest.mark.versions(since="4.0")
 QUICK = Backoff(first_s=0.02, most_s=0.2)
 POISON = amqp10.message(b"{}", message_id="poison", properties={"id": amqp10.a_uuid()})
 AHEAD, BEHIND = 30, 20
+WINDOW = 10
 DEFAULT_LIMIT: dict[str, Any] = {"x-queue-type": "quorum"}
 NO_LIMIT = DEFAULT_LIMIT | {"x-delivery-limit": -1}
 
@@ -88,7 +89,7 @@ async def started(amqp_url: str, request: pytest.FixtureRequest) -> AsyncIterato
     await way.publish(AHEAD)
     await amqp10.send(amqp_url, TOPOLOGY.queue, [POISON])
     await way.publish(BEHIND)
-    await way.intake.consume(10)
+    await way.intake.consume(WINDOW)
     yield Working(way)
     await way.close()
 
@@ -100,7 +101,10 @@ async def test_the_limit_of_the_queue_takes_it_and_none_of_its_neighbours(
     await eventually(started.until(lambda: started.settled and started.said), within_s=90)
     assert sorted(started.returns) == sorted(f"m{n}" for n in range(AHEAD + BEHIND)), "no neighbour is lost"
     assert max(started.returns.values()) < 10
-    assert started.acked == AHEAD + BEHIND, "a delivery of a lost connection is not acked"
+    # An ack that is written as RabbitMQ closes the connection is lost, which nobody can know: of the first two
+    # connections only, since afterwards one message is delivered at a time.
+    again = started.acked - (AHEAD + BEHIND)
+    assert 0 <= again <= 2 * WINDOW, "a delivery of a lost connection is not acked"
     assert len(started.said) == 1
     assert "the head of jobs: 541 INTERNAL_ERROR" in started.said[0]
     ours = "as we make it" in request.node.name

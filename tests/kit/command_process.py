@@ -15,10 +15,13 @@ from tests.kit.root import ROOT
 
 
 class Command:
-    """One `python -m rabbitray ...` process; ended at the latest when the block ends."""
+    """One `python -m rabbitray ...` process; `more`: of its environment. `amqp_url`: None where `more` says it."""
 
-    def __init__(self, amqp_url: str, ray_address: str | None, *arguments: str) -> None:
-        environment = os.environ | {"RABBITMQ_URL": amqp_url, "PYTHONUNBUFFERED": "1"}
+    def __init__(self, amqp_url: str | None, ray_address: str | None, *arguments: str, **more: str) -> None:
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"} | more
+        environment.pop("RABBITMQ_URL", None)
+        if amqp_url is not None:
+            environment["RABBITMQ_URL"] = amqp_url
         environment.pop("RAY_ADDRESS", None)
         if ray_address is not None:
             environment["RAY_ADDRESS"] = ray_address
@@ -30,6 +33,16 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def line_with(self, text: str) -> str:
+        """The next line of its standard error that holds this text."""
+        assert self.process.stderr is not None
+        lines = []
+        for line in self.process.stderr:
+            lines.append(line)
+            if text in line:
+                return line
+        raise AssertionError(f"it ended without {text!r}: {''.join(lines)}")
 
     def end(self, within_s: float = 90.0) -> tuple[int, str, str]:
         """Exit code, standard output and standard error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,6 +25,11 @@ async def declare(url: str, name: str, **arguments: Any) -> None:
     """Declare the durable queue `name`."""
     async with opened(url, name, **arguments):
         pass
+
+
+def declare_now(url: str, name: str, **arguments: Any) -> None:
+    """The same for synchronous tests."""
+    asyncio.run(declare(url, name, **arguments))
 
 
 async def depth(url: str, name: str) -> int:

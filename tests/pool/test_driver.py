@@ -59,7 +59,7 @@ def test_sigterm_under_load_and_a_second_run(amqp_url: str, ray_cluster: str, tm
     assert 0 < summary["done"] < count
     publish_due_in(amqp_url, "waves", days=29)
     second = Command(amqp_url, ray_cluster, *work(results, "waves", "--until-empty"))
-    waits = line_with(second, "--until-empty waits for ")
+    waits = second.line_with("--until-empty waits for ")
     due = f"{datetime.now(UTC) + timedelta(days=29):%Y-%m-%d}"
     assert f"waits for 1 message in the retry queues, the last of them due at {due}" in waits
     assert "(in 28 d 23 h)" in waits
@@ -78,17 +78,6 @@ def publish_due_in(amqp_url: str, queue: str, *, days: int) -> None:
     due_ms = (time.time_ns() // 1_000_000) + days * 86_400_000
     properties = spec.Basic.Properties(headers={DUE: due_ms}, message_id="later", delivery_mode=2)
     asyncio.run(raw_publish(amqp_url, queue, [(properties.marshal(), b"{}")]))
-
-
-def line_with(command: Command, text: str) -> str:
-    """The first line of its standard error that holds this text."""
-    assert command.process.stderr is not None
-    lines = []
-    for line in command.process.stderr:
-        lines.append(line)
-        if text in line:
-            return line
-    raise AssertionError(f"it ended without {text!r}: {''.join(lines)}")
 
 
 @pytest.mark.ray

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.router.delivery import Delivery
 
-HOP_AGAIN_MS: Final = 180_000
+if TYPE_CHECKING:  # the settings take the constants
+    from rabbitray.actors.router.delivery import Delivery
+
+HOP_AGAIN_S: Final = 180.0
 """RabbitMQ's `dead_letter_worker_publisher_confirm_timeout`, unless it is configured."""
 
 HOPS_AGAIN: Final = 2
+"""How often RabbitMQ may try again before a copy is overdue."""
 
 OUT, UNTIL, OVERDUE = "out", "until_ms", "overdue"
 
@@ -34,11 +37,12 @@ class OutstandingRetries:
     """Counts by message id and attempt, so that a copy that is delivered twice comes back once.
 
     `kept`: what `state` of the router before said. What that one saw within its last seconds may be missing in it: such
-    copies are expected until their time is over. Times are Unix ms.
+    copies are expected until their time is over. `hop_again_s`: after which RabbitMQ tries again. Times are Unix ms.
     """
 
-    def __init__(self, kept: object = None) -> None:
+    def __init__(self, kept: object = None, *, hop_again_s: float = HOP_AGAIN_S) -> None:
         before = kept if isinstance(kept, Mapping) else {}
+        self._longer_ms = round(HOPS_AGAIN * hop_again_s * 1000)
         self._rungs: dict[int, dict[int, _Stay]] = {}  # by delay, in each the one that is due first before the others
         self._mine = 0
         self._before = h.header_number(before.get(OUT), 0, h.MAX_HOPS)
@@ -50,20 +54,24 @@ class OutstandingRetries:
         """Copies that are expected back: in rungs, on their way, or ready in the main queue."""
         return self._mine + self._before
 
+    @property
+    def until_ms(self) -> int:
+        """When the last of them is overdue; 0 where none is out."""
+        ends = [next(reversed(stays.values())).until_ms for stays in self._rungs.values() if stays]
+        return max([*ends, self._before_until_ms if self._before else 0])
+
     def state(self) -> dict[str, int] | None:
         """What the next router must know; None for nothing."""
         if not self.out and not self.overdue:
             return None
-        ends = [stay.until_ms for stays in self._rungs.values() for stay in list(stays.values())[-1:]]
-        until_ms = max([*ends, self._before_until_ms if self._before else 0])
-        return {OUT: self.out, UNTIL: until_ms, OVERDUE: self.overdue}
+        return {OUT: self.out, UNTIL: self.until_ms, OVERDUE: self.overdue}
 
     def went_in(self, message_id: str, attempt: int, delay_ms: int, now_ms: int) -> None:
         """A copy was confirmed in the rung of `delay_ms`."""
         stays = self._rungs.setdefault(delay_ms, {})
         name = hash((message_id, attempt))
         before = stays.pop(name, None)  # put last: its time is over last
-        until_ms = now_ms + delay_ms + HOPS_AGAIN * HOP_AGAIN_MS
+        until_ms = now_ms + delay_ms + self._longer_ms
         stays[name] = _Stay((before.count if before else 0) + 1, until_ms)
         self._mine += 1
 
@@ -86,8 +94,7 @@ class OutstandingRetries:
     def vanished(self, delay_ms: int, now_ms: int) -> int:
         """The rung of this delay is gone: its copies are not expected any more. How many must have been in it."""
         stays = self._rungs.get(delay_ms, {})
-        back_ms = HOPS_AGAIN * HOP_AGAIN_MS  # of those whose time is not over
-        lost = [name for name, stay in stays.items() if stay.until_ms - back_ms > now_ms]
+        lost = [name for name, stay in stays.items() if stay.until_ms - self._longer_ms > now_ms]
         count = sum(stays.pop(name).count for name in lost)
         self._mine -= count
         return count

@@ -9,7 +9,7 @@ import pytest
 from rabbitray.actors.secret import NO_SECRETS
 from rabbitray.cluster.cli import app
 from rabbitray.cluster.cli.errors import tell_fault
-from rabbitray.cluster.cli.terminal import LINES_MOST, column, prepare, tell
+from rabbitray.cluster.cli.terminal import LINES_MOST, column, json_alone, prepare, tell, tell_json
 from tests.kit.command_line import Run
 from tests.kit.hostile import FORGED, LONG, TEXTS, unfit
 
@@ -21,6 +21,16 @@ def test_a_line_is_one_line_and_bounded(capfd: pytest.CaptureFixture[str]) -> No
     assert not unfit(err)
     assert err.count("\n") == len(TEXTS) + 1
     assert len(err.split("\n")[-2]) < LINES_MOST + 100
+
+
+@pytest.mark.parametrize(
+    ("as_json", "out"), [(True, '{"done": 1}\n'), (False, '(raylet) a worker died\n{"done": 1}\n')]
+)
+def test_json_stands_alone_whatever_ray_prints(capfd: pytest.CaptureFixture[str], as_json: bool, out: str) -> None:
+    with json_alone(as_json):
+        print("(raylet) a worker died")  # noqa: T201 # as Ray does
+    tell_json({"done": 1})
+    assert capfd.readouterr().out == out
 
 
 def test_the_lines_of_a_long_text_are_indented() -> None:

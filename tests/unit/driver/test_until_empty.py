@@ -92,12 +92,18 @@ def test_what_it_waits_for_and_until_when(left_s: float, rungs: int, told: str) 
 
 
 def test_a_retry_that_no_rung_tells_of_is_waited_for_and_then_told() -> None:
-    assert waits_for(sight(report(retries_out=22)), NOW_S) == "22 messages on the way back from the retry queues"
-    told = not_back(report(retries_overdue=22))
+    out = report(retries_out=22, retries_until_ms=round((NOW_S + 359) * 1_000), latest_due_ms=round(NOW_S * 1_000))
+    what = "22 messages on the way back from the retry queues"
+    told = waits_for(sight(out), NOW_S)
+    assert told == f"{what}, until 2026-01-02 00:05:59 UTC (in 5 min 59 s) at the latest"
+    assert waits_for(sight(out), NOW_S + 360) == what, "it is counted as overdue within a second"
+    assert (sight(out).until_ms, sight(out, rungs=1).until_ms) == (out.retries_until_ms, out.latest_due_ms)
+    told = not_back(report(retries_overdue=22), 180.0)
     assert told is not None
-    assert told.startswith("22 retries have not come back from their rungs within 6 minutes after their time: ")
-    assert not_back(report()) is None
-    assert not_back(None) is None
+    assert told.startswith("22 retries have not come back from their rungs within 360 s after their time: ")
+    assert "tries again every 180 s" in told
+    assert not_back(report(), 180.0) is None
+    assert not_back(None, 180.0) is None
 
 
 def test_while_there_is_work_it_waits_for_nothing_else() -> None:

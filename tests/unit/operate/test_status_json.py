@@ -15,6 +15,7 @@ from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.cluster.operate.picture import Look
 from rabbitray.cluster.operate.status import picture
+from rabbitray.cluster.operate.status_lines import lines
 from tests.kit.pool_status import QUIET, QUIET_REPORT
 
 STATUS: PoolStatus = replace(
@@ -44,6 +45,7 @@ REPORT: RouterReport = replace(
     quarantined=3,
     uncommitted_bytes=7_000_000,
     retries_out=4,
+    retries_until_ms=1_760_000_360_900,
     retries_overdue=2,
     uncollected="541",
     vanished=(VanishedQueue(queue="orders", at_s=1_760_000_000.0, ready=12, seen_s_ago=3.0, unacked=2),),
@@ -61,7 +63,8 @@ PRINTED = (
     '"1 messages that RabbitMQ dropped are not collected: 541"], '
     '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
     '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '
-    '"uncommitted_bytes": 7000000, "retries_out": 6, "retries_overdue": 2, "dropped": 1}, '
+    '"uncommitted_bytes": 7000000, "retries_out": 6, '
+    '"retries_until": "2025-10-09T08:59:20+00:00", "retries_overdue": 2, "dropped": 1}, '
     '"window": 200, "window_fixed": null, "batch_size": 10, "holds": {"store": "disk full"}, '
     '"vanished": [{"queue": "orders", "at_s": 1760000000.0, "ready": 12, "seen_s_ago": 3.0, "unacked": 2, "times": 1, '
     '"state": "missing"}], '
@@ -84,22 +87,34 @@ PRINTED = (
 )
 
 
+LOOK = Look(
+    pool="jobs",
+    queue="orders",
+    report=REPORT,
+    earlier=replace(REPORT, pool=replace(REPORT.pool, received=80, returned=20), counts=Counts(acked=100)),
+    apart_s=2.0,
+    status=STATUS,
+    decisions=[DECISION],
+    store=StoreStats(rows=140, conflicts=4),
+    control={"fixed_size": 3},
+    ready=12,
+    dropped=1,
+)
+
+
 def test_the_json_of_a_status() -> None:
-    look = Look(
-        pool="jobs",
-        queue="orders",
-        report=REPORT,
-        earlier=replace(REPORT, pool=replace(REPORT.pool, received=80, returned=20), counts=Counts(acked=100)),
-        apart_s=2.0,
-        status=STATUS,
-        decisions=[DECISION],
-        store=StoreStats(rows=140, conflicts=4),
-        control={"fixed_size": 3},
-        ready=12,
-        dropped=1,
-    )
-    assert json.dumps(picture(look).as_json()) == PRINTED
+    assert json.dumps(picture(LOOK).as_json()) == PRINTED
 
 
 def test_a_report_travels_between_processes() -> None:
     assert pickle.loads(pickle.dumps(REPORT)) == REPORT
+
+
+def test_the_line_about_retries_says_until_when_and_how_many_are_late() -> None:
+    seen = picture(LOOK)
+    text = (
+        "retries   6 in rungs or on their way back, expected until 2025-10-09T08:59:20+00:00 at the latest, 2 of them "
+    )
+    assert f"{text}overdue" in lines(seen)
+    fine = replace(seen, messages=replace(seen.messages, retries_out=1, retries_until=None, retries_overdue=0))
+    assert "retries   1 in rungs or on their way back" in lines(fine)

@@ -202,6 +202,17 @@ def test_the_reason_is_in_words_and_names_the_bound() -> None:
     assert decision.reason.endswith("cluster fits 8")
 
 
+def test_without_a_depth_the_pool_stays_as_it_is_and_the_reason_says_so() -> None:
+    """Because this user may not look, or RabbitMQ is silent: neither growth nor shrinking by a number of before."""
+    decision, memory = decide(seen(ready=None, workers=3, target=3, held=400), Memory(), LIMITS)
+    assert (decision.wanted, decision.kind, decision.reason) == (
+        3,
+        "missing",
+        "keep 3: the depth of the queue is unknown",
+    )
+    assert memory == Memory()
+
+
 def test_depth_alone_counts_while_no_speed_is_known() -> None:
     decision, _ = decide(seen(ready=2_500), Memory(), LIMITS)
     assert decision.wanted == 5

@@ -59,6 +59,19 @@ def test_it_is_waited_for_as_long_as_rabbitmq_may_try_twice_more() -> None:
     assert retries.overdue == 1, "it did come back, later"
 
 
+def test_a_broker_that_tries_again_sooner_is_waited_for_no_longer() -> None:
+    retries = OutstandingRetries(hop_again_s=5)
+    assert retries.until_ms == 0
+    retries.went_in("a", 1, 60_000, 0)
+    retries.went_in("b", 1, 1_000, 7)
+    assert retries.until_ms == 70_000
+    retries.expire(11_008)
+    assert (retries.out, retries.overdue, retries.until_ms) == (1, 1, 70_000)
+    assert OutstandingRetries(retries.state(), hop_again_s=1).until_ms == 70_000
+    retries.expire(70_001)
+    assert (retries.out, retries.overdue, retries.until_ms) == (0, 2, 0)
+
+
 def test_the_next_router_goes_on_counting() -> None:
     first = OutstandingRetries()
     for number in range(5):
