@@ -27,6 +27,7 @@ class PrivateBroker:
     temporary) its folder within a second or so; a node with a directory is given up to 20 s to end in order.
     Ports, name and folder are the same after every start of one handle; `configuration` is added to
     rabbitmq.conf. `rabbitmq` chooses which RabbitMQ, see `programs`; ConfigurationError where a chosen one is missing.
+    `member`: it is one of several nodes, in temporary folders, that form a cluster.
     Not for use from several threads at once.
     """
 
@@ -37,6 +38,7 @@ class PrivateBroker:
         configuration: str = "",
         ready_within_s: float = contact.READY_WITHIN_S,
         rabbitmq: str | None = None,
+        member: layout.Member | None = None,
     ) -> None:
         chosen = programs(rabbitmq)
         self._temporary = directory is None
@@ -44,7 +46,8 @@ class PrivateBroker:
         self.directory.mkdir(parents=True, exist_ok=True)
         known = layout.load(self.directory, chosen)
         self._proven = False
-        self._layout = replace(known or layout.plan(self.directory, chosen), configuration=configuration)
+        planned = known or layout.plan(self.directory, chosen, member)
+        self._layout = replace(planned, configuration=configuration, member=member)
         self._ready_within_s = ready_within_s
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid = 0
