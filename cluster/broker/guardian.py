@@ -55,7 +55,7 @@ class Guardian:
         return f"up {self._node.pid}" if self.up and self._node else "down"
 
     def start(self) -> None:
-        """Start epmd, then the node; does nothing while the node lives. A member of a cluster uses the cluster's epmd."""
+        """Start epmd (a member of a cluster uses the cluster's), then the node; does nothing while the node lives."""
         if self.up:
             return
         self._end_epmd()

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import duckdb
 
-_RUNS = "read_csv(?, header = false, columns = {'at': 'DOUBLE', 'key': 'VARCHAR', 'attempt': 'INTEGER'})"
+_RUNS = "read_csv(?, header = false, columns = {'began': 'DOUBLE', 'key': 'VARCHAR', 'attempt': 'INTEGER'})"
 
 _COUNTS = """
-WITH firsts AS (SELECT key, attempt, min(at) AS at, count(*) AS runs FROM runs GROUP BY key, attempt),
-     gaps AS (SELECT at, at - lag(at) OVER (ORDER BY at) AS gap FROM runs WHERE attempt = 0),
-     retried AS (SELECT later.at - first.at AS waited FROM firsts first JOIN firsts later USING (key)
-                 WHERE first.attempt = 0 AND later.attempt = 1),
+WITH tries AS (SELECT key, attempt, min(began) AS began, count(*) AS runs FROM runs GROUP BY key, attempt),
+     gaps AS (SELECT began, began - lag(began) OVER (ORDER BY began) AS gap FROM runs WHERE attempt = 0),
+     retried AS (SELECT second.began - first.began AS waited
+                 FROM tries AS first JOIN tries AS second ON first.key = second.key
+                 WHERE first.attempt = 0 AND second.attempt = 1),
      kept AS (SELECT key, count(*) AS n FROM results.results GROUP BY key)
 SELECT $expected - (SELECT count(*) FROM kept WHERE list_contains($keys, key)),
-       (SELECT coalesce(sum(n - 1), 0) FROM kept),
-       (SELECT coalesce(sum(runs - 1), 0) FROM firsts),
+       (SELECT coalesce(sum(n - 1), 0)::INTEGER FROM kept),
+       (SELECT coalesce(sum(runs - 1), 0)::INTEGER FROM tries),
        (SELECT count(*) FROM retried WHERE waited < $delay_s),
        (SELECT count(*) FROM retried),
-       (SELECT coalesce(max(gap), 0) FROM gaps WHERE at >= $since),
+       (SELECT coalesce(max(gap), 0) FROM gaps WHERE began >= $since),
        (SELECT coalesce(max(waited), 0) - $delay_s FROM retried),
        (SELECT count(*) FROM results.dead_letters)
 """
