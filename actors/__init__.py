@@ -14,6 +14,7 @@ background  tasks that nobody awaits, with an owner that logs what failed
 errors      the exceptions, one line each
 printable   what strangers wrote, for people and as JSON
 seconds     what counts as a duration
+log_secrets a password that is learnt later is hidden in the log, too
 secret      a text that is never shown, such as a URL with its password, and what hides it in others
 
 Floors, from the top: testing; router; publisher, store, worker; rabbitmq, telemetry; message, remote, backoff;

@@ -15,6 +15,7 @@ from rabbitray.cluster.broker.programs import SYSTEM_PATH, Programs
 
 LOOPBACK = "127.0.0.1"
 
+_PLUGINS = ("rabbitmq_management", "rabbitmq_prometheus")
 _NODE_FILE = "node.json"
 _LAUNCH_FILE = "launch.json"
 
@@ -89,6 +90,8 @@ class Layout:
     """The RabbitMQ of the first start on the directory; empty where nobody knows."""
     configuration: str = ""
     """Lines added to the node's rabbitmq.conf; not kept between handles."""
+    plugins: tuple[str, ...] = ()
+    """Enabled beside management and Prometheus; not kept between handles."""
     member: Member | None = None
     """Set where it is one of several; not kept between handles."""
 
@@ -160,7 +163,8 @@ class Layout:
             self._write_cookie(self.member.cookie)
         _put(self.directory / "rabbitmq.conf", f"{ours}{self.configuration}\n")
         _put(self.directory / "advanced.config", _ADVANCED)
-        _put(self.directory / "enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n")
+        plugins = ",".join((*_PLUGINS, *self.plugins))
+        _put(self.directory / "enabled_plugins", f"[{plugins}].\n")
         _put(self.directory / _NODE_FILE, json.dumps(self._kept()))
         launch = {
             "server": [self.programs.script("rabbitmq-server")],

@@ -25,8 +25,9 @@ class PrivateBroker:
     `directory` keeps the messages between starts; without one a temporary folder is made at once and removed
     by `close()`. Whatever ends this process, SIGKILL included, also ends the node, its epmd and (when it is
     temporary) its folder within a second or so; a node with a directory is given up to 20 s to end in order.
-    Ports, name and folder are the same after every start of one handle; `configuration` is added to
-    rabbitmq.conf. `rabbitmq` chooses which RabbitMQ, see `programs`; ConfigurationError where a chosen one is missing.
+    Ports, name and folder are the same after every start of one handle; `configuration` is added to rabbitmq.conf,
+    `plugins` are enabled beside management and Prometheus. `rabbitmq` chooses which RabbitMQ, see `programs`;
+    ConfigurationError where a chosen one is missing.
     `member`: it is one of several nodes, in temporary folders, that form a cluster.
     Not for use from several threads at once.
     """
@@ -36,6 +37,7 @@ class PrivateBroker:
         directory: Path | None = None,
         *,
         configuration: str = "",
+        plugins: tuple[str, ...] = (),
         ready_within_s: float = contact.READY_WITHIN_S,
         rabbitmq: str | None = None,
         member: layout.Member | None = None,
@@ -47,7 +49,7 @@ class PrivateBroker:
         known = layout.load(self.directory, chosen)
         self._proven = False
         planned = known or layout.plan(self.directory, chosen, member)
-        self._layout = replace(planned, configuration=configuration, member=member)
+        self._layout = replace(planned, configuration=configuration, plugins=plugins, member=member)
         self._ready_within_s = ready_within_s
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid = 0

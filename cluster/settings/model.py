@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.wire import REPORT_CODES
+from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from rabbitray.actors.secret import Secret
-from rabbitray.cluster.settings.kinds import broker_url, byte_size, pairs, setting, unverified
+from rabbitray.cluster.settings.kinds import byte_size, pairs, setting
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -60,14 +61,16 @@ class Settings(BaseModel):
         Secret(DEFAULT_URL),
         env="RABBITMQ_URL",
         aliases=("AMQP_URL", "CLOUDAMQP_URL"),
-        allowed="amqp:// or amqps:// and user:password@host:port/vhost, with %2F %3F %23 %5C for / ? # \\ in it",
-        help="The broker. Rather from the environment or a file than from anywhere that others can read.",
+        allowed="amqp:// or amqps:// and user:password@host:port/vhost, with %2F %3F %23 %5C for / ? # \\ in it; "
+        "several with blanks between",
+        help="The broker, or several of its nodes, tried in turn. Rather from the environment or a file than from "
+        "anywhere that others can read.",
     )
     rabbitmq_url_file: Path | None = _broker(
         None,
         env="RABBITMQ_URL_FILE",
-        allowed="a file with mode 0600 that holds the URL",
-        help="File to read the broker's URL from, where the URL itself is not set.",
+        allowed="a file with mode 0600 that holds the URL, or several in lines",
+        help="File to read the broker's URL from, where the URL itself is not set; read again at each reconnect.",
     )
     heartbeat_s: int = _broker(
         10, env="RABBITMQ_HEARTBEAT", ge=1, le=65534, report="30",
@@ -320,13 +323,13 @@ class Settings(BaseModel):
         }
         derived["pool"] = data.get("pool") or safe_name(str(data.get("queue", "jobs")))
         if "rabbitmq_url" in data and _yes(data.get("insecure_skip_verify")):
-            derived["rabbitmq_url"] = unverified(data["rabbitmq_url"])
+            derived["rabbitmq_url"] = addresses.without_checks(addresses.of(data["rabbitmq_url"]))
         return derived
 
     @field_validator("rabbitmq_url", mode="before")
     @classmethod
     def _check_url(cls, value: object) -> Secret:
-        return broker_url(value)
+        return addresses.checked(addresses.of(value))
 
     @field_validator("queue")
     @classmethod

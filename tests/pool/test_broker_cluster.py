@@ -116,14 +116,14 @@ async def test_no_job_is_lost_doubled_or_early(
 
 
 async def _under(fault: Fault, cluster: BrokerCluster, folder: Path) -> tuple[Load, Tally]:
-    connected, _, leader = cluster.nodes
+    connected, other, leader = cluster.nodes
     vhost, runs = f"test-{uuid.uuid4().hex[:12]}", folder / "runs.csv"
     cluster.add_vhost(vhost)
     loaded = settings_for(
-        cluster.urls(vhost, [connected]),
+        cluster.urls(vhost, [connected, other, leader]),
         folder,
         retry_delay_ms=DELAY_MS,
-        retry_backoff="fixed",
+        retry_max_delay_ms=DELAY_MS,
         prefetch_count=100,
     )
     await declare_at(cluster.urls(vhost, [leader]), loaded.settings)
