@@ -79,7 +79,7 @@ class BrokerCluster:
     def cut_off(self, node: PrivateBroker) -> None:
         """Parts a node from the others, clients reach each: both sides are refused, since the cookie is another."""
         calls = (f"erlang:set_cookie('{other}', apart), erlang:disconnect_node('{other}')" for other in self._but(node))
-        node.ctl("eval", f"{', '.join(calls)}.")
+        node.ctl("eval", f"{', '.join(calls)}.", within_s=180)
 
     def join_again(self, node: PrivateBroker) -> None:
         """Ends `cut_off`."""
@@ -87,7 +87,7 @@ class BrokerCluster:
             f"erlang:set_cookie('{other}', '{self._cookie}'), net_kernel:connect_node('{other}')"
             for other in self._but(node)
         )
-        node.ctl("eval", f"{', '.join(calls)}.")
+        node.ctl("eval", f"{', '.join(calls)}.", within_s=180)
 
     def alarmed(self, node: PrivateBroker, sign: str) -> bool:
         """Whether a node says so of itself; `sign`: mem_alarm or disk_free_alarm."""

@@ -2,7 +2,7 @@
 cut off or short of memory or disk. Each tenth job takes the way through a rung. How long it stalls is told, and not
 asserted.
 
-Each runs ROUNDS / 10 times, at least once; the table is among the last lines.
+Each runs ROUNDS / 10 times, at least once, and writes a row of a table.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -72,18 +72,16 @@ class Load:
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[str]:
-    """Of the table, one for each fault."""
-    return []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def table(request: pytest.FixtureRequest, rows: list[str]) -> Iterator[None]:
-    yield
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Writes a row of the table at once, so that a run that is ended early has told what it knew."""
     reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    head = "RabbitMQ | fault | lost | doubled | early | run again | published again | stalls s | retry late s"
-    for line in ("", head, *rows):
-        reporter.write_line(f"| {line} |" if line else "")
+
+    def write(row: str) -> None:
+        reporter.ensure_newline()
+        reporter.write_line(f"| {row} |")
+
+    write("RabbitMQ | fault | lost | doubled | early | run again | published again | stalls s | retry late s")
+    return write
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +99,13 @@ def cluster(started: BrokerCluster) -> BrokerCluster:
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_no_job_is_lost_doubled_or_early(
-    cluster: BrokerCluster, tmp_path: Path, name: str, rounds: int, rows: list[str]
+    cluster: BrokerCluster, tmp_path: Path, name: str, rounds: int, tell: Callable[[str], None]
 ) -> None:
     for number in range(max(1, rounds // 10)):
         folder = tmp_path / str(number)
         folder.mkdir()
         load, found = await _under(FAULTS[name], cluster, folder)
-        rows.append(
+        tell(
             f"{cluster.version} | {name} | {found.lost} | {found.doubled} | {found.early} | {found.again} | "
             f"{load.sent_again} | {found.stall_s:.1f} | {found.late_s:.1f}"
         )
