@@ -74,11 +74,13 @@ class Load:
 @pytest.fixture(scope="module")
 def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Writes a row of the table at once, so that a run that is ended early has told what it knew."""
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    plugins = request.config.pluginmanager
+    reporter, capture = plugins.getplugin("terminalreporter"), plugins.getplugin("capturemanager")
 
     def write(row: str) -> None:
-        reporter.ensure_newline()
-        reporter.write_line(f"| {row} |")
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(f"| {row} |", flush=True)
 
     write("RabbitMQ | fault | lost | doubled | early | run again | published again | stalls s | retry late s")
     return write
