@@ -45,7 +45,7 @@ def bring_up(
         launch(node)
         if _becomes_ready(node, alive, began + within_s):
             return node
-        if proven or alive() or not layout.port_taken(node.ports):
+        if proven or alive() or not layout.port_taken(node):
             break
         node = layout.on_other_ports(node)
     raise BrokerUnreachableError(

@@ -55,15 +55,17 @@ class Guardian:
         return f"up {self._node.pid}" if self.up and self._node else "down"
 
     def start(self) -> None:
-        """Start epmd, then the node; does nothing while the node lives."""
+        """Start epmd (a member of a cluster uses the cluster's), then the node; does nothing while the node lives."""
         if self.up:
             return
         self._end_epmd()
         launch = json.loads((self._directory / "launch.json").read_text())
-        self._epmd = self._spawn(launch["epmd"], launch["environment"])
-        if _listening(launch["epmd_port"], self._epmd):
+        if launch["epmd"]:
+            self._epmd = self._spawn(launch["epmd"], launch["environment"])
+        if listening(launch["epmd_port"], self._epmd):
             self._node = self._spawn(launch["server"], launch["environment"])
-            self._record(os.getpid(), self._node.pid, self._epmd.pid)
+            ours = [one.pid for one in (self._node, self._epmd) if one is not None]
+            self._record(os.getpid(), *ours)
 
     def stop(self) -> None:
         """End the node in order (SIGTERM), by force after 20 s, then its epmd."""
@@ -119,15 +121,17 @@ def _kill_group(leader: subprocess.Popen[bytes]) -> None:
         leader.wait()
 
 
-def _listening(port: int, epmd: subprocess.Popen[bytes]) -> bool:
-    """Whether our epmd answers: were the node earlier, it would start a daemon that nobody ends."""
+def listening(port: int, epmd: subprocess.Popen[bytes] | None) -> bool:
+    """Whether the epmd answers, ours where it is given: were the node earlier, it would start a daemon that nobody
+    ends.
+    """
     deadline = time.monotonic() + _EPMD_WITHIN_S
-    while time.monotonic() < deadline and epmd.poll() is None:
+    while time.monotonic() < deadline and (epmd is None or epmd.poll() is None):
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as link:
                 link.sendall(b"\x00\x01n")  # NAMES_REQ; the answer begins with epmd's own port
                 if link.recv(4) == port.to_bytes(4, "big"):
-                    return epmd.poll() is None
+                    return epmd is None or epmd.poll() is None
         except OSError:
             pass
         select.select([], [], [], _SHORT_TICK_S)

@@ -59,6 +59,26 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A node's place in a cluster of private nodes: what all of them share, beside its own name.
+
+    `names`: of all members, its own among them; those that are started together form the cluster. `epmd_port`: of an
+    epmd that whoever made the cluster runs, since each node asks its own for the others and must not take it along
+    when it is killed. `cookie`: their Erlang cookie.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    epmd_port: int
+    cookie: str
+
+    def configuration(self) -> str:
+        """Lines for rabbitmq.conf: whom the first start looks for."""
+        peers = (f"cluster_formation.classic_config.nodes.{n} = {name}" for n, name in enumerate(self.names, 1))
+        return "\n".join(["cluster_formation.peer_discovery_backend = classic_config", *peers, ""])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """Name, ports and directory of one node, the same in every start on the same directory; and what it is run with."""
 
@@ -72,6 +92,8 @@ class Layout:
     """Lines added to the node's rabbitmq.conf; not kept between handles."""
     plugins: tuple[str, ...] = ()
     """Enabled beside management and Prometheus; not kept between handles."""
+    member: Member | None = None
+    """Set where it is one of several; not kept between handles."""
 
     @property
     def management_url(self) -> str:
@@ -136,6 +158,9 @@ class Layout:
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o700)
         ours = _CONFIGURATION.format(host=LOOPBACK, **asdict(self.ports))
+        if self.member is not None:
+            ours += self.member.configuration()
+            self._write_cookie(self.member.cookie)
         _put(self.directory / "rabbitmq.conf", f"{ours}{self.configuration}\n")
         _put(self.directory / "advanced.config", _ADVANCED)
         plugins = ",".join((*_PLUGINS, *self.plugins))
@@ -143,17 +168,34 @@ class Layout:
         _put(self.directory / _NODE_FILE, json.dumps(self._kept()))
         launch = {
             "server": [self.programs.script("rabbitmq-server")],
-            "epmd": [self.programs.erlang("epmd"), "-port", str(self.ports.epmd), "-address", LOOPBACK],
+            "epmd": [] if self.member is not None else epmd_command(self.programs, self.ports.epmd),
             "epmd_port": self.ports.epmd,
             "environment": self.environment(),
         }
         _put(self.directory / _LAUNCH_FILE, json.dumps(launch))
 
+    def _write_cookie(self, cookie: str) -> None:
+        path = self.directory / ".erlang.cookie"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(cookie)
+            path.chmod(0o400)  # Erlang refuses one that others may read
 
-def plan(directory: Path, programs: Programs) -> Layout:
+
+def plan(directory: Path, programs: Programs, member: Member | None = None) -> Layout:
     """A new layout in `directory` with free ports; nothing is written yet."""
-    name = f"rabbitray-{secrets.token_hex(4)}@localhost"
-    return Layout(directory=directory, name=name, ports=Ports(**_free_ports()), programs=programs)
+    name = member.name if member is not None else new_name()
+    return Layout(directory=directory, name=name, ports=_ports(member), programs=programs, member=member)
+
+
+def new_name() -> str:
+    """An Erlang node name that no other private node has."""
+    return f"rabbitray-{secrets.token_hex(4)}@localhost"
+
+
+def epmd_command(programs: Programs, port: int) -> list[str]:
+    """Runs an epmd in the foreground, on loopback alone."""
+    return [programs.erlang("epmd"), "-port", str(port), "-address", LOOPBACK]
 
 
 def load(directory: Path, programs: Programs) -> Layout | None:
@@ -176,18 +218,24 @@ def load(directory: Path, programs: Programs) -> Layout | None:
 
 def on_other_ports(layout: Layout) -> Layout:
     """The same node on other ports: for a first start that lost the race for one of them."""
-    return replace(layout, ports=Ports(**_free_ports()))
+    return replace(layout, ports=_ports(layout.member))
 
 
-def port_taken(ports: Ports) -> bool:
-    """Whether somebody listens on one of the ports of a node that is down."""
-    return not all(_bindable(port) for port in asdict(ports).values())
+def port_taken(layout: Layout) -> bool:
+    """Whether somebody listens on one of the ports of a node that is down; a cluster's epmd is meant to."""
+    shared = {"epmd"} if layout.member is not None else set()
+    return not all(_bindable(port) for name, port in asdict(layout.ports).items() if name not in shared)
 
 
 def _put(path: Path, text: str) -> None:
     fresh = path.with_name(f"{path.name}.new")
     fresh.write_text(text)
     fresh.replace(path)
+
+
+def _ports(member: Member | None) -> Ports:
+    shared = {} if member is None else {"epmd": member.epmd_port}
+    return Ports(**_free_ports() | shared)
 
 
 def _free_ports() -> dict[str, int]:

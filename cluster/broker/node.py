@@ -28,6 +28,7 @@ class PrivateBroker:
     Ports, name and folder are the same after every start of one handle; `configuration` is added to rabbitmq.conf,
     `plugins` are enabled beside management and Prometheus. `rabbitmq` chooses which RabbitMQ, see `programs`;
     ConfigurationError where a chosen one is missing.
+    `member`: it is one of several nodes, in temporary folders, that form a cluster.
     Not for use from several threads at once.
     """
 
@@ -39,6 +40,7 @@ class PrivateBroker:
         plugins: tuple[str, ...] = (),
         ready_within_s: float = contact.READY_WITHIN_S,
         rabbitmq: str | None = None,
+        member: layout.Member | None = None,
     ) -> None:
         chosen = programs(rabbitmq)
         self._temporary = directory is None
@@ -46,9 +48,8 @@ class PrivateBroker:
         self.directory.mkdir(parents=True, exist_ok=True)
         known = layout.load(self.directory, chosen)
         self._proven = False
-        self._layout = replace(
-            known or layout.plan(self.directory, chosen), configuration=configuration, plugins=plugins
-        )
+        planned = known or layout.plan(self.directory, chosen, member)
+        self._layout = replace(planned, configuration=configuration, plugins=plugins, member=member)
         self._ready_within_s = ready_within_s
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid = 0

@@ -169,7 +169,7 @@ def test_a_node_that_died_by_itself_starts_again(own_broker: PrivateBroker) -> N
 def test_a_first_start_that_loses_a_port_takes_others(tmp_path: Path, name: str) -> None:
     planned = layout.plan(tmp_path, programs())
     with socket.create_server((layout.LOOPBACK, getattr(planned.ports, name))):
-        assert layout.port_taken(planned.ports)
+        assert layout.port_taken(planned)
         planned.write()
         with PrivateBroker(tmp_path) as node:
             assert node.running

@@ -37,6 +37,11 @@ def _act(job: Job, steps: dict[str, Any]) -> Any:
                 file.write(f"{time.time()}\n")
             if job.attempt < steps["times"]:
                 raise Retry("stamped", after_s=steps.get("after_s"))
+        case "note":
+            with Path(steps["file"]).open("a") as file:  # one write each: lines of several workers do not mix
+                file.write(f"{time.time()},{job.key},{job.attempt}\n")
+            if job.attempt < steps.get("times", 0):
+                raise Retry("noted")
         case "permanent":
             raise ValueError(steps.get("text", "told to fail for good"))
         case "refuses" if os.path.exists(steps["file"]):

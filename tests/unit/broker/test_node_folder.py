@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,39 @@ def test_a_damaged_folder_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "node.json").write_text(text)
     with pytest.raises(ConfigurationError, match=r"node\.json"):
         PrivateBroker(tmp_path)
+
+
+def test_members_of_a_cluster_share_a_cookie_and_an_epmd_that_none_of_them_starts(tmp_path: Path) -> None:
+    """With an epmd of its own, a node that is killed would take along where the others are found."""
+    names = ("one@localhost", "two@localhost")
+    for name in names:
+        member = layout.Member(name=name, names=names, epmd_port=1, cookie="SHARED")
+        node = layout.plan(tmp_path / name, _fake_programs(tmp_path), member)
+        node.write()
+        launch = json.loads((node.directory / "launch.json").read_text())
+        assert (node.name, launch["epmd"], launch["environment"]["ERL_EPMD_PORT"]) == (name, [], "1")
+        cookie = node.directory / ".erlang.cookie"
+        assert (cookie.read_text(), cookie.stat().st_mode & 0o777) == ("SHARED", 0o400)
+        assert [line for line in (node.directory / "rabbitmq.conf").read_text().splitlines() if "@" in line] == [
+            "cluster_formation.classic_config.nodes.1 = one@localhost",
+            "cluster_formation.classic_config.nodes.2 = two@localhost",
+        ]
+        node.write()  # at each start; the cookie cannot be written again
+        assert layout.on_other_ports(node).ports.epmd == 1
+
+
+def test_an_epmd_on_the_port_of_a_cluster_is_as_it_should_be(tmp_path: Path) -> None:
+    with socket.create_server((layout.LOOPBACK, 0)) as epmd:
+        port = epmd.getsockname()[1]
+        member = layout.Member(name="one@localhost", names=("one@localhost",), epmd_port=port, cookie="SHARED")
+        assert not layout.port_taken(layout.plan(tmp_path, _fake_programs(tmp_path), member))
+        alone = layout.plan(tmp_path, _fake_programs(tmp_path))
+        assert layout.port_taken(replace(alone, ports=replace(alone.ports, epmd=port)))
+
+
+def _fake_programs(folder: Path) -> Programs:
+    for name in ("rabbitmq/bin/rabbitmq-server", "erlang/bin/erl", "erlang/bin/epmd"):
+        path = folder / "root/usr/lib" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return Programs(folder)
