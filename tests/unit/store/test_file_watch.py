@@ -20,9 +20,9 @@ from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import wal_of
 from rabbitray.actors.store.file_watch import BLOCK, Fault, Finding, Seen, compare
+from rabbitray.actors.store.queries.snapshots import Snapshots
 from rabbitray.actors.store.query import Reading
 from rabbitray.actors.store.read_only import read_only_query
-from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.store import Store
 from tests.kit.bait import is_locked
 from tests.kit.results_file import empty_file
@@ -196,7 +196,7 @@ async def test_rows_of_a_lost_log_are_put_into_the_file(
 
 
 def test_after_a_failure_no_other_file_is_taken_up(config: StoreConfig) -> None:
-    core, path = CommitThread(config, Readers()), config.path
+    core, path = CommitThread(config, Snapshots()), config.path
     core.open()
     epoch = core.register("a")
     with pytest.raises(StoreUnavailableError):
@@ -219,7 +219,7 @@ def test_after_a_failure_no_other_file_is_taken_up(config: StoreConfig) -> None:
 @pytest.mark.slow
 def test_no_checkpoint_is_taken_for_damage(config: StoreConfig, caplog: pytest.LogCaptureFixture) -> None:
     """Small logs and large ones, deletions that make the file smaller, queries that hold a snapshot meanwhile."""
-    readers = Readers()
+    readers = Snapshots()
     core = CommitThread(replace(config, checkpoint_at=200_000), readers)
     core.open()
     epoch = core.register("a")

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
-
 from rabbitray.actors.store.memory_limit import MIB, GrowthLimit, OwnMemory
+
 from tests.kit.eventually import eventually_sync
 
 

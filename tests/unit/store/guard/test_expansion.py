@@ -6,9 +6,9 @@ import json
 
 import duckdb
 import pytest
+from rabbitray.actors.store.guard.expansion import MOST_TABLES, require_few_tables
 
 from rabbitray.actors.errors import QueryError
-from rabbitray.actors.store.guard.expansion import MOST_TABLES, require_few_tables
 
 
 def parsed(sql: str) -> object:

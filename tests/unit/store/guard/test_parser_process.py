@@ -7,10 +7,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
+from rabbitray.actors.store.guard.parser_process import ParserProcess
 
 from rabbitray.actors.errors import QueryError
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.guard.parser_process import ParserProcess
 from rabbitray.actors.store.guard.parsing import parse
 from rabbitray.actors.store.store import Store
 from tests.kit.sql_statements import READS, REFUSED
