@@ -8,6 +8,7 @@ from pathlib import Path
 MIB = 1024 * 1024
 
 ANSWER_BYTES = 256 * MIB
+SPILL_BYTES = 4 * 1024 * MIB
 
 ARROW_BYTES = 2 * 1024**3
 """In one Arrow array of text, whose offsets have 32 bits."""
@@ -15,22 +16,18 @@ ARROW_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryMemory:
-    """Bytes that a query may take: DuckDB for tables, sorts and joins, and its answer, of which there are copies; and
-    of the disk for what does not fit into them.
+    """Bytes that a query may take: DuckDB for tables, sorts and joins, and its answer, of which there are copies.
+    `spill`: of the disk for what does not fit into them, and never more than a quarter of what is free there.
     """
 
     duckdb: int = 512 * MIB
     answer: int = ANSWER_BYTES
+    spill: int = SPILL_BYTES
 
     @property
     def growth(self) -> int:
         """By how many bytes its process may grow."""
         return self.duckdb + 2 * self.answer
-
-    @property
-    def spill(self) -> int:
-        """At most, and never more than a quarter of what is free."""
-        return 8 * self.duckdb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +38,7 @@ class StoreConfig:
     a write waits for others before its commit starts. `dedupe_capacity` is the number of keys that the
     filter is sized for: 40 bits each, so 50 MB for the default, whatever the table holds. `temp_dir` None:
     beside the file. `answer_bytes`: of one query's
-    answer, which the only process that can write hands on. `query_processes`: how many queries run at once.
+    answer, which the only process that can write hands on. `query_processes`: how many queries run at once, each with `spill_bytes` of the disk.
 
     DuckDB keeps what is not checkpointed in its memory, and stops when that is full: hence `checkpoint_bytes` of
     log and `transaction_bytes` of rows at most. A checkpoint holds up commits for about 0.5 s at 8 M rows whatever
@@ -61,6 +58,7 @@ class StoreConfig:
     temp_dir: Path | None = None
     lock_wait_s: float = 10.0
     query_processes: int = 3
+    spill_bytes: int = SPILL_BYTES
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -82,7 +80,7 @@ class StoreConfig:
     @property
     def query_memory(self) -> QueryMemory:
         """What each query may take: DuckDB half of what the store may."""
-        return QueryMemory(duckdb=self.memory // 2, answer=self.answer_bytes)
+        return QueryMemory(duckdb=self.memory // 2, answer=self.answer_bytes, spill=self.spill_bytes)
 
     @property
     def side_dir(self) -> Path:

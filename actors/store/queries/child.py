@@ -68,6 +68,8 @@ class Answering:
         except (QueryError, StoreOpenError) as error:
             fit = not isinstance(error, TooMuchMemoryError)
             last = frames.text_frame(frames.FAILED, frames.failure(error))
+        except MemoryError:
+            fit, last = False, frames.text_frame(frames.FAILED, frames.failure(TooMuchMemoryError(self._memory)))
         if question.snapshot is None:
             self._close()  # a pool may want to start
         self._answers.write(last)

@@ -19,8 +19,9 @@ _MEMORY = QueryMemory(duckdb=1024**3)
 
 
 class FileQueries:
-    """Blocking, one after another; each opens the file for itself. `close` it. Raises StoreOpenError (locked: with the holder's
-    pid), QueryError.
+    """Blocking, one after another; each opens the file for itself. `close` it.
+
+    Raises StoreOpenError (locked: with the holder's pid), QueryError.
     """
 
     def __init__(self, path: Path, memory: QueryMemory = _MEMORY) -> None:

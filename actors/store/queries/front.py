@@ -155,7 +155,7 @@ class Queries:
                 process = await opened.free.get()
         except TimeoutError:
             raise QueryError(
-                f"{len(opened.processes)} queries run at once, and none of them ended in the time of this one: ask again"
+                f"{len(opened.processes)} queries run at once, and none ended within the time of this one: ask again"
             ) from None
         if self._opened is not opened:
             opened.free.put_nowait(process)

@@ -34,11 +34,12 @@ _OF_ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "retain:false", "ARROW_DEFAULT_MEMORY
 
 class QueryProcess:
     """Blocking; one `Query` at a time, but `kill` from any thread. `spill`: the folder in which it may have one of its
-    own; None: it writes nothing.
+    own; None: it writes nothing. `returned`: what the last one that ended did.
     """
 
     def __init__(self, memory: QueryMemory, spill: Path | None = None) -> None:
         self.memory = memory
+        self.returned: int | None = None
         self._spill = spill
         self._child: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
@@ -63,16 +64,16 @@ class QueryProcess:
         if child is not None:
             child.kill()
 
-    def close(self) -> int | None:
-        """Ends the process and waits for that; what it returned. May be called twice."""
+    def close(self) -> None:
+        """Ends the process and waits for that. May be called twice."""
         child, self._child = self._child, None
         if child is not None:
             child.kill()
             child.communicate()
+            self.returned = child.returncode
         folder, self._folder = self._folder, None
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)  # the next start of the store looks after what is left
-        return None if child is None else child.returncode
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._spill is not None:
@@ -115,7 +116,8 @@ class Query:
                 kind, body = self._next(pipe)
             answered = True
         except ProcessGoneError as gone:
-            raise QueryError(self.why or self._fate(self._process.close())) from gone
+            self._process.close()
+            raise QueryError(self.why or self._fate()) from gone
         finally:
             if not answered:
                 self._process.close()
@@ -129,7 +131,8 @@ class Query:
             pipe = self._ask(line)
             return pipe, *self._next(pipe)
         except ProcessGoneError:
-            if self.why or self._process.close() != 0:
+            self._process.close()
+            if self.why or self._process.returned != 0:
                 raise
         pipe = self._ask(line)
         return pipe, *self._next(pipe)
@@ -146,11 +149,12 @@ class Query:
             raise ProcessGoneError
         return frame
 
-    def _fate(self, returned: int | None) -> str:
-        name = "" if returned is None or returned >= 0 else f", {signal.Signals(-returned).name}"
+    def _fate(self) -> str:
+        returned = self._process.returned
+        end = f"exit code {returned}" if returned is None or returned >= 0 else signal.Signals(-returned).name
         most = self._process.memory.growth // MIB
         return (
-            f"the query ended its process{name}: it goes too deep, or needs more memory than the {most:,} MiB that a "
+            f"the query ended its process ({end}): it goes too deep, or needs more memory than the {most:,} MiB that a "
             "query may take"
         )
 

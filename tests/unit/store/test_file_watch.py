@@ -21,7 +21,6 @@ from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import wal_of
 from rabbitray.actors.store.file_watch import BLOCK, Fault, Finding, Seen, compare
 from rabbitray.actors.store.queries.snapshots import Snapshots
-from rabbitray.actors.store.query import Reading
 from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.actors.store.store import Store
 from tests.kit.bait import is_locked
@@ -218,22 +217,18 @@ def test_after_a_failure_no_other_file_is_taken_up(config: StoreConfig) -> None:
 
 @pytest.mark.slow
 def test_no_checkpoint_is_taken_for_damage(config: StoreConfig, caplog: pytest.LogCaptureFixture) -> None:
-    """Small logs and large ones, deletions that make the file smaller, queries that hold a snapshot meanwhile."""
-    readers = Snapshots()
-    core = CommitThread(replace(config, checkpoint_at=200_000), readers)
+    """Small logs and large ones, deletions that make the file smaller."""
+    core = CommitThread(replace(config, checkpoint_at=200_000), Snapshots())
     core.open()
     epoch = core.register("a")
     large = [f'"{n * 1_000}"' for n in ("ab", "cde")] * 50
     sizes = set()
     for turn in range(60):
         rows = rows_of([f"{turn}-{n}" for n in range(100)], results=large)
-        snapshot = Reading(readers, "SELECT result FROM results").batches(10)
-        next(snapshot)
         (answer,) = core.commit([Call(epoch=epoch, rows=rows if turn % 3 else rows.slice(0, 1))])
         assert isinstance(answer, Answer)
         if turn % 20 == 19:
             core.use(lambda con: con.execute("DELETE FROM results WHERE seq > 5"))
-        snapshot.close()
         sizes.add(config.path.stat().st_size)
     core.close()
     assert len(sizes) > 5, "there were checkpoints"
