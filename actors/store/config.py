@@ -37,8 +37,8 @@ class StoreConfig:
     `memory`: bytes that DuckDB may take. `commit_interval_ms` is the longest that
     a write waits for others before its commit starts. `dedupe_capacity` is the number of keys that the
     filter is sized for: 40 bits each, so 50 MB for the default, whatever the table holds. `temp_dir` None:
-    beside the file. `answer_bytes`: of one query's
-    answer, which the only process that can write hands on. `query_processes`: how many queries run at once, each with `spill_bytes` of the disk.
+    beside the file. `answer_bytes`: of one query's answer, which the only process that can write hands on.
+    `query_processes`: how many queries run at once, each with `spill_bytes` of the disk.
 
     DuckDB keeps what is not checkpointed in its memory, and stops when that is full: hence `checkpoint_bytes` of
     log and `transaction_bytes` of rows at most. A checkpoint holds up commits for about 0.5 s at 8 M rows whatever
