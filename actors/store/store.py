@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import TypeVar
 
 import pyarrow as pa
@@ -157,14 +158,16 @@ class Store:
         self._must_be_open()
         return await self._queries.table(sql, max_rows, timeout_s)
 
-    def stream(self, sql: str, batch_rows: int = 50_000) -> AsyncIterator[pa.RecordBatch]:
+    async def stream(self, sql: str, batch_rows: int = 50_000) -> AsyncIterator[pa.RecordBatch]:
         """All rows of one read-only statement from one snapshot, a record batch at a time, the first one
         empty.
 
         Close the iterator (`aclose`) to end it early. Raises QueryError, StoreUnavailableError.
         """
         self._must_be_open()
-        return self._queries.stream(sql, batch_rows)
+        async with aclosing(self._queries.stream(sql, batch_rows)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def _open_unlocked(self) -> None:
         loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -81,7 +81,7 @@ class Queries:
                     raise
         raise AssertionError
 
-    async def stream(self, sql: str, batch_rows: int) -> AsyncIterator[pa.RecordBatch]:
+    async def stream(self, sql: str, batch_rows: int) -> AsyncGenerator[pa.RecordBatch]:
         """All rows; see `Store.stream`."""
         there: asyncio.Queue[pa.RecordBatch | None] = asyncio.Queue()
         room = asyncio.Semaphore(_READ_AHEAD)
