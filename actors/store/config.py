@@ -15,14 +15,16 @@ ARROW_BYTES = 2 * 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueryMemory:
+class QueryLimits:
     """Bytes that a query may take: DuckDB for tables, sorts and joins, and its answer, of which there are copies.
     `spill`: of the disk for what does not fit into them, and never more than a quarter of what is free there.
+    `threads`: of DuckDB.
     """
 
     duckdb: int = 512 * MIB
     answer: int = ANSWER_BYTES
     spill: int = SPILL_BYTES
+    threads: int = 1
 
     @property
     def growth(self) -> int:
@@ -78,9 +80,11 @@ class StoreConfig:
         return min(self.memory // 16, ARROW_BYTES // 2) if self.transaction_at is None else self.transaction_at
 
     @property
-    def query_memory(self) -> QueryMemory:
+    def query_limits(self) -> QueryLimits:
         """What each query may take: DuckDB half of what the store may."""
-        return QueryMemory(duckdb=self.memory // 2, answer=self.answer_bytes, spill=self.spill_bytes)
+        return QueryLimits(
+            duckdb=self.memory // 2, answer=self.answer_bytes, spill=self.spill_bytes, threads=self.threads
+        )
 
     @property
     def side_dir(self) -> Path:

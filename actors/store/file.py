@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import duckdb
-from fsspec import AbstractFileSystem
 
 from rabbitray.actors.errors import StoreOpenError, StoreUnavailableError
-from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.config import QueryLimits, StoreConfig
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 Connection = duckdb.DuckDBPyConnection
 
@@ -84,16 +86,16 @@ def connect_read_only(path: Path, memory: int = 1024**3) -> duckdb.DuckDBPyConne
 
 
 def connect_snapshot(
-    files: AbstractFileSystem, url: str, path: Path, memory: int, spill: Path | None, most_spill: int
+    files: AbstractFileSystem, url: str, path: Path, limits: QueryLimits, spill: Path | None = None
 ) -> duckdb.DuckDBPyConnection:
     """Open the database at `url` of these files for reading, under the name that `path` would give it. Takes no lock.
-    What does not fit into `memory` goes into the folder `spill`, where there is one. Raises duckdb.Error.
+    What does not fit into the memory goes into the folder `spill`, where there is one. Raises duckdb.Error.
     """
     options: dict[str, str | bool | int | float | list[str]] = {
-        "threads": "1",
-        "memory_limit": f"{memory}B",
+        "threads": str(limits.threads),
+        "memory_limit": f"{limits.duckdb}B",
         "temp_directory": str(spill or ""),
-        "max_temp_directory_size": f"{most_spill}B",
+        "max_temp_directory_size": f"{limits.spill}B",
     }
     con = duckdb.connect(config=options)
     con.register_filesystem(files)

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from rabbitray.actors.errors import QueryError
-from rabbitray.actors.store.config import ANSWER_BYTES, MIB, QueryMemory
+from rabbitray.actors.store.config import ANSWER_BYTES, MIB, QueryLimits
 from rabbitray.actors.store.file import first_line
 from rabbitray.actors.store.guard.catalog import Catalog, read_catalog
 from rabbitray.actors.store.guard.statement import allowed_text
@@ -30,25 +30,25 @@ TABLE_ROWS = 2_048
 """In a batch of an answer that is wanted as a table."""
 
 _BATCH_BYTES = 64 * MIB
-_MEMORY = QueryMemory()
+_LIMITS = QueryLimits()
 
 
 class TooMuchMemoryError(QueryError):
     """The query needs more memory than it may take."""
 
-    def __init__(self, memory: QueryMemory) -> None:
+    def __init__(self, limits: QueryLimits) -> None:
         super().__init__(
-            f"the query needs more memory than a query may take ({memory.duckdb // MIB:,} MiB for tables, sorts and "
-            f"joins, {memory.growth // MIB:,} MiB in all): ask for less at once"
+            f"the query needs more memory than a query may take ({limits.duckdb // MIB:,} MiB for tables, sorts and "
+            f"joins, {limits.growth // MIB:,} MiB in all): ask for less at once"
         )
 
 
 class Reading:
-    """Statements on one connection, one after another. `memory`: what the connection and its process may take."""
+    """Statements on one connection, one after another. `limits`: what the connection and its process may take."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, memory: QueryMemory = _MEMORY) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, limits: QueryLimits = _LIMITS) -> None:
         self._con = con
-        self._memory = memory
+        self._limits = limits
         self._catalog: Catalog | None = None
 
     @property
@@ -64,7 +64,7 @@ class Reading:
             with self._with_version():
                 yield from self._read(sql, batch_rows)
         except (duckdb.OutOfMemoryException, MemoryError) as error:
-            raise TooMuchMemoryError(self._memory) from error
+            raise TooMuchMemoryError(self._limits) from error
         except (duckdb.Error, pa.ArrowException, OSError) as error:  # OSError: in the midst of its rows
             raise QueryError(first_line(error)) from error
 

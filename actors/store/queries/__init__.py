@@ -5,6 +5,7 @@ front      1. the async front: which process a question gets, until when, and wh
 snapshots  2. what of the file may be read now, and who reads it
 process    3. one such process as its owner sees it: started, asked, killed
 frames     4. what goes through its pipes
-child      5. what it does; importing this package does not load it
-snapshot   the file and its log up to one commit, read without a lock
+child      5. what it does
+snapshot   what the file and its log held at one commit
+snapshot_files  the same as DuckDB reads it, without a lock
 """

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
@@ -20,14 +20,15 @@ import duckdb
 import pyarrow as pa
 
 from rabbitray.actors.errors import QueryError, StoreOpenError
-from rabbitray.actors.store.config import QueryMemory
+from rabbitray.actors.store.config import QueryLimits
 from rabbitray.actors.store.file import connect_read_only, connect_snapshot, first_line
 from rabbitray.actors.store.queries import frames
 from rabbitray.actors.store.queries.frames import Question
-from rabbitray.actors.store.queries.snapshot import URL, Snapshot, SnapshotFiles
+from rabbitray.actors.store.queries.snapshot import Snapshot
+from rabbitray.actors.store.queries.snapshot_files import URL, SnapshotFiles
 from rabbitray.actors.store.query import Reading, TooMuchMemoryError, up_to
 
-IDLE_S: Final = 60.0
+IDLE_S: Final = 30.0
 """Without a question, then it ends: the next one starts another."""
 
 _PR_SET_PDEATHSIG = 1
@@ -53,8 +54,8 @@ class Opened:
 class Answering:
     """The questions of one process, all about one file. Raises nothing that is an answer."""
 
-    def __init__(self, memory: QueryMemory, spill: Path | None, answers: IO[bytes]) -> None:
-        self._memory = memory
+    def __init__(self, limits: QueryLimits, spill: Path | None, answers: IO[bytes]) -> None:
+        self._limits = limits
         self._spill = spill
         self._answers = answers
         self._opened: Opened | None = None
@@ -69,7 +70,7 @@ class Answering:
             fit = not isinstance(error, TooMuchMemoryError)
             last = frames.text_frame(frames.FAILED, frames.failure(error))
         except MemoryError:
-            fit, last = False, frames.text_frame(frames.FAILED, frames.failure(TooMuchMemoryError(self._memory)))
+            fit, last = False, frames.text_frame(frames.FAILED, frames.failure(TooMuchMemoryError(self._limits)))
         if question.snapshot is None:
             self._close()  # a pool may want to start
         self._answers.write(last)
@@ -93,8 +94,8 @@ class Answering:
         try:
             head, body = frames.batch_frame(batch)
         except (MemoryError, pa.ArrowException) as error:
-            raise TooMuchMemoryError(self._memory) from error
-        if body.size > self._memory.answer:
+            raise TooMuchMemoryError(self._limits) from error
+        if body.size > self._limits.answer:
             raise QueryError(f"one row of the answer has {body.size:,} bytes, more than an answer may have")
         self._answers.write(head)
         self._answers.write(body)
@@ -116,16 +117,17 @@ class Answering:
     def _open(self, question: Question) -> Opened:
         path, snapshot = Path(question.path), question.snapshot
         if snapshot is None:
-            con, files = connect_read_only(path, self._memory.duckdb), None
+            con, files = connect_read_only(path, self._limits.duckdb), None
         else:
             files = SnapshotFiles(path, snapshot)
-            con = connect_snapshot(files, URL, path, self._memory.duckdb, self._spill, self._most_spill())
-        return Opened(snapshot, con, files, Reading(con, self._memory))
+            con = connect_snapshot(files, URL, path, self._at_present(), self._spill)
+        return Opened(snapshot, con, files, Reading(con, self._limits))
 
-    def _most_spill(self) -> int:
-        return (
-            0 if self._spill is None else min(self._memory.spill, shutil.disk_usage(self._spill).free // _SPILL_SHARE)
-        )
+    def _at_present(self) -> QueryLimits:
+        if self._spill is None:
+            return self._limits
+        free = shutil.disk_usage(self._spill).free
+        return replace(self._limits, spill=min(self._limits.spill, free // _SPILL_SHARE))
 
 
 def questions(pipe: int, idle_s: float) -> Iterator[Question]:
@@ -145,10 +147,10 @@ def end_with(owner: int) -> None:
         os._exit(1)
 
 
-def limit(memory: QueryMemory) -> None:
+def limit(limits: QueryLimits) -> None:
     """By how much this process may grow: private and writable memory, used or not. No core is dumped of it."""
     taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_DATA, (taken + memory.growth, taken + memory.growth))
+    resource.setrlimit(resource.RLIMIT_DATA, (taken + limits.growth, taken + limits.growth))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -156,10 +158,10 @@ def main(told: str) -> None:
     """The life of the process; `told` is what its owner has to say, in JSON."""
     setup = json.loads(told)
     end_with(setup["owner"])
-    memory = QueryMemory(**setup["memory"])
-    limit(memory)
+    limits = QueryLimits(**setup["limits"])
+    limit(limits)
     with suppress(BrokenPipeError):
-        answering = Answering(memory, setup["spill"] and Path(setup["spill"]), sys.stdout.buffer)
+        answering = Answering(limits, setup["spill"] and Path(setup["spill"]), sys.stdout.buffer)
         for question in questions(sys.stdin.fileno(), IDLE_S):
             if not answering.answer(question):
                 break

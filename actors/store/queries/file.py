@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rabbitray.actors.store.config import ANSWER_BYTES, QueryMemory
+from rabbitray.actors.store.config import ANSWER_BYTES, QueryLimits
 from rabbitray.actors.store.queries.frames import Question
 from rabbitray.actors.store.queries.process import Query, QueryProcess
 from rabbitray.actors.store.queries.snapshots import ENDED
 from rabbitray.actors.store.query import TABLE_ROWS, as_table
 
-_MEMORY = QueryMemory(duckdb=1024**3)
+_LIMITS = QueryLimits(duckdb=1024**3)
 
 
 class FileQueries:
@@ -24,9 +24,9 @@ class FileQueries:
     Raises StoreOpenError (locked: with the holder's pid), QueryError.
     """
 
-    def __init__(self, path: Path, memory: QueryMemory = _MEMORY) -> None:
+    def __init__(self, path: Path, limits: QueryLimits = _LIMITS) -> None:
         self._path = str(path.absolute())
-        self._process = QueryProcess(memory)
+        self._process = QueryProcess(limits)
 
     def table(self, sql: str, *, max_rows: int, timeout_s: float) -> pa.Table:
         """At most `max_rows` rows within `timeout_s`; `truncated(table)` tells whether more exist."""

@@ -52,7 +52,7 @@ class Queries:
     def open(self) -> None:
         """From now on there are answers. Starts no process."""
         many, config = self._config.query_processes, self._config
-        processes = [QueryProcess(config.query_memory, config.spill_dir) for _ in range(many)]
+        processes = [QueryProcess(config.query_limits, config.spill_dir) for _ in range(many)]
         threads = ThreadPoolExecutor(many, "store-query")
         self._opened = _Open(threads, asyncio.Semaphore(max(1, many - 1)), processes)
         for process in processes:

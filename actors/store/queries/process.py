@@ -21,14 +21,14 @@ from typing import Final
 import pyarrow as pa
 
 from rabbitray.actors.errors import QueryError
-from rabbitray.actors.store.config import MIB, QueryMemory
+from rabbitray.actors.store.config import MIB, QueryLimits
 from rabbitray.actors.store.guard.parsing import require_short
 from rabbitray.actors.store.queries import frames
 from rabbitray.actors.store.queries.frames import ProcessGoneError, Question
 
 SPILL_PREFIX: Final = "query-"
 _INHERITED = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPYCACHEPREFIX")  # no secrets
-_OF_ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "retain:false", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+_OF_ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "retain:false", "ARROW_DEFAULT_LIMITS_POOL": "system"}
 """Else they keep addresses that they do not use, which the kernel's limit counts."""
 
 
@@ -37,8 +37,8 @@ class QueryProcess:
     own; None: it writes nothing. `returned`: what the last one that ended did.
     """
 
-    def __init__(self, memory: QueryMemory, spill: Path | None = None) -> None:
-        self.memory = memory
+    def __init__(self, limits: QueryLimits, spill: Path | None = None) -> None:
+        self.limits = limits
         self.returned: int | None = None
         self._spill = spill
         self._child: subprocess.Popen[bytes] | None = None
@@ -80,7 +80,7 @@ class QueryProcess:
             self._spill.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=SPILL_PREFIX, dir=self._spill))
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-        told = {"owner": os.getpid(), "memory": asdict(self.memory), "spill": self._folder and str(self._folder)}
+        told = {"owner": os.getpid(), "limits": asdict(self.limits), "spill": self._folder and str(self._folder)}
         return subprocess.Popen(
             [sys.executable, "-m", "rabbitray.actors.store.queries.child", json.dumps(told)],
             stdin=subprocess.PIPE,
@@ -144,7 +144,7 @@ class Query:
         return pipe
 
     def _next(self, pipe: int) -> tuple[bytes, bytearray]:
-        frame = frames.read_frame(pipe, self._process.memory.growth)
+        frame = frames.read_frame(pipe, self._process.limits.growth)
         if self.why:
             raise ProcessGoneError
         return frame
@@ -152,7 +152,7 @@ class Query:
     def _fate(self) -> str:
         returned = self._process.returned
         end = f"exit code {returned}" if returned is None or returned >= 0 else signal.Signals(-returned).name
-        most = self._process.memory.growth // MIB
+        most = self._process.limits.growth // MIB
         return (
             f"the query ended its process ({end}): it goes too deep, or needs more memory than the {most:,} MiB that a "
             "query may take"

@@ -20,7 +20,7 @@ from tests.kit.store_rows import sql_in_a_process
 
 pytestmark = pytest.mark.slow  # a process that takes gigabytes where it may
 
-MEMORY = config_of(Path()).query_memory
+MEMORY = config_of(Path()).query_limits
 TOO_MUCH = "the query (needs more memory than a query may take|ended its process)"
 
 

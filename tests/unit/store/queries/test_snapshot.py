@@ -10,10 +10,11 @@ import duckdb
 import pytest
 
 from rabbitray.actors.errors import QueryError
-from rabbitray.actors.store.config import MIB, StoreConfig
+from rabbitray.actors.store.config import MIB, QueryLimits, StoreConfig
 from rabbitray.actors.store.file import connect, connect_snapshot, wal_of
 from rabbitray.actors.store.file_watch import FileWatch
-from rabbitray.actors.store.queries.snapshot import URL, Place, Snapshot, SnapshotFiles
+from rabbitray.actors.store.queries.snapshot import Place, Snapshot
+from rabbitray.actors.store.queries.snapshot_files import URL, SnapshotFiles
 
 COUNT = "SELECT count(*), sum(n) FROM t"
 
@@ -38,7 +39,7 @@ def snapshot_of(path: Path) -> Snapshot:
 
 def ask(path: Path, snapshot: Snapshot, sql: str = COUNT) -> list[tuple[object, ...]]:
     files = SnapshotFiles(path, snapshot)
-    con = connect_snapshot(files, URL, path, 100 * MIB, None, 0)
+    con = connect_snapshot(files, URL, path, QueryLimits(duckdb=100 * MIB))
     try:
         return con.execute(sql).fetchall()
     finally:
