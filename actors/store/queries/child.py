@@ -80,7 +80,9 @@ class Answering:
     def _send_rows(self, question: Question) -> bool:
         try:
             reading = self._reading(question)
-        except (duckdb.Error, MemoryError) as error:
+        except (duckdb.OutOfMemoryException, MemoryError) as error:  # the rows of the log are in memory, too
+            raise TooMuchMemoryError(self._limits) from error
+        except duckdb.Error as error:
             raise QueryError(first_line(error)) from error
         rows = up_to(reading.batches(question.sql, question.batch_rows), question.max_rows, question.max_bytes)
         while True:
@@ -120,7 +122,11 @@ class Answering:
             con, files = connect_read_only(path, self._limits.duckdb), None
         else:
             files = SnapshotFiles(path, snapshot)
-            con = connect_snapshot(files, URL, path, self._at_present(), self._spill)
+            try:
+                con = connect_snapshot(files, URL, path, self._at_present(), self._spill)
+            except BaseException:
+                files.close()
+                raise
         return Opened(snapshot, con, files, Reading(con, self._limits))
 
     def _at_present(self) -> QueryLimits:

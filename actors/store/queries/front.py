@@ -93,7 +93,7 @@ class Queries:
             await export
         finally:
             export.cancel()
-            await asyncio.wait({export})
+            await asyncio.gather(export, return_exceptions=True)  # its error was raised, or nobody is there any more
 
     async def _export(
         self, sql: str, batch_rows: int, there: asyncio.Queue[pa.RecordBatch | None], room: asyncio.Semaphore

@@ -28,7 +28,7 @@ from rabbitray.actors.store.queries.frames import ProcessGoneError, Question
 
 SPILL_PREFIX: Final = "query-"
 _INHERITED = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONHOME", "PYTHONPYCACHEPREFIX")  # no secrets
-_OF_ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "retain:false", "ARROW_DEFAULT_LIMITS_POOL": "system"}
+_OF_ALLOCATORS = {"DUCKDB_JE_MALLOC_CONF": "retain:false", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 """Else they keep addresses that they do not use, which the kernel's limit counts."""
 
 
