@@ -23,10 +23,14 @@ async def ask_for_ever(path: Path) -> None:
     await store.open()
     await store.write(await store.register("a"), rows_of(["a"]))
     asked = asyncio.create_task(store.query(OTHERS["endless"], timeout_s=3600))
-    await eventually(lambda: psutil.Process().children())
+    await eventually(lambda: _reading(path))
     sys.stdout.write("asked\n")
     sys.stdout.flush()
     await asked
+
+
+def _reading(path: Path) -> bool:
+    return any(str(path) in {file.path for file in child.open_files()} for child in psutil.Process().children())
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_a_commit_that_is_half_written_is_not_seen(
     torn = tmp_path / "torn.duckdb"
     torn.write_bytes(path.read_bytes())  # a copy: the lock of the first one is lost by that, which is not used here
     whole = wal_of(path).read_bytes()
-    for length in range(before.log.size, len(whole), 7):
+    for length in [*range(before.log.size, len(whole), 7), len(whole)]:
         wal_of(torn).write_bytes(whole[:length])
         cut = Snapshot(serial=1, file=_place(torn), log=_place(wal_of(torn), before.log.size))
         assert ask(torn, cut) == at_first, length
