@@ -32,7 +32,7 @@ from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.dedupe.keys import hash_texts, identities
 from rabbitray.actors.store.file import Connection, connect
-from rabbitray.actors.store.readers import Readers
+from rabbitray.actors.store.queries.snapshots import Snapshots
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
 
@@ -205,7 +205,7 @@ async def _rate_async(config: StoreConfig, batches: list[pa.Table]) -> float:
 
 
 def _restart(config: StoreConfig) -> tuple[float, int]:
-    core = CommitThread(config, Readers())
+    core = CommitThread(config, Snapshots())
     started = time.perf_counter()
     core.open()
     spent = time.perf_counter() - started
@@ -243,7 +243,7 @@ def _by_size(folder: Path, full: StoreConfig, rows: int, budget: int) -> dict[st
 
 
 def _core_rate(config: StoreConfig, size: int, budget: int, duplicates: float, known: int) -> float:
-    core = CommitThread(config, Readers())
+    core = CommitThread(config, Snapshots())
     core.open()
     epoch = core.register("bench")
     batches = list(_batches(size, min(budget, size * 200), duplicates, known))

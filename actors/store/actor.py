@@ -14,7 +14,6 @@ from rabbitray.actors.message.rows import from_stream
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.store.answers import Answer, StoreStats
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.guard.parser_process import ParserProcess
 from rabbitray.actors.store.store import Store
 from rabbitray.actors.telemetry.ray_metrics import Metering
 from rabbitray.actors.telemetry.tracing import Tracing
@@ -27,8 +26,7 @@ class ResultStore:
         self._name = name
         self._flush: Flush = boot("store", ray_attributes("ResultStore", name))
         self._metrics = metering.recorder()
-        self._parser = ParserProcess()
-        self._store = Store(config, self._metrics, lambda con, sql: self._parser.parse(sql))
+        self._store = Store(config, self._metrics)
         self._tracing = Tracing(database=config.path.name)
 
     async def open(self) -> None:
@@ -101,7 +99,6 @@ class ResultStore:
         try:
             await self._store.close()
         finally:
-            self._parser.close()
             self._metrics.flush()
             await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)
 

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import duckdb
 
 from rabbitray.actors.errors import StoreOpenError, StoreUnavailableError
-from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.config import QueryLimits, StoreConfig
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 Connection = duckdb.DuckDBPyConnection
+
+_RESERVED = ("", "memory", "system", "temp")
+_UNNAMED = "results"
 
 EPOCH_SQL = "SELECT coalesce(max(epoch), 0) FROM runs"
 
@@ -41,7 +47,7 @@ def connect(config: StoreConfig) -> duckdb.DuckDBPyConnection:
         "threads": str(config.threads),
         "memory_limit": f"{config.memory}B",
         "temp_directory": str(config.spill_dir),
-        "checkpoint_threshold": f"{config.checkpoint_bytes}B",
+        "checkpoint_threshold": "1000TB",  # never by itself: whoever reads must be told first
     }
     try:
         config.path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +82,28 @@ def connect_read_only(path: Path, memory: int = 1024**3) -> duckdb.DuckDBPyConne
     except duckdb.Error as error:
         raise explain(path, error) from error
     _harden(con, "disabled_filesystems = 'LocalFileSystem'")  # the file is open: nothing else needs to be
+    return con
+
+
+def connect_snapshot(
+    files: AbstractFileSystem, url: str, path: Path, limits: QueryLimits, spill: Path | None = None
+) -> duckdb.DuckDBPyConnection:
+    """Open the database at `url` of these files for reading, under the name that `path` would give it. Takes no lock.
+    What does not fit into the memory goes into the folder `spill`, where there is one. Raises duckdb.Error.
+    """
+    options: dict[str, str | bool | int | float | list[str]] = {
+        "threads": str(limits.threads),
+        "memory_limit": f"{limits.duckdb}B",
+        "temp_directory": str(spill or ""),
+        "max_temp_directory_size": f"{limits.spill}B",
+    }
+    con = duckdb.connect(config=options)
+    con.register_filesystem(files)
+    name = path.name.split(".")[0]
+    name = (_UNNAMED if name.lower() in _RESERVED else name).replace('"', '""')
+    con.execute(f"ATTACH '{url}' AS \"{name}\" (READ_ONLY)")
+    con.execute(f'USE "{name}"')
+    _harden(con)
     return con
 
 

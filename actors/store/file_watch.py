@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -51,6 +52,11 @@ class Seen:
     file: tuple[int, int, int] | None
     log: tuple[int, int, int] | None
     head: bytes = b""
+
+    @property
+    def log_bytes(self) -> int:
+        """Length of the log."""
+        return 0 if self.log is None else self.log[2]
 
     @property
     def checkpoints(self) -> tuple[int, int]:
@@ -114,14 +120,19 @@ class FileWatch:
             self._damage = found
         return found
 
-    def why_not(self, con: duckdb.DuckDBPyConnection) -> str:
+    @property
+    def seen(self) -> Seen:
+        """The file at the last look at which all was well."""
+        return self._last
+
+    def why_not(self, checkpoint: Callable[[], None]) -> str:
         """One line: what is wrong and what to do; empty where nothing is. The rows of a lost log go from memory into
-        the file itself: by a checkpoint of `con`, which has the file open.
+        the file itself, by a checkpoint of the connection that has it open.
         """
         found = self.look()
         if found is not None and found.fault is Fault.LOG_LOST:
             try:
-                con.execute("CHECKPOINT")
+                checkpoint()
             except duckdb.Error as error:
                 found = replace(found, what=f"{found.what}, and its rows cannot be put into it ({error})")
             else:

@@ -1,108 +1,96 @@
-"""Reading while the pool runs: one read-only statement at a time, on a cursor and a thread of its own.
+"""One read-only statement on a connection that nobody else uses: first the guard, then the rows, a batch at a time.
 
-What a statement may do is decided in `guard`, before it runs. Behind that stands DuckDB: each query runs in a READ ONLY
-transaction, external access and extension loading are off. While one runs, `memory_limit` bounds the process.
+What a statement may do is decided in `guard`, before it runs. Behind that stands DuckDB: the file is open to be read
+only, external access and extension loading are off. What a statement may take, and for how long, is not decided here:
+a statement of somebody else runs in a process of its own (`queries`), which can be killed.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from itertools import chain
 
 import duckdb
 import pyarrow as pa
 
 from rabbitray.actors.errors import QueryError
-from rabbitray.actors.store.config import ANSWER_BYTES, QueryMemory
+from rabbitray.actors.store.config import ANSWER_BYTES, MIB, QueryLimits
 from rabbitray.actors.store.file import first_line
+from rabbitray.actors.store.guard.catalog import Catalog, read_catalog
 from rabbitray.actors.store.guard.statement import allowed_text
-from rabbitray.actors.store.memory_limit import MIB, OWN_PROCESS
-from rabbitray.actors.store.readers import ENDED, Readers
+from rabbitray.actors.store.schema import version_note
 
 TRUNCATED = b"rabbitray.truncated"
 
 FETCH_ROWS = 100
 """At once from DuckDB, which makes one array of each column: 100 results of 16 MiB are less than that can hold."""
 
-_BATCH_ROWS = 2_048
-_BATCH_BYTES = 64 * 1024 * 1024
+TABLE_ROWS = 2_048
+"""In a batch of an answer that is wanted as a table."""
+
+_BATCH_BYTES = 64 * MIB
+_LIMITS = QueryLimits()
+
+
+class TooMuchMemoryError(QueryError):
+    """The query needs more memory than it may take."""
+
+    def __init__(self, limits: QueryLimits) -> None:
+        super().__init__(
+            f"the query needs more memory than a query may take ({limits.duckdb // MIB:,} MiB for tables, sorts and "
+            f"joins, {limits.growth // MIB:,} MiB in all): ask for less at once"
+        )
 
 
 class Reading:
-    """One query that another thread may end with `interrupt`."""
+    """Statements on one connection, one after another. `limits`: what the connection and its process may take."""
 
-    def __init__(self, readers: Readers, sql: str) -> None:
-        self._readers = readers
-        self._sql = sql
-        self._cursor: duckdb.DuckDBPyConnection | None = None
-        self._ended = threading.Event()
-        self._too_large = False
+    def __init__(self, con: duckdb.DuckDBPyConnection, limits: QueryLimits = _LIMITS) -> None:
+        self._con = con
+        self._limits = limits
+        self._catalog: Catalog | None = None
 
-    def interrupt(self) -> None:
-        """End the query soon, also one that has not begun; its thread gets a QueryError."""
-        self._ended.set()
-        self._interrupt()
+    @property
+    def catalog(self) -> Catalog:
+        """Read when it is first asked for: nothing changes it while the file is open."""
+        if self._catalog is None:
+            self._catalog = read_catalog(self._con)
+        return self._catalog
 
-    def _starve(self) -> None:
-        self._too_large = True
-        self._interrupt()
-
-    def _interrupt(self) -> None:
-        cursor = self._cursor
-        if cursor is not None:
-            self._readers.interrupt(cursor)
-
-    def table(self, max_rows: int, max_bytes: int = ANSWER_BYTES) -> pa.Table:
-        """All rows up to `max_rows` and `max_bytes`; the metadata says whether there were more. Raises QueryError."""
-        batches: list[pa.RecordBatch] = []
-        found = size = 0
-        with closing(self.batches(min(_BATCH_ROWS, max_rows + 1))) as rows:
-            for batch in rows:
-                if size + batch.nbytes > max_bytes:
-                    share = max(1, int(batch.num_rows * (max_bytes - size) / batch.nbytes))
-                    batches.append(batch.slice(0, share))
-                    return capped(batches, min(max_rows, found + share), cut=True)
-                batches.append(batch)
-                found += batch.num_rows
-                size += batch.nbytes
-                if found > max_rows:
-                    break
-        return capped(batches, max_rows)
-
-    def batches(self, batch_rows: int) -> Generator[pa.RecordBatch]:
-        """The rows, a record batch at a time, at least one (so that the columns are known). Raises
-        QueryError.
-        """
-        memory = self._readers.memory
+    def batches(self, sql: str, batch_rows: int) -> Generator[pa.RecordBatch]:
+        """The rows, a record batch at a time, at least one (so that the columns are known). Raises QueryError."""
         try:
-            limit = OWN_PROCESS.holding(memory.growth, memory.answer, self._starve)
-            with limit, self._readers.cursor() as cursor:
-                self._cursor = cursor
-                yield from self._read(cursor, batch_rows)
-        except (duckdb.Error, pa.ArrowException, OSError, MemoryError) as error:  # OSError: in the midst of its rows
-            if self._too_large or isinstance(error, duckdb.OutOfMemoryException | MemoryError):
-                raise QueryError(_too_much(memory)) from error
-            raise QueryError(_one_line(error, self._ended.is_set())) from error
-        finally:
-            self._cursor = None
+            with self._with_version():
+                yield from self._read(sql, batch_rows)
+        except (duckdb.OutOfMemoryException, MemoryError) as error:
+            raise TooMuchMemoryError(self._limits) from error
+        except (duckdb.Error, pa.ArrowException, OSError) as error:  # OSError: in the midst of its rows
+            raise QueryError(first_line(error)) from error
 
-    def _checked(self, cursor: duckdb.DuckDBPyConnection) -> str:
-        return allowed_text(cursor, self._sql, lambda: self._readers.catalog(cursor), self._readers.parse)
+    def table(self, sql: str, max_rows: int, max_bytes: int = ANSWER_BYTES) -> pa.Table:
+        """All rows up to `max_rows` and `max_bytes`; the metadata says whether there were more. Raises QueryError."""
+        return as_table(up_to(self.batches(sql, min(TABLE_ROWS, max_rows + 1)), max_rows, max_bytes))
 
-    def _read(self, cursor: duckdb.DuckDBPyConnection, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        relation = cursor.sql(self._checked(cursor))
+    def _read(self, sql: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        relation = self._con.sql(allowed_text(self._con, sql, lambda: self.catalog))
         reader = relation.to_arrow_reader(min(batch_rows, FETCH_ROWS))
         try:
             for batch in chain([_empty(reader.schema)], gathered(reader, batch_rows)):
-                if self._ended.is_set():
-                    raise QueryError(ENDED)
-                self._readers.rest(cursor, reader)
-                yield batch
-                self._readers.resume(cursor)
+                yield from pieces(batch)
         finally:
             reader.close()
+
+    @contextmanager
+    def _with_version(self) -> Iterator[None]:
+        """A table or column that is missing in a file of another schema version: the QueryError says so."""
+        try:
+            yield
+        except (duckdb.BinderException, duckdb.CatalogException) as error:
+            note = version_note(self._con)
+            if not note:
+                raise
+            raise QueryError(f"{first_line(error)} ({note})") from error
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:
@@ -125,26 +113,45 @@ def gathered(fetched: Iterable[pa.RecordBatch], rows: int, most_bytes: int = _BA
         yield pa.concat_batches(held)
 
 
-def capped(batches: list[pa.RecordBatch], max_rows: int, *, cut: bool = False) -> pa.Table:
-    """The batches as one table of at most `max_rows`, marked with whether rows were cut off, here or before."""
-    table = pa.Table.from_batches(batches)
-    mark = {TRUNCATED: b"true" if cut or table.num_rows > max_rows else b"false"}
-    return table.slice(0, max_rows).replace_schema_metadata({**(table.schema.metadata or {}), **mark})
+def pieces(batch: pa.RecordBatch, most_bytes: int = _BATCH_BYTES) -> Iterator[pa.RecordBatch]:
+    """Its rows in batches of at most so many bytes, or of one row."""
+    if batch.num_rows <= 1 or batch.nbytes <= most_bytes:
+        yield batch
+        return
+    middle = batch.num_rows // 2
+    yield from pieces(batch.slice(0, middle), most_bytes)
+    yield from pieces(batch.slice(middle), most_bytes)
+
+
+def up_to(
+    batches: Iterable[pa.RecordBatch], max_rows: int | None, max_bytes: int | None
+) -> Generator[pa.RecordBatch, None, bool]:
+    """The first so many rows and bytes, at least one row; None: all. Returns whether there were more."""
+    rows = size = 0
+    for batch in batches:
+        left = batch.num_rows if max_rows is None else min(batch.num_rows, max_rows - rows)
+        if max_bytes is not None and size + batch.nbytes > max_bytes:
+            left = min(left, max(0 if size else 1, int(batch.num_rows * (max_bytes - size) / batch.nbytes)))
+        yield batch.slice(0, left)
+        if left < batch.num_rows:
+            return True
+        rows += batch.num_rows
+        size += batch.nbytes
+    return False
+
+
+def as_table(batches: Generator[pa.RecordBatch, None, bool]) -> pa.Table:
+    """The batches as one table, marked with whether there were more."""
+    held: list[pa.RecordBatch] = []
+    while True:
+        try:
+            held.append(next(batches))
+        except StopIteration as ended:
+            table = pa.Table.from_batches(held)
+            mark = {TRUNCATED: b"true" if ended.value else b"false"}
+            return table.replace_schema_metadata({**(table.schema.metadata or {}), **mark})
 
 
 def truncated(table: pa.Table) -> bool:
     """Whether a query's answer was cut off at its row cap."""
     return bool((table.schema.metadata or {}).get(TRUNCATED) == b"true")
-
-
-def _too_much(memory: QueryMemory) -> str:
-    return (
-        f"the query needs more memory than queries may take ({memory.duckdb // MIB:,} MiB for tables, sorts and joins, "
-        f"{memory.growth // MIB:,} MiB in all): ask for less at once"
-    )
-
-
-def _one_line(error: Exception, ended: bool) -> str:
-    if ended or isinstance(error, duckdb.InterruptException):
-        return ENDED
-    return first_line(error)

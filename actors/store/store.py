@@ -1,4 +1,4 @@
-"""Store: the async front. Blocking work runs on one commit thread, a few reading threads, and one for known keys."""
+"""Store: the async front. Blocking work runs on one commit thread, one for known keys, and in query processes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from typing import TypeVar
 
 import pyarrow as pa
@@ -19,18 +20,16 @@ from rabbitray.actors.store.commit.instance import CLOSED
 from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import StoreLockedError
-from rabbitray.actors.store.guard.parsing import parse
-from rabbitray.actors.store.guard.statement import Parse
 from rabbitray.actors.store.known import winners_of
-from rabbitray.actors.store.query import Reading
-from rabbitray.actors.store.readers import Readers
+from rabbitray.actors.store.queries.front import Queries
+from rabbitray.actors.store.queries.process import remove_leftovers
+from rabbitray.actors.store.queries.snapshots import Snapshots
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import NO_METRICS, Recorder
 
 T = TypeVar("T")
 
 _LOCK_RETRY_S = 0.1
-_INTERRUPT_EVERY_S = 0.02
 
 
 class Store:
@@ -41,14 +40,14 @@ class Store:
     `open`, or after `close` has begun, raise StoreUnavailableError.
     """
 
-    def __init__(self, config: StoreConfig, metrics: Recorder = NO_METRICS, parse: Parse = parse) -> None:
+    def __init__(self, config: StoreConfig, metrics: Recorder = NO_METRICS) -> None:
         self._config = config
         self._metrics = metrics
-        self._readers = Readers(parse, config.query_memory)
-        self._core = CommitThread(config, self._readers)
+        snapshots = Snapshots()
+        self._core = CommitThread(config, snapshots)
+        self._queries = Queries(config, snapshots)
         self._group = GroupCommit(self._commit, rows=config.commit_rows, interval_s=config.commit_interval_ms / 1_000)
         self._writer: ThreadPoolExecutor | None = None
-        self._reading: ThreadPoolExecutor | None = None
         self._looking: ThreadPoolExecutor | None = None
         self._closing = asyncio.Event()
 
@@ -63,10 +62,11 @@ class Store:
             return
         self._closing.clear()
         self._writer = ThreadPoolExecutor(1, "store-commit")
-        self._reading = ThreadPoolExecutor(self._config.query_threads, "store-query")
         self._looking = ThreadPoolExecutor(1, "store-known")
         try:
             await self._open_unlocked()
+            await self._on_writer(lambda: remove_leftovers(self._config.spill_dir))
+            self._queries.open()
         except BaseException:
             self._shut_down()
             raise
@@ -78,6 +78,7 @@ class Store:
         if self._writer is None:
             return
         self._closing.set()
+        await self._queries.close()
         await self._group.drain()
         writer = self._writer
         if writer is None:
@@ -155,13 +156,7 @@ class Store:
         StoreUnavailableError.
         """
         self._must_be_open()
-        reading = Reading(self._readers, sql)
-        job = asyncio.ensure_future(self._on_reader(lambda: reading.table(max_rows, self._config.answer_bytes)))
-        try:
-            await asyncio.wait({job}, timeout=timeout_s)
-        finally:
-            _end_soon(reading, job)
-        return await job
+        return await self._queries.table(sql, max_rows, timeout_s)
 
     async def stream(self, sql: str, batch_rows: int = 50_000) -> AsyncIterator[pa.RecordBatch]:
         """All rows of one read-only statement from one snapshot, a record batch at a time, the first one
@@ -170,14 +165,9 @@ class Store:
         Close the iterator (`aclose`) to end it early. Raises QueryError, StoreUnavailableError.
         """
         self._must_be_open()
-        reading = Reading(self._readers, sql)
-        batches = reading.batches(batch_rows)
-        try:
-            while (batch := await self._on_reader(lambda: next(batches, None))) is not None:
+        async with aclosing(self._queries.stream(sql, batch_rows)) as batches:
+            async for batch in batches:
                 yield batch
-        finally:
-            reading.interrupt()
-            await self._end(batches.close)
 
     async def _open_unlocked(self) -> None:
         loop = asyncio.get_running_loop()
@@ -214,35 +204,17 @@ class Store:
             raise StoreUnavailableError(CLOSED)
         return await asyncio.get_running_loop().run_in_executor(self._writer, work)
 
-    async def _on_reader(self, work: Callable[[], T]) -> T:
-        if self._reading is None:
-            raise StoreUnavailableError(CLOSED)
-        return await asyncio.get_running_loop().run_in_executor(self._reading, work)
-
     async def _on_looker(self, work: Callable[[], T]) -> T:
         if self._looking is None:
             raise StoreUnavailableError(CLOSED)
         return await asyncio.get_running_loop().run_in_executor(self._looking, work)
-
-    async def _end(self, close: Callable[[], None]) -> None:
-        if self._reading is None:
-            close()
-        else:
-            await self._on_reader(close)
 
     def _must_be_open(self) -> None:
         if self._writer is None or self._closing.is_set():
             raise StoreUnavailableError(CLOSED)
 
     def _shut_down(self) -> None:
-        for executor in (self._writer, self._reading, self._looking):
+        for executor in (self._writer, self._looking):
             if executor is not None:
                 executor.shutdown(wait=False)
-        self._writer = self._reading = self._looking = None
-
-
-def _end_soon(reading: Reading, job: asyncio.Future[pa.Table]) -> None:
-    """Interrupt until it has ended: an interrupt that comes before the statement starts is lost."""
-    if not job.done():
-        reading.interrupt()
-        asyncio.get_running_loop().call_later(_INTERRUPT_EVERY_S, _end_soon, reading, job)
+        self._writer = self._looking = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from rabbitray.actors.errors import QueryError, StoreOpenError
 from rabbitray.actors.store.file import StoreLockedError
+from rabbitray.actors.store.queries.file import FileQueries
 from rabbitray.actors.store.query import truncated
-from rabbitray.actors.store.read_only import read_only_query, read_only_stream
+from rabbitray.actors.store.read_only import read_only_query
 from rabbitray.cluster.settings import Loaded
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class FileReader:
     """The file itself, which nobody writes."""
 
     path: Path
+    queries: FileQueries
 
     @property
     def where(self) -> str:
@@ -50,11 +52,11 @@ class FileReader:
 
     def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
         """See `Reader`."""
-        return read_only_query(self.path, sql, max_rows=max_rows, timeout_s=timeout_s)
+        return self.queries.table(sql, max_rows=max_rows, timeout_s=timeout_s)
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """See `Reader`."""
-        return read_only_stream(self.path, sql, batch_rows=BATCH_ROWS)
+        return self.queries.stream(sql, BATCH_ROWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +114,8 @@ def results(loaded: Loaded) -> Iterator[Reader]:
         with _of_the_pool(loaded, refused) as reader:
             yield reader
     else:
-        yield FileReader(path=path)
+        with closing(FileQueries(path)) as queries:
+            yield FileReader(path=path, queries=queries)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.store.queries.file import FileQueries
 from rabbitray.cluster.commands.trace import whereabouts
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.message_story import Whereabouts
@@ -24,6 +25,7 @@ async def test_a_message_in_a_retry_rung_is_counted_there(amqp_url: str, tmp_pat
         await declare(amqp_url, name)
         async with Publisher(replace(compose.publisher(loaded.settings), queue=name, routing_key=None)) as publisher:
             assert (await publisher.publish_many(Job(payload={}) for _ in range(count))).ok
-    reader = FileReader(path=tmp_path / "results.duckdb")
+    path = tmp_path / "results.duckdb"
+    reader = FileReader(path=path, queries=FileQueries(path))
     found = await asyncio.to_thread(whereabouts, loaded, reader)
     assert found == Whereabouts(queue=topology.queue, ready=2, waiting=1, held=0)

@@ -15,7 +15,6 @@ from rabbitray.actors.errors import QueryError
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import connect, wal_of
 from rabbitray.actors.store.query import Reading
-from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.schema import prepare
 from tests.kit.results_file import empty_file
 from tests.kit.store_rows import sql_in_a_process
@@ -50,13 +49,13 @@ class Baited:
     """The open file at `results`, a folder `bait`."""
 
     con: duckdb.DuckDBPyConnection
-    readers: Readers
+    reading: Reading
     results: Path
     bait: Path
 
     def ask(self, sql: str, rows: int = 100) -> pa.Table:
         """Through the door; raises QueryError."""
-        return Reading(self.readers, sql).table(rows)
+        return self.reading.table(sql, rows)
 
     def refusal(self, sql: str) -> str:
         """Why a statement is refused; "" for one that is answered."""
@@ -81,16 +80,14 @@ def baited(folder: Path) -> Iterator[Baited]:
     empty_file(results)
     _lay_out(bait)
     sql_in_a_process(results, *(sql.format(bait=bait, results=results) for sql in OBJECTS), "CHECKPOINT")
-    con, readers = connect(StoreConfig(path=results, temp_dir=folder / "spill")), Readers()
+    con = connect(StoreConfig(path=results, temp_dir=folder / "spill"))
     try:
         prepare(con, str(results))
         con.execute("INSERT INTO runs VALUES (1, 'a', now())")
         for path in (results, wal_of(results)):
             os.utime(path, ns=(1, 1))  # by name: whatever writes to it changes this, also within one tick of the clock
-        readers.attach(con)
-        yield Baited(con, readers, results, bait)
+        yield Baited(con, Reading(con.cursor()), results, bait)
     finally:
-        readers.detach()
         con.close()
 
 

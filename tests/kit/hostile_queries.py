@@ -40,15 +40,33 @@ SHAPES = {
     "json": f"SELECT length(json_group_array(s)) FROM (SELECT {LINE} s FROM range(4000000))",
     "map": "SELECT cardinality(map_from_entries(list_zip(range(30000000), range(30000000))))",
     "rows": f"SELECT replace({LINE}, 'x', {_joined(LINE, 4)} || i) s FROM range(100000) r(i)",
+    "repeated": "SELECT length(repeat('x', 4000000000))",
 }
-"""By name."""
+"""That take memory without end, by name."""
+
+_BRACKETS = "(SELECT string_agg('[', '') || string_agg(']', '') AS s FROM range(300000))"
+_DOUBLED = ", ".join(f"a{n} AS (FROM a{n - 1} UNION ALL FROM a{n - 1})" for n in range(1, 27))
+_STRUCTS = ", ".join(f"a{n} AS (SELECT {{x: v, y: v}} AS v FROM a{n - 1})" for n in range(1, 31))
+
+OTHERS = {
+    "endless": "SELECT count(*) FROM range(100000000000) r(i) WHERE hash(i) % 7 = 3",
+    "levenshtein": "SELECT levenshtein(a, b) FROM (SELECT repeat('a', 524288) a, repeat('b', 524288) b)",
+    "parsed": "WITH a AS (" * 14,
+    "brackets": "SELECT " + "(" * 3_000,
+    "planned": f"WITH a0 AS (SELECT 1 AS v), {_DOUBLED} SELECT count(*) FROM a26",
+    "struct": f"WITH a0 AS (SELECT 1 AS v), {_STRUCTS} SELECT v FROM a30",
+    "json": f"SELECT json_contains(s, '1') FROM {_BRACKETS}",
+    "variant": f"SELECT s::JSON::VARIANT FROM {_BRACKETS}",
+    "bound": "SELECT " + " + ".join(["(SELECT 1)"] * 200),
+}
+"""That ended the store's process, or kept one of its threads beyond any deadline."""
 
 OWN = 256 * MIB
 """Memory of DuckDB in the store of these tests."""
 
 
 def config_of(path: Path) -> StoreConfig:
-    """A store whose queries may take 384 MiB more than there is."""
+    """A store of whose queries each may take 256 MiB."""
     return StoreConfig(path=path, memory=OWN, answer_bytes=64 * MIB, dedupe_capacity=100_000)
 
 

@@ -24,7 +24,7 @@ AWAITED: Final = {
     "actors/publisher/sync.py:_Room.call": "its result is awaited there",
     "actors/router/actor.py:ConsumerRouter.watch": "awaited there: two events",
     "actors/router/dispatch/workers.py:RayWorker.node_leaves": "awaited by all who ask, and its error by each of them",
-    "actors/store/store.py:Store.query": "awaited there",
+    "actors/store/queries/front.py:Queries.stream": "awaited there",
     "cluster/commands/top.py:Screen.run": "the screen ends with it, and raises what it raised",
     "cluster/driver/driver.py:Driver._until_end": "awaited there; the run ends with the first, and raises its error",
     "cluster/publish/feed.py:_chunks.hand_over": "its result is awaited there",
@@ -35,8 +35,7 @@ AWAITED: Final = {
 THREADS: Final = {
     "actors/publisher/sync.py:_Room.__init__": "an event loop; each step of it gives its error to a future",
     "actors/remote/gcs.py:require_gcs": "gives its answer or its error to a future",
-    "actors/store/memory_limit.py:GrowthLimit._begin": "logs the error of a look and looks again",
-    "actors/store/read_only.py:read_only_query": "one call, which ends a query",
+    "actors/store/queries/file.py:_ended_after": "one call, which ends a query",
     "actors/worker/handler/thread.py:HandlerThread.call": "each call gives its error to a future that is awaited",
     "cluster/publish/feed.py:_chunks": "hands its error over in place of the next chunk",
     "cluster/telemetry/shutdown.py:Shutdown.__init__": "logs its error and tells that the end was not whole",

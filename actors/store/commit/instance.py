@@ -16,7 +16,7 @@ from rabbitray.actors.store.commit.transaction import Incoming
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import Connection, connect, connect_again, first_line, wal_of
 from rabbitray.actors.store.file_watch import FileWatch
-from rabbitray.actors.store.readers import Readers
+from rabbitray.actors.store.queries.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +41,20 @@ class Instance:
     """One thread only. A failure closes it, and the next use opens it again; after `close` each use is refused: it
     would open the file behind whoever closed it.
 
-    `incoming` makes what commits over a connection. `learn` is handed each connection that was opened, with the id of
-    the store, before anything else uses it.
+    `snapshots` is told what may be read: the file after each commit, and nothing while a checkpoint goes on, which
+    DuckDB makes only when told to. `incoming` makes what commits over a connection. `learn` is handed each connection
+    that was opened, with the id of the store, before anything else uses it.
     """
 
     def __init__(
         self,
         config: StoreConfig,
-        readers: Readers,
+        snapshots: Snapshots,
         incoming: Callable[[Connection], Incoming],
         learn: Callable[[Connection, str], None],
     ) -> None:
         self._config = config
-        self._readers = readers
+        self._snapshots = snapshots
         self._incoming = incoming
         self._learn = learn
         self._open: Incoming | None = None
@@ -79,7 +80,7 @@ class Instance:
         except BaseException:
             con.close()
             raise
-        self._readers.attach(con)
+        self._snapshots.publish(self._watch.seen)
         self.paused = ""
 
     def close(self, finish: Callable[[], None]) -> str:
@@ -90,11 +91,11 @@ class Instance:
         why = ""
         if self._open is not None and self._watch is not None:
             try:
-                self._readers.detach()
-                why = self._watch.why_not(self._open.con)
+                self._snapshots.close()
+                why = self._watch.why_not(self._checkpoint)
                 if not why:
                     finish()
-                    _checkpoint(self._open.con)
+                    _last_checkpoint(self._open.con)
             finally:
                 self._open.con.close()
         self._open, self._watch, self.store_id = None, None, ""
@@ -111,7 +112,7 @@ class Instance:
             raise ValueError(first_line(error)) from error
         except (duckdb.Error, StoreUnavailableError, MemoryError) as error:
             raise self.lose(error) from error
-        self.must_be_ours(con)
+        self.committed()
         return done
 
     def ready(self) -> Incoming:
@@ -119,35 +120,54 @@ class Instance:
         if self._closed:
             raise StoreUnavailableError(CLOSED)
         if self._open is None:
-            if not self._readers.ended():
-                raise StoreUnavailableError("a query of the failed instance has not ended yet: try again")
             try:
                 self._connect()
             except (StoreOpenError, duckdb.Error, MemoryError) as error:
                 self.paused = first_line(error)
                 raise StoreUnavailableError(f"the results file cannot be opened again: {self.paused}") from error
         assert self._open is not None
-        self.must_be_ours(self._open.con)
+        self.must_be_ours()
         return self._open
 
     def look(self) -> None:
         """Brings `paused` up to date."""
         if self._open is not None:
             with contextlib.suppress(StoreUnavailableError):  # it is in `paused` then
-                self.must_be_ours(self._open.con)
+                self.must_be_ours()
 
-    def must_be_ours(self, con: Connection) -> None:
+    def committed(self) -> None:
+        """After each commit: the file must be ours, what was committed may be read, and a checkpoint is made where one
+        is due. It waits for queries as long as the log is not half as long again. Raises StoreUnavailableError.
+        """
+        self.must_be_ours()
+        assert self._watch is not None
+        log = self._watch.seen.log_bytes
+        waits = log < self._config.latest_checkpoint_bytes
+        if log >= self._config.checkpoint_bytes and self._snapshots.withdraw(unless_read=waits):
+            try:
+                self._checkpoint()
+            except (duckdb.Error, MemoryError) as error:
+                raise self.lose(error) from error
+            self.must_be_ours()
+
+    def _checkpoint(self) -> None:
+        assert self._open is not None
+        self._snapshots.withdraw()
+        self._open.con.execute("CHECKPOINT")
+
+    def must_be_ours(self) -> None:
         """Raises StoreUnavailableError as long as the file is not what DuckDB takes it for; says so once.
 
         The instance stays open: what was moved away can be put back, and of what was removed the bytes are still there.
         """
         assert self._watch is not None
-        why = self._watch.why_not(con)
+        why = self._watch.why_not(self._checkpoint)
         if why != self.paused:
             log.error("The store holds: %s", why) if why else log.warning("The store goes on: its file is back")
             self.paused = why
         if why:
             raise StoreUnavailableError(why)
+        self._snapshots.publish(self._watch.seen)
 
     def lose(self, error: Exception) -> StoreUnavailableError:
         """Close the instance, whose state is in doubt; the next use opens it and learns what it holds."""
@@ -155,7 +175,7 @@ class Instance:
         log.warning("the store pauses: %s", reason)
         self.paused = reason
         lost, self._open = self._open, None
-        self._readers.detach()
+        self._snapshots.close()
         if lost is not None:
             try:
                 lost.con.close()
@@ -164,7 +184,7 @@ class Instance:
         return StoreUnavailableError(f"cannot commit now, nothing was acknowledged: {reason}")
 
 
-def _checkpoint(con: Connection) -> None:
+def _last_checkpoint(con: Connection) -> None:
     try:
         con.execute("CHECKPOINT")
     except duckdb.Error as error:

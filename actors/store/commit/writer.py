@@ -26,7 +26,7 @@ from rabbitray.actors.store.dedupe.bloom import SLOTS
 from rabbitray.actors.store.dedupe.index import Dedupe, Sorted
 from rabbitray.actors.store.dedupe.keys import Identities, differing, identities, identities_of
 from rabbitray.actors.store.file import EPOCH_SQL, Connection, first_line, scalar, size_of
-from rabbitray.actors.store.readers import Readers
+from rabbitray.actors.store.queries.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +42,10 @@ class CommitThread:
     """
 
     def __init__(
-        self, config: StoreConfig, readers: Readers, incoming: Callable[[Connection], Incoming] = Incoming
+        self, config: StoreConfig, snapshots: Snapshots, incoming: Callable[[Connection], Incoming] = Incoming
     ) -> None:
         self._config = config
-        self._instance = Instance(config, readers, incoming, self._learn)
+        self._instance = Instance(config, snapshots, incoming, self._learn)
         self._dedupe: Dedupe | None = None
         self._next_seq = 0
         self._epoch = 0
@@ -215,7 +215,7 @@ class CommitThread:
         self._failures.written(failures.num_rows)
         if self._dedupe is not None:
             self._dedupe.add(ids)
-        self._instance.must_be_ours(incoming.con)
+        self._instance.committed()
 
     def _count(self, parts: list[CallSlice], verdict: Sorted, conflicts: Set[int]) -> None:
         ends = np.cumsum([part.call.rows.num_rows for part in parts])

@@ -2,9 +2,7 @@
 
 functions  the functions that may be called
 tree       what a parse tree names, and what may stand in one
-expansion  how many tables it looks at, once each WITH is put in the place of its name
 catalog    the tables, views and macros of an open file
 parsing    one statement -> its kind, its tree, the text to run
-parser_process  the same in a process of its own, which a statement may exhaust
 statement  the door: one statement in, the text to run out, or QueryError
 """

@@ -33,8 +33,7 @@ class Parsed:
 
 def parse(con: Connection, sql: str) -> Parsed:
     """Raises QueryError (one line) or duckdb.Error for what is not one SELECT, or an EXPLAIN of one."""
-    if len(sql) > SQL_LENGTH:
-        raise QueryError(f"a statement may have {SQL_LENGTH:,} characters, this one has {len(sql):,}")
+    require_short(sql)
     try:
         sql.encode()
     except UnicodeEncodeError:
@@ -51,6 +50,12 @@ def parse(con: Connection, sql: str) -> Parsed:
     if kind != duckdb.StatementType.SELECT:
         raise QueryError(f"{ALLOWED}, not {kind.name}")
     return Parsed(sql, serialized(con, sql))
+
+
+def require_short(sql: str) -> None:
+    """Raises QueryError for a statement that is too long."""
+    if len(sql) > SQL_LENGTH:
+        raise QueryError(f"a statement may have {SQL_LENGTH:,} characters, this one has {len(sql):,}")
 
 
 def _kind(statement: duckdb.Statement) -> duckdb.StatementType:

@@ -19,8 +19,8 @@ from rabbitray.actors.store.commit.failures import SLICE_ROWS, FailureTable
 from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import connect
+from rabbitray.actors.store.queries.snapshots import Snapshots
 from rabbitray.actors.store.read_only import read_only_query
-from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
 from tests.kit.store_rows import rows_of, sql_in_a_process
@@ -96,7 +96,7 @@ async def test_without_results_they_are_kept_too(store: Store) -> None:
 
 
 def test_a_bad_row_of_a_result_takes_no_failed_run_along_and_none_comes_twice(config: StoreConfig) -> None:
-    core = CommitThread(config, Readers())
+    core = CommitThread(config, Snapshots())
     core.open()
     epoch = core.register("a")
     calls = [
@@ -122,7 +122,7 @@ class Damaged(FailureTable):
 
 
 def test_what_cannot_be_kept_of_them_costs_no_result(config: StoreConfig, caplog: pytest.LogCaptureFixture) -> None:
-    core = CommitThread(config, Readers())
+    core = CommitThread(config, Snapshots())
     core._failures = Damaged()
     core.open()
     epoch = core.register("a")

@@ -20,8 +20,8 @@ from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import ARROW_BYTES, StoreConfig
 from rabbitray.actors.store.dedupe.keys import identities
 from rabbitray.actors.store.file import CommitGuardError, connect, scalar, wal_of
+from rabbitray.actors.store.queries.snapshots import Snapshots
 from rabbitray.actors.store.read_only import read_only_query
-from rabbitray.actors.store.readers import Readers
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
 from rabbitray.actors.telemetry import kpi
@@ -108,7 +108,7 @@ class Weighed(Incoming):
 
 async def test_no_table_is_larger_than_a_transaction_may_be(config: StoreConfig) -> None:
     """Neither rows of one call nor those of several, which are joined; a row that is larger by itself goes alone."""
-    core = CommitThread(replace(config, transaction_at=20_000), Readers(), Weighed)
+    core = CommitThread(replace(config, transaction_at=20_000), Snapshots(), Weighed)
     core.open()
     epoch = core.register("a")
     sizes = [[4_000] * 3, [100] * 50, [], [30_000], [9_000] * 7]
@@ -144,7 +144,7 @@ class FailsTheSecondTime(Incoming):
 
 
 async def test_what_was_committed_before_the_file_failed_is_answered_as_committed(config: StoreConfig) -> None:
-    core = CommitThread(replace(config, transaction_at=1), Readers(), FailsTheSecondTime)
+    core = CommitThread(replace(config, transaction_at=1), Snapshots(), FailsTheSecondTime)
     core.open()
     epoch = core.register("a")
     first, second = core.commit([Call(epoch=epoch, rows=rows_of([key]), queue="jobs") for key in "ab"])
@@ -345,7 +345,7 @@ async def test_what_comes_while_the_store_closes_is_refused_and_opens_nothing(co
 
 
 def test_a_commit_thread_opens_its_file_again_after_a_failure_and_not_after_the_end(config: StoreConfig) -> None:
-    core = CommitThread(config, Readers())
+    core = CommitThread(config, Snapshots())
     with pytest.raises(StoreUnavailableError, match="not open"):
         core.register("too early")
     core.open()
@@ -391,7 +391,7 @@ class Starved(Incoming):
 def test_a_commit_that_finds_no_memory_acknowledges_nothing_and_is_known_when_it_comes_again(
     config: StoreConfig, moment: str
 ) -> None:
-    core = CommitThread(config, Readers(), Starved)
+    core = CommitThread(config, Snapshots(), Starved)
     core.open()
     epoch = core.register("a")
     call = Call(epoch=epoch, rows=rows_of(["a", "b"]), queue="jobs")

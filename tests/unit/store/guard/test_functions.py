@@ -14,15 +14,13 @@ NOT_LISTED = {"count_star", "unnest", "->"}
 
 CALLED_BY_DUCKDB = ("__", "collate_", "icu_collate_", "pg_", "has_", "inet_", "json_copy_", "!__")
 NOT_FOR_QUERIES = """
-bitstring_byte_comparable cast_to_type col_description combine combine_aggr constant_or_null create_sort_key
-current_connection_id current_query current_query_id current_transaction_id currval decimal_average finalize
-format_pg_type from_json from_json_strict get_block_size icu_sort_key in_search_path index_key invoke
-is_histogram_other_bin json_contains json_deserialize_sql json_serialize_plan json_serialize_sql json_transform
-json_transform_strict lpad make_type map_to_pg_oid nextval obj_description parse_duckdb_log_message remap_struct
-repeat replace_type rpad setseed setval shobj_description sleep_ms stats sum_no_overflow timetz_byte_comparable
-to_aggregate_state txid_current variant_array_length variant_bytes_to_variant variant_comparator variant_contains
-variant_exists variant_extract variant_extract_string variant_group_array variant_group_object variant_keys
-variant_normalize variant_to_parquet_variant variant_type variant_typeof vector_type vertex_extract write_log
+bitstring_byte_comparable col_description combine combine_aggr constant_or_null create_sort_key currval
+current_connection_id current_query current_query_id current_transaction_id decimal_average finalize format_pg_type
+get_block_size icu_sort_key in_search_path index_key invoke is_histogram_other_bin json_deserialize_sql
+json_serialize_plan json_serialize_sql make_type map_to_pg_oid nextval obj_description parse_duckdb_log_message
+remap_struct replace_type setseed setval shobj_description sleep_ms stats sum_no_overflow timetz_byte_comparable
+to_aggregate_state txid_current variant_bytes_to_variant variant_comparator variant_group_array
+variant_group_object variant_to_parquet_variant vector_type vertex_extract write_log
 """
 CALLS = {
     "generate_series": "(1, 2)",
