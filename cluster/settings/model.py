@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.actors.message.wire import REPORT_CODES
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.settings.kinds import broker_url, byte_size, pairs, setting, unverified
@@ -100,6 +100,11 @@ class Settings(BaseModel):
         False,
         help="Take an existing quorum queue that drops at its delivery limit: say so where a policy gives it a "
         "dead-letter exchange, which cannot be seen over AMQP.",
+    )
+    message_format: MessageFormat = _queue(
+        "auto",
+        help="What producers send without our mark: their own documents and the report's verbose form (auto), the "
+        "report's form, short letters too (report), or their own documents only (plain).",
     )
     queue_depth_interval_ms: int = _queue(
         5000, env="QUEUE_DEPTH_INTERVAL", ge=100, le=600_000, help="How often an idle queue's depth is read."
