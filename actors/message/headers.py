@@ -97,7 +97,7 @@ def content_kind(content_type: str | None) -> str:
 
 @functools.lru_cache(maxsize=64)  # likewise
 def is_marked(content_type: str | None) -> bool:
-    """Whether a content type has our mark, the parameter `form=rabbitray`, in any order, case, and with quotes or not."""
+    """Whether a content type has our mark among its parameters; case, order and quotes do not matter."""
     _, *parameters = (content_type or "").lower().replace('"', "").split(";")
     return any(parameter.strip() == MARK for parameter in parameters)
 

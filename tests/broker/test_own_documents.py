@@ -34,9 +34,7 @@ ROWS: tuple[dict[str, Any], ...] = (
 
 def as_worker(delivery: Delivery, message_format: MessageFormat = "auto") -> list[Job]:
     """The jobs that a worker makes of a delivery."""
-    units, failures = decode_parcels(
-        [delivery.parcel], MessageLimits(), IdentityRules(), message_format=message_format
-    )
+    units, failures = decode_parcels([delivery.parcel], MessageLimits(), IdentityRules(), message_format=message_format)
     assert not failures, failures
     return [unit.job for unit in units]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rabbitray.actors.errors import DecodeError
@@ -32,27 +32,20 @@ JOB = Job(id="m1", user_id="u", message_type="BIRTHDAY", retry_count=2, payload=
 FORMATS: tuple[MessageFormat, ...] = ("auto", "report", "plain")
 FORMS: tuple[Form, ...] = ("msgpack", "compact_json", "verbose_json")
 
-names = st.sampled_from([*SIGNED, *SHORT, "timestamp", "scheduledSendTime", "m", "s", "", "id", "event"]) | st.text(
-    max_size=5
-)
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(st.characters(codec="utf-8"), max_size=8),
-)
-small = st.integers(-(2**63), 2**64 - 1)
-more = st.binary(max_size=8) | st.floats() | small.map(lambda n: msgpack.ExtType(5, str(n).encode()))
-json_documents = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=8), max_leaves=20
-)
-msgpack_documents = st.recursive(
-    st.one_of(st.none(), st.booleans(), small, st.text(st.characters(codec="utf-8"), max_size=8), more),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(names.map(str) | small | st.binary(max_size=4) | st.booleans(), inner, max_size=8),
-    max_leaves=20,
-)
+names = st.sampled_from([*SIGNED, *SHORT, "timestamp", "scheduledSendTime", "m", "s", "", "id", "event"])
+integers = st.integers(-(2**63), 2**64 - 1)
+scalars = st.none() | st.booleans() | st.text(st.characters(codec="utf-8"), max_size=8)
+json_scalars = scalars | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+msgpack_scalars = scalars | integers | st.floats() | st.binary(max_size=8) | st.just(msgpack.ExtType(5, b"x"))
+
+
+def documents(scalars: st.SearchStrategy[Any], keys: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    flat = st.dictionaries(keys, scalars, max_size=6)
+    return st.dictionaries(keys, scalars | flat | st.lists(scalars | flat, max_size=3), max_size=7) | st.lists(flat)
+
+
+json_documents = json_scalars | documents(json_scalars, names)
+msgpack_documents = msgpack_scalars | documents(msgpack_scalars, names | integers | st.binary(max_size=4))
 
 
 def body_of(document: Any) -> bytes:
@@ -81,7 +74,9 @@ def signed(document: Any) -> bool:
 
 
 @pytest.mark.parametrize("message_format", ["auto", "plain"])
-@pytest.mark.parametrize("content_type", [JSON, "application/json; charset=utf-8", "application/cloudevents+json", None])
+@pytest.mark.parametrize(
+    "content_type", [JSON, "application/json; charset=utf-8", "application/cloudevents+json", None]
+)
 @pytest.mark.parametrize("document", FOREIGN)
 def test_a_document_with_names_of_ours_is_the_payload_as_it_is(
     document: dict[str, Any], content_type: str | None, message_format: MessageFormat
@@ -90,14 +85,13 @@ def test_a_document_with_names_of_ours_is_the_payload_as_it_is(
 
 
 @pytest.mark.parametrize("content_type", [MSGPACK, "application/x-msgpack", None])
-@pytest.mark.parametrize("document", [*FOREIGN, SIGNED, SHORT, {"i": "1"}, {"": b"1234"}, {1: "a", b"k": 2, True: 3}])
+@pytest.mark.parametrize("document", [*FOREIGN, SIGNED, SHORT, {"i": "1"}, {"": b"1234"}, {7: "a", b"k": 2, True: 3}])
 def test_msgpack_without_mark_and_checksum_is_the_payload_as_it_is(
     document: dict[Any, Any], content_type: str | None
 ) -> None:
     assert payload(msgpack.packb(document), content_type) == document
 
 
-@settings(max_examples=400)
 @given(json_documents, st.sampled_from([JSON, "text/json", "a/b+json", f"{JSON}; charset=utf-8"]))
 @example({"": {}}, JSON)
 @example(2**200, JSON)
@@ -109,7 +103,6 @@ def test_any_json_document_is_the_payload(document: Any, content_type: str) -> N
     assert repr(payload(body_of(document), content_type, message_format="plain")) == repr(document)
 
 
-@settings(max_examples=400)
 @given(msgpack_documents, st.sampled_from([MSGPACK, "application/x-msgpack", "application/vnd.msgpack"]))
 def test_any_msgpack_document_is_the_payload(document: Any, content_type: str) -> None:
     body = msgpack.packb(document)
@@ -266,7 +259,6 @@ def test_what_an_earlier_publisher_sent_has_its_key_and_input(
     assert decode(body, content_type, message_format=message_format, stamped=True) == [job]
 
 
-@settings(max_examples=200)
 @given(st.data())
 def test_one_changed_byte_of_what_an_earlier_publisher_sent_is_never_another_job(data: st.DataObject) -> None:
     body, content_type = before(JOB, "msgpack")
