@@ -41,7 +41,7 @@ COMMANDS = {
     "config": "Each setting, its value and where it came from.",
     "broker": "A private RabbitMQ node for development.",
 }
-"""Name -> one line of help; `cluster/commands/NAME.py` holds the command, imported only when it is asked for."""
+"""Name -> one line of help; `cluster/commands/NAME` holds the command, imported only when it is asked for."""
 
 
 class LazyGroup(click.Group):

@@ -1,5 +1,7 @@
 """The commands of `rabbitray`, a file each, imported when it is asked for; `cluster/cli/app.py` lists them.
 
+One that has commands of its own is a folder. None imports another.
+
 run                          PROCESS driver: works a queue
 drain, pause, resume, scale  steer a running pool
 status, top                  look at a running pool

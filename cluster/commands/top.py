@@ -21,9 +21,9 @@ from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.keyboard import Keys, typed
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.terminal import Terminal, tell, tell_json
-from rabbitray.cluster.commands.status import look
 from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
+from rabbitray.cluster.operate.looking import look
 from rabbitray.cluster.operate.picture import Look, Picture
 from rabbitray.cluster.operate.running_pool import NotRunningError, RunningPool, running
 from rabbitray.cluster.operate.status import picture

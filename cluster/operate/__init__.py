@@ -1,6 +1,7 @@
 """Looks at a pool and its surroundings, for the commands.
 
 running_pool  reaches the actors of a pool by name
+looking       asks actors and broker, for one look
 picture       what was seen, and the picture of it, as values
 problems      healthy, degraded or not, and why
 status        the picture that is made of one look

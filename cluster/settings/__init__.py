@@ -2,6 +2,7 @@
 
 model     every setting with its default, range, unit and help
 kinds     how one is declared
+derived   defaults that follow from other settings
 loading   command line over environment over rabbitray.toml over defaults
 private_node  which RabbitMQ a private node runs
 showing   `rabbitray config`, and the page of all settings
@@ -10,8 +11,9 @@ __main__  writes docs/configuration.md
 
 from __future__ import annotations
 
+from rabbitray.cluster.settings.derived import safe_name
 from rabbitray.cluster.settings.loading import Loaded, load, load_here
-from rabbitray.cluster.settings.model import Settings, safe_name
+from rabbitray.cluster.settings.model import Settings
 from rabbitray.cluster.settings.private_node import private_node
 from rabbitray.cluster.settings.showing import SettingRow, configuration_markdown, describe
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.secret import Secret
 from rabbitray.autoscale.policy.signals import START_MARGIN_S
+from rabbitray.cluster.settings.derived import DERIVED
 from rabbitray.cluster.settings.kinds import PREFIX, allowed_values, kind_of
 from rabbitray.cluster.settings.model import DEFAULT_URL, Settings
 from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
@@ -29,12 +30,6 @@ COMMAND_LINE: Final = "command line"
 JOB_STOP_WAIT: Final = "RAY_JOB_STOP_WAIT_TIME_S"
 RAY_JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 RAY_JOB_STOP_WAIT_DEFAULT_S: Final = 3.0
-DERIVED: Final = {
-    "pool": "queue",
-    "initial_size": "min_size",
-    "pending_limit_s": "can_grow_nodes",
-    "start_timeout_s": "pending_limit_s",
-}
 
 NO_MEANING: Final = {
     "DATABASE_POOL_MAX": "a DuckDB file has one writer",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -13,7 +12,8 @@ from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from rabbitray.actors.secret import Secret
-from rabbitray.cluster.settings.kinds import broker_url, byte_size, pairs, setting, unverified
+from rabbitray.cluster.settings.derived import NODE_LIMIT_S, PENDING_LIMIT_S, START_AFTER_PENDING_S, derived
+from rabbitray.cluster.settings.kinds import broker_url, byte_size, pairs, setting
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -22,9 +22,6 @@ DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 DERIVED_HOLD_S: Final = 300.0
 LARGEST_BATCH: Final = 500
 MOST_WORKERS_BY_DEFAULT: Final = 32
-PENDING_LIMIT_S: Final = 120.0
-NODE_LIMIT_S: Final = 600.0
-START_AFTER_PENDING_S: Final = 180.0
 
 BatchSize = Literal["adaptive"] | Annotated[int, Field(ge=1, le=LARGEST_BATCH)]
 PrefetchCount = Literal["adaptive"] | Annotated[int, Field(ge=1, le=65535)]
@@ -312,21 +309,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _derive(cls, data: Any) -> Any:  # Any: pydantic's raw input
-        if not isinstance(data, dict):
-            return data
-        pending_s = _number(
-            data.get("pending_limit_s"), NODE_LIMIT_S if _yes(data.get("can_grow_nodes")) else PENDING_LIMIT_S
-        )
-        derived = {
-            "initial_size": max(1, _whole(data.get("min_size"))),
-            "pending_limit_s": pending_s,
-            "start_timeout_s": pending_s + START_AFTER_PENDING_S,
-            **data,
-        }
-        derived["pool"] = data.get("pool") or safe_name(str(data.get("queue", "jobs")))
-        if "rabbitmq_url" in data and _yes(data.get("insecure_skip_verify")):
-            derived["rabbitmq_url"] = unverified(data["rabbitmq_url"])
-        return derived
+        return derived(data) if isinstance(data, dict) else data
 
     @field_validator("rabbitmq_url", mode="before")
     @classmethod
@@ -371,25 +354,3 @@ class Settings(BaseModel):
     def largest_window(self) -> int:
         """Messages that the window can hold."""
         return self.window_max_messages if self.prefetch_count == "adaptive" else self.prefetch_count
-
-
-def _whole(value: object) -> int:
-    """A number as it may come in; what is none is refused by its own field."""
-    text = str(value)
-    return int(text) if text.isascii() and text.isdigit() else 0
-
-
-def _number(value: object, otherwise: float) -> float:
-    try:
-        return float(str(value))
-    except ValueError:
-        return otherwise
-
-
-def _yes(value: object) -> bool:
-    return str(value).strip().lower() in ("true", "t", "yes", "y", "on", "1")
-
-
-def safe_name(queue: str) -> str:
-    """A pool name made of a queue name: other characters become `-`, at most 63."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", queue)[:63].lstrip("_.-") or "pool"

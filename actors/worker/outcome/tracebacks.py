@@ -36,7 +36,8 @@ _PLACES_MOST: Final = 256
 _LINES_MOST: Final = 2_048
 _FILE_MOST: Final = 4 * 1024 * 1024
 
-_OURS: Final = f"{Path(__file__).parent}{os.sep}"
+_OURS: Final = f"{Path(__file__).parents[1]}{os.sep}"
+"""The worker's folder, whose files stand above a call: the handler's room and the guards."""
 _INSTALLED: Final = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 
 Frame = tuple[str, str, int]

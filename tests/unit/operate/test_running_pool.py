@@ -14,9 +14,10 @@ import pytest
 from rabbitray.actors.errors import QueryError, RabbitrayError
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.store.query import capped
-from rabbitray.cluster.commands import drain, status, trace
+from rabbitray.cluster.commands import drain, trace
 from rabbitray.cluster.commands.export import Count
 from rabbitray.cluster.driver.session import require_reachable
+from rabbitray.cluster.operate.looking import look
 from rabbitray.cluster.operate.running_pool import NotRunningError, token_hint
 from rabbitray.cluster.operate.status import picture
 from rabbitray.cluster.results.reader import PoolReader, whole
@@ -35,7 +36,7 @@ def test_status_shows_which_actors_are_silent() -> None:
         router_report=REPORT, autoscaler_status=silent, autoscaler_decisions=silent,
         store_stats=silent, store_control=silent,
     )  # fmt: skip
-    seen = picture(status.look(pool, load({}, NOWHERE, None), 0.0))
+    seen = picture(look(pool, load({}, NOWHERE, None), 0.0))
     assert seen.state == "degraded"
     assert seen.problems == ("the store does not answer", "the autoscaler does not answer")
     assert seen.messages.ready is None
@@ -44,7 +45,7 @@ def test_status_shows_which_actors_are_silent() -> None:
 def test_status_without_a_router_is_no_status() -> None:
     pool: Any = FakePool(router_report=NotRunningError("gone"))
     with pytest.raises(NotRunningError):
-        status.look(pool, load({}, NOWHERE, None), 0.0)
+        look(pool, load({}, NOWHERE, None), 0.0)
 
 
 def test_drain_waits_until_the_router_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

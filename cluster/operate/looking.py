@@ -1,0 +1,64 @@
+"""One look at a pool: what its actors and its broker answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from rabbitray.actors.errors import RabbitrayError
+from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.cluster.driver import compose
+from rabbitray.cluster.operate.picture import Look
+from rabbitray.cluster.operate.running_pool import RunningPool
+from rabbitray.cluster.settings import Loaded
+
+QUICK_S = 5.0
+
+
+def look(pool: RunningPool, loaded: Loaded, over_s: float) -> Look:
+    """Asks the actors twice, `over_s` apart; whoever does not answer is a problem that the picture shows."""
+    earlier, began = pool.report(), time.monotonic()
+    ready, dropped = asyncio.run(_depths(loaded))
+    time.sleep(max(0.0, began + over_s - time.monotonic()))
+    report = pool.report()
+    apart_s = time.monotonic() - began
+    return Look(
+        pool=pool.name,
+        queue=loaded.settings.queue,
+        report=report,
+        earlier=earlier,
+        apart_s=apart_s,
+        status=_if_it_answers(pool, "autoscaler", "status") or report.pool,
+        decisions=_if_it_answers(pool, "autoscaler", "decisions"),
+        store=_if_it_answers(pool, "store", "stats"),
+        control=_if_it_answers(pool, "store", "control"),
+        ready=ready,
+        dropped=dropped,
+    )
+
+
+def _if_it_answers(pool: RunningPool, actor: str, method: str) -> Any:  # Any: as `ask`
+    try:
+        return pool.ask(actor, method, within_s=QUICK_S)
+    except RabbitrayError:  # the picture says which one is silent
+        return None
+
+
+async def _depths(loaded: Loaded) -> tuple[int | None, int | None]:
+    """What waits in the main queue and in the dropped one."""
+    main, dropped = await asyncio.gather(*(_ready(loaded, name) for name in _queues(loaded)))
+    return main, dropped
+
+
+def _queues(loaded: Loaded) -> tuple[str, str]:
+    topology = compose.topology(loaded.settings)
+    return topology.queue, topology.dropped_queue
+
+
+async def _ready(loaded: Loaded, queue: str) -> int | None:
+    probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), queue, timeout_s=2.0)
+    try:
+        return await probe.ready()
+    finally:
+        await probe.close()
