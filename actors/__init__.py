@@ -14,10 +14,10 @@ background  tasks that nobody awaits, with an owner that logs what failed
 errors      the exceptions, one line each
 printable   what strangers wrote, for people and as JSON
 seconds     what counts as a duration
+hiding      a password that is learnt later is hidden in the log, too
 secret      a text that is never shown, such as a URL with its password, and what hides it in others
 
-Floors, from the top: testing; router; publisher, store, worker; rabbitmq, telemetry; message, remote, backoff;
-errors, secret, printable, background; seconds. `make lint` holds them. `actor.py` in a process's folder is its shell.
+Its floors stand in pyproject.toml; `make lint` holds them. `actor.py` in a process's folder is its Ray shell.
 """
 
 if __name__ == "actors":  # in a checkout this folder is on the path under its bare name, too: one class, one module

@@ -56,23 +56,24 @@ class Secret:
     def __bool__(self) -> bool:
         return bool(self._value)
 
-    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+    def __reduce__(self) -> tuple[type[Secret], tuple[object, ...]]:
         return Secret, (self._value,)
 
 
 class Redactor:
     """Hides in texts of ours the secrets that a process knows, and the credentials of every URL. Linear in the text.
 
-    A secret is a URL, of which user and password are meant, or the text itself. It is found as it is, percent-encoded,
-    and as repr and JSON write it. A password of ANYWHERE_CHARS or more is hidden wherever it stands, one of ALONE_CHARS
-    or more where no letter, digit or `_` is beside it, a shorter one and `guest` only in a URL, and so the user.
+    A secret is a URL (or several) of which user and password are meant, or the text itself. It is found as it is,
+    percent-encoded, and as repr and JSON write it. A password of ANYWHERE_CHARS or more is hidden wherever it stands,
+    one of ALONE_CHARS or more where no letter, digit or `_` is beside it, a shorter one and `guest` only in a URL, and
+    so the user.
     """
 
     __slots__ = ("_known", "_logins", "_passwords", "_reach", "_secrets")
 
     def __init__(self, *secrets: Secret) -> None:
         self._secrets = secrets
-        urls = [login for secret in secrets for login in _logins(secret.reveal())]
+        urls = [login for secret in secrets for url in _urls(secret.reveal()) for login in _logins(url)]
         words = [secret.reveal() for secret in secrets if "://" not in secret.reveal()]
         logins = [_of_login(user, password) for user, password in urls]
         passwords = [_of_password(text) for text in (*words, *(password for _, password in urls))]
@@ -109,6 +110,10 @@ class Redactor:
             at = found.end()
         return "".join([*kept, text[at:most]])
 
+    def with_secrets(self, *more: Secret) -> Redactor:
+        """One that hides these, too."""
+        return Redactor(*dict.fromkeys((*self._secrets, *more)))
+
     def __repr__(self) -> str:
         return f"Redactor({', '.join(map(repr, self._secrets))})"
 
@@ -131,11 +136,17 @@ def redact(text: str) -> str:
     return _WORD_OF_URL.sub(_without_users, text) if "://" in text else text
 
 
+def several(urls: Secret) -> tuple[Secret, ...]:
+    """The URLs of a secret that holds some, separated by blanks or lines, in order; one that is there twice once."""
+    return tuple(Secret(text) for text in dict.fromkeys(urls.reveal().split()))
+
+
 def without_credentials(url: Secret) -> str:
-    """A URL for people: whatever stands before its last `@` is hidden, whether it was written as it should or not."""
-    scheme, mark, rest = url.reveal().partition("://")
-    credentials, at, place = rest.rpartition("@")
-    return f"{scheme}{mark}{MASK}@{place}" if at and credentials else url.reveal()
+    """A URL for people: whatever stands before its last `@` is hidden, whether it was written as it should or not.
+
+    Of several, separated by blanks, each.
+    """
+    return " ".join(_shown(text) for text in _urls(url.reveal()))
 
 
 def _without_users(word: re.Match[str]) -> str:
@@ -152,6 +163,18 @@ def _without_users(word: re.Match[str]) -> str:
         kept += text[at:begin], MASK if text[end] == "@" else text[begin:end]
         at = end
     return "".join([*kept, text[at:]]) if at else text
+
+
+def _urls(text: str) -> list[str]:
+    """The URLs of a text that holds nothing else; any other text as a whole."""
+    parts = text.split()
+    return parts if parts and all("://" in part for part in parts) else [text]
+
+
+def _shown(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    return f"{scheme}{mark}{MASK}@{place}" if at and credentials else url
 
 
 def _logins(url: str) -> Iterator[tuple[str, str]]:

@@ -54,7 +54,7 @@ class Autoscaler:
         self._setup = setup
         self._flush: Flush = setup.boot("autoscaler", ray_attributes("Autoscaler", f"{setup.pool}-autoscaler"))
         self._tracing = Tracing(queue=setup.queue)
-        self._probe = DepthProbe(setup.url.reveal(), setup.queue)
+        self._probe = DepthProbe(setup.url, setup.queue)
         self._store = NamedActor(f"{setup.pool}-store", setup.namespace)
         self._router = NamedActor(f"{setup.pool}-router", setup.namespace)
         self._thread = RayThread("free-cpus")  # the depth's connection is on this event loop

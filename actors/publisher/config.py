@@ -8,6 +8,7 @@ from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.wire import MOST_RECORDS, REPORT_CODES, Form, TypeCodes
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
+from rabbitray.actors.rabbitmq.addresses import of
 from rabbitray.actors.seconds import require_seconds
 from rabbitray.actors.secret import Secret
 
@@ -37,7 +38,8 @@ class PublisherConfig:
 
     Seconds are numbers from 0 on; a timedelta is taken, too.
 
-    - `url`: AMQP URL; a plain text is kept as a `Secret`, which is never shown.
+    - `url`: AMQP URL, or several of one broker's nodes, separated by blanks, which are tried in turn; a plain text is
+      kept as a `Secret`, which is never shown.
     - `queue`, `exchange`, `routing_key`: where jobs go; by default to the queue through the default exchange.
     - `form`: `msgpack` (one-letter keys, a CRC-32), `compact_json` or `verbose_json` (the report's documents, 3.1).
     - `codes`: one-letter codes of message types; by default the report's. More of them:
@@ -50,7 +52,7 @@ class PublisherConfig:
     - `window`: how many of them are on the wire at once (beyond about 1,000 the broker gets slower: measured).
     - `max_message_bytes`: the largest body; a larger one raises EncodeError.
     - `heartbeat_s`: AMQP heartbeat, 1 to 65,534 seconds.
-    - `connect_timeout_s`: seconds for each attempt to connect.
+    - `connect_timeout_s`: seconds for each attempt to connect; of several addresses each gets its share.
     - `backoff_base_s`, `backoff_max_s`: waits before reconnecting, doubled each time, with full jitter.
     - `close_timeout_s`: seconds that `close` waits for confirms.
     - `connection_name`: as RabbitMQ's management shows it.
@@ -83,7 +85,7 @@ class PublisherConfig:
     metrics_interval_s: float = 0.1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "url", Secret(self.url))
+        object.__setattr__(self, "url", of(self.url))
         for name in _COUNTS:
             if not isinstance(count := getattr(self, name), int) or count < 1:
                 raise ConfigurationError(f"publisher: {name} must be a whole number, 1 or more, not {count!r}")
@@ -105,7 +107,7 @@ class PublisherConfig:
     @property
     def secret_url(self) -> Secret:
         """The URL, always as a Secret."""
-        return Secret(self.url)
+        return of(self.url)
 
     @property
     def destination_key(self) -> str:

@@ -15,7 +15,7 @@ from rabbitray.actors.errors import (
     UncertainError,
 )
 from rabbitray.actors.publisher.amqp import frames
-from rabbitray.actors.publisher.amqp.connection import Link
+from rabbitray.actors.publisher.amqp.connection import Link, addresses_of
 from rabbitray.actors.publisher.amqp.stream import StreamChannel
 from rabbitray.actors.publisher.config import PublisherConfig
 from rabbitray.actors.publisher.message import EncodedMessage, Outgoing
@@ -44,6 +44,7 @@ class LargePublisher:
 
     def __init__(self, config: PublisherConfig, *, patience_s: float = PATIENCE_S) -> None:
         self._config = replace(config, channels=1)
+        self._addresses = addresses_of(config)
         self._maker = Maker(config)
         self._patience_s = patience_s
         self._turn = asyncio.Lock()
@@ -61,7 +62,7 @@ class LargePublisher:
                 answer.set_result(taken)
 
         async with self._turn:
-            link = await Link.open(self._config, answered, kind=StreamChannel)
+            link = await Link.open(self._config, answered, self._addresses, StreamChannel)
             try:
                 await self._stream(link, out, body)
                 taken = await self._step(link, out, answer)
@@ -95,6 +96,7 @@ class LargePublisher:
                 return task.result()
         finally:
             task.cancel()
+        self._addresses.lost()
         if link.lost.done():
             raise UncertainError(f"message {out.message_id}: the connection was lost: {link.lost.result().reason}")
         raise PublishTimeoutError(f"message {out.message_id}: the broker took nothing for {self._patience_s:g} s")

@@ -21,11 +21,12 @@ from rabbitray.actors.errors import (
     UncertainError,
 )
 from rabbitray.actors.publisher.amqp import frames
-from rabbitray.actors.publisher.amqp.connection import Link, Loss, reopen
+from rabbitray.actors.publisher.amqp.connection import Link, Loss, addresses_of, reopen
 from rabbitray.actors.publisher.backpressure import Budget
 from rabbitray.actors.publisher.config import PublisherConfig
 from rabbitray.actors.publisher.message import Outgoing, Promise
 from rabbitray.actors.publisher.report import CloseReport, Meter
+from rabbitray.actors.rabbitmq.failover import Addresses
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Pipeline:
         self._idle = asyncio.Event()
         self._idle.set()
         self._link: Link | None = None
+        self._addresses: Addresses | None = None
         self._tasks = BackgroundTasks(log, "The publisher's connection has failed")
         self._running: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -68,7 +70,8 @@ class Pipeline:
     async def open(self) -> None:
         """Connect; raises BrokerUnreachableError. From then on the pipeline reconnects by itself."""
         if self._running is None:
-            self._link = await Link.open(self._config, self._answered)
+            self._addresses = addresses_of(self._config)
+            self._link = await Link.open(self._config, self._answered, self._addresses)
             self._frame_max = self._link.frame_max
             self._running = self._tasks.keep(self._run, name="publisher-connection")
             self._accepting = True
@@ -115,7 +118,9 @@ class Pipeline:
             backoff = backoff.reset() if loop.time() - began > backoff.most_s else backoff.failed()
 
     async def _reopen(self, backoff: Backoff) -> Link:
-        link = await reopen(self._config, self._answered, backoff)
+        assert self._addresses is not None
+        self._addresses.lost()
+        link = await reopen(self._config, self._answered, self._addresses, backoff)
         self._link, self._frame_max = link, link.frame_max
         return link
 

@@ -8,6 +8,8 @@ strays       copies that came to another queue than they were meant for (pure)
 properties   reads the properties of a message from the bytes of its content header (pure)
 field_table  reads the header table in them (pure)
 frame_guard  keeps what a stranger wrote from pamqp, on every connection
+addresses    the URLs of a broker's nodes, and the file they came from
+failover     tries them in turn
 guarded      a connection of aio-pika behind that guard
 errors       which errors are a loss, which a refusal
 reconnect    tries again, with back-off

@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from random import Random
 from time import monotonic
 from typing import Final
 
-import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from rabbitray.actors.backoff import Backoff
+from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.rabbitmq.errors import is_loss, refusal
-from rabbitray.actors.rabbitmq.guarded import GuardedConnection
-from rabbitray.actors.secret import Redactor, Secret
+from rabbitray.actors.rabbitmq.failover import Addresses
+from rabbitray.actors.rabbitmq.guarded import connect_guarded
+from rabbitray.actors.secret import Secret
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +33,13 @@ class DepthProbe:
 
     `ready()` never raises for the broker's sake: None means unknown (unreachable, refused, silent, or no such
     queue). After a failure the broker is asked again after a jittered, growing delay. Every wait is bounded by
-    `timeout_s`. `url` is a secret: it is in no log and no error of this class. `connect` makes one attempt to connect
-    (default: to `url`).
+    `timeout_s`. A connection that is lost is replaced within the same look, by one to the next of `urls`. They are
+    secrets: in no log and no error of this class. `connect` makes one attempt to connect (default: to one of them).
     """
 
     def __init__(
         self,
-        url: str,
+        urls: Secret | str,
         queue: str,
         *,
         timeout_s: float = 5.0,
@@ -45,12 +47,12 @@ class DepthProbe:
         random: Random | None = None,
         connect: Callable[[], Awaitable[AbstractConnection]] | None = None,
     ) -> None:
-        self._url = url
+        self._addresses = Addresses(addresses.of(urls), level=logging.DEBUG)
         self._queue = queue
         self._timeout_s = timeout_s
         self._clock = clock
         self._random = random or Random()
-        self._connect = connect or self._connect_to_url
+        self._connect = connect or self._connect_to_one
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._backoff = ASK_AGAIN
@@ -71,7 +73,7 @@ class DepthProbe:
                 return None
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    return await self._ask()
+                    return await self._ask_or_again()
             except ChannelNotFoundEntity:
                 self._channel = None
                 self._log(f"no queue {self._queue}")
@@ -84,7 +86,7 @@ class DepthProbe:
                     raise
                 await self._drop()
                 self._ask_later()
-                self._log(refusal(error, Redactor(Secret(self._url))) or type(error).__name__)
+                self._log(refusal(error, self._addresses.redact) or type(error).__name__)
             return None
 
     async def close(self) -> None:
@@ -96,12 +98,27 @@ class DepthProbe:
         connection, self._connection, self._channel = self._connection, None, None
         if connection is None:
             return
+        self._addresses.lost()
         try:
             async with asyncio.timeout(self._timeout_s):
                 await connection.close()
         except BaseException as error:  # it is gone either way
             if not is_loss(error):
                 raise
+
+    async def _ask_or_again(self) -> int:
+        """A connection that was open before may have been lost since: then on a new one."""
+        if self._connection is None:
+            return await self._ask()
+        try:
+            return await self._ask()
+        except (ChannelNotFoundEntity, ChannelAccessRefused, TimeoutError):
+            raise
+        except BaseException as error:
+            if not is_loss(error):
+                raise
+        await self._drop()
+        return await self._ask()
 
     async def _ask(self) -> int:
         channel = await self._open()
@@ -122,13 +139,8 @@ class DepthProbe:
         self._channel = await self._connection.channel(publisher_confirms=False)
         return self._channel
 
-    async def _connect_to_url(self) -> AbstractConnection:
-        return await aio_pika.connect(
-            self._url,
-            timeout=self._timeout_s,
-            client_properties={"connection_name": "rabbitray-depth"},
-            connection_class=GuardedConnection,
-        )
+    async def _connect_to_one(self) -> AbstractConnection:
+        return await self._addresses.connect(partial(connect_guarded, name="rabbitray-depth"), self._timeout_s)
 
     def _ask_later(self) -> None:
         self._next_try = self._clock() + self._backoff.delay_s(self._random.random())

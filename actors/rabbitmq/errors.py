@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import aiormq
 from aiormq.exceptions import AMQPError
 
-from rabbitray.actors.secret import NO_SECRETS, Redactor, Secret
+from rabbitray.actors.secret import NO_SECRETS, Redactor
 
 CONNECTION_ERRORS = (AMQPError, ConnectionError, OSError, RuntimeError, asyncio.TimeoutError)
 """What aio-pika and aiormq raise when a connection or channel is gone or cannot be made."""
@@ -27,6 +27,14 @@ _OTHER_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECO
 
 class NotAmqpError(aiormq.exceptions.IncompatibleProtocolError):
     """What answers at the address does not speak AMQP 0-9-1; the text says what it may be."""
+
+
+class NoAddressError(ConnectionError):
+    """None of several addresses could be connected to; `failures`: host:port/vhost of each, and its error."""
+
+    def __init__(self, failures: Sequence[tuple[str, BaseException]]) -> None:
+        super().__init__(f"none of {len(failures)} addresses")
+        self.failures = tuple(failures)
 
 
 def thrown_in(error: BaseException) -> bool:
@@ -43,15 +51,12 @@ def is_loss(error: BaseException) -> bool:
 
 def describe(error: BaseException, redact: Redactor = NO_SECRETS) -> str:
     """An error in words, without credentials; what to do about it, where trying again cannot change it."""
+    if isinstance(error, NoAddressError):
+        return "; ".join(f"{where}: {describe(one, redact)}" for where, one in error.failures)
     if isinstance(error, asyncio.CancelledError):
         return "the connection gave no sign of life any more"
     silent = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
     return refusal(error, redact) or redact(_said(error)) or silent
-
-
-def address(url: Secret) -> str:
-    """host:port/vhost of a broker URL, without user and password."""
-    return url.reveal().rpartition("@")[2].rpartition("://")[2]
 
 
 def refusal(error: BaseException, redact: Redactor = NO_SECRETS) -> str | None:
@@ -59,7 +64,11 @@ def refusal(error: BaseException, redact: Redactor = NO_SECRETS) -> str | None:
 
     Refused for good: login, vhost, a right on a queue, a certificate, TLS where none is spoken and the reverse, files
     of certificates that cannot be read. May pass: nobody listens, no answer, a lost connection, a limit that is met.
+    Of several addresses all must have refused.
     """
+    if isinstance(error, NoAddressError):
+        final = all(refusal(one, redact) for _, one in error.failures)
+        return describe(error, redact) if final else None
     said = redact(_said(error))
     if isinstance(error, aiormq.exceptions.ChannelAccessRefused):
         return f"this user lacks a right (RabbitMQ: {said}); docs/security.md names those that are needed"

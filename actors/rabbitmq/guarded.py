@@ -8,6 +8,17 @@ import aio_pika
 from yarl import URL
 
 from rabbitray.actors.rabbitmq.frame_guard import GuardedTransports, transports_for
+from rabbitray.actors.secret import Secret
+
+
+async def connect_guarded(url: Secret, timeout_s: float, *, name: str) -> GuardedConnection:
+    """One attempt to connect; raises one of CONNECTION_ERRORS."""
+    return await aio_pika.connect(
+        url.reveal(),
+        timeout=timeout_s,
+        client_properties={"connection_name": name},
+        connection_class=GuardedConnection,
+    )
 
 
 class GuardedConnection(aio_pika.Connection):

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
-import aio_pika
 from aio_pika.abc import AbstractConnection
 
 from rabbitray.actors.errors import TopologyError
+from rabbitray.actors.rabbitmq.addresses import address
 from rabbitray.actors.rabbitmq.declare import TopologyBuilder
-from rabbitray.actors.rabbitmq.guarded import GuardedConnection
+from rabbitray.actors.rabbitmq.errors import describe, is_loss
+from rabbitray.actors.rabbitmq.failover import Addresses
+from rabbitray.actors.rabbitmq.guarded import GuardedConnection, connect_guarded
 from rabbitray.actors.rabbitmq.look import hidden, look
 from rabbitray.actors.rabbitmq.reconnect import within
 from rabbitray.actors.rabbitmq.rights import missing_rights
 from rabbitray.actors.rabbitmq.topology import Topology
-from rabbitray.actors.secret import Redactor, Secret, without_credentials
+from rabbitray.actors.secret import Redactor, Secret, several, without_credentials
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +57,33 @@ class Examination:
 
 
 @asynccontextmanager
-async def contact(url: Secret, *, within_s: float, name: str = "rabbitray") -> AsyncIterator[AbstractConnection]:
-    """An open connection, see `frame_guard`; raises BrokerUnreachableError naming host and time tried, at once for a
-    refused login."""
-    connection = await _opened(url, within_s, name)
+async def contact(urls: Secret, *, within_s: float, name: str = "rabbitray") -> AsyncIterator[AbstractConnection]:
+    """An open connection to the first of these addresses that takes it, see `frame_guard`.
+
+    Raises BrokerUnreachableError naming each address, what it said and the time tried; at once where all refuse us.
+    """
+    connection = await _opened(urls, within_s, name)
     try:
         yield connection
     finally:
         await connection.close()
+
+
+async def unreachable(urls: Secret, connected: AbstractConnection, *, within_s: float) -> list[str]:
+    """What is wrong with each of several addresses beside the one that is connected to, a line each; one try each."""
+    lines = []
+    for url in several(urls):
+        if address(url) == address_of(connected):
+            continue
+        try:
+            connection = await connect_guarded(url, within_s, name="rabbitray")
+        except BaseException as error:
+            if not is_loss(error):
+                raise
+            lines.append(f"RabbitMQ at {address(url)}: {describe(error, Redactor(urls))}")
+        else:
+            await connection.close()
+    return lines
 
 
 async def declare(connection: AbstractConnection, topology: Topology) -> list[str]:
@@ -110,18 +132,30 @@ async def _look(connection: AbstractConnection, builder: TopologyBuilder, name: 
         return replace(finding, refused=str(error))
 
 
-async def _opened(url: Secret, within_s: float, name: str) -> AbstractConnection:
+async def _opened(urls: Secret, within_s: float, name: str) -> AbstractConnection:
+    addresses = Addresses(urls)
+
     async def connect() -> AbstractConnection:
-        return await aio_pika.connect(
-            url.reveal(),
-            timeout=within_s,
-            client_properties={"connection_name": name},
-            connection_class=GuardedConnection,
-        )
+        return await addresses.connect(partial(connect_guarded, name=name), within_s)
 
-    return await within(within_s, connect, where=place(url), redact=Redactor(url))
+    return await within(within_s, connect, addresses)
 
 
-def place(url: Secret) -> str:
-    """The URL without its credentials."""
-    return without_credentials(url)
+def place(urls: Secret) -> str:
+    """The URLs without their credentials."""
+    return without_credentials(urls)
+
+
+def place_of(connection: AbstractConnection) -> str:
+    """The URL that was connected to, without credentials and parameters."""
+    return without_credentials(_url_of(connection))
+
+
+def address_of(connection: AbstractConnection) -> str:
+    """host:port/vhost that was connected to."""
+    return address(_url_of(connection))
+
+
+def _url_of(connection: AbstractConnection) -> Secret:
+    assert isinstance(connection, GuardedConnection)
+    return Secret(str(connection.url.with_query(None)))

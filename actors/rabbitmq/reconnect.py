@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, RabbitrayError
 from rabbitray.actors.rabbitmq.errors import describe, is_loss, refusal
-from rabbitray.actors.secret import NO_SECRETS, Redactor
+from rabbitray.actors.rabbitmq.failover import Addresses
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +23,10 @@ RECONNECT: Final = Backoff(first_s=0.2, most_s=10.0, jitter=(0.5, 1.5))
 T = TypeVar("T")
 
 
-async def within(limit_s: float, step: Callable[[], Awaitable[T]], *, where: str, redact: Redactor = NO_SECRETS) -> T:
-    """`step`, a connection attempt, until it succeeds.
+async def within(limit_s: float, step: Callable[[], Awaitable[T]], addresses: Addresses) -> T:
+    """`step`, a round of attempts to connect to one of the addresses, until it succeeds.
 
-    Raises BrokerUnreachableError after `limit_s`, and at once for a refusal that trying again cannot change. `where`:
-    host, port and vhost, for people; `redact`: what the error must not hold.
+    Raises BrokerUnreachableError after `limit_s`, and at once for a refusal that trying again cannot change.
     """
     start, backoff = time.monotonic(), FIRST_CONNECT
     while True:
@@ -36,6 +35,7 @@ async def within(limit_s: float, step: Callable[[], Awaitable[T]], *, where: str
         except BaseException as error:
             if not is_loss(error):
                 raise
+            where, redact = addresses.where, addresses.redact
             if refused := refusal(error, redact):
                 raise BrokerUnreachableError(f"RabbitMQ at {where}: {refused}") from None
             tried = time.monotonic() - start

@@ -77,6 +77,7 @@ class RouterReport:
     start_error: str | None  # why the last start of a worker failed
     failed_starts: int  # in a row; workers that were asked for together count once
     connected: bool
+    broker: str  # host:port/vhost of the node that is connected to, or was last
     generation: int  # of the channel
     reconnects: int
     stale: int  # settlements of lost channels: their messages are delivered again
@@ -123,6 +124,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         start_error=pool.start_error,
         failed_starts=pool.failed_starts,
         connected=intake.connected,
+        broker=intake.address,
         generation=intake.generation,
         reconnects=intake.reconnects,
         stale=intake.stale,

@@ -125,7 +125,10 @@ async def _drain(driver: Driver | None, pool: Any, window: str, count: int, **jo
 
 
 def latency(driver: Driver) -> Figures:
-    """ms at 100/s, one worker. To the commit from the result rows, to the ack from the report, in steps of 5 %."""
+    """ms at 100/s, one worker. To the commit from the result rows, to the ack from the report, in steps of 5 %.
+
+    The report counts from the pool's start, so the ack's p99 is that of its first messages, which find it cold.
+    """
     from bench.pool import fixed, folder, local_ray, pool_of, settings
 
     seconds, times = 3.0, 4

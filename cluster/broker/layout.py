@@ -15,6 +15,7 @@ from rabbitray.cluster.broker.programs import SYSTEM_PATH, Programs
 
 LOOPBACK = "127.0.0.1"
 
+_PLUGINS = ("rabbitmq_management", "rabbitmq_prometheus")
 _NODE_FILE = "node.json"
 _LAUNCH_FILE = "launch.json"
 
@@ -69,6 +70,8 @@ class Layout:
     """The RabbitMQ of the first start on the directory; empty where nobody knows."""
     configuration: str = ""
     """Lines added to the node's rabbitmq.conf; not kept between handles."""
+    plugins: tuple[str, ...] = ()
+    """Enabled beside management and Prometheus; not kept between handles."""
 
     @property
     def management_url(self) -> str:
@@ -135,7 +138,8 @@ class Layout:
         ours = _CONFIGURATION.format(host=LOOPBACK, **asdict(self.ports))
         _put(self.directory / "rabbitmq.conf", f"{ours}{self.configuration}\n")
         _put(self.directory / "advanced.config", _ADVANCED)
-        _put(self.directory / "enabled_plugins", "[rabbitmq_management,rabbitmq_prometheus].\n")
+        plugins = ",".join((*_PLUGINS, *self.plugins))
+        _put(self.directory / "enabled_plugins", f"[{plugins}].\n")
         _put(self.directory / _NODE_FILE, json.dumps(self._kept()))
         launch = {
             "server": [self.programs.script("rabbitmq-server")],

@@ -25,8 +25,9 @@ class PrivateBroker:
     `directory` keeps the messages between starts; without one a temporary folder is made at once and removed
     by `close()`. Whatever ends this process, SIGKILL included, also ends the node, its epmd and (when it is
     temporary) its folder within a second or so; a node with a directory is given up to 20 s to end in order.
-    Ports, name and folder are the same after every start of one handle; `configuration` is added to
-    rabbitmq.conf. `rabbitmq` chooses which RabbitMQ, see `programs`; ConfigurationError where a chosen one is missing.
+    Ports, name and folder are the same after every start of one handle; `configuration` is added to rabbitmq.conf,
+    `plugins` are enabled beside management and Prometheus. `rabbitmq` chooses which RabbitMQ, see `programs`;
+    ConfigurationError where a chosen one is missing.
     Not for use from several threads at once.
     """
 
@@ -35,6 +36,7 @@ class PrivateBroker:
         directory: Path | None = None,
         *,
         configuration: str = "",
+        plugins: tuple[str, ...] = (),
         ready_within_s: float = contact.READY_WITHIN_S,
         rabbitmq: str | None = None,
     ) -> None:
@@ -44,7 +46,9 @@ class PrivateBroker:
         self.directory.mkdir(parents=True, exist_ok=True)
         known = layout.load(self.directory, chosen)
         self._proven = False
-        self._layout = replace(known or layout.plan(self.directory, chosen), configuration=configuration)
+        self._layout = replace(
+            known or layout.plan(self.directory, chosen), configuration=configuration, plugins=plugins
+        )
         self._ready_within_s = ready_within_s
         self._guardian: subprocess.Popen[bytes] | None = None
         self._pid = 0

@@ -107,7 +107,7 @@ class Screen:
         self._pool = pool
         self._queue = loaded.settings.queue
         self._every_s = every_s
-        self._probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), loaded.settings.queue, timeout_s=2.0)
+        self._probe = DepthProbe(loaded.settings.rabbitmq_url, loaded.settings.queue, timeout_s=2.0)
         self._redact = Redactor(*loaded.secrets)
         self._usage = LocalUsage()
         self._report: RouterReport | None = None

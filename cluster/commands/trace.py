@@ -89,7 +89,7 @@ def whereabouts(loaded: Loaded, reader: Reader) -> Whereabouts:
 
 async def _depths(loaded: Loaded) -> tuple[int | None, int | None]:
     """Messages in the main queue and in its rungs; a rung that does not exist holds none."""
-    topology, url = compose.topology(loaded.settings), loaded.settings.rabbitmq_url.reveal()
+    topology, url = compose.topology(loaded.settings), loaded.settings.rabbitmq_url
     names = (topology.queue, *(topology.rung(delay) for delay in topology.rung_delays_ms))
     probes = [DepthProbe(url, name, timeout_s=LOOK_WITHIN_S) for name in names]
     try:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from rabbitray.actors.errors import ConfigurationError, RabbitrayError
+from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.calls import ActorLostError, answer, last_line
 from rabbitray.actors.remote.threads import RayThread
@@ -47,7 +47,7 @@ class RayActors:
     async def make(self, kind: type, name: str, begin: str, *arguments: object, again: bool) -> Actor:
         """Creates a named actor and awaits its first step; ends it when that fails.
 
-        `again`: the name was ours before, so it is waited for. Raises the RabbitrayError of that step, RabbitrayError
+        `again`: the name was ours before, so it is waited for. Raises the RabbitrayError of that step, ActorLostError
         where the actor ended in it, ConfigurationError where the name is taken, and what else Ray raises.
         """
         actor = await self._create(kind, name, arguments, again=again)
@@ -55,7 +55,7 @@ class RayActors:
             warnings = await answer(actor, name, begin)
         except ActorLostError as lost:
             await self.end(actor, name)
-            raise RabbitrayError(f"actor {name} ended while it started: {lost.why}") from lost
+            raise ActorLostError(f"actor {name} ended while it started: {lost.why}", why=lost.why) from lost
         except BaseException:  # also when it is not waited for any more
             await self.end(actor, name)
             raise

@@ -13,8 +13,9 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from packaging.specifiers import SpecifierSet
 
+from rabbitray.actors.rabbitmq.addresses import NO_VERIFY
+from rabbitray.actors.secret import several
 from rabbitray.cluster.settings import Loaded, Settings
-from rabbitray.cluster.settings.kinds import NO_VERIFY
 
 Level = Literal["refuse", "warn"]
 
@@ -83,7 +84,7 @@ def check_settings(settings: Settings, facts: Facts) -> list[Finding]:
         _heartbeat,
         _retries,
         _drain,
-        _broker_url,
+        _broker_urls,
         _capacity,
         _file_system,
     )
@@ -209,8 +210,12 @@ def _drain(settings: Settings, facts: Facts) -> Iterable[Finding]:
     )
 
 
-def _broker_url(settings: Settings, facts: Facts) -> Iterable[Finding]:
-    url = urlsplit(settings.rabbitmq_url.reveal())
+def _broker_urls(settings: Settings, facts: Facts) -> Iterable[Finding]:
+    for one in several(settings.rabbitmq_url):
+        yield from _broker_url(urlsplit(one.reveal()), settings)
+
+
+def _broker_url(url: SplitResult, settings: Settings) -> Iterable[Finding]:
     query = parse_qs(url.query, keep_blank_values=True)
     host = url.hostname or ""
     off = any(value != "0" for value in query.get(NO_VERIFY, ()))  # an empty value, too, switches aiormq's check off

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from urllib.parse import urlsplit
 
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.publisher import PublisherConfig
+from rabbitray.actors.rabbitmq.addresses import host_and_port
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.remote.boot import Boot, Flush
 from rabbitray.actors.router.assemble import RouterSetup
@@ -66,9 +66,8 @@ def metering(loaded: Loaded) -> Metering:
 
 
 def server(url: Secret) -> tuple[str, int]:
-    """Host and port of the broker."""
-    parts = urlsplit(url.reveal())
-    return parts.hostname or "localhost", parts.port or (5671 if parts.scheme == "amqps" else 5672)
+    """Host and port of the broker, or of the first of its nodes."""
+    return host_and_port(url)
 
 
 def topology(settings: Settings) -> Topology:

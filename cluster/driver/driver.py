@@ -214,7 +214,7 @@ class Depths:
     """Ready depth of the main queue and of all rungs together; None where it is not known."""
 
     def __init__(self, loaded: Loaded) -> None:
-        topology, url = compose.topology(loaded.settings), loaded.settings.rabbitmq_url.reveal()
+        topology, url = compose.topology(loaded.settings), loaded.settings.rabbitmq_url
         self._main = DepthProbe(url, topology.queue)
         self._rungs = [DepthProbe(url, topology.rung(delay)) for delay in topology.rung_delays_ms]
 

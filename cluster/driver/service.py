@@ -15,7 +15,7 @@ from typing import Any
 
 from rabbitray.actors.errors import StoreUnavailableError
 from rabbitray.actors.remote.boot import Actor
-from rabbitray.actors.remote.calls import answer, last_line
+from rabbitray.actors.remote.calls import ActorLostError, answer, last_line
 from rabbitray.actors.router.actor import ConsumerRouter
 from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.store.actor import ResultStore
@@ -44,7 +44,7 @@ class Service:
         self.store = Supervised(f"{name}-store", self._start_store, self._actors.end)
         self.router = Supervised(f"{name}-router", self._start_router, self._actors.end)
         self.autoscaler = Supervised(f"{name}-autoscaler", self._start_autoscaler, self._actors.end)
-        self._running = False
+        self._made: set[str] = set()  # names that were ours: one that is still taken is our own dead actor's
         self._silent = False  # the router gave no report when it was asked last
         self._drained: Drained | None = None
 
@@ -53,7 +53,6 @@ class Service:
         try:
             for supervised in (self.store, self.router, self.autoscaler):
                 await supervised.start()
-            self._running = True
         except BaseException:
             await self._end_actors()
             raise
@@ -157,7 +156,13 @@ class Service:
         return await self._make(Autoscaler, self.autoscaler.name, "start", setup)
 
     async def _make(self, kind: type, name: str, begin: str, *arguments: object) -> Actor:
-        return await self._actors.make(kind, name, begin, *arguments, again=self._running)
+        try:
+            actor = await self._actors.make(kind, name, begin, *arguments, again=name in self._made)
+        except ActorLostError:
+            self._made.add(name)
+            raise
+        self._made.add(name)
+        return actor
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, every_s: float, stop: asyncio.Event) -> None:

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 RESTARTS = Backoff(first_s=0.5, most_s=30.0)
 STEADY_S = 60.0
+FIRST_STARTS_MOST = 3
+"""How often an actor is made at first whose process ends while it starts; what it raises itself ends the start."""
 UNREACHABLE = Backoff(first_s=0.5, most_s=5.0)
 UNREACHABLE_MOST = 6
 """How often in a row an actor that Ray cannot reach is asked again before it counts as ended: 18 seconds of waits."""
@@ -41,9 +43,21 @@ class Supervised:
 
     async def start(self) -> Actor:
         """The first start; whatever it raises is the caller's. Watching begins when it worked."""
-        self.actor = await self._start()
+        self.actor = await self._first()
         self._tasks.keep(self._run, name=f"supervise-{self.name}")
         return self.actor
+
+    async def _first(self) -> Actor:
+        """Started, or ActorLostError after FIRST_STARTS_MOST of its processes."""
+        backoff = RESTARTS
+        while True:
+            try:
+                return await self._start()
+            except ActorLostError as lost:
+                if backoff.failures + 1 >= FIRST_STARTS_MOST or await self._pause(backoff.delay_s()):
+                    raise
+                log.error("Actor %s ended while it started (%s); it is started again", self.name, lost.why)
+                backoff = backoff.failed()
 
     async def _run(self) -> None:
         backoff = RESTARTS

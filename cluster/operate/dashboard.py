@@ -132,6 +132,7 @@ def _figures(view: View) -> list[Text]:
         _line("Errors" if _is_new(view) else "Errors all", *_shares(view)),
         *(_line("", error_line(one)) for one in seen.errors[:1]),
         _line("Counts", counts),
+        *([_line("RabbitMQ", seen.broker)] if seen.broker and seen.connected else []),
     ]
 
 

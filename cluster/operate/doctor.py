@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
 from rabbitray.actors.rabbitmq.declare import server_of
-from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place
+from rabbitray.actors.rabbitmq.inspect import Examination, contact, examine, place_of, unreachable
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.read_only import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
@@ -68,9 +68,11 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
     try:
         async with contact(settings.rabbitmq_url, within_s=settings.connect_timeout_s) as connection:
             server = server_of(connection)
-            rows = [_ok("broker", f"{server} at {place(settings.rabbitmq_url)}, login accepted")]
+            rows = [_ok("broker", f"{server} at {place_of(connection)}, login accepted")]
             if server.note is not None:
                 rows.append(CheckRow(area="broker", level="warn", text=server.note))
+            others = await unreachable(settings.rabbitmq_url, connection, within_s=settings.connect_timeout_s)
+            rows += [CheckRow(area="broker", level="warn", text=line) for line in others]
             rows += _examined(await examine(connection, compose.topology(settings)))
     except RabbitrayError as error:
         return [CheckRow(area="broker", level="refuse", text=str(error))]

@@ -57,7 +57,7 @@ def _queues(loaded: Loaded) -> tuple[str, str]:
 
 
 async def _ready(loaded: Loaded, queue: str) -> int | None:
-    probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), queue, timeout_s=2.0)
+    probe = DepthProbe(loaded.settings.rabbitmq_url, queue, timeout_s=2.0)
     try:
         return await probe.ready()
     finally:

@@ -119,6 +119,7 @@ class Picture:
     rows: int | None
     conflicts: int | None = None
     connected: bool
+    broker: str
     spans_lost: int
     workers: tuple[WorkerRow, ...]
 

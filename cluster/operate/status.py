@@ -50,6 +50,7 @@ def picture(look: Look) -> Picture:
         rows=None if look.store is None else look.store.rows,
         conflicts=None if look.store is None else look.store.conflicts,
         connected=report.connected,
+        broker=report.broker,
         spans_lost=report.spans_lost,
         workers=report.workers,
     )

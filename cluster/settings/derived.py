@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rabbitray.cluster.settings.kinds import unverified
+from rabbitray.actors.rabbitmq import addresses
 
 DERIVED: Final = {
     "pool": "queue",
@@ -34,7 +34,7 @@ def derived(given: Mapping[str, Any]) -> dict[str, Any]:  # Any: values as they 
     }
     found["pool"] = given.get("pool") or safe_name(str(given.get("queue", "jobs")))
     if "rabbitmq_url" in given and _yes(given.get("insecure_skip_verify")):
-        found["rabbitmq_url"] = unverified(given["rabbitmq_url"])
+        found["rabbitmq_url"] = addresses.without_checks(addresses.of(given["rabbitmq_url"]))
     return found
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args, get_origin
-from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from rabbitray.actors.secret import Secret
-
 PREFIX: Final = "RABBITRAY_"
-NO_VERIFY: Final = "no_verify_ssl"
 _UNITS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"(\d+)\s*([KMG]?I?B)?", re.IGNORECASE)
 
@@ -136,26 +132,3 @@ def rows(text: str) -> list[tuple[str, str]]:
     """The pairs of `name=value, name=value`, in order."""
     parts = (row.partition("=") for row in text.split(",") if row.strip())
     return [(name.strip(), value.strip()) for name, _, value in parts]
-
-
-def broker_url(value: object) -> Secret:
-    """A checked AMQP URL. Raises ValueError, whose text never holds the URL."""
-    text = value.reveal() if isinstance(value, Secret) else str(value)
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("amqp", "amqps") and bool(parts.hostname) and parts.port != 0
-        usable = usable and ("@" in parts.netloc or "@" not in text)  # a password with a / ? # that is not encoded
-    except ValueError:  # a port that is no number, a broken IPv6 address
-        usable = False
-    if not usable or re.search(r"[\s\\]", text):
-        raise ValueError("not an AMQP URL") from None
-    return Secret(text)
-
-
-def unverified(value: object) -> Secret:
-    """An `amqps://` URL that also says that certificates need not be verified, unless it speaks of that itself."""
-    text = value.reveal() if isinstance(value, Secret) else str(value)
-    head, mark, query = text.partition("?")
-    if not text.startswith("amqps://") or f"{NO_VERIFY}=" in query:
-        return Secret(text)
-    return Secret(f"{head}?{query}&{NO_VERIFY}=1" if mark and query else f"{head}?{NO_VERIFY}=1")

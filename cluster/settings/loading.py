@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.actors.secret import Secret
+from rabbitray.actors.rabbitmq import addresses
+from rabbitray.actors.secret import Secret, several, without_credentials
 from rabbitray.autoscale.policy.signals import START_MARGIN_S
 from rabbitray.cluster.settings.derived import DERIVED
 from rabbitray.cluster.settings.kinds import PREFIX, allowed_values, kind_of
@@ -30,6 +31,7 @@ COMMAND_LINE: Final = "command line"
 JOB_STOP_WAIT: Final = "RAY_JOB_STOP_WAIT_TIME_S"
 RAY_JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 RAY_JOB_STOP_WAIT_DEFAULT_S: Final = 3.0
+DEFAULT_SHOWN: Final = without_credentials(Secret(DEFAULT_URL))
 
 NO_MEANING: Final = {
     "DATABASE_POOL_MAX": "a DuckDB file has one writer",
@@ -85,13 +87,14 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], toml_path: Path 
     """The effective settings.
 
     `cli` maps names of settings to what was given on the command line (None: not given); an empty variable
-    counts as not set. Raises ConfigurationError with one line for each mistake: name as the user wrote it,
-    where, value (secrets masked), what is allowed.
+    counts as not set, but that of the broker's URL, where no other one is given. Raises ConfigurationError with one
+    line for each mistake: name as the user wrote it, where, value (secrets masked), what is allowed.
     """
     problems: list[str] = []
     layers = [_from_toml(toml_path, problems), _from_environ(environ), _from_cli(cli, problems)]
     for layer in layers:
         _read_url_file(layer, problems)
+    _refuse_empty_url(layers, environ, problems)
     given = {name: value for layer in layers for name, value in layer.items()}
     settings = _validated(given, problems)
     if settings is not None:
@@ -135,12 +138,17 @@ def _from_cli(cli: Mapping[str, object], problems: list[str]) -> _Layer:
 
 def _from_environ(environ: Mapping[str, str]) -> _Layer:
     layer = {}
-    for name, field in Settings.model_fields.items():
-        for variable in kind_of(field).environ_names(name):
+    for name in Settings.model_fields:
+        for variable in _names(name):
             if environ.get(variable, "").strip():
                 layer[name] = _Given(value=environ[variable].strip(), label=variable, where="environment")
                 break
     return layer
+
+
+def _names(name: str) -> tuple[str, ...]:
+    """The variables that set it."""
+    return kind_of(Settings.model_fields[name]).environ_names(name)
 
 
 def _from_toml(path: Path | None, problems: list[str]) -> _Layer:
@@ -174,15 +182,24 @@ def _read_url_file(layer: _Layer, problems: list[str]) -> None:
     if file is None or (direct is not None and direct.label not in ("AMQP_URL", "CLOUDAMQP_URL")):
         return
     path = Path(str(file.value))
-    label = f"{file.label}={_plain(str(path))} ({file.where})"
     try:
-        url = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path that can be none
-        reason = getattr(error, "strerror", None) or "no text"
-        problems.append(f"{label}: cannot be read: {reason}")
+        url = addresses.BrokerUrls(addresses.read_text(path), path.absolute())
+    except ValueError as error:
+        problems.append(f"{file.label}={_plain(str(path))} ({file.where}): {error}")
         return
-    _refuse_open_file(path, label, problems)
     layer["rabbitmq_url"] = _Given(value=url, label=file.label, where=f"file {_plain(str(path))}")
+
+
+def _refuse_empty_url(layers: Iterable[_Layer], environ: Mapping[str, str], problems: list[str]) -> None:
+    """An empty variable, as a deployment that lacks its secret sets it, must not mean the broker of this machine."""
+    if any({"rabbitmq_url", "rabbitmq_url_file"} & layer.keys() for layer in layers):
+        return
+    names = (*_names("rabbitmq_url"), kind_of(Settings.model_fields["rabbitmq_url_file"]).env)
+    problems.extend(
+        f"{name} (environment) is empty; set it, or unset it if {DEFAULT_SHOWN} is meant"
+        for name in names
+        if name is not None and name in environ
+    )
 
 
 def _refuse_open_file(path: Path, label: str, problems: list[str]) -> None:
@@ -224,8 +241,11 @@ def _none_word(name: str, value: object) -> object:
 
 def _refusal(name: str, one: _Given) -> str:
     field = Settings.model_fields[name]
-    shown = "***" if field.annotation is Secret else _cropped(one.value)
-    return f"{one.label}={shown} ({one.where}): must be {allowed_values(field)}"
+    shown, which = _cropped(one.value), ""
+    if field.annotation is Secret:
+        urls = addresses.of(one.value)
+        shown, which = "***", addresses.nth(urls, addresses.first_unusable(urls) or 0)
+    return f"{one.label}={shown} ({one.where}): {which}must be {allowed_values(field)}"
 
 
 def _plain(text: str) -> str:
@@ -255,7 +275,7 @@ def _source(name: str, given: _Layer) -> str:
 
 
 def _notices(environ: Mapping[str, str]) -> Iterable[str]:
-    known = {v for name, f in Settings.model_fields.items() for v in kind_of(f).environ_names(name)}
+    known = {variable for name in Settings.model_fields for variable in _names(name)}
     for variable in environ:
         if variable.startswith(PREFIX) and variable not in known | {TOML_VARIABLE, RABBITMQ_VARIABLE}:
             hint = _did_you_mean(variable.removeprefix(PREFIX).lower(), PREFIX)
@@ -286,7 +306,10 @@ def _line_of(key: str, text: str) -> int:
 
 
 def _shows_password(value: object) -> bool:
-    text = value.reveal() if isinstance(value, Secret) else str(value)
+    return any(_has_password(url.reveal()) for url in several(addresses.of(value)))
+
+
+def _has_password(text: str) -> bool:
     if text == DEFAULT_URL:
         return False
     try:

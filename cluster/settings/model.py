@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat
+from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.settings.derived import NODE_LIMIT_S, PENDING_LIMIT_S, START_AFTER_PENDING_S, derived
-from rabbitray.cluster.settings.kinds import broker_url, byte_size, pairs, setting
+from rabbitray.cluster.settings.kinds import byte_size, pairs, setting
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -57,14 +58,16 @@ class Settings(BaseModel):
         Secret(DEFAULT_URL),
         env="RABBITMQ_URL",
         aliases=("AMQP_URL", "CLOUDAMQP_URL"),
-        allowed="amqp:// or amqps:// and user:password@host:port/vhost, with %2F %3F %23 %5C for / ? # \\ in it",
-        help="The broker. Rather from the environment or a file than from anywhere that others can read.",
+        allowed="amqp:// or amqps:// and user:password@host:port/vhost, with %2F %3F %23 %5C for / ? # \\ in it; "
+        "several with blanks between",
+        help="The broker, or several of its nodes, tried in turn. Rather from the environment or a file than from "
+        "anywhere that others can read.",
     )
     rabbitmq_url_file: Path | None = _broker(
         None,
         env="RABBITMQ_URL_FILE",
-        allowed="a file with mode 0600 that holds the URL",
-        help="File to read the broker's URL from, where the URL itself is not set.",
+        allowed="a file with mode 0600 that holds the URL, or several in lines",
+        help="File to read the broker's URL from, where the URL itself is not set; read again at each reconnect.",
     )
     heartbeat_s: int = _broker(
         10, env="RABBITMQ_HEARTBEAT", ge=1, le=65534, report="30",
@@ -314,7 +317,7 @@ class Settings(BaseModel):
     @field_validator("rabbitmq_url", mode="before")
     @classmethod
     def _check_url(cls, value: object) -> Secret:
-        return broker_url(value)
+        return addresses.checked(addresses.of(value))
 
     @field_validator("queue")
     @classmethod

@@ -106,6 +106,10 @@ class _Clean(logging.Formatter):
         self._ids = ids
         self.clean = Redactor(*secrets)
 
+    def hide(self, *secrets: Secret) -> None:
+        """These, too, from now on."""
+        self.clean = self.clean.with_secrets(*secrets)
+
 
 class TextLines(_Clean):
     """`time level role logger: message key=value ...`, printable on one line; the lines of a traceback are indented.

@@ -72,14 +72,18 @@ def write_handler(folder: Path, error: str) -> None:
 
 def test_no_command_prints_the_password(run: Run, url: str, url_file: Path, canary: Canary) -> None:
     folder = url_file.parent
+    other = f"amqp://other:{canary.word}%2F-2@127.0.0.1:1/"
+    url_file.write_text(f"{other}\n{url}\n")
     empty_file(folder / "results.duckdb")
     asyncio.run(declare(url, "jobs.dead"))
-    write_handler(folder, canary.careless(url))
+    write_handler(folder, f"{canary.careless(url)} {canary.careless(other)}")
     ran = {arguments: run(*arguments) for arguments in COMMANDS}
     assert [arguments for arguments, found in ran.items() if canary.word in found.out + found.err] == []
     assert ran[("publish", "--generate", "3", "--create")].code == 0, "the password is the right one"
     assert "login accepted" in ran[("check", "--no-ray")].out
-    assert "amqp://***@127.0.0.1:" in ran[("config",)].out
+    assert "RabbitMQ at 127.0.0.1:1/: " in ran[("check", "--no-ray")].out
+    assert "amqp://***@127.0.0.1:1/" in ran[("config",)].out
+    assert "amqp://***@127.0.0.1:1/ amqp://***@127.0.0.1:" in ran[("config", "--json")].out
     assert "cannot reach amqp://127.0.0.1:" in ran[("run", "--handler", "careless:handle")].err
     assert not [arguments for arguments, found in ran.items() if "Traceback" in found.err]
     files = (file for file in folder.rglob("*") if file.is_file())

@@ -42,6 +42,7 @@ class FakeIntake:
         self.generation = 0
         self.connected = False
         self.reconnects = 0
+        self.address = ""
         self.stale = 0
 
     async def open(self) -> list[str]:

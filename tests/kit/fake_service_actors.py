@@ -58,8 +58,10 @@ class FakeMaker:
         self.lost: list[Exception] = []  # what the watch of the next actor raises first
         self.made: dict[str, list[PoolActor]] = {}
         self.ended: list[tuple[str, PoolActor]] = []
+        self.asked_again: list[tuple[str, bool]] = []  # names, and whether each was ours before
 
     async def make(self, kind: type, name: str, begin: str, *arguments: object, again: bool) -> Any:
+        self.asked_again.append((name, again))
         if self.refused:
             raise self.refused.pop(0)
         role = name.rpartition("-")[2]

@@ -59,6 +59,7 @@ QUIET_REPORT = RouterReport(
     start_error=None,
     failed_starts=0,
     connected=True,
+    broker="127.0.0.1:5672/",
     generation=1,
     reconnects=0,
     stale=0,

@@ -108,22 +108,27 @@ def handshaking(context: ssl.SSLContext) -> Iterator[int]:
         thread.join()
 
 
-def certificate(folder: Path, name: str = "localhost", *, days: int = 1) -> tuple[Path, Path]:
-    """A self-signed certificate for `name` and loopback, and its key; `days` until it expires, negative: ago."""
+def certificate(
+    folder: Path, name: str = "localhost", *, days: int = 1, by: tuple[Path, Path] | None = None
+) -> tuple[Path, Path]:
+    """A certificate for `name` and loopback, and its key; `days` until it expires, negative: ago.
+
+    `by`: certificate and key of the CA that signs it; without one it signs itself, and is a CA.
+    """
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     made = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject)
+        .issuer_name(subject if by is None else x509.load_pem_x509_certificate(by[0].read_bytes()).subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=30))
         .not_valid_after(now + timedelta(days=days))
         .add_extension(names, critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.BasicConstraints(ca=by is None, path_length=None), critical=True)
+        .sign(key if by is None else _key(by[1]), hashes.SHA256())
     )
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / f"{name}.pem", folder / f"{name}.key"
@@ -131,6 +136,12 @@ def certificate(folder: Path, name: str = "localhost", *, days: int = 1) -> tupl
     private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
     return paths
+
+
+def _key(file: Path) -> ec.EllipticCurvePrivateKey:
+    found = serialization.load_pem_private_key(file.read_bytes(), None)
+    assert isinstance(found, ec.EllipticCurvePrivateKey)
+    return found
 
 
 def tls(certfile: Path, keyfile: Path, *, clients_of: Path | None = None) -> ssl.SSLContext:

@@ -17,9 +17,11 @@ from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.publisher.amqp.channel import FIRST_CHANNEL, Answered, ConfirmChannel
 from rabbitray.actors.publisher.config import PublisherConfig
+from rabbitray.actors.rabbitmq.addresses import checked
 from rabbitray.actors.rabbitmq.errors import describe, thrown_in
+from rabbitray.actors.rabbitmq.failover import Addresses
 from rabbitray.actors.rabbitmq.frame_guard import transports_for
-from rabbitray.actors.secret import NO_SECRETS, Redactor, without_credentials
+from rabbitray.actors.secret import NO_SECRETS, Redactor, Secret, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -51,23 +53,34 @@ class Link:
 
     @classmethod
     async def open(
-        cls, config: PublisherConfig, answered: Answered, kind: type[ConfirmChannel] = ConfirmChannel
+        cls,
+        config: PublisherConfig,
+        answered: Answered,
+        addresses: Addresses,
+        kind: type[ConfirmChannel] = ConfirmChannel,
     ) -> Link:
-        """Connect once and open all channels. Raises BrokerUnreachableError saying where and why."""
-        url = _address(config)
-        transports = transports_for(url)
-        try:
-            async with asyncio.timeout(config.connect_timeout_s):
+        """Try each address once, and open all channels at the first that takes us.
+
+        Raises BrokerUnreachableError saying where and why.
+        """
+
+        async def attempt(secret: Secret, timeout_s: float) -> Link:
+            url = _with_defaults(secret, config)
+            transports = transports_for(url)
+            async with asyncio.timeout(timeout_s):
                 with transports.opening():
                     connection = await aiormq.connect(url, transport_factory=transports)
                 channels = await _open_channels(connection, config, answered, kind)
-                return cls(connection, channels, Redactor(config.secret_url))
+                return cls(connection, channels, addresses.redact)
+
+        try:
+            return await addresses.connect(attempt, config.connect_timeout_s)
         except CONNECT_ERRORS as error:
-            raise _unreachable(url, config, error) from error
+            raise _unreachable(addresses, config, error) from error
         except asyncio.CancelledError as error:
             if not thrown_in(error):
                 raise
-            raise _unreachable(url, config, TimeoutError("no heartbeat")) from error
+            raise _unreachable(addresses, config, TimeoutError("no heartbeat")) from error
 
     def least_busy(self) -> ConfirmChannel:
         """Return the channel with the fewest messages in flight."""
@@ -112,15 +125,18 @@ class Link:
         self.lost.set_result(Loss(reason=reason, channel=channel if only_channel else None))
 
 
-async def reopen(config: PublisherConfig, answered: Answered, backoff: Backoff) -> Link:
-    """Return a new link, trying for as long as it takes; cancel it to give up."""
+async def reopen(config: PublisherConfig, answered: Answered, addresses: Addresses, backoff: Backoff) -> Link:
+    """Return a new link, after rounds over the addresses for as long as it takes; cancel it to give up."""
     while True:
         await asyncio.sleep(backoff.delay_s(random.random()))
         try:
-            return await Link.open(config, answered)
+            link = await Link.open(config, answered, addresses)
         except BrokerUnreachableError as error:
             backoff = backoff.failed()
             log.warning("Publisher is not connected, attempt %d: %s", backoff.failures, error)
+        else:
+            log.info("Publisher is connected again at %s", addresses.at)
+            return link
 
 
 async def _open_channels(
@@ -136,19 +152,22 @@ async def _open_channels(
         raise
 
 
-def _address(config: PublisherConfig) -> URL:
+def addresses_of(config: PublisherConfig) -> Addresses:
+    """Where it connects to. Raises ConfigurationError."""
     try:
-        url = URL(config.secret_url.reveal())
-        usable = url.scheme in ("amqp", "amqps") and url.host
-    except ValueError:  # a port that is no number, a broken IPv6 address
-        usable = False
-    if not usable:
-        raise ConfigurationError(f"publisher: not an AMQP URL: {without_credentials(config.secret_url)}") from None
+        return Addresses(checked(config.secret_url))
+    except ValueError as error:
+        shown = without_credentials(config.secret_url)
+        raise ConfigurationError(f"publisher: url: {error}" + (f": {shown}" if shown else "")) from None
+
+
+def _with_defaults(secret: Secret, config: PublisherConfig) -> URL:
+    url = URL(secret.reveal())
     wanted = {"heartbeat": str(config.heartbeat_s), "name": config.connection_name}
     return url.update_query({name: value for name, value in wanted.items() if name not in url.query})
 
 
-def _unreachable(url: URL, config: PublisherConfig, error: Exception) -> BrokerUnreachableError:
+def _unreachable(addresses: Addresses, config: PublisherConfig, error: BaseException) -> BrokerUnreachableError:
     silent = isinstance(error, TimeoutError)
-    text = f"no answer within {config.connect_timeout_s} s" if silent else describe(error, Redactor(config.secret_url))
-    return BrokerUnreachableError(f"broker {url.host}:{url.port or 5672}: {text}")
+    text = f"no answer within {config.connect_timeout_s} s" if silent else describe(error, addresses.redact)
+    return BrokerUnreachableError(f"broker {addresses.where}: {text}")

@@ -121,6 +121,11 @@ class Intake:
         return self._current.number if self._current is not None else 0
 
     @property
+    def address(self) -> str:
+        """host:port/vhost of the broker's node that is connected to, or was last; empty before `open`."""
+        return self._current.address if self._current is not None else ""
+
+    @property
     def connected(self) -> bool:
         """Whether deliveries can be settled now."""
         return self._current is not None and self._current.alive
@@ -217,7 +222,7 @@ class Intake:
         if await persist(self._reconnect, self._stopping, failed=self._end_attempt):
             self.reconnects += 1
             self.refused = None
-            self._log(logging.INFO, "Connected to RabbitMQ again (generation %d)", self.generation)
+            self._log(logging.INFO, "Connected to RabbitMQ again at %s (generation %d)", self.address, self.generation)
 
     def _note_stuck(self) -> None:
         """Whether RabbitMQ closed the connection for the one message that it had to deliver; said once."""

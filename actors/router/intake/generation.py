@@ -38,8 +38,8 @@ class Generation:
     be declared before the next one consumes. `narrow`: its window is one message, whatever is wanted; `since`: when it
     began, or got its present window (the loop's time); `settled`: whether an outcome of it was acked; `cause`: what
     ended the connection, which is known some time after `lost`. `counts_returns`: whether the broker counts what is
-    given back as a delivery; `single_active`: whether the queue delivers to one of its consumers alone. `clock` is
-    monotonic, in seconds.
+    given back as a delivery; `single_active`: whether the queue delivers to one of its consumers alone; `address`:
+    host:port/vhost. `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Generation:
         warnings: Sequence[str] = (),
         counts_returns: bool = True,
         single_active: bool = False,
+        address: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.number = number
@@ -68,6 +69,7 @@ class Generation:
         self.warnings = list(warnings)
         self.counts_returns = counts_returns
         self.single_active = single_active
+        self.address = address
         self._writer = FrameWriter(channel)
         self.acks = AckSender(self._writer.write, single_after_s=config.single_after_s, tracing=tracing, clock=clock)
         self.consumers = ChannelConsumers(channel, config, generation=number, delivered=self.acks.delivered)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from rabbitray.actors.rabbitmq.addresses import address
 from rabbitray.actors.rabbitmq.declare import TopologyBuilder, server_of
-from rabbitray.actors.rabbitmq.errors import address
+from rabbitray.actors.rabbitmq.failover import Addresses
 from rabbitray.actors.rabbitmq.reconnect import within
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.connection import ScanningConnection, connect, drop_connection, frame_warnings
 from rabbitray.actors.router.intake.generation import Generation
 from rabbitray.actors.router.intake.scanner import Scanner
 from rabbitray.actors.router.spool import Spool
-from rabbitray.actors.secret import Redactor
+from rabbitray.actors.secret import Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 
 
@@ -34,25 +35,29 @@ class GenerationOpener:
         self._config = config
         self._tracing = tracing
         self._spool = spool or Spool()
+        self._addresses = Addresses(config.url)
         self._single_active = False  # as it was seen when the topology was declared last
 
     async def first(self) -> Generation:
         """Tries to connect for `connect_timeout_s`; the generation has the warnings."""
         config = self._config
-        where, redact = address(config.url), Redactor(config.url)
-        connection = await within(config.connect_timeout_s, self._connect, where=where, redact=redact)
-        return await self._open(connection, 1, declare=True)
+        return await within(config.connect_timeout_s, lambda: self._opened(1, declare=True), self._addresses)
 
     async def next(self, old: Generation) -> Generation:
         """From a new connection to a new channel."""
         await old.drop()
-        return await self._open(await self._connect(), old.number + 1, declare=old.queue_missing)
+        self._addresses.lost()
+        return await self._opened(old.number + 1, declare=old.queue_missing)
 
-    async def _connect(self) -> ScanningConnection:
+    async def _opened(self, number: int, *, declare: bool) -> Generation:
+        """At the first address where it can be."""
         config = self._config
-        return await connect(
-            config.url, timeout_s=config.connect_timeout_s, heartbeat_s=config.heartbeat_s, name=config.name
-        )
+
+        async def attempt(url: Secret, timeout_s: float) -> Generation:
+            connection = await connect(url, timeout_s=timeout_s, heartbeat_s=config.heartbeat_s, name=config.name)
+            return await self._open(connection, number, declare=declare)
+
+        return await self._addresses.connect(attempt, config.connect_timeout_s)
 
     async def _open(self, connection: ScanningConnection, number: int, *, declare: bool) -> Generation:
         """The connection belongs to the generation; where there will be none, it is closed."""
@@ -83,6 +88,7 @@ class GenerationOpener:
             tracing=self._tracing,
             lost=lost,
             warnings=warnings,
+            address=address(Secret(str(connection.url))),
             counts_returns=server_of(connection).behaviour.nack_counts,
             single_active=self._single_active,
         )

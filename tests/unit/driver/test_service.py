@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rabbitray.actors.remote.calls import ActorLostError
 from rabbitray.actors.router.report import Drained
 from rabbitray.cluster.driver.service import Service
 from rabbitray.cluster.driver.session import Session
@@ -40,6 +41,17 @@ async def test_each_actor_in_turn_is_lost_and_comes_back(tmp_path: Path, victim:
     assert (await service.stop()).clean
     assert len(maker.made[victim]) == 2
     assert sum(map(len, maker.made.values())) == 4, "the others were left alone"
+
+
+@in_virtual_time
+async def test_the_name_of_an_actor_that_died_in_its_first_start_is_waited_for(tmp_path: Path) -> None:
+    maker = FakeMaker(router={"drain": Drained(clean=True)})
+    maker.refused = [ActorLostError("killed")]
+    service = service_of(maker, tmp_path)
+    await service.start()
+    store, pool = service.store.name, [service.router.name, service.autoscaler.name]
+    assert maker.asked_again == [(store, False), (store, True), *((name, False) for name in pool)]
+    assert (await service.stop()).clean
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=named)

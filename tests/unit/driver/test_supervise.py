@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RpcError
 
-from rabbitray.cluster.driver.supervise import UNREACHABLE_MOST, Supervised
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.remote.calls import ActorLostError
+from rabbitray.cluster.driver.supervise import FIRST_STARTS_MOST, UNREACHABLE_MOST, Supervised
 from tests.kit.eventually import eventually
 from tests.kit.fake_actors import raised_in_actor
 from tests.kit.fake_service_actors import FakeMaker, PoolActor
@@ -57,6 +59,28 @@ async def test_it_is_started_again_whatever_its_start_raises(error: Exception) -
     first.die(RayActorError())
     await kept.started_again()
     await kept.supervised.stop()
+
+
+@in_virtual_time
+async def test_a_process_that_ends_while_it_starts_first_is_started_again() -> None:
+    kept = Kept()
+    kept.maker.refused = [ActorLostError("killed")] * (FIRST_STARTS_MOST - 1)
+    first: Any = await kept.supervised.start()
+    assert kept.lives == [first]
+    assert kept.supervised.restarts == 0
+    await kept.supervised.stop()
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"), [(ActorLostError("killed"), FIRST_STARTS_MOST), (ConfigurationError("no such queue"), 1)]
+)
+@in_virtual_time
+async def test_a_first_start_that_fails_is_the_callers(error: Exception, tries: int) -> None:
+    kept = Kept()
+    kept.maker.refused = [error] * 10
+    with pytest.raises(type(error), match=str(error)):
+        await kept.supervised.start()
+    assert len(kept.maker.asked_again) == tries
 
 
 @in_virtual_time

@@ -53,6 +53,7 @@ PICTURE = Picture(
     ),
     rows=61_000,
     connected=True,
+    broker="",
     spans_lost=0,
     workers=(worker(1), worker(2), worker(3), worker(4, state="starting", pid=None, jobs=0, busy_s=0.0)),
 )

@@ -69,7 +69,7 @@ PRINTED = (
     '{"error_class": "E1", "count": 8, "example": "no such host", "last_s": 0.0}, '
     '{"error_class": "E2", "count": 7, "example": "no such host", "last_s": 0.0}], '
     '"reasons": [{"at": "2025-10-09T08:53:20+00:00", "event": "decided", "wanted": 3, "reason": "want 3: load"}], '
-    '"rows": 140, "conflicts": 4, "connected": true, "spans_lost": 5, "workers": ['
+    '"rows": 140, "conflicts": 4, "connected": true, "broker": "127.0.0.1:5672/", "spans_lost": 5, "workers": ['
     '{"name": "jobs-worker-0002", "state": "starting", "pid": null, "batches": 0, "jobs": 0, "busy_s": 0.0, '
     '"cpu_percent": null, "rss_bytes": null}, '
     '{"name": "jobs-worker-0003", "state": "ready", "pid": 6, "batches": 2, "jobs": 12, "busy_s": 2.25, '

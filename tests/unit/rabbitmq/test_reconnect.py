@@ -13,7 +13,9 @@ from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, TopologyError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.rabbitmq.errors import is_loss
+from rabbitray.actors.rabbitmq.failover import Addresses
 from rabbitray.actors.rabbitmq.reconnect import persist, within
+from rabbitray.actors.secret import Secret
 from tests.kit.eventually import eventually
 from tests.kit.given_up import gives_up
 
@@ -86,13 +88,16 @@ async def test_it_ends_when_told_to() -> None:
     assert await asyncio.wait_for(task, 10) is False
 
 
+HERE = Addresses(Secret("amqp://here/"))
+
+
 async def test_the_first_connection_is_tried_for_a_while_only() -> None:
-    assert await within(5, Attempts(OSError("no"), gives_up), where="here") is None
-    with pytest.raises(BrokerUnreachableError, match="here cannot be reached"):
-        await within(0.01, Attempts(*(OSError("no") for _ in range(1_000))), where="here")
+    assert await within(5, Attempts(OSError("no"), gives_up), HERE) is None
+    with pytest.raises(BrokerUnreachableError, match="here/ cannot be reached"):
+        await within(0.01, Attempts(*(OSError("no") for _ in range(1_000))), HERE)
     refused = Attempts(ConnectionError("ACCESS_REFUSED"), OSError("never tried"))
     with pytest.raises(BrokerUnreachableError, match="login refused"):
-        await within(5, refused, where="here")
+        await within(5, refused, HERE)
     assert refused.made == 1
 
 

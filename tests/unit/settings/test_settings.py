@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -13,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.actors.secret import Secret
+from rabbitray.actors.rabbitmq.addresses import BrokerUrls
+from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.settings import Loaded, Settings, configuration_markdown, describe, load, load_here, safe_name
 from rabbitray.cluster.settings.kinds import allowed_values, kind_of
@@ -223,6 +225,92 @@ def test_a_broken_url_is_refused_without_being_shown(url: str) -> None:
     (line,) = refusal(environ={"RABBITMQ_URL": url})
     assert line.startswith("RABBITMQ_URL=*** (environment): must be amqp://")
     assert "geheim" not in line
+
+
+@pytest.mark.parametrize("between", [" ", "\n", " \t\n "])
+def test_several_urls_are_tried_in_turn_and_come_from_wherever_one_does(
+    between: str, toml: Path, url_file: Path
+) -> None:
+    wanted = f"{URL} amqps://other:geheim-2@second/v"
+    text = wanted.replace(" ", between)
+    toml.write_text(f"rabbitmq_url = {json.dumps(text)}\n")
+    toml.chmod(0o600)
+    url_file.write_text(text + "\n")
+    for loaded in (
+        load({}, {"RABBITMQ_URL": text}, None),
+        load({}, {"RABBITMQ_URL_FILE": str(url_file)}, None),
+        load({}, {}, toml),
+    ):
+        assert loaded.settings.rabbitmq_url.reveal() == wanted
+        row = next(row for row in describe(loaded) if row.name == "rabbitmq_url")
+        assert row.value == "amqp://***@rabbit:5672/orders amqps://***@second/v"
+        assert "geheim" not in Redactor(*loaded.secrets)(f"{wanted} geheim-2")
+    local = f"amqp://guest:guest@127.0.0.1:5673/{between}amqp://127.0.0.1:5674/"
+    assert load({"rabbitmq_url": local}, {}, None).settings.rabbitmq_url.reveal() == " ".join(local.split())
+
+
+def test_the_one_of_several_urls_that_is_none_is_named_without_being_shown(toml: Path, url_file: Path) -> None:
+    text = f"{URL} amqp://second/ amqp://u:geheim/1@third/"
+    toml.write_text(f'rabbitmq_url = "{text}"\n')
+    toml.chmod(0o600)
+    url_file.write_text(text)
+    for found in (
+        refusal(environ={"RABBITMQ_URL": text}),
+        refusal(environ={"RABBITMQ_URL_FILE": str(url_file)}),
+        refusal(toml=toml),
+    ):
+        [line] = found
+        assert "): URL 3 of 3: must be amqp:// or amqps://" in line
+        assert "geheim" not in line
+
+
+def test_a_password_in_any_of_several_urls_is_refused_where_others_can_read_it(toml: Path) -> None:
+    text = f"amqp://guest:guest@127.0.0.1:5673/ {URL}"
+    toml.write_text(f'rabbitmq_url = "{text}"\n')
+    toml.chmod(0o644)
+    [line] = refusal(toml=toml)
+    assert "chmod 600" in line
+    [flag] = refusal({"rabbitmq_url": text})
+    assert "a password on the command line" in flag
+    assert "geheim" not in line + flag
+
+
+def test_certificates_of_each_url_need_not_be_verified_where_that_is_said_also_when_the_file_is_read_again(
+    url_file: Path,
+) -> None:
+    url_file.write_text("amqps://a/ amqps://b/")
+    environ = {"RABBITMQ_URL_FILE": str(url_file), "RABBITRAY_INSECURE_SKIP_VERIFY": "true"}
+    urls = load({}, environ, None).settings.rabbitmq_url
+    assert urls.reveal() == "amqps://a/?no_verify_ssl=1 amqps://b/?no_verify_ssl=1"
+    assert isinstance(urls, BrokerUrls)
+    url_file.write_text("amqps://c/")
+    assert urls.again().reveal() == "amqps://c/?no_verify_ssl=1"
+
+
+@pytest.mark.parametrize("name", ["RABBITMQ_URL", "AMQP_URL", "CLOUDAMQP_URL", "RABBITMQ_URL_FILE"])
+@pytest.mark.parametrize("empty", ["", "  ", "\n"])
+def test_an_empty_url_does_not_mean_the_broker_of_this_machine(name: str, empty: str, url_file: Path) -> None:
+    [line] = refusal(environ={name: empty})
+    assert line == f"{name} (environment) is empty; set it, or unset it if amqp://***@127.0.0.1:5672/ is meant"
+    for cli, more in (({}, {"RABBITMQ_URL_FILE": str(url_file)}), ({"rabbitmq_url": "amqp://rabbit/"}, {})):
+        assert load(cli, {name: empty} | more, None).settings.rabbitmq_url.reveal() in (URL, "amqp://rabbit/")
+
+
+@pytest.mark.parametrize("where", ["file", "toml", "command line"])
+def test_an_empty_url_elsewhere_is_refused_too(where: str, toml: Path, url_file: Path) -> None:
+    url_file.write_text("\n")
+    toml.write_text("rabbitmq_url = ''\n")
+    toml.chmod(0o600)
+    [line] = {
+        "file": lambda: refusal(environ={"RABBITMQ_URL_FILE": str(url_file)}),
+        "toml": lambda: refusal(toml=toml),
+        "command line": lambda: refusal({"rabbitmq_url": ""}),
+    }[where]()
+    assert "must be amqp:// or amqps://" in line
+
+
+def test_without_a_url_it_is_the_broker_of_this_machine() -> None:
+    assert load({}, {}, None).settings.rabbitmq_url.reveal() == "amqp://guest:guest@127.0.0.1:5672/"
 
 
 def test_no_secret_shows_in_settings_rows_or_errors() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from rabbitray.actors.errors import BrokerUnreachableError
 from rabbitray.actors.publisher import PublisherConfig
-from rabbitray.actors.publisher.amqp.connection import Link
+from rabbitray.actors.publisher.amqp.connection import Link, addresses_of
 
 CONFIG = PublisherConfig(url="amqp://guest:guest@127.0.0.1:1/", queue="q")
 
@@ -25,7 +25,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_a_broker_that_cannot_be_r
 ) -> None:
     monkeypatch.setattr(aiormq, "connect", thrown_in)
     with pytest.raises(BrokerUnreachableError, match=r"127\.0\.0\.1:1"):
-        await Link.open(CONFIG, lambda *_: None)
+        await Link.open(CONFIG, lambda *_: None, addresses_of(CONFIG))
 
 
 async def test_our_own_cancellation_ends_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,7 @@ async def test_our_own_cancellation_ends_the_task(monkeypatch: pytest.MonkeyPatc
         await asyncio.Event().wait()
 
     monkeypatch.setattr(aiormq, "connect", forever)
-    opening = asyncio.create_task(Link.open(CONFIG, lambda *_: None))
+    opening = asyncio.create_task(Link.open(CONFIG, lambda *_: None, addresses_of(CONFIG)))
     await asyncio.sleep(0)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
