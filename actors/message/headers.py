@@ -36,6 +36,11 @@ MSGPACK: Final = "application/msgpack"
 JSON: Final = "application/json"
 PACKED: Final = "application/x-rabbitray-packed+msgpack"
 
+MARK: Final = "form=rabbitray"
+"""The parameter of a content type that says: this document is a job in the report's form."""
+JOB_MSGPACK: Final = f"{MSGPACK}; {MARK}"
+JOB_JSON: Final = f"{JSON}; {MARK}"
+
 DELIVERY_COUNTS: Final = ("x-delivery-count", "x-acquired-count")  # RabbitMQ's own; the second from 4.3 on
 ROUTING: Final = ("CC", "BCC")  # RabbitMQ would route a copy to the queues that the producer named here, too
 
@@ -88,6 +93,13 @@ def travels(name: str) -> bool:
 def content_kind(content_type: str | None) -> str:
     """The content type without its parameters, in small letters; empty where there is none."""
     return (content_type or "").partition(";")[0].strip().lower()
+
+
+@functools.lru_cache(maxsize=64)  # likewise
+def is_marked(content_type: str | None) -> bool:
+    """Whether a content type has our mark among its parameters; case, order and quotes do not matter."""
+    _, *parameters = (content_type or "").lower().replace('"', "").split(";")
+    return any(parameter.strip() == MARK for parameter in parameters)
 
 
 def stays_whole(name: str) -> bool:

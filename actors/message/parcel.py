@@ -19,6 +19,7 @@ from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire import (
     REPORT_CODES,
+    MessageFormat,
     MessageLimits,
     TypeCodes,
     is_packed_type,
@@ -54,6 +55,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tru
     traceparent: str | None
     tracestate: str | None
     again: bool = False  # it, or the message that it is a copy of, was delivered before
+    stamped: bool = False  # it has the header that our publisher writes: an earlier version wrote no mark
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -155,14 +157,23 @@ def whole_message(parcel: Parcel) -> Record:
     return Record(attempt=max(parcel.attempt, 0), key=parcel.key, message_id=parcel.message_id)
 
 
-def records_of(parcel: Parcel, limits: MessageLimits, codes: TypeCodes = REPORT_CODES) -> list[Record]:
+def records_of(
+    parcel: Parcel, limits: MessageLimits, codes: TypeCodes = REPORT_CODES, message_format: MessageFormat = "auto"
+) -> list[Record]:
     """Each record with its own key, attempt and body, as far as it is known without reading a payload.
 
     Raises DecodeError where the message is in none of our own forms, or damaged. The one record of a message that is
     not packed has no body of its own: its copy is that of the message.
     """
     if not is_packed(parcel):
-        head = read_head(parcel.body, parcel.content_type, parcel.content_encoding, codes=codes)
+        head = read_head(
+            parcel.body,
+            parcel.content_type,
+            parcel.content_encoding,
+            codes=codes,
+            message_format=message_format,
+            stamped=parcel.stamped,
+        )
         return [_record_of(head, parcel, None, None)]
     bodies = split(parcel.body, parcel.content_encoding, limits)
     many = len(bodies) > 1
@@ -181,5 +192,5 @@ def _record_of(head: Job, parcel: Parcel, record: int | None, body: bytes | None
         message_id=parcel.message_id,
         message_type=head.message_type or None,
         body=body,
-        content_type=h.MSGPACK if body is not None else None,
+        content_type=h.JOB_MSGPACK if body is not None else None,
     )

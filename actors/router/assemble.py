@@ -261,6 +261,7 @@ def _settler(
         wire=setup.worker.config.wire,
         redact=setup.worker.config.redact,
         codes=setup.worker.config.codes,
+        message_format=setup.worker.config.message_format,
     )
 
 

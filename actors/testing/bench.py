@@ -12,11 +12,11 @@ import msgspec
 import pyarrow as pa
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.actors.message.headers import MSGPACK
+from rabbitray.actors.message.headers import JOB_MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Category, Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement
 from rabbitray.actors.seconds import require_seconds
 from rabbitray.actors.telemetry.tracing import Tracing
@@ -48,6 +48,7 @@ class KitSettings(TypedDict, total=False):
     max_retries: int
     rungs_ms: tuple[int, ...]
     missing_id: Literal["allow", "reject"]
+    message_format: MessageFormat
     max_message_bytes: int
     max_records: int
     max_depth: int
@@ -107,6 +108,7 @@ class Bench:
         self._identity = IdentityRules(missing_id=settings.get("missing_id", "allow"))
         self._wire = _wire(settings)
         self._codes = REPORT_CODES.extended(settings.get("type_codes", {}))
+        self._format = settings.get("message_format", "auto")
         self._limits = _limits(settings)
         queue = settings.get("queue", QUEUE)
         config = WorkerConfig(
@@ -117,6 +119,7 @@ class Bench:
             identity=self._identity,
             wire=self._wire,
             codes=self._codes,
+            message_format=self._format,
         )
         self._worker = Worker(config, handler, Categories(settings.get("error_categories")), Tracing(queue=queue))
 
@@ -158,7 +161,8 @@ class Bench:
             part, rows = await self._worker.more(batch_id)
 
     def _jobs(self, batch: list[_Piece]) -> dict[tuple[int, int], Job]:
-        units, _ = decode_parcels([piece.parcel for piece in batch], self._wire, self._identity, self._codes)
+        parcels = [piece.parcel for piece in batch]
+        units, _ = decode_parcels(parcels, self._wire, self._identity, self._codes, self._format)
         return {(unit.position, unit.record): unit.job for unit in units}
 
     def _failed(
@@ -212,7 +216,7 @@ def _again(piece: _Piece, failure: Failure, rung: Rung, record: int) -> _Piece:
     """The copy that a rung would send back; of a packed message the failed record alone, as settlement does it."""
     parcel = msgspec.structs.replace(piece.parcel, attempt=rung.attempt, key=failure.key)
     if failure.body is not None:
-        parcel = msgspec.structs.replace(parcel, body=failure.body, content_type=failure.content_type or MSGPACK)
+        parcel = msgspec.structs.replace(parcel, body=failure.body, content_type=failure.content_type or JOB_MSGPACK)
         parcel = msgspec.structs.replace(parcel, content_encoding="")
     return _Piece(message=piece.message, record=record, parcel=parcel)
 

@@ -18,7 +18,7 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import DecodeError, RabbitrayError
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, split
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, TypeCodes, split
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.own_logging import OwnLogging
 from rabbitray.actors.telemetry.span import ErrorText
@@ -63,6 +63,7 @@ class WorkerConfig:
     identity: IdentityRules = field(default_factory=IdentityRules)
     wire: MessageLimits = field(default_factory=MessageLimits)
     codes: TypeCodes = REPORT_CODES
+    message_format: MessageFormat = "auto"
     redact: Redactor = NO_SECRETS
 
 
@@ -112,7 +113,8 @@ class Worker:
         """
         began = time.perf_counter()
         parcels = unpack_parcels(shipment)
-        units, failures = decode_parcels(parcels, self._config.wire, self._config.identity, self._config.codes)
+        config = self._config
+        units, failures = decode_parcels(parcels, config.wire, config.identity, config.codes, config.message_format)
         self._executor.busy.add(time.perf_counter() - began)
         units, skipped = (units, []) if self._finished is None else await self._finished.take_out(units)
         run = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)

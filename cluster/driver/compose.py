@@ -160,6 +160,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         identity=IdentityRules(missing_id=settings.missing_id),
         wire=message_limits(settings),
         codes=type_codes(settings),
+        message_format=settings.message_format,
         redact=Redactor(*loaded.secrets),
     )
     return WorkerSetup(

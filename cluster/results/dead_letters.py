@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from rabbitray.actors.errors import ConfigurationError, DecodeError, StoreOpenError
-from rabbitray.actors.message.wire import REPORT_CODES, TypeCodes, decode
+from rabbitray.actors.message.headers import PUBLISHED
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, TypeCodes, decode
 from rabbitray.actors.message.wire.compression import plain_body
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.cluster.cli.values import rows
@@ -87,7 +90,11 @@ def keys_of(loaded: Loaded, names: Iterable[str]) -> frozenset[str]:
 
 
 def readable(
-    row: Mapping[str, Any], codes: TypeCodes = REPORT_CODES, *, raw: bool = False
+    row: Mapping[str, Any],
+    codes: TypeCodes = REPORT_CODES,
+    message_format: MessageFormat = "auto",
+    *,
+    raw: bool = False,
 ) -> dict[str, Any]:  # Any: JSON values
     """A row ready for JSON: headers as an object, the body as its jobs, as text or as hexadecimal.
 
@@ -97,15 +104,16 @@ def readable(
     shown = {name: value for name, value in row.items() if name not in ("body", "headers", "raw_properties")}
     if row.get("raw_properties") is not None:
         shown["raw_properties"] = row["raw_properties"].hex()
-    shown["headers"] = json.loads(row.get("headers") or "{}")
+    shown["headers"] = headers = json.loads(row.get("headers") or "{}")
     body = row.get("body")
     if body is None:
         return shown | {"body_bytes": None, "body": "not in the results: `error` says how large it is and where"}
     came = {"body_hex": body.hex()} if raw else {}
-    return shown | {"body_bytes": len(body), **_body(row, body, codes), **came}
+    read = partial(decode, codes=codes, message_format=message_format, stamped=PUBLISHED in headers)
+    return shown | {"body_bytes": len(body), **_body(row, body, read), **came}
 
 
-def _body(row: Mapping[str, Any], body: bytes, codes: TypeCodes) -> dict[str, Any]:  # Any: JSON values
+def _body(row: Mapping[str, Any], body: bytes, read: Callable[..., list[Job]]) -> dict[str, Any]:  # Any: JSON values
     """What a body holds, of a compressed one its text; of one that cannot be unpacked what came, and why."""
     encoding = row.get("content_encoding") or (_GZIP if body.startswith(_GZIP_MARK) else None)
     shown: dict[str, Any] = {}  # Any: JSON values
@@ -113,14 +121,14 @@ def _body(row: Mapping[str, Any], body: bytes, codes: TypeCodes) -> dict[str, An
     try:
         plain = plain_body(body, encoding, DEFAULT_LIMITS)
         shown = {} if plain is body else {"plain_bytes": len(plain)}
-        jobs = decode(plain, row.get("content_type"), None, codes=codes)
+        jobs = read(plain, row.get("content_type"))
     except DecodeError as error:
         content = {"text": plain.decode()} if _is_text(plain) else {"hex": plain.hex()}
         return shown | {"unreadable": str(error)} | content
     return shown | {"jobs": [_job(job) for job in jobs]}
 
 
-def _job(job: Any) -> dict[str, Any]:  # Any: msgspec's field values
+def _job(job: Job) -> dict[str, Any]:  # Any: msgspec's field values
     names = ("id", "user_id", "message_type", "scheduled_at", "payload")
     return {name: getattr(job, name) for name in names if getattr(job, name) not in (None, "")}
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.actors.message.wire import REPORT_CODES
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat
 from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from rabbitray.actors.router.settlement.outstanding import HOP_AGAIN_S, HOPS_AGAIN
@@ -111,6 +111,11 @@ class Settings(BaseModel):
         "wait",
         help="What becomes of a queue of ours that had messages and is gone: the pool waits until it is back, or until "
         "`rabbitray resume --vanished`; or it is declared anew at once. One that was empty is declared anew.",
+    )
+    message_format: MessageFormat = _queue(
+        "auto",
+        help="What producers send without our mark: their own documents and the report's verbose form (auto), the "
+        "report's form, short letters too (report), or their own documents only (plain).",
     )
     queue_depth_interval_ms: int = _queue(
         5000, env="QUEUE_DEPTH_INTERVAL", ge=100, le=600_000, help="How often an idle queue's depth is read."

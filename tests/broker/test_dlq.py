@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import gzip
+import json
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,7 @@ def test_ls_groups_by_class_and_fingerprint(run: Run, tmp_path: Path) -> None:
 
 def test_show_reads_the_body_of_one(run: Run, tmp_path: Path) -> None:
     body = b'{"i":"abc","t":"B","u":"u1","p":{"a":1}}'
-    asyncio.run(_store(tmp_path / "results.duckdb", {"key": "k'1", "body": body, "content_type": "application/json",
+    asyncio.run(_store(tmp_path / "results.duckdb", {"key": "k'1", "body": body, "content_type": h.JOB_JSON,
                                                      "headers": '{"x":1}', "error": "no"}))  # fmt: skip
     found = run("dlq", "show", "k'1", "--json").json
     assert found["jobs"][0]["payload"] == {"a": 1}
@@ -166,6 +167,19 @@ def test_show_reads_the_body_of_one(run: Run, tmp_path: Path) -> None:
     assert "no dead letter has the id" in missing.err
 
 
+def test_show_reads_an_unmarked_body_as_the_pool_does(run: Run, tmp_path: Path) -> None:
+    """By the setting, or by the header that the publisher of an earlier version stamped."""
+    row = {"body": b'{"i":"abc","t":"B","r":0,"p":{"a":1}}', "content_type": "application/json", "error": "no"}
+    rows = [row | {"key": "own"}, row | {"key": "stamped", "headers": json.dumps({h.PUBLISHED: 1_767_355_200_000})}]
+    asyncio.run(_store(tmp_path / "results.duckdb", *rows))
+    assert run("dlq", "show", "own", "--json").json["jobs"] == [
+        {"payload": {"i": "abc", "t": "B", "r": 0, "p": {"a": 1}}}
+    ]
+    assert run("dlq", "show", "stamped", "--json").json["jobs"] == [
+        {"id": "abc", "message_type": "BIRTHDAY", "payload": {"a": 1}}
+    ]
+
+
 @pytest.mark.parametrize(("encoding", "told"), [("gzip", "gzip"), ("x-gzip", "x-gzip"), (None, None)])
 def test_show_reads_a_compressed_body_and_keeps_it_as_it_came(
     run: Run, tmp_path: Path, encoding: str | None, told: str | None
@@ -173,7 +187,7 @@ def test_show_reads_a_compressed_body_and_keeps_it_as_it_came(
     """A row of an earlier version does not tell its encoding."""
     plain = b'{"i":"abc","t":"B","u":"u1","p":{"a":1}}'
     body = gzip.compress(plain)
-    row = {"key": "k", "body": body, "content_type": "application/json", "content_encoding": encoding, "error": "no"}
+    row = {"key": "k", "body": body, "content_type": h.JOB_JSON, "content_encoding": encoding, "error": "no"}
     asyncio.run(_store(tmp_path / "results.duckdb", row))
     found = run("dlq", "show", "k", "--json").json
     assert (found["content_encoding"], found["body_bytes"], found["plain_bytes"]) == (told, len(body), len(plain))

@@ -14,9 +14,9 @@ import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
 from rabbitray.actors.errors import DecodeError
-from rabbitray.actors.message.headers import MSGPACK
+from rabbitray.actors.message.headers import JOB_JSON, JOB_MSGPACK, MSGPACK
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.wire import decode
+from rabbitray.actors.message.wire import MessageFormat, decode
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from tests.kit.queue_access import declare, drained
 
@@ -41,8 +41,13 @@ JOB = Job(
 )
 
 
-def read(message: AbstractIncomingMessage) -> list[Job]:
-    return decode(message.body, message.content_type, message.content_encoding)
+def read(message: AbstractIncomingMessage, message_format: MessageFormat = "auto") -> list[Job]:
+    return decode(message.body, message.content_type, message.content_encoding, message_format=message_format)
+
+
+def plain(document: Any) -> list[Job]:
+    """A document that is not taken for a job: the payload as it was sent."""
+    return [Job(id=None, payload=document)]
 
 
 @pytest.fixture
@@ -71,16 +76,26 @@ async def test_json_by_pika(
     body = json.dumps(document).encode()
     pika_channel.basic_publish("", QUEUE, body, pika.BasicProperties(**properties))
     [message] = await drained(amqp_url, QUEUE)
-    assert read(message) == [JOB]
+    assert read(message) == ([JOB] if document is VERBOSE else plain(COMPACT))
+    assert read(message, "report") == [JOB]
+    assert read(message, "plain") == plain(document)
     assert message.message_id == properties.get("message_id")
 
 
-@pytest.mark.parametrize("content_type", [None, MSGPACK, "application/x-msgpack"])
+@pytest.mark.parametrize("content_type", [None, MSGPACK, "application/x-msgpack", JOB_MSGPACK])
 async def test_msgpack_by_pika(amqp_url: str, pika_channel: Any, content_type: str | None) -> None:
     properties = pika.BasicProperties(content_type=content_type)
     pika_channel.basic_publish("", QUEUE, msgpack.packb(COMPACT), properties)
     [message] = await drained(amqp_url, QUEUE)
-    assert read(message) == [JOB]
+    assert read(message) == ([JOB] if content_type == JOB_MSGPACK else plain(COMPACT))
+    assert read(message, "report") == [JOB]
+
+
+@pytest.mark.parametrize("document", [VERBOSE, COMPACT], ids=["verbose", "compact"])
+async def test_json_with_our_mark_by_pika(amqp_url: str, pika_channel: Any, document: dict[str, Any]) -> None:
+    pika_channel.basic_publish("", QUEUE, json.dumps(document), pika.BasicProperties(content_type=JOB_JSON))
+    [message] = await drained(amqp_url, QUEUE)
+    assert read(message) == read(message, "plain") == [JOB]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +112,7 @@ async def test_a_producer_s_own_format_by_pika_is_the_payload(
 ) -> None:
     pika_channel.basic_publish("", QUEUE, body, pika.BasicProperties(content_type=content_type))
     [message] = await drained(amqp_url, QUEUE)
-    assert read(message) == [Job(id=None, payload=payload)]
+    assert read(message) == plain(payload)
 
 
 async def test_an_empty_message_by_pika_is_refused_alone(amqp_url: str, pika_channel: Any) -> None:
@@ -127,7 +142,9 @@ async def test_documents_by_kombu(
 ) -> None:
     kombu_producer.publish(document, routing_key=QUEUE, serializer=serializer, **extra)
     [message] = await drained(amqp_url, QUEUE)
-    assert read(message) == [JOB]
+    signed = document is VERBOSE and serializer == "json"
+    assert read(message) == ([JOB] if signed else plain(document))
+    assert read(message, "report") == [JOB]
     assert message.message_id == extra.get("message_id")
 
 
@@ -137,7 +154,7 @@ async def test_plain_values_by_kombu_are_the_payload(
 ) -> None:
     kombu_producer.publish(body, routing_key=QUEUE)
     [message] = await drained(amqp_url, QUEUE)
-    assert read(message) == [Job(id=None, payload=payload)]
+    assert read(message) == plain(payload)
 
 
 async def test_pickle_by_kombu_is_never_opened(amqp_url: str, kombu_producer: kombu.Producer) -> None:

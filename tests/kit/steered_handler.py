@@ -1,4 +1,4 @@
-"""A handler steered by its payload: `{"do": "ok|raise|reject|retry|hang|die|slow", ...}`.
+"""A handler steered by its payload: `{"do": "ok|raise|reject|retry|hang|die|slow|echo", ...}`.
 
 `handle` is synchronous, `handle_async` asynchronous, `handle_batch` takes many. A payload that is no such dict is
 `ok`. Poison: `die` ends the process, `segfault` by a bad address, `killed` by SIGKILL as the kernel does when memory
@@ -50,6 +50,8 @@ def _act(job: Job, steps: dict[str, Any]) -> Any:
             raise Reject(steps.get("text", "told to reject"))
         case "retry" if job.attempt < steps.get("times", 1_000):
             raise Retry("told to retry", after_s=steps.get("after_s"))
+        case "echo":
+            return {"key": job.key, "payload": job.payload}
         case "bulk":
             return {"key": job.key, "bulk": os.urandom(steps["bytes"] // 2).hex()}
         case "sum":

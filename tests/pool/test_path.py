@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import signal
 import time
@@ -157,10 +158,13 @@ async def _seconds_for(pool: RunningPool, work: list[Job], *, acked: int, left: 
 
 @pytest.mark.versions
 async def test_what_fails_within_good_messages_is_singled_out(amqp_url: str, tmp_path: Path) -> None:
-    """Bodies and headers that nobody can read among good ones; then records that fail within one packed message."""
+    """Bodies and headers that nobody can read among good ones, of other producers too; then records that fail within
+    one packed message.
+    """
     async with pool_of(settings_for(amqp_url, tmp_path)) as pool:
         await _publish_broken_messages(pool)
-        await pool.publish(jobs(50))
+        await _publish_own_documents(pool)
+        await pool.publish(jobs(45))
         report = await pool.acked(54)
         assert (report.counts.done, report.counts.dead) == (50, 4)
         parked = await taken(amqp_url, compose.topology(pool.loaded.settings).dead_queue)
@@ -186,6 +190,9 @@ async def test_what_fails_within_good_messages_is_singled_out(amqp_url: str, tmp
         runs = pool.rows("SELECT attempts, count(*) AS n FROM results WHERE key NOT LIKE 'odd %' GROUP BY 1 ORDER BY 1")
         assert runs == [{"attempts": 1, "n": 50 + 94}, {"attempts": 2, "n": 5}]
         _odd_outcomes(pool)
+        rows = pool.rows("SELECT key, user_id, result FROM results WHERE key LIKE 'own %' ORDER BY key")
+        found_own = [(row["key"], row["user_id"], json.loads(row["result"])["payload"]) for row in rows]
+        assert found_own == [(f"own {n}", None, document) for n, document in enumerate(OWN_DOCUMENTS)]
 
 
 ODD_DEAD = {
@@ -219,6 +226,26 @@ def _odd_outcomes(pool: RunningPool) -> None:
 
 
 UNREADABLE = properties(table({b"when": scalar("T", BEYOND[0]), b"tenant": long("S", b"a")}), b"bad-3")
+
+
+OWN_DOCUMENTS = [
+    {"do": "echo", "userId": "u1", "timestamp": 1735819200000, "event": "click", "page": "/"},
+    {"do": "echo", "timestamp": "2026-01-02T12:00:00Z", "payload": {"a": 1}, "event": "order.created", "id": "evt_1"},
+    {"do": "echo", "userId": 42, "payload": {"a": 1}},
+    {"do": "echo", "t": 21.5, "p": 1013, "h": 40, "sensor": "s1"},
+    {"do": "echo", "m": 1, "s": 2},
+]
+
+
+async def _publish_own_documents(pool: RunningPool) -> None:
+    """Of a producer who has never heard of us, with field names of the report among his."""
+    settings = pool.loaded.settings
+    async with await aio_pika.connect(settings.rabbitmq_url.reveal()) as connection:
+        channel = await connection.channel()
+        for number, document in enumerate(OWN_DOCUMENTS):
+            body, kind = json.dumps(document).encode(), "application/json"
+            message = aio_pika.Message(body, content_type=kind, message_id=f"own {number}", delivery_mode=2)
+            await channel.default_exchange.publish(message, settings.queue)
 
 
 async def _publish_broken_messages(pool: RunningPool) -> None:

@@ -174,7 +174,7 @@ def test_the_live_blocks_run_beside_their_pools(beside: Beside, folder: Path, am
     when_dead("orders", 2)
     sql = "SELECT id FROM dead_letters WHERE error_class = 'AttributeError'"
     (grave,) = ask("orders-store", "query", sql, 10, 10.0).to_pylist()
-    values = {"MESSAGE_ID": "job-1", "3f2a": grave["id"][:8], "/backup": str(folder / "backup")}
+    values = {"MESSAGE_ID": "o-1", "3f2a": grave["id"][:8], "/backup": str(folder / "backup")}
     beside.work([replaced(words, values) for words in told if words not in first])
     assert list(folder.glob("backup/orders/**/*.parquet"))
     beside.stop()

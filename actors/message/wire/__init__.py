@@ -6,6 +6,7 @@ What a reader promises, for any bytes: a Job, or `DecodeError`; never another ex
 encode       Job -> bytes: msgpack with one-letter keys, compact JSON, verbose JSON
 decode       bytes -> Jobs
 packed       many records in one body
+forms        which documents are jobs in the report's form
 heads        the fields of a job without its payload, for the router
 shapes       the report's two shapes of a job, and its fields
 type_codes   one-letter codes of message types
@@ -18,6 +19,7 @@ counting     how many elements a body holds, before anything is built
 from rabbitray.actors.message.wire.compression import plain_size
 from rabbitray.actors.message.wire.decode import decode, parse_line, split
 from rabbitray.actors.message.wire.encode import Form, encode
+from rabbitray.actors.message.wire.forms import MessageFormat
 from rabbitray.actors.message.wire.heads import read_head, read_record_head
 from rabbitray.actors.message.wire.limits import MessageLimits
 from rabbitray.actors.message.wire.packed import MOST_RECORDS, count_records, is_packed_type, join_records, pack
@@ -27,6 +29,7 @@ __all__ = [
     "MOST_RECORDS",
     "REPORT_CODES",
     "Form",
+    "MessageFormat",
     "MessageLimits",
     "TypeCodes",
     "count_records",

@@ -6,27 +6,27 @@ complete, well-typed document. The JSON forms are kept exactly as the report has
 them, and carry no checksum: truncated, retyped, renamed, doubled and unknown fields are refused, another letter inside
 a value looks like data.
 
-*Two shapes and everything else.* A document is taken for one of the report's shapes when all of its fields, or at least
-two, are fields of that shape; it is then read strictly. Any other document becomes the payload of a Job without an id.
+*The report's form and everything else.* `forms` says which documents are jobs in the report's form; they are read
+strictly. Any other document becomes the payload of a Job without an id, as it came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from rabbitray.actors.errors import DecodeError
-from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED, content_kind
+from rabbitray.actors.message.headers import JOB_JSON, JSON, MSGPACK, PACKED, content_kind
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire.compression import plain_body
 from rabbitray.actors.message.wire.counting import names_each_once
 from rabbitray.actors.message.wire.documents import parse, unpack
 from rabbitray.actors.message.wire.encode import is_intact
+from rabbitray.actors.message.wire.forms import MessageFormat, Source, read_form, read_marked, read_report, source_of
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits
 from rabbitray.actors.message.wire.packed import split_records, unpack_records
-from rabbitray.actors.message.wire.shapes import CHECKSUM, COMPACT, VERBOSE, is_shape, read_compact, read_verbose
+from rabbitray.actors.message.wire.shapes import CHECKSUM, read_compact
 from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
 
 _MSGPACK_TYPES: Final = frozenset((MSGPACK, "application/x-msgpack", "application/vnd.msgpack"))
@@ -43,15 +43,21 @@ def decode(
     limits: MessageLimits = DEFAULT_LIMITS,
     *,
     codes: TypeCodes = REPORT_CODES,
+    message_format: MessageFormat = "auto",
+    stamped: bool = False,
 ) -> list[Job]:
     """Return the jobs of one message: one, or several for a packed one.
 
     Raises DecodeError, with a short stable reason, for anything that cannot be read, and nothing else ever. A
-    document in neither of the report's shapes becomes the payload of a Job without an id; `text/*` becomes
+    document that is not surely in the report's form becomes the payload of a Job without an id; `text/*` becomes
     text, `application/octet-stream` bytes. Without a content type the bytes must be msgpack or JSON.
+
+    `message_format`: what producers send without our mark; `stamped`: the message has the header that our publisher
+    writes, see `forms`.
     """
+    source = source_of(content_type, message_format, stamped=stamped)
     try:
-        return _decode(body, content_kind(content_type), content_encoding, limits, codes)
+        return _decode(body, content_kind(content_type), content_encoding, limits, codes, source)
     except DecodeError:
         raise
     except (RecursionError, MemoryError) as error:
@@ -61,7 +67,7 @@ def decode(
 
 
 def split(body: bytes, content_encoding: str | None = None, limits: MessageLimits = DEFAULT_LIMITS) -> list[bytes]:
-    """Return each record of a packed message as the body of a message of its own, of the content type `MSGPACK`.
+    """Return each record of a packed message as the body of a message of its own, of the content type `JOB_MSGPACK`.
 
     The record's bytes are taken as they are: whatever was read from the packed message is read from its piece too,
     also what our own writer would refuse. Raises DecodeError as `decode` does; meant for what `decode` has read.
@@ -75,29 +81,27 @@ def parse_line(line: str | bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:
     Raises DecodeError for anything else, documents of other shapes included.
     """
     raw = line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line
-    raw = raw.strip().removeprefix(_BOM)
-    job = decode(raw, JSON, None, codes=codes)[0]
+    job = decode(raw.strip(), JOB_JSON, None, codes=codes)[0]
     if job.id is not None:
         return job
-    document = msgspec.json.decode(raw)
-    if not isinstance(document, dict) or not (is_shape(document, COMPACT) or is_shape(document, VERBOSE)):
-        raise DecodeError("unknown_shape", "neither the verbose nor the compact JSON form of a job")
     fields = {name: value for name, value in msgspec.structs.asdict(job).items() if name != "id"}
     return Job(**fields)
 
 
-def _decode(body: bytes, kind: str, content_encoding: str | None, limits: MessageLimits, codes: TypeCodes) -> list[Job]:
+def _decode(
+    body: bytes, kind: str, content_encoding: str | None, limits: MessageLimits, codes: TypeCodes, source: Source
+) -> list[Job]:
     body = plain_body(body, content_encoding, limits)
     if kind in _MSGPACK_TYPES:
-        return [_read_msgpack(body, limits, codes)]
+        return [_read_msgpack(body, limits, codes, source)]
     if kind == PACKED:
         return unpack_records(body, limits, codes)
     if kind in _JSON_TYPES or kind.endswith("+json"):
-        return [_read_json(body, limits, codes)]
-    return [_read_other(body, kind, limits, codes)]
+        return [_read_json(body, limits, codes, source)]
+    return [_read_other(body, kind, limits, codes, source)]
 
 
-def _read_other(body: bytes, kind: str, limits: MessageLimits, codes: TypeCodes) -> Job:
+def _read_other(body: bytes, kind: str, limits: MessageLimits, codes: TypeCodes, source: Source) -> Job:
     if kind in _BYTES_TYPES:
         return Job(id=None, payload=bytes(body))
     if kind.startswith("text/"):
@@ -105,14 +109,8 @@ def _read_other(body: bytes, kind: str, limits: MessageLimits, codes: TypeCodes)
     if kind:
         raise DecodeError("unsupported_content_type", kind[:100])
     read = _read_msgpack if body and (0x80 <= body[0] <= 0x8F or body[0] in (0xDE, 0xDF)) else _read_json
-    return _sniffed(read, body, limits, codes)
-
-
-def _sniffed(
-    read: Callable[[bytes, MessageLimits, TypeCodes], Job], body: bytes, limits: MessageLimits, codes: TypeCodes
-) -> Job:
     try:
-        return read(body, limits, codes)
+        return read(body, limits, codes, source)
     except DecodeError as error:
         if error.reason not in ("bad_json", "bad_msgpack", "empty"):
             raise
@@ -126,32 +124,36 @@ def _text(body: bytes) -> str:
         raise DecodeError("bad_text", str(error)[:200]) from None
 
 
-def _read_msgpack(body: bytes, limits: MessageLimits, codes: TypeCodes) -> Job:
-    intact = is_intact(body)
-    if intact is False:
+def _read_msgpack(body: bytes, limits: MessageLimits, codes: TypeCodes, source: Source) -> Job:
+    """A body with our checksum is ours; where nothing else says so, one with a wrong checksum is a stranger's."""
+    intact = None if source == "plain" else is_intact(body)
+    if intact is False and source != "auto":
         raise DecodeError("bad_checksum", "the body was changed on its way")
     document = unpack(body, limits)
-    if intact and (type(document) is not dict or document.pop(CHECKSUM, None) is None):
-        raise DecodeError("bad_checksum", "the checksum is not where it belongs")
     if intact:
+        if type(document) is not dict or document.pop(CHECKSUM, None) is None:
+            raise DecodeError("bad_checksum", "the checksum is not where it belongs")
         return read_compact(document, codes)
-    return _read_document(document, codes)
+    return _unchecked(document, codes, source) or Job(id=None, payload=document)
 
 
-def _read_json(body: bytes, limits: MessageLimits, codes: TypeCodes) -> Job:
+def _unchecked(document: Any, codes: TypeCodes, source: Source) -> Job | None:  # Any: whatever a producer wrote
+    """The job of a msgpack document without a checksum. One with our publisher's header has lost it on its way."""
+    if source == "marked":
+        return read_marked(document, codes)
+    if type(document) is not dict:
+        return None
+    if source == "report":
+        return read_report(document, codes)
+    return read_compact(document, codes) if source == "stamped" and "i" in document and "t" in document else None
+
+
+def _read_json(body: bytes, limits: MessageLimits, codes: TypeCodes, source: Source) -> Job:
     body = body.removeprefix(_BOM)
     document = parse(body, limits)
-    job = _read_document(document, codes)
-    if job.payload is not document and not names_each_once(body, document):  # the last one would win in silence
+    job = read_form(document, source, codes)
+    if job is None:
+        return Job(id=None, payload=document)
+    if not names_each_once(body, document):  # the last one would win in silence
         raise DecodeError("duplicate_field", "a field is there twice")
     return job
-
-
-def _read_document(document: Any, codes: TypeCodes) -> Job:  # Any: whatever a producer wrote
-    """Return the job that a document is, in either shape, or else carries as its payload."""
-    if type(document) is dict:
-        if is_shape(document, COMPACT):
-            return read_compact(document, codes)
-        if is_shape(document, VERBOSE):
-            return read_verbose(document)
-    return Job(id=None, payload=document)

@@ -9,7 +9,7 @@ import msgpack
 import msgspec
 
 from rabbitray.actors.errors import EncodeError
-from rabbitray.actors.message.headers import JSON, MSGPACK
+from rabbitray.actors.message.headers import JOB_JSON, JOB_MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, require_writable
 from rabbitray.actors.message.wire.shapes import Document, compact, compact_text, verbose
@@ -28,7 +28,7 @@ _PAYLOAD_DEPTH: Final = DEFAULT_LIMITS.max_depth - 2  # the document itself, and
 
 
 def encode(job: Job, *, form: Form = "msgpack", codes: TypeCodes = REPORT_CODES) -> tuple[bytes, str]:
-    """Return the body of one job and its content type.
+    """Return the body of one job and its content type, which has our mark.
 
     `msgpack`: one-letter keys and a CRC-32, 50 bytes for the report's entry. `compact_json` and
     `verbose_json`: the report's documents (3.1), for readers that know no other. `key` and `attempt` travel
@@ -37,11 +37,11 @@ def encode(job: Job, *, form: Form = "msgpack", codes: TypeCodes = REPORT_CODES)
     """
     match form:
         case "msgpack":
-            return checked(encode_record(job, codes)), MSGPACK
+            return checked(encode_record(job, codes)), JOB_MSGPACK
         case "compact_json":
-            return _json(compact_text(job, codes)), JSON
+            return _json(compact_text(job, codes)), JOB_JSON
         case "verbose_json":
-            return _json(verbose(job)), JSON
+            return _json(verbose(job)), JOB_JSON
         case _:
             assert_never(form)
 

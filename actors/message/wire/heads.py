@@ -14,7 +14,8 @@ from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.headers import JSON, MSGPACK, content_kind
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire.encode import is_intact
-from rabbitray.actors.message.wire.shapes import CHECKSUM, COMPACT, VERBOSE, Document, read_compact, read_verbose
+from rabbitray.actors.message.wire.forms import MessageFormat, read_form, source_of
+from rabbitray.actors.message.wire.shapes import CHECKSUM, COMPACT, VERBOSE, Document, read_compact
 from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
 
 _COMPACT_START: Final = b'{"i":'
@@ -36,20 +37,35 @@ _VERBOSE_JSON: Final = msgspec.json.Decoder(_fields(VERBOSE))
 
 
 def read_head(
-    body: bytes, content_type: str | None, content_encoding: str | None, *, codes: TypeCodes = REPORT_CODES
+    body: bytes,
+    content_type: str | None,
+    content_encoding: str | None,
+    *,
+    codes: TypeCodes = REPORT_CODES,
+    message_format: MessageFormat = "auto",
+    stamped: bool = False,
 ) -> Job:
-    """Return the job of a message as `encode` writes it, with no payload.
+    """Return the job of a message as `encode` writes it, with no payload, where `decode` takes it for one.
 
     Raises DecodeError, `not_ours`, for every other body, and as `decode` does where a field is none of a job's.
     """
-    kind = "" if content_encoding else content_kind(content_type)
-    if kind in ("", MSGPACK) and is_intact(body):
-        return read_record_head(body, codes=codes)
-    if kind in ("", JSON) and body.startswith(_COMPACT_START):
-        return read_compact(_document(_COMPACT_JSON, msgspec.json.decode, body), codes)
-    if kind in ("", JSON) and body.startswith(_VERBOSE_START):
-        return read_verbose(_document(_VERBOSE_JSON, msgspec.json.decode, body))
+    kind = content_kind(content_type)
+    source = source_of(content_type, message_format, stamped=stamped)
+    if source != "plain" and not content_encoding:
+        if kind in ("", MSGPACK) and is_intact(body):
+            return read_record_head(body, codes=codes)
+        fields = _fields_of(body) if kind in ("", JSON) else None
+        job = None if fields is None else read_form(_document(fields, msgspec.json.decode, body), source, codes)
+        if job is not None:
+            return job
     raise DecodeError("not_ours", "in none of the forms that are written here")
+
+
+def _fields_of(body: bytes) -> Any:  # Any: a decoder
+    """The decoder of the form that a JSON body begins as `encode` writes it; None for no such body."""
+    if body.startswith(_COMPACT_START):
+        return _COMPACT_JSON
+    return _VERBOSE_JSON if body.startswith(_VERBOSE_START) else None
 
 
 def read_record_head(body: bytes, *, codes: TypeCodes = REPORT_CODES) -> Job:

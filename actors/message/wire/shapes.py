@@ -170,7 +170,7 @@ def is_shape(doc: Mapping[Any, Any], shape: frozenset[str]) -> bool:
 
 def read_compact(doc: Document, codes: TypeCodes) -> Job:
     """Return the Job of a compact document (its checksum already checked); DecodeError names the field."""
-    _refuse_unknown(doc, COMPACT)
+    require_known(doc, COMPACT)
     get = doc.get
     kind = read_text(get("t"), "t")
     try:
@@ -189,7 +189,7 @@ def read_compact(doc: Document, codes: TypeCodes) -> Job:
 
 def read_verbose(doc: Document) -> Job:
     """Return the Job of a verbose document; DecodeError names the field."""
-    _refuse_unknown(doc, VERBOSE)
+    require_known(doc, VERBOSE)
     get = doc.get
     try:
         return Job(
@@ -205,7 +205,13 @@ def read_verbose(doc: Document) -> Job:
         raise DecodeError("bad_field", str(error)) from None
 
 
-def _refuse_unknown(doc: Document, shape: frozenset[str]) -> None:
+def _named(key: Any) -> str:  # Any: whatever a producer wrote
+    """The beginning of a key for people."""
+    return str(key[:40]) if isinstance(key, str | bytes) else _shown(key)
+
+
+def require_known(doc: Document, shape: frozenset[str]) -> None:
+    """Raise DecodeError where a document has a field that its shape does not know."""
     if not shape.issuperset(doc):
-        unknown = sorted(str(key[:40]) for key in doc if key not in shape)
+        unknown = sorted(_named(key) for key in doc if key not in shape)
         raise DecodeError("unknown_field", f"{', '.join(unknown[:5])}: own data belongs into the payload")

@@ -82,7 +82,8 @@ def read_message(
     first_seen_ms = header_number(table.get(h.FIRST_SEEN), 0, now_ms)
     returned = h.ATTEMPT in table or h.DUE in table
     replays = header_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT)
-    published_ms = moment_ms(table.get(h.PUBLISHED), now_ms) or _stamp(properties.timestamp, now_ms)
+    stamp = table.get(h.PUBLISHED)
+    published_ms = moment_ms(stamp, now_ms) or _stamp(properties.timestamp, now_ms)
     return Delivery(
         parcel=Parcel(
             body=body,
@@ -97,6 +98,7 @@ def read_message(
             traceparent=_traceparent(table.get(h.TRACEPARENT)),
             tracestate=header_text(table.get(h.TRACESTATE)),
             again=redelivered or returned or first_seen_ms > 0,
+            stamped=stamp is not None,
         ),
         properties=properties,
         generation=generation,

@@ -238,8 +238,6 @@ def _carried(delivery: Delivery) -> Headers:
     parcel, given = delivery.parcel, _given(delivery)
     kept = carried_headers(given, parcel.received_ms) | {h.FIRST_SEEN: parcel.first_seen_ms or parcel.received_ms}
     kept.pop(h.KEY, None)
-    if parcel.published_ms and not delivery.replays:  # of one that was replayed, the header says it
-        kept[h.PUBLISHED] = parcel.published_ms
     kept |= {h.REPLAYS: delivery.replays} if delivery.replays else {}
     return kept | ({h.RECORDS: delivery.records} if h.RECORDS in given else {})
 

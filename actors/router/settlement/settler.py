@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from rabbitray.actors.message.parcel import Record, whole_message
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, rejection
 from rabbitray.actors.router.endings import Endings
 from rabbitray.actors.router.settlement.acker import Acker, Acks
@@ -59,6 +59,7 @@ class Settler:
         tracing: Tracing | None = None,
         wire: MessageLimits | None = None,
         codes: TypeCodes = REPORT_CODES,
+        message_format: MessageFormat = "auto",
         redact: Redactor = NO_SECRETS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -80,6 +81,7 @@ class Settler:
             park=self.park,
             wire=wire or MessageLimits(),
             codes=codes,
+            message_format=message_format,
         )
 
     async def settle(self, batch: Batch, part: Part, answer: Answer, unsafe: Set[int] = frozenset()) -> Set[int]:

@@ -10,7 +10,7 @@ from typing import Protocol
 from rabbitray.actors.errors import DecodeError, EncodeError, RabbitrayError
 from rabbitray.actors.message.parcel import Record, records_of
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.message.wire import MessageLimits, TypeCodes
+from rabbitray.actors.message.wire import MessageFormat, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Delivery, message_failure
 from rabbitray.actors.router.settlement.acker import Acker
 from rabbitray.actors.router.settlement.retries import Rung
@@ -43,6 +43,7 @@ class WholeMessages:
         park: Callable[[Delivery, Failure], Awaitable[None]],
         wire: MessageLimits,
         codes: TypeCodes,
+        message_format: MessageFormat,
     ) -> None:
         self._queue = queue
         self._waits = waits
@@ -52,12 +53,13 @@ class WholeMessages:
         self._park = park
         self._wire = wire
         self._codes = codes
+        self._format = message_format
         self._stray_line = LogThrottle()
 
     def records(self, delivery: Delivery) -> list[Record]:
         """The records of a message; none where it is in none of our own forms."""
         try:
-            return records_of(delivery.parcel, self._wire, self._codes)
+            return records_of(delivery.parcel, self._wire, self._codes, self._format)
         except DecodeError:
             return []
 
@@ -69,7 +71,7 @@ class WholeMessages:
         if not self._acker.still_ours([delivery]):
             return
         try:
-            pieces = records_of(delivery.parcel, self._wire, self._codes)
+            pieces = records_of(delivery.parcel, self._wire, self._codes, self._format)
             if expect is not None:
                 expect([piece.key for piece in pieces if piece.key is not None])
             await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))

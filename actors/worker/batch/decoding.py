@@ -10,10 +10,11 @@ from msgspec.structs import force_setattr as _set
 
 from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.headers import JSON, content_kind
+from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import Parcel, attempt_of, identity, whole_message
 from rabbitray.actors.message.payload_hash import payload_hash
 from rabbitray.actors.message.reply import Failure
-from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes, decode
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, TypeCodes, decode
 from rabbitray.actors.worker.batch.unit import Unit
 
 
@@ -25,14 +26,18 @@ class IdentityRules:
 
 
 def decode_parcels(
-    parcels: Sequence[Parcel], limits: MessageLimits, rules: IdentityRules, codes: TypeCodes = REPORT_CODES
+    parcels: Sequence[Parcel],
+    limits: MessageLimits,
+    rules: IdentityRules,
+    codes: TypeCodes = REPORT_CODES,
+    message_format: MessageFormat = "auto",
 ) -> tuple[list[Unit], list[Failure]]:
     """The jobs of a batch in order, and a failure (`dead`) for each message that cannot be read."""
     units: list[Unit] = []
     failures: list[Failure] = []
     for position, parcel in enumerate(parcels):
         try:
-            units += _units(position, parcel, limits, rules, codes)
+            units += _units(position, parcel, _jobs(parcel, limits, codes, message_format), rules)
         except DecodeError as error:
             failures.append(
                 Failure.permanent(whole_message(parcel), error.reason, error.detail, "DecodeError", position=position)
@@ -40,8 +45,19 @@ def decode_parcels(
     return units, failures
 
 
-def _units(position: int, parcel: Parcel, limits: MessageLimits, rules: IdentityRules, codes: TypeCodes) -> list[Unit]:
-    jobs = decode(parcel.body, parcel.content_type, parcel.content_encoding, limits, codes=codes)
+def _jobs(parcel: Parcel, limits: MessageLimits, codes: TypeCodes, message_format: MessageFormat) -> list[Job]:
+    return decode(
+        parcel.body,
+        parcel.content_type,
+        parcel.content_encoding,
+        limits,
+        codes=codes,
+        message_format=message_format,
+        stamped=parcel.stamped,
+    )
+
+
+def _units(position: int, parcel: Parcel, jobs: list[Job], rules: IdentityRules) -> list[Unit]:
     if not jobs:
         raise DecodeError("empty", "a packed message without records")
     packed = len(jobs) > 1

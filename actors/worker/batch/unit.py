@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from rabbitray.actors.message.headers import MSGPACK
+from rabbitray.actors.message.headers import JOB_MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Category, Failure
@@ -73,7 +73,7 @@ class Unit(msgspec.Struct, eq=False, kw_only=True):
             message_id=self.parcel.message_id,
             message_type=self.job.message_type or None,
             body=body,
-            content_type=MSGPACK if body is not None else None,
+            content_type=JOB_MSGPACK if body is not None else None,
             traceback=failed.trace.text,
             raised_in=failed.trace.place,
         )

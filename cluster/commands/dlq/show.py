@@ -25,7 +25,8 @@ def command(loaded: Loaded, name: str, raw: bool, as_json: bool) -> None:
     ID: from `ls` (its beginning will do), a key or a message id. Of a compressed body its text is shown.
     """
     with results(loaded) as reader:
-        found = readable(find(reader, name), compose.type_codes(loaded.settings), raw=raw)
+        row, settings = find(reader, name), loaded.settings
+        found = readable(row, compose.type_codes(settings), settings.message_format, raw=raw)
     if as_json:
         tell_json(found)
         return

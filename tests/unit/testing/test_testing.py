@@ -55,16 +55,21 @@ def test_following_retries_ends_with_done_or_dead() -> None:
 
 
 def test_a_mapping_is_a_document_of_another_producer() -> None:
-    verbose = {"messageId": "m1", "userId": "u1", "messageType": "BIRTHDAY", "payload": {"n": 7}}
+    verbose = {"messageId": "m1", "userId": "u1", "messageType": "BIRTHDAY", "retryCount": 0, "payload": {"n": 7}}
     compact = {"i": "m2", "u": "u2", "t": "B", "p": {"n": 8}}
     foreign = {"n": 9}
-    first, second, third = work(handle, [verbose, compact, foreign])
+    first, second, third = work(handle, [verbose, compact, foreign], message_format="report")
     assert first.job is not None
     assert (first.job.key, first.job.message_type, first.result["n"]) == ("m1", "BIRTHDAY", 7)
     assert second.job is not None
     assert (second.job.key, second.job.message_type, second.result["n"]) == ("m2", "BIRTHDAY", 8)
     assert third.job is not None
     assert (third.job.key, third.job.payload) == (None, {"n": 9})
+    signed, plain = work(handle, [verbose, compact])
+    assert signed.job is not None
+    assert (signed.job.key, signed.result["n"]) == ("m1", 7)
+    assert plain.job is not None
+    assert (plain.job.key, plain.job.payload) == (None, compact), "the short letters are not guessed"
 
 
 def test_bytes_that_are_no_job_are_dead_letters_and_the_rest_goes_on() -> None:

@@ -367,7 +367,7 @@ async def test_packed_messages_fail_record_by_record() -> None:
     (failure,) = part.failures
     assert (failure.position, failure.record, failure.key, failure.attempt) == (0, 2, "r2", 2)
     assert failure.body is not None, "the record alone, to be published as a message of its own"
-    assert failure.content_type == h.MSGPACK
+    assert failure.content_type == h.JOB_MSGPACK
     async with worker_of(handler(call)) as worker:
         again = parcel(failure.body, content_type=failure.content_type, key=failure.key, attempt=3)
         (part,), _ = await whole(worker, parcels(again))

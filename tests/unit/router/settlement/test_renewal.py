@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from rabbitray.actors.errors import RefusedError
+from rabbitray.actors.message.headers import JOB_JSON
 from rabbitray.actors.rabbitmq.properties import from_raw
 from rabbitray.actors.rabbitmq.whole_copy import whole_copy
 from rabbitray.actors.router.delivery import Delivery
@@ -59,7 +60,9 @@ async def test_one_of_a_lost_connection_gets_no_copy() -> None:
 
 async def test_a_key_may_stand_in_the_body_alone_and_without_one_there_is_no_copy() -> None:
     settling = Settling()
-    assert await settling.settler.whole.renew(delivery(1, b'{"i":"own","t":"B"}', message_id=None))
+    assert await settling.settler.whole.renew(
+        delivery(1, b'{"i":"own","t":"B"}', message_id=None, content_type=JOB_JSON)
+    )
     assert not await settling.settler.whole.renew(delivery(2, b'{"x":1}', message_id=None))
     assert settling.acks.acked == [1]
 

@@ -30,7 +30,7 @@ from rabbitray.actors.message.headers import WAIT_MOST_MS
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import whole_message
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, encode, pack
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, decode, encode, pack
 from rabbitray.actors.router.delivery import Batch, Delivery, message_failure, refusal
 from rabbitray.actors.router.settlement.acker import GIVE_BACK
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
@@ -239,7 +239,7 @@ async def test_a_rejected_row_of_a_packed_message_is_buried_as_that_record_alone
 
 async def test_a_rejected_row_keeps_the_key_and_attempts_of_its_message() -> None:
     held = Harness()
-    one = delivery(1, b'{"i":"own","t":"B","r":2}')
+    one = delivery(1, b'{"i":"own","t":"B","r":2}', content_type=h.JOB_JSON)
     await held.settler.settle(Batch([one]), done(0), Answer(rejected=((0, "too long"),)))
     assert [(row["key"], row["attempts"], row["body"]) for row in held.buried] == [("own", 3, one.parcel.body)]
 
@@ -289,7 +289,7 @@ async def test_a_message_that_no_worker_gave_an_outcome_fails_in_its_own_trace(
     changes: dict[str, Any], error_class: str, text: str
 ) -> None:
     held = Traced()
-    one = delivery(1, b'{"i":"own"}', traceparent=SAMPLED, attempt=2, **changes)
+    one = delivery(1, b'{"i":"own"}', content_type=h.JOB_JSON, traceparent=SAMPLED, attempt=2, **changes)
     found = refusal(one) if one.refused else message_failure(one, "worker_crashed", "it died", "WorkerLost")
     await held.settler.park(one, found)
     (span,) = held.failed
@@ -303,7 +303,8 @@ async def test_a_message_that_no_worker_gave_an_outcome_fails_in_its_own_trace(
 
 async def test_a_row_that_the_store_rejects_fails_in_its_own_trace_and_names_its_batch() -> None:
     held = Traced()
-    batch = Batch([delivery(1, b'{"i":"a"}'), delivery(2, b'{"i":"b"}', traceparent=SAMPLED)])
+    marked = {"content_type": h.JOB_JSON}
+    batch = Batch([delivery(1, b'{"i":"a"}', **marked), delivery(2, b'{"i":"b"}', traceparent=SAMPLED, **marked)])
     part = Part(rows=2, row_positions=[0, 1], finished=[0, 1], jobs=2, span=BATCH)
     await held.settler.settle(batch, part, Answer(committed=1, rejected=((1, "too long"),)))
     (span,) = held.failed
@@ -341,7 +342,9 @@ async def test_a_packed_message_of_one_record_is_not_taken_apart_twice() -> None
     body, _ = pack([Job(id="only")])
     await held.settler.whole.take_apart(delivery(1, body, content_type=h.PACKED, key="k"))
     ((_, piece),) = held.outbox.singled
-    assert (piece.key, piece.content_type) == ("k", h.MSGPACK), "no packed message any more: the quarantine counts it"
+    assert (piece.key, piece.content_type) == ("k", h.JOB_MSGPACK), (
+        "no packed message any more: the quarantine counts it"
+    )
 
 
 @in_virtual_time
@@ -372,19 +375,27 @@ async def test_type_codes_hold_where_a_message_is_taken_apart() -> None:
     assert [(piece.key, piece.message_type) for _, piece in held.outbox.singled] == [("a", "CHRISTMAS"), ("b", None)]
 
 
+OWN = b'{"i":"own","t":"B"}'
+
+
 @pytest.mark.parametrize(
     ("body", "changes", "key"),
     [
-        (b'{"i":"own","t":"B"}', {}, "own"),
-        (b'{"i":"own","t":"B"}', {"key": "header"}, "header"),
-        (b'{"i":null,"t":"B"}', {}, "m-1"),
+        (OWN, {"content_type": h.JOB_JSON}, "own"),
+        (OWN, {"content_type": h.JOB_JSON, "key": "header"}, "header"),
+        (b'{"i":null,"t":"B"}', {"content_type": h.JOB_JSON}, "m-1"),
+        (OWN, {}, None),
+        (b'{"i":"own","t":"B","r":0}', {}, None),
+        (b'{"i":"own","t":"B","r":0}', {"stamped": True}, "own"),
+        (b'{"messageId":"own","messageType":"","retryCount":0}', {}, "own"),
+        (b'{"messageId":"own","messageType":""}', {}, None),
         (b'{"x":1}', {}, None),
-        (b'{"t":"B","i":"own"}', {}, None),
+        (b'{"t":"B","i":"own"}', {"content_type": h.JOB_JSON}, None),
         (b"{broken", {}, None),
         (encode(Job(id="own"))[0], {"content_type": h.MSGPACK}, "own"),
         (msgpack.packb({"i": "own", "t": "B"}), {"content_type": h.MSGPACK}, None),
-        (gzip.compress(b'{"i":"own","t":"B"}', mtime=0), {"content_encoding": "gzip"}, None),
-        (b'{"i":"own","t":"B"}', {"refused": "too_large: whatever"}, None),
+        (gzip.compress(OWN, mtime=0), {"content_type": h.JOB_JSON, "content_encoding": "gzip"}, None),
+        (OWN, {"content_type": h.JOB_JSON, "refused": "too_large: whatever"}, None),
         (pack([Job(id="a"), Job(id="b")])[0], {"content_type": h.PACKED}, None),
     ],
 )
@@ -397,6 +408,14 @@ async def test_a_message_that_is_parked_whole_keeps_the_key_that_it_is_worked_un
     ((_, failure, _),) = held.outbox.parked
     assert failure.key == key
     assert [row["key"] for row in held.buried] == [key], "no guess: what is worked under another key would be missed"
+
+
+@pytest.mark.parametrize(("message_format", "key"), [("auto", None), ("report", "own"), ("plain", None)])
+async def test_the_setting_says_which_form_the_router_knows(message_format: MessageFormat, key: str | None) -> None:
+    held = Harness(message_format=message_format)
+    one = delivery(1, OWN)
+    await held.settler.park(one, message_failure(one, "worker_crashed", "it died", "WorkerLost"))
+    assert [row["key"] for row in held.buried] == [key]
 
 
 async def test_the_row_of_a_body_that_a_worker_could_not_read_has_its_message_id_for_a_key() -> None:
