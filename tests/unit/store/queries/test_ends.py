@@ -17,8 +17,8 @@ import pytest
 
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
 from rabbitray.actors.store.config import StoreConfig
-from rabbitray.actors.store.file_watch import FileWatch
 from rabbitray.actors.store.file import wal_of
+from rabbitray.actors.store.file_watch import FileWatch
 from rabbitray.actors.store.queries.front import Queries
 from rabbitray.actors.store.queries.snapshots import CLOSED, ENDED, Snapshots
 from rabbitray.actors.store.store import Store
