@@ -18,7 +18,7 @@ import pytest
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.file import wal_of
-from rabbitray.actors.store.file_watch import FileWatch
+from rabbitray.actors.store.file_watch import FileWatch, Seen
 from rabbitray.actors.store.queries.front import Queries
 from rabbitray.actors.store.queries.snapshots import CLOSED, ENDED, Snapshots
 from rabbitray.actors.store.store import Store
@@ -51,23 +51,34 @@ async def test_an_export_that_the_stores_end_cuts_off_is_told(store: Store) -> N
             pass
 
 
+class OfACommit(Snapshots):
+    """A commit goes on while the queries are closed, and publishes what it committed."""
+
+    def __init__(self, seen: Seen) -> None:
+        super().__init__()
+        self._seen = seen
+        self.publish(seen)
+        self.withdraw()
+
+    def close(self) -> None:
+        super().close()
+        self.publish(self._seen)
+
+
 async def test_a_query_that_had_not_begun_when_the_store_closed_does_not_hold_it_up(tmp_path: Path) -> None:
-    """Commits that still go on publish what may be read."""
     config = StoreConfig(path=tmp_path / "r.duckdb", query_processes=1)
     store = Store(config)
     await store.open()
-    snapshots = Snapshots()
+    seen = FileWatch(config.path, wal_of(config.path)).seen
+    snapshots = OfACommit(seen)
     queries = Queries(config, snapshots)
     queries.open()
-    watch = FileWatch(config.path, wal_of(config.path))
-    snapshots.publish(watch.seen)
-    snapshots.withdraw()
     asked = asyncio.create_task(queries.table(ENDLESS, 10, 60))
     await eventually(lambda: any(thread.name.startswith("store-query") for thread in threading.enumerate()))
     closing = asyncio.create_task(queries.close())
     await asyncio.sleep(0)
-    snapshots.publish(watch.seen)
-    await asyncio.wait_for(closing, 30)
+    snapshots.publish(seen)
+    await asyncio.wait_for(closing, 10)
     with pytest.raises(QueryError, match="the store closed"):
         await asked
     await store.close()
