@@ -34,7 +34,7 @@ _SORTED = (
 )
 _JOINED = (
     f"SELECT {_OF_RESULTS}, {_RUNS} FROM (SELECT a.* FROM results a JOIN results b USING (key) "
-    "WHERE (SELECT count(*) FROM range(3000000) r(i) WHERE hash(i) % 7 = 3) > 0)"
+    "WHERE (SELECT count(*) FROM range(1000000) r(i) WHERE hash(i) % 7 = 3) > 0)"
 )
 QUESTIONS = (_ALL, _SORTED, _JOINED)
 
@@ -80,7 +80,7 @@ def _run(key: str) -> FailedRun:
 @pytest.fixture
 async def growing(tmp_path: Path) -> AsyncIterator[Growing]:
     """A checkpoint is due every few commits, and forced soon after."""
-    store = Store(StoreConfig(path=tmp_path / "r.duckdb", checkpoint_at=4 * MIB, dedupe_capacity=1_000_000))
+    store = Store(StoreConfig(path=tmp_path / "r.duckdb", checkpoint_at=2 * MIB, dedupe_capacity=1_000_000))
     await store.open()
     made = Growing(store=store, epoch=await store.register("a"), log=wal_of(tmp_path / "r.duckdb"))
     load = asyncio.create_task(made.run())
@@ -147,6 +147,7 @@ async def _ask_again(growing: Growing, commits: int, ask: Callable[[], Awaitable
         answered += await ask()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commits", [30, pytest.param(250, marks=pytest.mark.long)])
 async def test_each_answer_is_one_commit(growing: Growing, commits: int) -> None:
     """With 250 of them, failed runs are deleted, too."""
