@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Connection = duckdb.DuckDBPyConnection
 
-_RESERVED = ("", "memory", "system", "temp")
+_RESERVED = ("main", "system", "temp")
 _UNNAMED = "results"
 
 EPOCH_SQL = "SELECT coalesce(max(epoch), 0) FROM runs"
@@ -88,8 +88,9 @@ def connect_read_only(path: Path, memory: int = 1024**3) -> duckdb.DuckDBPyConne
 def connect_snapshot(
     files: AbstractFileSystem, url: str, path: Path, limits: QueryLimits, spill: Path | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """Open the database at `url` of these files for reading, under the name that `path` would give it. Takes no lock.
-    What does not fit into the memory goes into the folder `spill`, where there is one. Raises duckdb.Error.
+    """Open the database at `url` of these files for reading, under the name that `path` would give it; `memory` is
+    taken, that one is `results`. Takes no lock. What does not fit into the memory goes into the folder `spill`, where
+    there is one. Raises duckdb.Error.
     """
     options: dict[str, str | bool | int | float | list[str]] = {
         "threads": str(limits.threads),
@@ -99,12 +100,19 @@ def connect_snapshot(
     }
     con = duckdb.connect(config=options)
     con.register_filesystem(files)
-    name = path.name.split(".")[0]
-    name = (_UNNAMED if name.lower() in _RESERVED else name).replace('"', '""')
+    name = _database_of(path).replace('"', '""')
     con.execute(f"ATTACH '{url}' AS \"{name}\" (READ_ONLY)")
-    con.execute(f'USE "{name}"')
+    con.execute(f'USE "{name}".main')  # with its schema: alone, it may be a schema of DuckDB's own
     _harden(con)
     return con
+
+
+def _database_of(path: Path) -> str:
+    """The name of the database, as DuckDB makes it of a file's."""
+    name = path.name.lstrip(".").split(".")[0]
+    if name.lower() in _RESERVED:
+        return f"{name}_db"
+    return _UNNAMED if name.lower() == "memory" else name
 
 
 def store_id_of(con: duckdb.DuckDBPyConnection) -> str:

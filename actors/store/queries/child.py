@@ -71,6 +71,10 @@ class Answering:
             last = frames.text_frame(frames.FAILED, frames.failure(error))
         except MemoryError:
             fit, last = False, frames.text_frame(frames.FAILED, frames.failure(TooMuchMemoryError(self._limits)))
+        except BrokenPipeError:  # nobody is there to be told
+            raise
+        except OSError as error:  # e.g. its folder for what does not fit into the memory has gone
+            fit, last = False, frames.text_frame(frames.FAILED, frames.failure(QueryError(first_line(error))))
         if question.snapshot is None:
             self._close()  # a pool may want to start
         self._answers.write(last)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -28,12 +29,15 @@ _READ_AHEAD = 2  # batches of an export
 
 @dataclass(slots=True)
 class _Open:
-    """What there is from `open` to `close`. `free`: processes that nobody asks; the one that was asked last is next."""
+    """What there is from `open` to `close`. `free`: processes that nobody asks; the one that was asked last is next.
+    `running`: what has one of them.
+    """
 
     threads: ThreadPoolExecutor
     exports: asyncio.Semaphore
     processes: list[QueryProcess]
     free: asyncio.LifoQueue[QueryProcess] = field(default_factory=asyncio.LifoQueue)
+    running: set[Query] = field(default_factory=set)
 
 
 class Queries:
@@ -63,7 +67,10 @@ class Queries:
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        self._snapshots.close()
+        for (
+            query
+        ) in opened.running:  # each: a commit that still goes on publishes a snapshot, which one could begin with
+            query.end(ENDED)
         await asyncio.to_thread(opened.threads.shutdown)
         for process in opened.processes:
             await asyncio.to_thread(process.close)
@@ -72,10 +79,9 @@ class Queries:
         """At most `max_rows` rows; see `Store.query`. One that was ended for a checkpoint is asked once more."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         for last in (False, True):
-            opened, process = await self._process(deadline)
-            query = Query(process)
+            opened, query = await self._begin(deadline)
             try:
-                return await self._table(opened, process, query, self._asked(sql, max_rows), deadline)
+                return await self._table(opened, query, self._asked(sql, max_rows), deadline)
             except QueryError:
                 if last or query.why != CHECKPOINT:
                     raise
@@ -101,16 +107,15 @@ class Queries:
         """Puts the batches there as room is made, then None. A task of its own: who takes them may never come back."""
         try:
             async with self._must_be_open().exports:
-                opened, process = await self._process(asyncio.get_running_loop().time() + _WAIT_S)
-                query = Query(process)
+                opened, query = await self._begin(asyncio.get_running_loop().time() + _WAIT_S)
                 batches = self._batches(query, self._asked(sql, None, batch_rows))
                 try:
                     while (batch := await self._step(opened, query, lambda: next(batches, None))) is not None:
                         there.put_nowait(batch)
                         await self._taken(room)
                 finally:
-                    await asyncio.to_thread(batches.close)
-                    opened.free.put_nowait(process)
+                    await _to_its_end(asyncio.ensure_future(asyncio.to_thread(batches.close)))
+                    self._end(opened, query)
         finally:
             there.put_nowait(None)
 
@@ -121,34 +126,35 @@ class Queries:
         except TimeoutError:
             raise QueryError(f"the export was ended: nothing of it was taken for {self._left_alone_s:g} s") from None
 
-    async def _table(
-        self, opened: _Open, process: QueryProcess, query: Query, question: Question, deadline: float
-    ) -> pa.Table:
+    async def _table(self, opened: _Open, query: Query, question: Question, deadline: float) -> pa.Table:
         loop = asyncio.get_running_loop()
         timer = loop.call_at(deadline, query.end, ENDED)
         try:
             return await self._step(opened, query, lambda: as_table(self._batches(query, question)))
         finally:
             timer.cancel()
-            opened.free.put_nowait(process)
+            self._end(opened, query)
 
     async def _step(self, opened: _Open, query: Query, work: Callable[[], T]) -> T:
         """On a thread; where this is cancelled, the query is ended, which ends the thread's work at once."""
+        if query.why:  # its thread may have gone, too
+            raise QueryError(query.why)
         job = asyncio.get_running_loop().run_in_executor(opened.threads, work)
         try:
             await asyncio.wait({job})
         finally:
             if not job.done():
                 query.end(ENDED)
-                await asyncio.wait({job})
+                await _to_its_end(job)
+                job.exception()  # of what was ended here: nobody is told
         return job.result()
 
     def _batches(self, query: Query, question: Question) -> Generator[pa.RecordBatch, None, bool]:
         with self._snapshots.read_by(query) as snapshot:
             return (yield from query.batches(question.about(snapshot)))
 
-    async def _process(self, deadline: float) -> tuple[_Open, QueryProcess]:
-        """One that nobody asks, which the caller puts back; no other await may come in between, but for its work."""
+    async def _begin(self, deadline: float) -> tuple[_Open, Query]:
+        """A query that has a process, which nobody else asks until `_end`."""
         opened = self._must_be_open()
         try:
             async with asyncio.timeout_at(deadline):
@@ -160,7 +166,13 @@ class Queries:
         if self._opened is not opened:
             opened.free.put_nowait(process)
             raise StoreUnavailableError(CLOSED)
-        return opened, process
+        query = Query(process)
+        opened.running.add(query)
+        return opened, query
+
+    def _end(self, opened: _Open, query: Query) -> None:
+        opened.running.discard(query)
+        opened.free.put_nowait(query.process)
 
     def _asked(self, sql: str, max_rows: int | None, batch_rows: int = TABLE_ROWS) -> Question:
         if max_rows is None:
@@ -173,3 +185,10 @@ class Queries:
         if self._opened is None:
             raise StoreUnavailableError(CLOSED)
         return self._opened
+
+
+async def _to_its_end(work: asyncio.Future[T]) -> None:
+    """Until it has ended, however often this is cancelled meanwhile: before that, nobody else may have its process."""
+    while not work.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({work})

@@ -48,7 +48,10 @@ class QueryProcess:
         """Hands a question over, to a new process where there is none; the descriptor of its answers."""
         if self._child is None or self._child.poll() is not None:
             self.close()
-            self._child = self._start()
+            try:
+                self._child = self._start()
+            except OSError as error:  # a full disk, too many processes
+                raise QueryError(f"no process can be started for the query: {error}") from error
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         try:
@@ -79,14 +82,15 @@ class QueryProcess:
         if self._spill is not None:
             self._spill.mkdir(parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix=SPILL_PREFIX, dir=self._spill))
+        places = os.pathsep.join(place or os.getcwd() for place in sys.path)
         environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         told = {"owner": os.getpid(), "limits": asdict(self.limits), "spill": self._folder and str(self._folder)}
-        return subprocess.Popen(
-            [sys.executable, "-m", "rabbitray.actors.store.queries.child", json.dumps(told)],
+        return subprocess.Popen(  # -P: what lies in the folder of whoever asks is no module of ours
+            [sys.executable, "-P", "-m", "rabbitray.actors.store.queries.child", json.dumps(told)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment | _OF_ALLOCATORS | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=environment | _OF_ALLOCATORS | {"PYTHONPATH": places},
             start_new_session=True,
         )
 
@@ -95,13 +99,13 @@ class Query:
     """One question to a process that nobody else asks meanwhile. `why` it was ended, "" as long as it was not."""
 
     def __init__(self, process: QueryProcess) -> None:
-        self._process = process
+        self.process = process
         self.why = ""
 
     def end(self, why: str) -> None:
         """At once, from any thread, without waiting: its process is killed. What was read until then is thrown away."""
         self.why = self.why or why
-        self._process.kill()
+        self.process.kill()
 
     def batches(self, question: Question) -> Generator[pa.RecordBatch, None, bool]:
         """The rows, a record batch at a time, at least one; whether there were more. Raises QueryError, and for a
@@ -116,11 +120,11 @@ class Query:
                 kind, body = self._next(pipe)
             answered = True
         except ProcessGoneError as gone:
-            self._process.close()
+            self.process.close()
             raise QueryError(self.why or self._fate()) from gone
         finally:
             if not answered:
-                self._process.close()
+                self.process.close()
         if kind == frames.FAILED:
             raise frames.error_of(body)
         return bool(json.loads(body))
@@ -131,28 +135,28 @@ class Query:
             pipe = self._ask(line)
             return pipe, *self._next(pipe)
         except ProcessGoneError:
-            self._process.close()
-            if self.why or self._process.returned != 0:
+            self.process.close()
+            if self.why or self.process.returned != 0:
                 raise
         pipe = self._ask(line)
         return pipe, *self._next(pipe)
 
     def _ask(self, line: bytes) -> int:
-        pipe = self._process.ask(line)
+        pipe = self.process.ask(line)
         if self.why:  # ended before the process was there to be killed
             raise ProcessGoneError
         return pipe
 
     def _next(self, pipe: int) -> tuple[bytes, bytearray]:
-        frame = frames.read_frame(pipe, self._process.limits.growth)
+        frame = frames.read_frame(pipe, self.process.limits.growth)
         if self.why:
             raise ProcessGoneError
         return frame
 
     def _fate(self) -> str:
-        returned = self._process.returned
+        returned = self.process.returned
         end = f"exit code {returned}" if returned is None or returned >= 0 else signal.Signals(-returned).name
-        most = self._process.limits.growth // MIB
+        most = self.process.limits.growth // MIB
         return (
             f"the query ended its process ({end}): it goes too deep, or needs more memory than the {most:,} MiB that a "
             "query may take"

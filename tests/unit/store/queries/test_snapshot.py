@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -87,6 +88,36 @@ def test_the_database_has_the_name_that_the_file_would_give_it(writing: duckdb.D
     os.link(path, memory)
     os.link(wal_of(path), wal_of(memory))
     assert ask(memory, snapshot_of(path), "SELECT current_database()") == [("results",)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "main.duckdb",
+        "Temp.db",
+        "system",
+        ".hidden",
+        ".a.b",
+        "x.y.z",
+        "pg_catalog.duckdb",
+        "information_schema.db",
+        "r's.db",
+        'x"y.db',
+        "n\nl.db",
+        "[a]*.db",
+        "d\u00e9.db",
+        "SELECT",
+        "http:x",
+    ],
+)
+def test_a_file_of_any_name_is_asked_as_duckdb_would(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with closing(connect(StoreConfig(path=path))) as con:
+        con.execute("CREATE TABLE t (n BIGINT)")
+        con.execute("INSERT INTO t VALUES (1)")
+        sql = "SELECT current_database(), current_schema(), sum(n) FROM t"
+        assert ask(path, snapshot_of(path), sql) == con.execute(sql).fetchall()
+        assert ask(path, snapshot_of(path), "SELECT n FROM main.t") == [(1,)]
 
 
 def test_another_file_in_its_place_is_refused(writing: duckdb.DuckDBPyConnection, path: Path) -> None:
