@@ -155,6 +155,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
             control.get(QUEUES_SEEN),
             broker=" ".join(map(address, several(setup.intake.url))),
             wait=setup.wait_for_vanished,
+            queues=setup.intake.topology.queues(),
         ),
         connection=lambda: intake.connection,
         unacked=lambda: intake.lost_unacked or intake.unacked,

@@ -119,9 +119,10 @@ class QueueWatch:
             log.warning("Confirmed by an operator: %s", event)
         missing = sum(event.state == "missing" for event in confirmed)
         self.declared_again += missing
-        if missing and connection is not None:  # else the next connection finds what is missing
-            async with asyncio.timeout(LOOK_WITHIN_S):
-                await self._declare(connection)
+        if missing and connection is not None:  # else the next connection, or the next look, finds what is missing
+            with self._enduring():
+                async with asyncio.timeout(LOOK_WITHIN_S):
+                    await self._declare(connection)
         if self._holding:
             await self._end_hold()
         return confirmed
@@ -131,11 +132,12 @@ class QueueWatch:
         await self._go_on()
 
     async def _some_are_missing(self, connection: AbstractConnection) -> bool:
-        """One look; of those for which the pool waits it is known."""
+        """One look; of those for which the pool waits it is known. One of them that is back lacks its binding."""
         missing = (await look_at_exchange(connection, self._topology.exchange)).there is False
         for queue in self._topology.queues():
             seen = await look(connection, queue)
             if seen.there and seen.down is None:
+                missing = missing or self.vanished.waits_for(queue)
                 self.saw(queue, seen.ready)
             elif seen.there is False and not self.vanished.waits_for(queue):
                 missing = True

@@ -242,6 +242,8 @@ class Intake:
         again = f"{current.acks.unacked:,} unacknowledged messages will be delivered again"
         if ack_timeout_s(current.cause) is not None:
             self._late.tell_closed(current, again)
+        elif current.queue_unknown:
+            self._log(logging.INFO, "Queue %s is looked at again before it is consumed", self._config.source)
         elif current.closed_alone and current.cause is not None:
             self._log(logging.WARNING, "RabbitMQ closed the channel (%s); %s", describe(current.cause), again)
         else:
@@ -255,7 +257,7 @@ class Intake:
     async def _resume(self, current: Generation) -> None:
         """The broker has cancelled a consumer: what was late is given up, and a new one made on the same channel.
 
-        Where the queue is gone RabbitMQ closes the channel for that, and the watcher goes on.
+        Where nothing was late the queue is gone, or another one by now, and the watcher goes on.
         """
         if await set_within(self._stopping, OTHERS_COME_S):
             return
@@ -272,7 +274,12 @@ class Intake:
     async def _consume_again(self, current: Generation) -> None:
         if not current.consumers.cancelled:
             return  # by the one before
-        self.given_back += len(self._late.give_up(current))
+        late = self._late.give_up(current)
+        self.given_back += len(late)
+        if not late:
+            current.queue_unknown = True
+            current.lost.set()
+            return
         await current.consumers.let_go()
         if self._wanted is not None and not current.consumers.consuming:
             await current.consume(self._wanted, self._on_delivery)
