@@ -35,7 +35,8 @@ class QueueWatch:
 
     `declared_again`: how often a queue, or a binding alone, had to be declared again. `connection`: where looks and
     declares are done, on channels of their own; None while there is none. `unacked`: what was delivered from the main
-    queue and not acknowledged. `hold` stops the pool, with the reason; `go_on` ends that.
+    queue and not acknowledged. `on_gone` is told of each queue that is found gone. `hold` stops the pool, with the
+    reason; `go_on` ends that.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class QueueWatch:
         unacked: Callable[[], int],
         hold: Callable[[str], Awaitable[None]],
         go_on: Callable[[], Awaitable[None]],
+        on_gone: Callable[[str], None] = lambda _: None,
         outstanding: OutstandingRetries | None = None,
     ) -> None:
         self.vanished = vanished
@@ -57,6 +59,7 @@ class QueueWatch:
         self._unacked = unacked
         self._hold = hold
         self._go_on = go_on
+        self._on_gone = on_gone
         self._outstanding = outstanding or OutstandingRetries()
         self._holding = False
         self._declaring = asyncio.Lock()
@@ -76,6 +79,7 @@ class QueueWatch:
         if (event := self._gone(queue)) is not None:
             self.declared_again += event.state == "made"
             _tell(event)
+            self._on_gone(queue)
         if not self.vanished.waits_for(queue):
             return True
         self._holding = True

@@ -209,6 +209,25 @@ async def test_a_queue_that_was_away_is_consumed_as_what_it_is_now(
     assert path.intake.reconnects
 
 
+async def test_a_queue_that_was_away_in_a_pause_is_consumed_as_what_it_is_now(
+    amqp_url: str, node: Node, broker: PrivateBroker
+) -> None:
+    """No consumer was cancelled and nothing answered 404: it was only looked at."""
+    await node.declare("jobs", {"x-queue-type": "classic"} | DLX)
+    path = WatchedPath(amqp_url)
+    await path.start(workers=1, window=2, batch_size=1)
+    await path.router.hold("paused", "while the queue is made anew")
+    await path.watch.look()
+    await node.delete("jobs")
+    await path.watch.look()
+    assert (await path.event("jobs")).state == "made"
+    await path.router.release("paused")
+    await path.consumes()
+    asks = behaviour(parse_version(broker.version)).timeout_of_consumer
+    assert await node.asked("jobs") == [{ARGUMENT: 1_800_000} if asks else {}]
+    await path.stop()
+
+
 @BOTH_TYPES
 async def test_a_queue_that_was_made_anew_at_once_is_consumed_as_what_it_is_now(path: WatchedPath, node: Node) -> None:
     """Its consumer is cancelled, and by the time that we look another queue is there."""

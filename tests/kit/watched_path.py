@@ -59,6 +59,7 @@ class WatchedPath(RealPath):
             unacked=lambda: self.intake.lost_unacked or self.intake.unacked,
             hold=self._hold,
             go_on=self._go_on,
+            on_gone=self._doubt,
             outstanding=self.outstanding,
         )
         opener = self._opener(self._config)
@@ -84,6 +85,10 @@ class WatchedPath(RealPath):
     async def _go_on(self) -> None:
         await self.router.release(VANISHED)
         await self.collector.go_on()
+
+    def _doubt(self, queue: str) -> None:
+        self.intake.doubt(queue)
+        self.collector.doubt(queue)
 
     async def start(self, **options: Any) -> None:
         """As RealPath; the collector, too."""

@@ -111,6 +111,11 @@ class Intake:
                 with current.noting_loss():
                     await current.consumers.cancel()
 
+    def doubt(self, queue: str) -> None:
+        """That queue was found gone: where it is the one that is consumed, it is looked at before that goes on."""
+        if queue == self._config.source and self._current is not None:
+            self._current.queue_unknown = True
+
     def finish(self, deliveries: Sequence[Delivery]) -> int:
         """The outcome of these deliveries is safe (committed or confirmed): ack them as soon as may be.
 
