@@ -204,7 +204,7 @@ class Generation:
         if self.queue_unknown and not self.channel.is_closed:
             with self.noting_loss():
                 await asyncio.wait_for(self.channel.close(), CLOSE_WITHIN_S)
-        if self.connection.is_closed or not (self.closed_alone or self.queue_unknown and self.channel.is_closed):
+        if self.connection.is_closed or not (self.closed_alone or (self.queue_unknown and self.channel.is_closed)):
             return None
         self.connection.close_callbacks.discard(self.on_connection_closed)
         return self.connection
