@@ -234,7 +234,8 @@ class Intake:
         current = self._current
         if current is None or not current.end():
             return
-        self._steadiness = self._steadiness.ended(current.lived_s, narrow=current.narrow)
+        spared = current.narrow or current.queue_unknown  # no message has ended it
+        self._steadiness = self._steadiness.ended(current.lived_s, narrow=spared)
         self.lost_unacked = max(self.lost_unacked, current.acks.unacked)
         self._tell_end(current)
         try:
