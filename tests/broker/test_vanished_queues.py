@@ -79,14 +79,15 @@ class Node:
         found: Any = self.api("GET", f"/api/queues/{{vhost}}/{queue}/bindings")
         return any(one["source"] == TOPOLOGY.exchange for one in found)
 
-    async def asks(self, queue: str, arguments: dict[str, int]) -> None:
-        """Waits until its one consumer has these arguments: the management may take seconds to forget the one before."""
+    async def asks(self, generation: int, arguments: dict[str, int]) -> None:
+        """Waits until the consumer of this generation is told to have these arguments; the management may keep those of
+        a queue that is gone."""
 
-        def asked() -> bool:
+        def asked() -> list[dict[str, int]]:
             found: Any = self.api("GET", "/api/consumers/{vhost}")
-            return [one["arguments"] for one in found if one["queue"]["name"] == queue] == [arguments]
+            return [one["arguments"] for one in found if one["consumer_tag"].startswith(f"path-{generation}-")]
 
-        await eventually(asked, within_s=20)
+        assert await eventually(asked, within_s=20) == [arguments]
 
     async def publish(self, *keys: str) -> None:
         async with await aio_pika.connect(self.url) as connection, connection.channel() as channel:
@@ -204,7 +205,7 @@ async def test_a_queue_that_was_away_is_consumed_as_what_it_is_now(
     await path.watch.look()
     await path.consumes()
     asks = behaviour(parse_version(broker.version)).timeout_of_consumer and path.topology.queue_type == "classic"
-    await node.asks("jobs", {ARGUMENT: 1_800_000} if asks else {})
+    await node.asks(path.intake.generation, {ARGUMENT: 1_800_000} if asks else {})
     assert await node.bound("jobs")
 
 
@@ -223,7 +224,7 @@ async def test_a_queue_that_was_away_in_a_pause_is_consumed_as_what_it_is_now(
     await path.router.release("paused")
     await path.consumes()
     asks = behaviour(parse_version(broker.version)).timeout_of_consumer
-    await node.asks("jobs", {ARGUMENT: 1_800_000} if asks else {})
+    await node.asks(path.intake.generation, {ARGUMENT: 1_800_000} if asks else {})
     await path.stop()
 
 
@@ -258,7 +259,7 @@ async def test_a_pool_with_a_long_handler_waits_for_a_queue_too(
     assert VANISHED in path.router.holds
     await path.watch.confirm()
     await path.consumes()
-    await node.asks("jobs", {ARGUMENT: 2_500_000} if does.timeout_of_consumer else {})
+    await node.asks(path.intake.generation, {ARGUMENT: 2_500_000} if does.timeout_of_consumer else {})
     await path.stop()
 
 
