@@ -166,6 +166,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         hold=hold,
         go_on=go_on,
         on_gone=on_gone,
+        consuming=lambda: intake.consuming,
         outstanding=outstanding,
     )
 

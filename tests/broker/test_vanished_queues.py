@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
@@ -157,6 +158,19 @@ async def test_a_queue_that_had_messages_is_waited_for_until_somebody_confirms_i
     worker, batch = await path.batch()
     worker.done(batch)
     await eventually(lambda: path.rows() == {"k9": 1})
+
+
+async def test_a_queue_that_does_not_know_of_its_consumer_is_not_believed_to_be_empty(
+    path: WatchedPath,
+) -> None:
+    """As RabbitMQ tells of a quorum queue whose leader is away; here it is really paused."""
+    await path.router.hold("paused", "no consumer")
+    path.watch.vanished.saw("jobs", 5, time.time())
+    path.watch.vanished.saw(DEAD, 7, time.time())
+    path.says_consuming = True
+    await path.watch.look()
+    lost = [path.watch.vanished.gone(queue, time.time()) for queue in ("jobs", DEAD)]
+    assert [event.ready for event in lost if event is not None] == [5, 7]
 
 
 async def test_what_was_delivered_and_not_finished_counts(path: WatchedPath, node: Node) -> None:

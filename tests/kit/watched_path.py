@@ -39,6 +39,7 @@ class WatchedPath(RealPath):
         timeout: ConsumerTimeout | None = None,
     ) -> None:
         self._queue_type = queue_type
+        self.says_consuming = False
         self._failed: set[str] = set()
         self._vanished = VanishedQueues(kept, broker="the test's", wait=wait)
         super().__init__(url, limits=RetryLimits(rungs_ms=(RUNG_MS,), max_retries=2), timeout=timeout)
@@ -60,6 +61,7 @@ class WatchedPath(RealPath):
             hold=self._hold,
             go_on=self._go_on,
             on_gone=self._doubt,
+            consuming=lambda: self.says_consuming or self.intake.consuming,
             outstanding=self.outstanding,
         )
         opener = self._opener(self._config)
