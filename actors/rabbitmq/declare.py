@@ -69,6 +69,8 @@ class TopologyBuilder:
         """Whether the main queue delivers to one of its consumers alone, as far as it may be compared; see `build`."""
         self.types: dict[str, str] = {}
         """Type of each queue that was declared or compared."""
+        self.left_missing: set[str] = set()
+        """Queues that are not there and were not made, since `missing` said no."""
         self._not_compared: list[str] = []  # queues and the exchange, for want of a right
 
     async def build(self) -> list[str]:
@@ -157,6 +159,7 @@ class TopologyBuilder:
                 self._missing.saw(name, seen.ready)
             return True, await self.compare(name)
         if self._missing is not None and not await self._missing.may_make(name):
+            self.left_missing.add(name)
             return False, ()
         await self._make(name, arguments)
         if self._missing is not None:

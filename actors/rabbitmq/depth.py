@@ -53,6 +53,8 @@ class DepthProbe:
         self._clock = clock
         self._random = random or Random()
         self._connect = connect or self._connect_to_one
+        self.consumers: int | None = None
+        """Of the queue, when it answered last. A quorum queue whose leader is away is told as empty and without any."""
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._backoff = ASK_AGAIN
@@ -126,6 +128,7 @@ class DepthProbe:
         if not self._known:
             log.info("queue depth of %s is known again", self._queue)
         self._known, self._backoff = True, self._backoff.reset()
+        self.consumers = queue.declaration_result.consumer_count
         return queue.declaration_result.message_count or 0
 
     async def _open(self) -> AbstractChannel:

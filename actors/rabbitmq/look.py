@@ -17,11 +17,15 @@ from rabbitray.actors.errors import TopologyError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """`there`: None where this user may not look (hidden). `ready`: messages; None where that is not known. `down`:
-    what RabbitMQ says of a queue that is there, on a node that is not."""
+    """`there`: None where this user may not look (hidden). `ready`: messages, `consumers`: how many it has; None where
+    that is not known. `down`: what RabbitMQ says of a queue that is there, on a node that is not.
+
+    A quorum queue whose leader is away is told as empty and without a consumer, whatever it holds (tried on 4.3.6).
+    """
 
     there: bool | None
     ready: int | None = None
+    consumers: int | None = None
     down: str | None = None
 
     @property
@@ -41,7 +45,8 @@ async def look(connection: AbstractConnection, queue: str) -> Seen:
             return Seen(there=None)
         except ChannelLockedResource as refusal:
             raise TopologyError(f"queue {queue!r} is exclusive to another connection; use another name") from refusal
-        return Seen(there=True, ready=found.declaration_result.message_count or 0)
+        told = found.declaration_result
+        return Seen(there=True, ready=told.message_count or 0, consumers=told.consumer_count)
 
 
 async def look_at_exchange(connection: AbstractConnection, exchange: str) -> Seen:

@@ -148,6 +148,10 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         await router.release(VANISHED)
         await collector.go_on()
 
+    def on_gone(queue: str) -> None:
+        intake.doubt(queue)
+        collector.doubt(queue)
+
     outstanding = OutstandingRetries(control.get(RETRIES_OUT), hop_again_s=setup.router.rung_retry_s)
     watch = QueueWatch(
         setup.intake.topology,
@@ -155,11 +159,14 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
             control.get(QUEUES_SEEN),
             broker=" ".join(map(address, several(setup.intake.url))),
             wait=setup.wait_for_vanished,
+            queues=setup.intake.topology.queues(),
         ),
         connection=lambda: intake.connection,
         unacked=lambda: intake.lost_unacked or intake.unacked,
         hold=hold,
         go_on=go_on,
+        on_gone=on_gone,
+        consuming=lambda: intake.consuming,
         outstanding=outstanding,
     )
 

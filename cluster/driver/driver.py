@@ -188,7 +188,7 @@ class Driver:
         empty = 0
         while True:
             report, ready = await self.look()
-            sight = Sight(report=report, ready=ready, rungs=None)
+            sight = Sight(report=report, ready=ready, rungs=None, consumers=self._depths.consumers)
             if self.options.until_empty and sight.may_be_empty:
                 sight = replace(sight, rungs=await self._depths.rungs())
             waiting = waits_for(sight, time.time())
@@ -223,6 +223,11 @@ class Depths:
     async def main(self) -> int | None:
         """Messages ready in the main queue."""
         return await self._main.ready()
+
+    @property
+    def consumers(self) -> int | None:
+        """Of the main queue, when it answered last."""
+        return self._main.consumers
 
     async def rungs(self) -> int | None:
         """Messages in all rungs."""

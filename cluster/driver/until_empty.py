@@ -16,20 +16,25 @@ FAILED_STARTS_MOST: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """One look. None: not known now. `ready`: messages in the queue; `rungs`: in the retry queues."""
+    """One look. None: not known now. `ready`: messages in the queue, which has so many `consumers`; `rungs`: messages
+    in the retry queues."""
 
     report: RouterReport | None
     ready: int | None
     rungs: int | None
+    consumers: int | None = None
 
     @property
     def may_be_empty(self) -> bool:
         """Whether nothing waits in the queue and nothing is held; the rungs may still have something.
 
         They say so, but for what RabbitMQ could not move into the queue when its time was over: that counts the router.
+        A queue that does not know of our consumer has no leader, and says 0 whatever it holds.
         """
         report = self.report
-        return self.ready == 0 and report is not None and not report.pool.held and report.connected
+        if self.ready or self.ready is None or report is None or (self.consumers == 0 and not report.holds):
+            return False
+        return not report.pool.held and report.connected
 
     @property
     def can_work(self) -> bool:

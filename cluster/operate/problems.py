@@ -19,6 +19,7 @@ VANISHED_NOW: Final = {
     "missing": "the pool waits for it",
     "made": "it was declared anew, empty",
     "back": "it is there again",
+    "unused": "the pool does not use it any more",
 }
 
 

@@ -25,6 +25,7 @@ def lines(seen: Picture) -> list[str]:
         f"{size.retiring} retiring, {known(size.possible)} possible",
         f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
         f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",
+        *([f"broker    {seen.broker}"] if seen.broker and seen.connected else []),
         *([f"window    fixed: {seen.window_fixed}"] if seen.window_fixed else []),
         *([_retries(messages)] if messages.retries_out else []),
         *(

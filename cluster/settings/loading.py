@@ -184,6 +184,8 @@ def _read_url_file(layer: _Layer, problems: list[str]) -> None:
     path = Path(str(file.value))
     try:
         url = addresses.BrokerUrls(addresses.read_text(path), path.absolute())
+        if not url.reveal():
+            raise ValueError("is empty; a URL must be amqp:// or amqps://, see docs/configuration.md")
     except ValueError as error:
         problems.append(f"{file.label}={_plain(str(path))} ({file.where}): {error}")
         return

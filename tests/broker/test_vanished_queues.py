@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from urllib.parse import quote
 
 import aio_pika
 import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from rabbitray.actors.rabbitmq.consumer_timeout import ARGUMENT, ConsumerTimeout
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.rabbitmq.versions import behaviour, parse_version
 from rabbitray.actors.router.holds.vanished import VANISHED
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.eventually import eventually
@@ -20,6 +24,9 @@ from tests.kit.watched_path import RUNG_MS, WatchedPath
 
 pytestmark = pytest.mark.versions
 
+TOPOLOGY = Topology(queue="jobs")
+OTHER_TYPE = {"quorum": "classic", "classic": "quorum"}
+DLX = {"x-dead-letter-exchange": TOPOLOGY.exchange, "x-dead-letter-routing-key": TOPOLOGY.dropped_queue}
 RUNG, DEAD, DROPPED = f"jobs.retry.{RUNG_MS}", "jobs.dead", "jobs.dropped"
 
 
@@ -62,6 +69,26 @@ class Node:
             return await self.ready(queue) == count
 
         return look
+
+    async def declare(self, queue: str, arguments: dict[str, Any]) -> None:
+        """As an operator brings one back: without our binding."""
+        async with await aio_pika.connect(self.url) as connection, connection.channel() as channel:
+            await channel.declare_queue(queue, durable=True, arguments=arguments)
+
+    async def bound(self, queue: str) -> bool:
+        """Whether our exchange leads to it."""
+        found: Any = self.api("GET", f"/api/queues/{{vhost}}/{queue}/bindings")
+        return any(one["source"] == TOPOLOGY.exchange for one in found)
+
+    async def asks(self, generation: int, arguments: dict[str, int]) -> None:
+        """Waits until the consumer of this generation is told to have these arguments; the management may keep those of
+        a queue that is gone."""
+
+        def asked() -> list[dict[str, int]]:
+            found: Any = self.api("GET", "/api/consumers/{vhost}")
+            return [one["arguments"] for one in found if one["consumer_tag"].startswith(f"path-{generation}-")]
+
+        assert await eventually(asked, within_s=20) == [arguments]
 
     async def publish(self, *keys: str) -> None:
         async with await aio_pika.connect(self.url) as connection, connection.channel() as channel:
@@ -133,6 +160,19 @@ async def test_a_queue_that_had_messages_is_waited_for_until_somebody_confirms_i
     await eventually(lambda: path.rows() == {"k9": 1})
 
 
+async def test_a_queue_that_does_not_know_of_its_consumer_is_not_believed_to_be_empty(
+    path: WatchedPath,
+) -> None:
+    """As RabbitMQ tells of a quorum queue whose leader is away; here it is really paused."""
+    await path.router.hold("paused", "no consumer")
+    path.watch.vanished.saw("jobs", 5, time.time())
+    path.watch.vanished.saw(DEAD, 7, time.time())
+    path.says_consuming = True
+    await path.watch.look()
+    lost = [path.watch.vanished.gone(queue, time.time()) for queue in ("jobs", DEAD)]
+    assert [event.ready for event in lost if event is not None] == [5, 7]
+
+
 async def test_what_was_delivered_and_not_finished_counts(path: WatchedPath, node: Node) -> None:
     await node.publish("k0", "k1", "k2")
     await path.batch()
@@ -162,6 +202,93 @@ async def test_a_queue_that_comes_back_is_consumed_and_stays_told(path: WatchedP
     await path.consumes()
     await path.batch()
     assert [event.state for event in path.events] == ["back"]
+
+
+@BOTH_TYPES
+async def test_a_queue_that_was_away_is_consumed_as_what_it_is_now(
+    path: WatchedPath, node: Node, broker: PrivateBroker
+) -> None:
+    """What a consumer may ask for hangs on the type; the binding went with the queue."""
+    await node.publish("k0", "k1", "k2")
+    await eventually(node.holds("jobs", 1))
+    await path.watch.look()
+    await node.delete("jobs")
+    await eventually(lambda: VANISHED in path.router.holds)
+    await eventually(lambda: path.intake.connected)
+    await node.declare("jobs", {"x-queue-type": OTHER_TYPE[path.topology.queue_type]} | DLX)
+    await path.watch.look()
+    await path.consumes()
+    asks = behaviour(parse_version(broker.version)).timeout_of_consumer and path.topology.queue_type == "classic"
+    await node.asks(path.intake.generation, {ARGUMENT: 1_800_000} if asks else {})
+    assert await node.bound("jobs")
+
+
+async def test_a_queue_that_was_away_in_a_pause_is_consumed_as_what_it_is_now(
+    amqp_url: str, node: Node, broker: PrivateBroker
+) -> None:
+    """No consumer was cancelled and nothing answered 404: it was only looked at."""
+    await node.declare("jobs", {"x-queue-type": "classic"} | DLX)
+    path = WatchedPath(amqp_url)
+    await path.start(workers=1, window=2, batch_size=1)
+    await path.router.hold("paused", "while the queue is made anew")
+    await path.watch.look()
+    await node.delete("jobs")
+    await path.watch.look()
+    assert (await path.event("jobs")).state == "made"
+    await path.router.release("paused")
+    await path.consumes()
+    asks = behaviour(parse_version(broker.version)).timeout_of_consumer
+    await node.asks(path.intake.generation, {ARGUMENT: 1_800_000} if asks else {})
+    await path.stop()
+
+
+@BOTH_TYPES
+async def test_a_queue_that_was_made_anew_at_once_is_consumed_as_what_it_is_now(path: WatchedPath, node: Node) -> None:
+    """Its consumer is cancelled, and by the time that we look another queue is there."""
+    await node.delete("jobs")
+    await node.declare("jobs", {"x-queue-type": OTHER_TYPE[path.topology.queue_type]} | DLX)
+    await eventually(lambda: path.intake.reconnects)
+    await path.consumes()
+    assert await node.bound("jobs")
+    await node.publish("k0")
+    worker, batch = await path.batch()
+    worker.done(batch)
+    await eventually(lambda: path.rows() == {"k0": 1})
+
+
+async def test_a_pool_with_a_long_handler_waits_for_a_queue_too(
+    amqp_url: str, node: Node, broker: PrivateBroker
+) -> None:
+    """What the pool may ask for is not known while there is no queue; it is known, and asked for, once it is there."""
+    before = WatchedPath(amqp_url)
+    await before.start(workers=1, window=2, batch_size=1)
+    before.watch.vanished.saw("jobs", 3, 0.0)
+    kept = json.loads(json.dumps(before.watch.vanished.state()))
+    await before.stop()
+    await node.delete("jobs")
+    does = behaviour(parse_version(broker.version))
+    hold_s = 1_000 if does.timeout_of_consumer else 800
+    path = WatchedPath(amqp_url, kept=kept, timeout=ConsumerTimeout(hold_s=hold_s))
+    await path.start(workers=1, window=2, batch_size=1)
+    assert VANISHED in path.router.holds
+    await path.watch.confirm()
+    await path.consumes()
+    await node.asks(path.intake.generation, {ARGUMENT: 2_500_000} if does.timeout_of_consumer else {})
+    await path.stop()
+
+
+async def test_a_rung_that_comes_back_gets_its_binding(path: WatchedPath, node: Node) -> None:
+    await node.publish("k0")
+    await path.fail()
+    await eventually(node.holds(RUNG, 1))
+    await path.watch.look()
+    await node.delete(RUNG)
+    await path.watch.look()
+    assert (await path.event(RUNG)).state == "missing"
+    await node.declare(RUNG, path.topology.rung_arguments(RUNG_MS))
+    await path.watch.look()
+    assert dict(path.router.holds) == {}
+    assert await node.bound(RUNG)
 
 
 async def test_a_setting_declares_anew_at_once(amqp_url: str, node: Node) -> None:

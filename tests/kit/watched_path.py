@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.holds.queue_watch import QueueWatch
 from rabbitray.actors.router.holds.vanished import VANISHED, VanishedQueue, VanishedQueues
@@ -25,13 +26,23 @@ RUNG_MS = 60_000
 
 
 class WatchedPath(RealPath):
-    """Wired as `assemble` does it. `wait`, `kept`: see VanishedQueues; its one rung holds messages for a minute."""
+    """Wired as `assemble` does it. `wait`, `kept`: see VanishedQueues, `timeout`: see IntakeConfig; its one rung holds
+    messages for a minute."""
 
-    def __init__(self, url: str, *, wait: bool = True, kept: object = None, queue_type: str = "quorum") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        wait: bool = True,
+        kept: object = None,
+        queue_type: str = "quorum",
+        timeout: ConsumerTimeout | None = None,
+    ) -> None:
         self._queue_type = queue_type
+        self.says_consuming = False
         self._failed: set[str] = set()
         self._vanished = VanishedQueues(kept, broker="the test's", wait=wait)
-        super().__init__(url, limits=RetryLimits(rungs_ms=(RUNG_MS,), max_retries=2))
+        super().__init__(url, limits=RetryLimits(rungs_ms=(RUNG_MS,), max_retries=2), timeout=timeout)
         dropped = replace(self._config, queue=self.topology.dropped_queue, name="collector")
         self.collector = Collector(dropped, self.settler_for, opener=self._opener(dropped))
 
@@ -39,7 +50,9 @@ class WatchedPath(RealPath):
         return Topology(queue="jobs", queue_type=self._queue_type, rung_delays_ms=limits.rungs_ms)
 
     def _intake(self) -> Any:
-        self._config = IntakeConfig(url=Secret(self._url), topology=self.topology, limits=MessageLimits(), name="path")
+        self._config = IntakeConfig(
+            url=Secret(self._url), topology=self.topology, limits=MessageLimits(), name="path", timeout=self._timeout
+        )
         self.watch = QueueWatch(
             self.topology,
             self._vanished,
@@ -47,10 +60,19 @@ class WatchedPath(RealPath):
             unacked=lambda: self.intake.lost_unacked or self.intake.unacked,
             hold=self._hold,
             go_on=self._go_on,
+            on_gone=self._doubt,
+            consuming=lambda: self.says_consuming or self.intake.consuming,
             outstanding=self.outstanding,
         )
         opener = self._opener(self._config)
-        return Intake(self._config, on_delivery=self._receive, on_lost=self._lost, opener=opener)
+        return Intake(
+            self._config,
+            on_delivery=self._receive,
+            on_lost=self._lost,
+            held=lambda: self.router.held(),
+            on_late=lambda late: self.router.drop_late(late),
+            opener=opener,
+        )
 
     def _opener(self, config: IntakeConfig) -> GenerationOpener:
         return GenerationOpener(config, Tracing(queue=config.source), missing=self.watch)
@@ -65,6 +87,10 @@ class WatchedPath(RealPath):
     async def _go_on(self) -> None:
         await self.router.release(VANISHED)
         await self.collector.go_on()
+
+    def _doubt(self, queue: str) -> None:
+        self.intake.doubt(queue)
+        self.collector.doubt(queue)
 
     async def start(self, **options: Any) -> None:
         """As RealPath; the collector, too."""

@@ -35,7 +35,8 @@ class QueueWatch:
 
     `declared_again`: how often a queue, or a binding alone, had to be declared again. `connection`: where looks and
     declares are done, on channels of their own; None while there is none. `unacked`: what was delivered from the main
-    queue and not acknowledged. `hold` stops the pool, with the reason; `go_on` ends that.
+    queue and not acknowledged, `consuming`: whether we consume that. `on_gone` is told of each queue that is found
+    gone. `hold` stops the pool, with the reason; `go_on` ends that.
     """
 
     def __init__(
@@ -47,6 +48,8 @@ class QueueWatch:
         unacked: Callable[[], int],
         hold: Callable[[str], Awaitable[None]],
         go_on: Callable[[], Awaitable[None]],
+        on_gone: Callable[[str], None] = lambda _: None,
+        consuming: Callable[[], bool] = lambda: False,
         outstanding: OutstandingRetries | None = None,
     ) -> None:
         self.vanished = vanished
@@ -57,6 +60,8 @@ class QueueWatch:
         self._unacked = unacked
         self._hold = hold
         self._go_on = go_on
+        self._on_gone = on_gone
+        self._consuming = consuming
         self._outstanding = outstanding or OutstandingRetries()
         self._holding = False
         self._declaring = asyncio.Lock()
@@ -76,6 +81,7 @@ class QueueWatch:
         if (event := self._gone(queue)) is not None:
             self.declared_again += event.state == "made"
             _tell(event)
+            self._on_gone(queue)
         if not self.vanished.waits_for(queue):
             return True
         self._holding = True
@@ -119,9 +125,10 @@ class QueueWatch:
             log.warning("Confirmed by an operator: %s", event)
         missing = sum(event.state == "missing" for event in confirmed)
         self.declared_again += missing
-        if missing and connection is not None:  # else the next connection finds what is missing
-            async with asyncio.timeout(LOOK_WITHIN_S):
-                await self._declare(connection)
+        if missing and connection is not None:  # else the next connection, or the next look, finds what is missing
+            with self._enduring():
+                async with asyncio.timeout(LOOK_WITHIN_S):
+                    await self._declare(connection)
         if self._holding:
             await self._end_hold()
         return confirmed
@@ -131,11 +138,18 @@ class QueueWatch:
         await self._go_on()
 
     async def _some_are_missing(self, connection: AbstractConnection) -> bool:
-        """One look; of those for which the pool waits it is known."""
+        """One look; of those for which the pool waits it is known. One of them that is back lacks its binding.
+
+        Where the main queue, which is looked at first, does not know of our consumer, its leader is away, mostly with
+        those of the others: then 0 is no depth, of any of them.
+        """
         missing = (await look_at_exchange(connection, self._topology.exchange)).there is False
         for queue in self._topology.queues():
             seen = await look(connection, queue)
+            if queue == self._topology.queue and seen.consumers == 0 and self._consuming():
+                return missing
             if seen.there and seen.down is None:
+                missing = missing or self.vanished.waits_for(queue)
                 self.saw(queue, seen.ready)
             elif seen.there is False and not self.vanished.waits_for(queue):
                 missing = True

@@ -7,11 +7,11 @@ a queue that had messages stays missing until then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
-State = Literal["missing", "made", "back"]
+State = Literal["missing", "made", "back", "unused"]
 
 VANISHED: Final = "vanished"
 """The name of the hold while a queue that had messages is missing."""
@@ -26,7 +26,7 @@ class VanishedQueue:
 
     `at_s`: when that was noticed last (Unix s). `ready`: what waited in it when it was seen last, `seen_s_ago` before.
     `unacked`: delivered to us then and not acknowledged. `state`: *missing*, it still is, and the pool waits; *made*
-    anew, empty; *back* without our doing.
+    anew, empty; *back* without our doing; *unused*, missing and none of the pool's queues any more.
     """
 
     queue: str
@@ -61,21 +61,22 @@ class _Depth:
 class VanishedQueues:
     """What was seen of our queues, and which of them vanished. Times are Unix seconds.
 
-    `kept`: what `state` of the router before said, which counts for the same `broker` (host, port, vhost) only. `wait`:
-    a queue that had messages stays missing until that is confirmed, else it is made anew at once.
+    `broker`: host:port/vhost of each of its addresses, with blanks between. `kept`: what `state` of the router before
+    said, which counts where one address at least is the same. `wait`: a queue that had messages stays missing until
+    that is confirmed, else it is made anew at once. `queues`: those that the pool has; None: whatever it looks at.
     """
 
-    def __init__(self, kept: object = None, *, broker: str = "", wait: bool = True) -> None:
-        before = kept if isinstance(kept, Mapping) and kept.get("broker") == broker else {}
+    def __init__(
+        self, kept: object = None, *, broker: str = "", wait: bool = True, queues: Collection[str] | None = None
+    ) -> None:
+        before = kept if isinstance(kept, Mapping) and _same(kept.get("broker"), broker) else {}
         self._broker = broker
         self._wait = wait
         self._depths: dict[str, _Depth] = dict(_pairs(before.get("depths"), _read_depth))
-        self._events: dict[str, VanishedQueue] = dict(_pairs(before.get("events"), _read_event))
-        if not wait:  # what the router before waited for is not waited for any more
-            self._events = {
-                name: replace(event, state="made") if event.state == "missing" else event
-                for name, event in self._events.items()
-            }
+        self._events: dict[str, VanishedQueue] = {
+            name: replace(event, state=_state_now(event.state, wait=wait, ours=queues is None or name in queues))
+            for name, event in _pairs(before.get("events"), _read_event)
+        }
         self.count = 0
         """How often a queue was found gone, since the start."""
 
@@ -148,6 +149,20 @@ class VanishedQueues:
         """Whether the next router would decide otherwise by `saved`: depths change all the time."""
         now = self.state()
         return now["events"] != saved.get("events") or _filled(now) != _filled(saved)
+
+
+def _state_now(before: State, *, wait: bool, ours: bool) -> State:
+    """Of a queue that was missing: what the router before waited for may not be waited for any more."""
+    if before not in ("missing", "unused"):
+        return before
+    if not ours:
+        return "unused"
+    return "missing" if wait else "made"
+
+
+def _same(before: object, broker: str) -> bool:
+    """Whether it is the same broker: nodes may have been added, removed, or named in another order."""
+    return before == broker or (isinstance(before, str) and not set(before.split()).isdisjoint(broker.split()))
 
 
 def _filled(state: Mapping[str, Any]) -> dict[str, bool]:  # Any: JSON values

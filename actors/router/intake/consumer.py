@@ -111,6 +111,11 @@ class Intake:
                 with current.noting_loss():
                     await current.consumers.cancel()
 
+    def doubt(self, queue: str) -> None:
+        """That queue was found gone: where it is the one that is consumed, it is looked at before that goes on."""
+        if queue == self._config.source and self._current is not None:
+            self._current.queue_unknown = True
+
     def finish(self, deliveries: Sequence[Delivery]) -> int:
         """The outcome of these deliveries is safe (committed or confirmed): ack them as soon as may be.
 
@@ -229,7 +234,8 @@ class Intake:
         current = self._current
         if current is None or not current.end():
             return
-        self._steadiness = self._steadiness.ended(current.lived_s, narrow=current.narrow)
+        spared = current.narrow or current.queue_unknown  # no message has ended it
+        self._steadiness = self._steadiness.ended(current.lived_s, narrow=spared)
         self.lost_unacked = max(self.lost_unacked, current.acks.unacked)
         self._tell_end(current)
         try:
@@ -242,6 +248,8 @@ class Intake:
         again = f"{current.acks.unacked:,} unacknowledged messages will be delivered again"
         if ack_timeout_s(current.cause) is not None:
             self._late.tell_closed(current, again)
+        elif current.queue_unknown:
+            self._log(logging.INFO, "Queue %s is looked at again before it is consumed", self._config.source)
         elif current.closed_alone and current.cause is not None:
             self._log(logging.WARNING, "RabbitMQ closed the channel (%s); %s", describe(current.cause), again)
         else:
@@ -255,7 +263,7 @@ class Intake:
     async def _resume(self, current: Generation) -> None:
         """The broker has cancelled a consumer: what was late is given up, and a new one made on the same channel.
 
-        Where the queue is gone RabbitMQ closes the channel for that, and the watcher goes on.
+        Where nothing was late the queue is gone, or another one by now, and the watcher goes on.
         """
         if await set_within(self._stopping, OTHERS_COME_S):
             return
@@ -272,7 +280,12 @@ class Intake:
     async def _consume_again(self, current: Generation) -> None:
         if not current.consumers.cancelled:
             return  # by the one before
-        self.given_back += len(self._late.give_up(current))
+        late = self._late.give_up(current)
+        self.given_back += len(late)
+        if not late:
+            current.queue_unknown = True
+            current.lost.set()
+            return
         await current.consumers.let_go()
         if self._wanted is not None and not current.consumers.consuming:
             await current.consume(self._wanted, self._on_delivery)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import aio_pika
 import aiormq
-from aiormq.exceptions import AMQPChannelError, ChannelNotFoundEntity
+from aiormq.exceptions import AMQPChannelError
 from pamqp import commands as spec
 
 from rabbitray.actors.rabbitmq.consumer_timeout import Leave
@@ -37,7 +37,8 @@ class Generation:
     """An open channel: consumes, settles its own deliveries, and is ended exactly once.
 
     `number` counts the channels of one intake from 1. `lost` is set when channel or connection are gone; whoever waits
-    for it ends the generation. `queue_missing`: the queue was gone and must be declared before the next one consumes.
+    for it ends the generation. `queue_unknown`: what was seen of the queue does not hold: it is gone, or may be another
+    one. It is not consumed, and the topology is declared before the next generation consumes.
     `narrow`: its window is one message, whatever is wanted; `since`: when it began, or got its present window (the
     loop's time); `settled`: whether an outcome of it was acked; `cause`: what closed the channel, or the connection,
     which is known some time after `lost`. `broker`: what it does, `leave`: how long it leaves a message unsettled;
@@ -65,7 +66,7 @@ class Generation:
         self.number = number
         self.channel = channel
         self.lost = lost
-        self.queue_missing = False
+        self.queue_unknown = False
         self.narrow = False
         self.since = asyncio.get_running_loop().time()
         self.settled = False
@@ -100,13 +101,17 @@ class Generation:
         return asyncio.get_running_loop().time() - self.since
 
     async def consume(self, window: int, on_delivery: OnDelivery) -> None:
-        """Consumes with prefetch `window`, as `ChannelConsumers.hand_over`; raises what the channel raises."""
+        """Consumes with prefetch `window`, as `ChannelConsumers.hand_over`; raises what the channel raises. Where the
+        queue is not known the next generation does that."""
+        if self.queue_unknown:
+            self.lost.set()
+            return
         if self.narrow and self.consumers.consuming:
             return
         try:
             await self.consumers.hand_over(1 if self.narrow else window, on_delivery)
-        except ChannelNotFoundEntity:
-            self.queue_missing = True
+        except AMQPChannelError:  # it is gone, or of another type, which has other arguments
+            self.queue_unknown = True
             raise
 
     async def widen(self, window: int | None, on_delivery: OnDelivery) -> None:
@@ -193,9 +198,13 @@ class Generation:
         """Whether the broker has closed the channel, and not its connection."""
         return isinstance(self.cause, AMQPChannelError) and not self.connection.is_closed
 
-    def release(self) -> ScanningConnection | None:
-        """Its connection, for the next generation; None unless the broker has closed the channel alone."""
-        if not self.closed_alone:
+    async def release(self) -> ScanningConnection | None:
+        """Its connection, for the next generation; None unless only the channel is at its end: the broker has closed
+        it, or its queue is not known."""
+        if self.queue_unknown and not self.channel.is_closed:
+            with self.noting_loss():
+                await asyncio.wait_for(self.channel.close(), CLOSE_WITHIN_S)
+        if self.connection.is_closed or not (self.closed_alone or (self.queue_unknown and self.channel.is_closed)):
             return None
         self.connection.close_callbacks.discard(self.on_connection_closed)
         return self.connection

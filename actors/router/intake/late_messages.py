@@ -39,7 +39,7 @@ class LateMessages:
             current.disown(late)
             self._on_late(late)
         else:
-            log.error("RabbitMQ cancelled the consumer of queue %s: was it deleted? Consuming again", self._source)
+            log.error("RabbitMQ cancelled the consumer of queue %s: was it deleted?", self._source)
         return late
 
     def _tell(self, generation: Generation, late: Sequence[Delivery], end: str) -> None:

@@ -56,11 +56,11 @@ class GenerationOpener:
 
     async def next(self, old: Generation) -> Generation:
         """From a new connection to a new channel; where the broker closed the channel alone the connection stays."""
-        if (connection := old.release()) is not None:
-            return await self._open(connection, old.number + 1, declare=old.queue_missing)
+        if (connection := await old.release()) is not None:
+            return await self._open(connection, old.number + 1, declare=old.queue_unknown)
         await old.drop()
         self._addresses.lost()
-        return await self._opened(old.number + 1, declare=old.queue_missing)
+        return await self._opened(old.number + 1, declare=old.queue_unknown)
 
     async def _opened(self, number: int, *, declare: bool) -> Generation:
         """At the first address where it can be."""
@@ -76,15 +76,20 @@ class GenerationOpener:
         """The connection belongs to the generation; where there will be none, it is closed."""
         try:
             warnings = frame_warnings(connection, self._config.frame_max)
+            there = True
             if declare:
                 builder = TopologyBuilder(connection, self._config.topology, missing=self._missing)
                 warnings += await builder.build()
                 self._single_active, self._type = builder.single_active, builder.types.get(self._config.source)
+                there = self._config.source not in builder.left_missing
+            if declare and there:
                 self._check_timeout(connection)
-            return await self._open_channel(connection, number, warnings)
+            generation = await self._open_channel(connection, number, warnings)
         except BaseException:
             await drop_connection(connection)
             raise
+        generation.queue_unknown = not there
+        return generation
 
     def _check_timeout(self, connection: ScanningConnection) -> None:
         """Raises TopologyError where the broker takes messages back that the pool may hold still."""

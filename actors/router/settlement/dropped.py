@@ -100,6 +100,10 @@ class Collector:
         """Consumes again."""
         await self._intake.consume(WINDOW)
 
+    def doubt(self, queue: str) -> None:
+        """See `Intake.doubt`."""
+        self._intake.doubt(queue)
+
     async def close(self) -> None:
         """Stops; what is not settled stays in its queue. May be called twice and before `start`."""
         await self._tasks.close()

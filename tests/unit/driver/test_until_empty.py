@@ -21,8 +21,10 @@ def report(pool: dict[str, Any] | None = None, **own: Any) -> RouterReport:
     return replace(QUIET_REPORT, pool=replace(QUIET, **(pool or {})), **own)
 
 
-def sight(found: RouterReport | None, *, ready: int | None = 0, rungs: int | None = 0) -> Sight:
-    return Sight(report=found, ready=ready, rungs=rungs)
+def sight(
+    found: RouterReport | None, *, ready: int | None = 0, rungs: int | None = 0, consumers: int | None = 1
+) -> Sight:
+    return Sight(report=found, ready=ready, rungs=rungs, consumers=consumers)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,9 @@ def sight(found: RouterReport | None, *, ready: int | None = 0, rungs: int | Non
         (sight(report({"workers": 0, "target": 1})), False),  # nobody knows yet whether the handler can be loaded
         (sight(report(), ready=1), False),
         (sight(report(), ready=None), False),
+        (sight(report(), consumers=0), False),  # its leader is away: RabbitMQ says 0 of both, whatever it holds
+        (sight(report(holds={"paused": "at night"}), consumers=0), True),  # nobody consumes
+        (sight(report(), consumers=None), True),
         (sight(report(), rungs=1), False),
         (sight(report(), rungs=None), False),
         (sight(report(retries_out=1)), False),  # RabbitMQ has it, and says nothing

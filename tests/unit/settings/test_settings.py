@@ -192,6 +192,12 @@ def test_the_url_comes_from_a_private_file_before_the_names_of_others(url_file: 
     assert direct.settings.rabbitmq_url.reveal() == "amqp://direct/"
 
 
+def test_an_empty_url_file_says_that_it_is_empty(url_file: Path) -> None:
+    url_file.write_text("\n")
+    (line,) = refusal(environ={"RABBITMQ_URL_FILE": str(url_file)})
+    assert line.startswith(f"RABBITMQ_URL_FILE={url_file} (environment): is empty; ")
+
+
 def test_a_url_file_that_others_can_read_is_refused(url_file: Path) -> None:
     url_file.chmod(0o644)
     (line,) = refusal(environ={"RABBITMQ_URL_FILE": str(url_file)})

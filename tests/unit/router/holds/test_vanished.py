@@ -91,6 +91,25 @@ def test_the_next_router_goes_on_where_this_one_was() -> None:
     assert (elsewhere.events, elsewhere.gone("jobs.dead", 5.0)) == ((), None), "of another broker nothing is known"
 
 
+@pytest.mark.parametrize("addresses", ["b:5672/ a:5672/", "a:5672/", "c:5672/ b:5672/"])
+def test_another_node_in_the_url_is_the_same_broker(addresses: str) -> None:
+    before = VanishedQueues(broker="a:5672/ b:5672/")
+    before.saw("jobs", 7, 1.0)
+    after = VanishedQueues(before.state(), broker=addresses)
+    assert after.gone("jobs", 2.0) is not None
+
+
+def test_what_the_pool_does_not_use_any_more_is_told_and_not_waited_for() -> None:
+    before = VanishedQueues(broker="a:5672/")
+    before.saw("jobs.retry.1000", 7, 1.0)
+    before.gone("jobs.retry.1000", 2.0)
+    after = VanishedQueues(before.state(), broker="a:5672/", queues=["jobs", "jobs.retry.5000"])
+    assert [(event.state, event.ready) for event in after.events] == [("unused", 7)]
+    assert after.waiting == ()
+    again = VanishedQueues(after.state(), broker="a:5672/", queues=["jobs", "jobs.retry.1000"])
+    assert again.waits_for("jobs.retry.1000")
+
+
 @pytest.mark.parametrize(
     "kept", [None, 3, {"broker": "x", "depths": {"jobs": "many"}, "events": {"jobs": {"queue": 1, "new": 2}}}]
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from aiormq.exceptions import ChannelNotFoundEntity
+import pytest
+from aiormq.exceptions import AMQPChannelError, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.consumer import Intake
@@ -65,17 +66,37 @@ async def test_a_generation_that_dies_before_its_consumer_is_confirmed_is_ended_
     assert told == [1, 2], "closing is no loss"
 
 
-async def test_an_attempt_whose_queue_is_missing_says_so_to_the_next() -> None:
-    async def not_found() -> None:
-        raise ChannelNotFoundEntity("no queue")
+@pytest.mark.parametrize(
+    "said",
+    [
+        ChannelNotFoundEntity("no queue"),
+        ChannelPreconditionFailed("invalid arg 'x-consumer-timeout' for queue 'jobs' of type rabbit_classic_queue"),
+    ],
+    ids=["gone", "of another type"],
+)
+async def test_an_attempt_whose_queue_is_another_says_so_to_the_next(said: AMQPChannelError) -> None:
+    async def refused() -> None:
+        raise said
 
-    opener = FakeOpener(FakeAmqpChannel(), FakeAmqpChannel(on_consume=not_found))
+    opener = FakeOpener(FakeAmqpChannel(), FakeAmqpChannel(on_consume=refused))
     intake = Intake(intake_config(), on_delivery=lambda _: None, on_lost=lambda _: None, opener=opener)
     await intake.open()
     await intake.consume(5)
     opener.opened[0].lost.set()
     await eventually(lambda: intake.reconnects == 1)
-    assert [one.queue_missing for one in opener.opened] == [False, True, False]
+    assert [one.queue_unknown for one in opener.opened] == [False, True, False]
+    await intake.close()
+
+
+async def test_one_that_was_opened_without_its_queue_does_not_consume() -> None:
+    """Nobody knows what is there once it is back: its type, and with that what a consumer of it may ask for."""
+    opener = FakeOpener()
+    intake = Intake(intake_config(), on_delivery=lambda _: None, on_lost=lambda _: None, opener=opener)
+    await intake.open()
+    opener.opened[0].queue_unknown = True
+    await intake.consume(5)
+    await eventually(lambda: intake.generation == 2 and intake.consuming)
+    assert [one.consumers.takers.keys() - {"rabbitray-2-1"} for one in opener.opened] == [set(), set()]
     await intake.close()
 
 
