@@ -9,10 +9,7 @@ settlement   4. after the commit: ack, a copy into a rung or the dead letters, o
 consumption  whether the queue is consumed: window, holds, the end
 arrivals     counts of what was delivered
 config       the router's settings
-outage       when one transient error dominates: hold, and probe
-vanished     queues of ours that were there and are gone: what they held, and what is confirmed
-queue_watch  looks at their depths, finds what is gone, and declares it anew or lets the pool wait
-probes       when probes go out, and how many at a time
+holds        what stops the consuming by itself: an outage of a service, a queue that vanished
 endings      how the last jobs ended, and when too many of them are dead letters
 status       what the autoscaler decides on
 report       what the router says of itself: one value

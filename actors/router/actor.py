@@ -12,10 +12,10 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.remote.boot import Flush, ray_attributes
 from rabbitray.actors.router.assemble import RouterSetup, assemble
+from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.actors.router.report import Drained, RouterReport, pool_status, router_report
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.router.upkeep import Upkeep
-from rabbitray.actors.router.vanished import VanishedQueue
 from rabbitray.actors.store.client import StoreClient
 
 log = logging.getLogger(__name__)

@@ -17,11 +17,12 @@ from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.dispatch.workers import RayFactory
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST, LastEndings
+from rabbitray.actors.router.holds.queue_watch import QueueWatch
+from rabbitray.actors.router.holds.vanished import VANISHED, VanishedQueues
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.intake.opener import GenerationOpener
 from rabbitray.actors.router.meter import PoolMeter, PublishMeter
-from rabbitray.actors.router.queue_watch import QueueWatch
 from rabbitray.actors.router.router import Router
 from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.dropped import Collector
@@ -29,7 +30,6 @@ from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.settlement.retries import RetryLimits
 from rabbitray.actors.router.settlement.settler import Settler
-from rabbitray.actors.router.vanished import VANISHED, VanishedQueues
 from rabbitray.actors.secret import several
 from rabbitray.actors.store.client import StoreClient
 from rabbitray.actors.telemetry.kpi import READ_DURATION

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rabbitray.actors.router.outage import OutageLimits
+from rabbitray.actors.router.holds.outage import OutageLimits
 from rabbitray.actors.router.settlement.outstanding import HOP_AGAIN_S
 
 

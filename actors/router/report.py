@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rabbitray.actors.router.endings import LastEndings
+from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
-from rabbitray.actors.router.vanished import VanishedQueue
 from rabbitray.actors.telemetry.metrics import Percentiles
 
 if TYPE_CHECKING:  # whoever only reads a report needs neither AMQP nor Arrow for it

@@ -24,7 +24,7 @@ from rabbitray.actors.router.dispatch.member import Member, WorkerLostError
 from rabbitray.actors.router.dispatch.pool import Pool
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.dispatch.uncommitted import UncommittedRows
-from rabbitray.actors.router.outage import Outage
+from rabbitray.actors.router.holds.outage import Outage
 from rabbitray.actors.router.settlement.conclusion import BatchSafety, Concluder, ResultWriter
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries

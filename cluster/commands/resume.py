@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from rabbitray.actors.router.vanished import VanishedQueue
+from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate.running_pool import running

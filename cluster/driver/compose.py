@@ -12,8 +12,8 @@ from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.remote.boot import Boot, Flush
 from rabbitray.actors.router.assemble import RouterSetup
 from rabbitray.actors.router.config import RouterConfig
+from rabbitray.actors.router.holds.outage import OutageLimits
 from rabbitray.actors.router.intake.config import IntakeConfig
-from rabbitray.actors.router.outage import OutageLimits
 from rabbitray.actors.router.settlement.retries import RetryLimits, ladder
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.store.config import StoreConfig

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from rabbitray.actors.router.holds.vanished import VANISHED
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.actors.router.settlement.outstanding import HOPS_AGAIN
-from rabbitray.actors.router.vanished import VANISHED
 
 EMPTY_LOOKS: Final = 2
 FAILED_STARTS_MOST: Final = 3

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from rabbitray.actors.router.endings import NONE_ENDED, LastEndings
+from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
-from rabbitray.actors.router.vanished import VanishedQueue
 from rabbitray.actors.store.answers import StoreStats
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rabbitray.actors.router.endings import LastEndings
-from rabbitray.actors.router.vanished import VANISHED
+from rabbitray.actors.router.holds.vanished import VANISHED
 from rabbitray.cluster.operate.picture import Look, State
 from rabbitray.cluster.operate.status_lines import error_line, known
 

@@ -12,7 +12,7 @@ import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from rabbitray.actors.rabbitmq.topology import Topology
-from rabbitray.actors.router.vanished import VANISHED
+from rabbitray.actors.router.holds.vanished import VANISHED
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.eventually import eventually
 from tests.kit.root import ROOT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,6 @@ async def test_a_message_in_a_retry_rung_is_counted_there(amqp_url: str, tmp_pat
         async with Publisher(replace(compose.publisher(loaded.settings), queue=name, routing_key=None)) as publisher:
             assert (await publisher.publish_many(Job(payload={}) for _ in range(count))).ok
     path = tmp_path / "results.duckdb"
-    reader = FileReader(path=path, queries=FileQueries(path))
-    found = await asyncio.to_thread(whereabouts, loaded, reader)
+    with closing(FileQueries(path)) as queries:
+        found = await asyncio.to_thread(whereabouts, loaded, FileReader(path=path, queries=queries))
     assert found == Whereabouts(queue=topology.queue, ready=2, waiting=1, held=0)

@@ -16,7 +16,7 @@ from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
-from rabbitray.actors.router.outage import OutageLimits
+from rabbitray.actors.router.holds.outage import OutageLimits
 from rabbitray.actors.router.router import Router
 from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries

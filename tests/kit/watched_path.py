@@ -7,13 +7,13 @@ from typing import Any
 
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.holds.queue_watch import QueueWatch
+from rabbitray.actors.router.holds.vanished import VANISHED, VanishedQueue, VanishedQueues
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.intake.opener import GenerationOpener
-from rabbitray.actors.router.queue_watch import QueueWatch
 from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.router.settlement.retries import RetryLimits
-from rabbitray.actors.router.vanished import VANISHED, VanishedQueue, VanishedQueues
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 from tests.kit.eventually import eventually

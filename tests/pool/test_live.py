@@ -61,7 +61,7 @@ def strange_queries(queue: str, results: Path, live: LiveCommands) -> None:
     before = store_pid()
     ran = live.run("query", SHAPES["doubled"], "--queue", queue)
     assert (ran.code, ran.err.count("\n")) == (1, 1), ran.err
-    assert "more memory than queries may take" in ran.err
+    assert "more memory than a query may take" in ran.err
     ran = live.run("query", "SELECT 1", *there)
     assert ran.code == 2
     assert f"is in use by process {before}, the store of a running pool: ask that pool with --queue NAME" in ran.err

@@ -192,7 +192,7 @@ def test_only_numbers_under_a_key_named_ratio_are_compared() -> None:
     assert bench.ratios(result) == {"ratio_to_bare": 1.0, "sizes.0.ratio": 0.5}
 
 
-BOUNDS_AND_NAMES = {"MessageLimits", "DEFAULT_LIMITS", "TypeCodes", "REPORT_CODES"}
+BOUNDS_AND_NAMES = {"MessageLimits", "MessageFormat", "DEFAULT_LIMITS", "TypeCodes", "REPORT_CODES"}
 READS_NO_PAYLOAD = {"count_records", "is_packed_type", "plain_size", "read_head", "read_record_head", "split"}
 
 

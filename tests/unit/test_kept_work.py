@@ -14,11 +14,11 @@ from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 
 from rabbitray.actors.background import BackgroundTasks
+from rabbitray.actors.router.holds.vanished import VanishedQueues
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.intake.frame_writer import FrameWriter
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.upkeep import Upkeep
-from rabbitray.actors.router.vanished import VanishedQueues
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, Point
 from rabbitray.actors.worker.usage import ProcessUsage
 from rabbitray.autoscale.loop import AutoscaleLoop

@@ -16,7 +16,7 @@ from rabbitray.actors.router.dispatch.member import Member
 from rabbitray.actors.router.dispatch.pool import Pool
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.dispatch.uncommitted import UncommittedRows
-from rabbitray.actors.router.outage import Outage
+from rabbitray.actors.router.holds.outage import Outage
 
 P = TypeVar("P")
 

@@ -22,7 +22,7 @@ from rabbitray.actors.errors import FencedError, PayloadLostError
 from rabbitray.actors.message.reply import FailedRun, Failure, Part
 from rabbitray.actors.router.consumption import OUTAGE, Consumption
 from rabbitray.actors.router.delivery import Batch, Delivery
-from rabbitray.actors.router.outage import Outage
+from rabbitray.actors.router.holds.outage import Outage
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.settler import Settler
 from rabbitray.actors.router.status import RecentOutcomes, outcomes_of

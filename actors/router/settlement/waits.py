@@ -14,7 +14,7 @@ from dataclasses import replace
 from rabbitray.actors.message.parcel import Record, whole_message
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.outage import of_a_service
+from rabbitray.actors.router.holds.outage import of_a_service
 from rabbitray.actors.router.settlement.copies import hops_before, may_wait_until_ms, spared_before
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung, Settlement, settlement, spare, wait_until
 from rabbitray.actors.telemetry.rate_limit import LogThrottle

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from rabbitray.actors.router.holds.vanished import VANISHED
 from rabbitray.actors.router.report import RouterReport
 from rabbitray.actors.router.status import Counts
-from rabbitray.actors.router.vanished import VANISHED
 from rabbitray.cluster.driver.run_totals import RunTotals
 from rabbitray.cluster.driver.until_empty import FAILED_STARTS_MOST, Sight, not_back, start_failure, vanished, waits_for
 from tests.kit.pool_status import QUIET, QUIET_REPORT

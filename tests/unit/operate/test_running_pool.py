@@ -13,7 +13,7 @@ import pytest
 
 from rabbitray.actors.errors import QueryError, RabbitrayError
 from rabbitray.actors.router.status import Counts
-from rabbitray.actors.store.query import capped
+from rabbitray.actors.store.query import as_table, up_to
 from rabbitray.cluster.commands import drain, trace
 from rabbitray.cluster.commands.export import Count
 from rabbitray.cluster.driver.session import require_reachable
@@ -70,9 +70,9 @@ def test_the_results_of_a_running_pool_come_from_its_store() -> None:
 
 def test_an_answer_that_was_cut_is_not_taken_for_all_there_is() -> None:
     batches = pa.table({"seq": [1, 2, 3]}).to_batches()
-    assert whole(capped(batches, 3)).num_rows == 3
+    assert whole(as_table(up_to(batches, 3, None))).num_rows == 3
     with pytest.raises(QueryError, match="more than the 2 rows"):
-        whole(capped(batches, 2))
+        whole(as_table(up_to(batches, 2, None)))
 
 
 def test_a_trace_counts_what_the_router_holds() -> None:

@@ -7,9 +7,9 @@ import pickle
 from dataclasses import replace
 
 from rabbitray.actors.router.endings import LastEndings
+from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
-from rabbitray.actors.router.vanished import VanishedQueue
 from rabbitray.actors.store.answers import StoreStats
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.autoscale.loop import DecisionRecord

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from rabbitray.actors.errors import StoreUnavailableError
+from rabbitray.actors.router.holds.vanished import VanishedQueues
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
 from rabbitray.actors.router.upkeep import SAVING_EVERY_LOOKS, Upkeep
-from rabbitray.actors.router.vanished import VanishedQueues
 from tests.kit.eventually import eventually
 
 

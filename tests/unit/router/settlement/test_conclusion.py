@@ -13,7 +13,7 @@ from rabbitray.actors.errors import FencedError, PayloadLostError, RefusedError,
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.router.consumption import Consumption
 from rabbitray.actors.router.delivery import Batch, Delivery
-from rabbitray.actors.router.outage import Outage, OutageLimits
+from rabbitray.actors.router.holds.outage import Outage, OutageLimits
 from rabbitray.actors.router.settlement.conclusion import BatchSafety, Concluder
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.retries import RetryLimits

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from rabbitray.actors.router.holds.vanished import VanishedQueues, waiting_reason
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
-from rabbitray.actors.router.vanished import VanishedQueues, waiting_reason
 
 
 def test_a_queue_that_nobody_has_seen_is_no_event() -> None:

@@ -18,8 +18,8 @@ from rabbitray.actors.rabbitmq.declare import TopologyBuilder
 from rabbitray.actors.rabbitmq.errors import describe, is_loss
 from rabbitray.actors.rabbitmq.look import look, look_at_exchange
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.holds.vanished import VanishedQueue, VanishedQueues, waiting_reason
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries
-from rabbitray.actors.router.vanished import VanishedQueue, VanishedQueues, waiting_reason
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
 
 if TYPE_CHECKING:

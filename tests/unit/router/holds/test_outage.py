@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.router.outage import Outage, OutageLimits
+from rabbitray.actors.router.holds.outage import Outage, OutageLimits
 
 
 def part(

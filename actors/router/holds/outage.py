@@ -19,7 +19,7 @@ from typing import Literal
 
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.router.probes import ProbeRounds
+from rabbitray.actors.router.holds.probes import ProbeRounds
 
 State = Literal["flowing", "held", "on trial"]
 Ending = Literal["over", "failed", "unknown"]

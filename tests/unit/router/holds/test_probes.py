@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.backoff import Backoff
-from rabbitray.actors.router.probes import ProbeRounds
+from rabbitray.actors.router.holds.probes import ProbeRounds
 
 
 def rounds_of(most: int = 100) -> ProbeRounds:
