@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import aio_pika
-
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from tests.kit.pool_settings import HANDLE
@@ -74,15 +72,6 @@ def work(results: Path, queue: str, *more: str) -> tuple[str, ...]:
         "run", "--handler", HANDLE, "--queue", queue, "--results", str(results), "--initial-size", "2",
         "--max-size", "2", "--dedupe-capacity", "100000", "--json", *more,
     )  # fmt: skip
-
-
-async def _delete(amqp_url: str, queue: str) -> None:
-    async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
-        await channel.queue_delete(queue)
-
-
-def delete(amqp_url: str, queue: str) -> None:
-    asyncio.run(_delete(amqp_url, queue))
 
 
 def queue_exists(amqp_url: str, queue: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
-from tests.kit.command_process import Command, delete, publish, queue_exists, ready, run, work
+from tests.kit.command_process import Command, publish, queue_exists, ready, run, work
 from tests.kit.eventually import eventually_sync
 from tests.kit.hostile import FORGED, TEXTS, unfit
 from tests.kit.hostile_queries import SHAPES
@@ -69,35 +69,6 @@ def strange_queries(queue: str, results: Path, live: LiveCommands) -> None:
     assert f"is in use by process {before}, the store of a running pool" in live.run("check", *there).out
 
 
-def vanished(amqp_url: str, queue: str, live: LiveCommands) -> None:
-    """The queue is deleted with 7 messages in it: the pool waits, and says so, until somebody confirms it."""
-    seen = "SELECT value FROM control WHERE name = 'queues_seen'"
-    live.ask("pause", "--queue", queue)
-    publish(amqp_url, queue, [Job(id=f"lost-{n}") for n in range(7)])
-    depth = f'"{queue}":[7,'
-    eventually_sync(
-        lambda: (
-            depth in live.ask("query", seen, "--queue", queue, "--json").translate({ord(" "): None, ord("\\"): None})
-        ),
-        within_s=60,
-    )
-    delete(amqp_url, queue)
-    assert "the pause is over; still held: vanished" in eventually_sync(
-        lambda: live.ask("resume", "--queue", queue) if "vanished" in live.run("status", "--queue", queue).out else "",
-        within_s=60,
-    )
-    ran = live.run("status", "--queue", queue)
-    assert ran.code == DEGRADED
-    assert f"! queue {queue!r} vanished with 7 ready" in ran.out
-    assert not queue_exists(amqp_url, queue)
-    confirmed = json.loads(live.ask("resume", "--vanished", "--queue", queue, "--json"))
-    assert [(one["queue"], one["ready"], one["state"]) for one in confirmed["confirmed"]] == [(queue, 7, "missing")]
-    assert confirmed["holds"] == {}
-    assert "no queue has vanished" in live.ask("resume", "--vanished", "--queue", queue)
-    eventually_sync(lambda: ready(amqp_url, queue) == 0, within_s=60)
-    assert "vanished" not in live.ask("status", "--queue", queue)
-
-
 def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
     """status, pause, resume, scale, query, export, drain: the pool ends with exit code 0.
 
@@ -131,7 +102,6 @@ def test_an_operators_round(amqp_url: str, ray_cluster: str, tmp_path: Path) -> 
             assert ready(amqp_url, queue) == 50, "a paused pool takes nothing"
             ask("resume")
             eventually_sync(lambda: ready(amqp_url, queue) == 0, within_s=60)
-            vanished(amqp_url, queue, live)
             assert json.loads(ask("scale", "9", "--json")) == {"pool": queue, "fixed": 2}, "max_size is 2"
             assert "is held at 1 worker, the nearest to 0 that" in ask("scale", "0")
             assert "fixed at 1" in ask("status")
