@@ -67,9 +67,7 @@ class Queries:
         opened, self._opened = self._opened, None
         if opened is None:
             return
-        for (
-            query
-        ) in opened.running:  # each: a commit that still goes on publishes a snapshot, which one could begin with
+        for query in opened.running:  # a commit that still goes on publishes a snapshot, which one could begin with
             query.end(ENDED)
         await asyncio.to_thread(opened.threads.shutdown)
         for process in opened.processes:
