@@ -24,6 +24,7 @@ AWAITED: Final = {
     "actors/publisher/sync.py:_Room.call": "its result is awaited there",
     "actors/router/actor.py:ConsumerRouter.watch": "awaited there: two events",
     "actors/router/dispatch/workers.py:RayWorker.node_leaves": "awaited by all who ask, and its error by each of them",
+    "actors/store/queries/front.py:Queries._export": "awaited there; its error is the query's, which was told already",
     "actors/store/queries/front.py:Queries.stream": "awaited there",
     "cluster/commands/top.py:Screen.run": "the screen ends with it, and raises what it raised",
     "cluster/driver/driver.py:Driver._until_end": "awaited there; the run ends with the first, and raises its error",

@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 SkipDone = Literal["always", "redelivered", "off"]
 """Which jobs are asked after: all, those that were delivered before, or none."""
 
-ANSWER_WITHIN_S: Final = 2.0
-"""A batch waits so long for the answer. Less than the router waits for the first part of a batch."""
+ANSWER_WITHIN_S: Final = 5.0
+"""A batch waits so long for the answer: with 2 s jobs ran that had their result, as the first call of a new worker took
+longer on a busy machine. Less than the router waits for the first part of a batch."""
 
 PAUSE: Final = Backoff(first_s=1.0, most_s=30.0)
 
