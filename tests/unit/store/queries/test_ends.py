@@ -130,9 +130,15 @@ async def test_a_folder_that_was_removed_is_told_and_made_anew(store: Store, tmp
     assert (await store.query(COUNT)).to_pylist() == [{"n": 1}]
 
 
+def query_processes() -> list[psutil.Process]:
+    """Those of this process, which may have other children: brokers of tests before."""
+    alive = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+    return [one for one in alive if any("queries.child" in word for word in one.cmdline())]
+
+
 async def test_a_process_that_is_stopped_is_ended_at_the_deadline(store: Store) -> None:
     await store.query(COUNT)
-    [child] = psutil.Process().children()
+    [child] = query_processes()
     child.send_signal(signal.SIGSTOP)
     with pytest.raises(QueryError) as told:
         await store.query(COUNT, timeout_s=0.2)
@@ -169,8 +175,9 @@ async def test_ten_queries_at_once_leave_no_descriptor_thread_or_process(store: 
     for n in range(rounds):
         await store.write(epoch, rows_of([str(n)]))
         await asyncio.gather(*(store.query(COUNT, timeout_s=60) for _ in range(10)))
-    assert (own.num_fds(), own.num_threads()) == (before, threads)
-    assert len(own.children()) <= 3
+    assert own.num_fds() == before
+    assert own.num_threads() - threads < rounds, "the loop's own executor may still grow by one"
+    assert len(query_processes()) <= 3
 
 
 async def test_who_asks_a_closed_store_is_told(tmp_path: Path) -> None:
