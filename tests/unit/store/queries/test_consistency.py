@@ -148,7 +148,7 @@ async def _ask_again(growing: Growing, commits: int, ask: Callable[[], Awaitable
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("commits", [30, pytest.param(250, marks=pytest.mark.long)])
+@pytest.mark.parametrize("commits", [12, pytest.param(250, marks=pytest.mark.long)])
 async def test_each_answer_is_one_commit(growing: Growing, commits: int) -> None:
     """With 250 of them, failed runs are deleted, too."""
     await growing.store.query("SELECT 1")
