@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from rabbitray.actors.publisher import Publisher, PublisherConfig
@@ -122,53 +122,12 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     metrics = setup.metering.recorder()
     written = PublishMeter(metrics)
     publisher = Publisher(setup.publisher, sink=written)
-    autoscaler = WakeAutoscaler(f"{setup.pool}-autoscaler", setup.namespace)
-
-    def on_delivery(delivery: Delivery) -> None:
-        router.receive(delivery)
-        autoscaler.delivered(delivery.arrived_at)
-
-    def on_lost(generation: int) -> None:
-        router.drop(generation)
-
-    def held() -> Iterable[Delivery]:
-        return router.held()
-
-    def on_late(late: Sequence[Delivery]) -> None:
-        router.drop_late(late)
-
-    def on_change() -> None:
-        router.wake()
-
-    async def hold(reason: str) -> None:
-        await router.hold(VANISHED, reason)
-        await collector.pause()
-
-    async def go_on() -> None:
-        await router.release(VANISHED)
-        await collector.go_on()
-
-    def on_gone(queue: str) -> None:
-        intake.doubt(queue)
-        collector.doubt(queue)
-
     outstanding = OutstandingRetries(control.get(RETRIES_OUT), hop_again_s=setup.router.rung_retry_s)
-    watch = QueueWatch(
-        setup.intake.topology,
-        VanishedQueues(
-            control.get(QUEUES_SEEN),
-            broker=" ".join(map(address, several(setup.intake.url))),
-            wait=setup.wait_for_vanished,
-            queues=setup.intake.topology.queues(),
-        ),
-        connection=lambda: intake.connection,
-        unacked=lambda: intake.lost_unacked or intake.unacked,
-        hold=hold,
-        go_on=go_on,
-        on_gone=on_gone,
-        consuming=lambda: intake.consuming,
-        outstanding=outstanding,
-    )
+
+    def made() -> Parts:
+        return parts
+
+    watch = _watch(setup, control, outstanding, made)
 
     def settler_for(acks: Intake) -> Settler:
         return _settler(setup, store, publisher, tracing, acks, watch, outstanding)
@@ -176,21 +135,16 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     def opener_of(config: IntakeConfig) -> GenerationOpener:
         return GenerationOpener(config, tracing, missing=watch)
 
-    intake = Intake(
-        setup.intake,
-        on_delivery=on_delivery,
-        on_lost=on_lost,
-        held=held,
-        on_late=on_late,
-        opener=opener_of(setup.intake),
-    )
+    def on_change() -> None:
+        parts.router.wake()
+
+    intake = _intake(setup, opener_of(setup.intake), made)
     collector = Collector(dropped := _dropped(setup), settler_for, opener=opener_of(dropped))
     workers = RayFactory(setup.worker, setup.namespace)
     pool = Pool(setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change)
     isolated = Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change)
     settler, quarantine = settler_for(intake), _quarantine(setup, control, store, isolated)
-    router = _router(setup, intake, pool, settler, quarantine, store, metrics, outstanding)
-    return Parts(
+    parts = Parts(
         store=store,
         intake=intake,
         publisher=publisher,
@@ -200,13 +154,68 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         quarantine=quarantine,
         settler=settler,
         collector=collector,
-        router=router,
+        router=_router(setup, intake, pool, settler, quarantine, store, metrics, outstanding),
         outstanding=outstanding,
         watch=watch,
         tracing=tracing,
         metrics=metrics,
         meter=None if metrics is NO_METRICS else PoolMeter(metrics),
         dead_in_a_row=setup.dead_in_a_row,
+    )
+    return parts
+
+
+def _watch(
+    setup: RouterSetup, control: Mapping[str, object], outstanding: OutstandingRetries, made: Callable[[], Parts]
+) -> QueueWatch:
+    """`made`: all parts, once they are there."""
+    topology = setup.intake.topology
+
+    async def hold(reason: str) -> None:
+        await made().router.hold(VANISHED, reason)
+        await made().collector.pause()
+
+    async def go_on() -> None:
+        await made().router.release(VANISHED)
+        await made().collector.go_on()
+
+    def on_gone(queue: str) -> None:
+        made().intake.doubt(queue)
+        made().collector.doubt(queue)
+
+    return QueueWatch(
+        topology,
+        VanishedQueues(
+            control.get(QUEUES_SEEN),
+            broker=" ".join(map(address, several(setup.intake.url))),
+            wait=setup.wait_for_vanished,
+            queues=topology.queues(),
+        ),
+        connection=lambda: made().intake.connection,
+        unacked=lambda: made().intake.lost_unacked or made().intake.unacked,
+        hold=hold,
+        go_on=go_on,
+        on_gone=on_gone,
+        consuming=lambda: made().intake.consuming,
+        outstanding=outstanding,
+    )
+
+
+def _intake(setup: RouterSetup, opener: GenerationOpener, made: Callable[[], Parts]) -> Intake:
+    """`made`: all parts, once they are there."""
+    autoscaler = WakeAutoscaler(f"{setup.pool}-autoscaler", setup.namespace)
+
+    def on_delivery(delivery: Delivery) -> None:
+        made().router.receive(delivery)
+        autoscaler.delivered(delivery.arrived_at)
+
+    return Intake(
+        setup.intake,
+        on_delivery=on_delivery,
+        on_lost=lambda generation: made().router.drop(generation),
+        held=lambda: made().router.held(),
+        on_late=lambda late: made().router.drop_late(late),
+        opener=opener,
     )
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from rabbitray.actors.errors import RabbitrayError
@@ -103,10 +102,7 @@ class QueueWatch:
         connection = self._connection()
         if connection is None:
             return
-        with self._enduring():
-            async with asyncio.timeout(LOOK_WITHIN_S):
-                if await self._some_are_missing(connection):
-                    await self._declare(connection)
+        await self._tried(self._look_at_all(connection))
         if self._holding and not self.vanished.waiting:
             await self._end_hold()
 
@@ -126,9 +122,7 @@ class QueueWatch:
         missing = sum(event.state == "missing" for event in confirmed)
         self.declared_again += missing
         if missing and connection is not None:  # else the next connection, or the next look, finds what is missing
-            with self._enduring():
-                async with asyncio.timeout(LOOK_WITHIN_S):
-                    await self._declare(connection)
+            await self._tried(self._declare(connection))
         if self._holding:
             await self._end_hold()
         return confirmed
@@ -136,6 +130,10 @@ class QueueWatch:
     async def _end_hold(self) -> None:
         self._holding = False
         await self._go_on()
+
+    async def _look_at_all(self, connection: AbstractConnection) -> None:
+        if await self._some_are_missing(connection):
+            await self._declare(connection)
 
     async def _some_are_missing(self, connection: AbstractConnection) -> bool:
         """One look; of those for which the pool waits it is known. One of them that is back lacks its binding.
@@ -157,14 +155,7 @@ class QueueWatch:
 
     async def _declare_for_copies(self, queue: str) -> bool:
         connection, before = self._connection(), self.declared_again
-        if connection is None:
-            return False
-        done = False
-        with self._enduring():
-            async with asyncio.timeout(LOOK_WITHIN_S):
-                await self._declare(connection)
-            done = True
-        if not done:
+        if connection is None or not await self._tried(self._declare(connection)):
             return False
         self.declared_again = max(self.declared_again, before + 1)  # where only a binding was gone
         if self._returned_line.due():
@@ -181,23 +172,25 @@ class QueueWatch:
         await TopologyBuilder(connection, self._topology, missing=self).build()
         self._declared_at = began
 
-    @contextmanager
-    def _enduring(self) -> Iterator[None]:
-        """What the broker does to us inside the block is said at most once a minute: there is a next time."""
+    async def _tried(self, work: Awaitable[None]) -> bool:
+        """Whether it was done. What the broker does to us meanwhile is said at most once a minute: there is a next
+        time."""
         try:
-            yield
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                await work
         except BaseException as error:
             if not isinstance(error, RabbitrayError) and not is_loss(error):
                 raise
             if self._failed_line.due():
                 log.warning("The queues could not be looked at, or declared again: %s", describe(error))
+            return False
+        return True
 
 
 def _tell(event: VanishedQueue) -> None:
-    """The event, once."""
+    """A new event, once."""
     then = {
         "missing": "the pool waits: bring it back, or confirm the loss with `rabbitray resume --vanished`",
         "made": "it is declared anew, empty",
-        "back": "it is there again",
     }[event.state]
     log.error("%s; %s. Was it deleted, does a policy expire it, or has a node of a cluster forgotten it?", event, then)
