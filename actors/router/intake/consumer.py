@@ -74,9 +74,7 @@ class Intake:
         self.reconnects = 0
         self.refused: str | None = None  # why RabbitMQ does not let us in; it is tried again: a password may be rotated
         self.given_back = 0  # messages that were returned to the queue
-        self.lost_unacked = (
-            0  # messages that were unacknowledged when a connection ended, until their queue is consumed
-        )
+        self.lost_unacked = 0  # unacknowledged messages when a connection ended, until their queue is consumed
         self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
         self.stuck: str | None = None  # the message at the head cannot be delivered: RabbitMQ's words, and what to do
 
