@@ -17,6 +17,7 @@ import msgspec
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.message import Envelope
 from rabbitray.actors.message.wire import (
     REPORT_CODES,
     MessageFormat,
@@ -56,6 +57,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tru
     tracestate: str | None
     again: bool = False  # it, or the message that it is a copy of, was delivered before
     stamped: bool = False  # it has the header that our publisher writes: an earlier version wrote no mark
+    envelope: Envelope | None = None  # only for a worker that asks for messages
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

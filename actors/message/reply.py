@@ -157,3 +157,4 @@ class WorkerInfo:
     pid: int
     node: str
     usage: Usage | None = None
+    asks_message: bool = False  # its handler or decoder wants the whole message: parcels go there with an envelope

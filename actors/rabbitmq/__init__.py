@@ -4,10 +4,7 @@ versions     what each version of RabbitMQ does otherwise (pure)
 consumer_timeout  how long a message may stay unsettled, and what a consumer asks for (pure)
 topology     names and arguments of queues and exchanges (pure)
 declare      makes what is missing, compares what is there
-whole_copy   the properties of a copy that keeps its message whole (pure)
 strays       copies that came to another queue than they were meant for (pure)
-properties   reads the properties of a message from the bytes of its content header (pure)
-field_table  reads the header table in them (pure)
 frame_guard  keeps what a stranger wrote from pamqp, on every connection
 addresses    the URLs of a broker's nodes, and the file they came from
 failover     tries them in turn

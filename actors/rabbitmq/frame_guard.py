@@ -21,8 +21,8 @@ from aiormq.exceptions import AMQPError
 from pamqp.commands import Connection
 from yarl import URL
 
+from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.rabbitmq.errors import NotAmqpError
-from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 
 STREAM_BYTES = 1024 * 1024
 

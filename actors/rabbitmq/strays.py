@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 
 from rabbitray.actors.message.headers import ATTEMPT, DEATHS
+from rabbitray.actors.message.properties.route import short_text
 
 _DEATHS_READ = 20  # entries; RabbitMQ writes one for each queue that a copy died in
 _OF_OURS = re.compile(r".+\.(?:dead|dropped|retry\.[0-9]+)", re.DOTALL)
@@ -25,7 +26,7 @@ class Strays:
 
     def __init__(self, exchange: str, queue: str) -> None:
         self._exchange, self._queue = exchange, queue
-        self.way = _short(exchange)
+        self.way = short_text(exchange)
         """The route of what came through our exchange begins so, see `route_of`. Only such a message, and one with
         DEATHS among its headers, is worth asking `holds` for."""
 
@@ -48,17 +49,6 @@ class Strays:
         return _means_another(_text(keys[0]), _text(death.get("queue")), copied=copied)
 
 
-def route_of(exchange: str, routing_key: str) -> bytes:
-    """Exchange and routing key as they stand in a Basic.Deliver frame: two short texts."""
-    return _short(exchange) + _short(routing_key)
-
-
-def read_route(route: bytes | bytearray) -> tuple[str, str]:
-    """The exchange and the routing key of `route_of`; what is no UTF-8 in it is replaced."""
-    exchange, rest = _cut(route)
-    return exchange, _cut(rest)[0]
-
-
 def _means_another(key: str, queue: str, *, copied: bool) -> bool:
     """Whether a routing key of our own exchange means another queue than this one.
 
@@ -66,16 +56,6 @@ def _means_another(key: str, queue: str, *, copied: bool) -> bool:
     exchange too, with keys of his own: then only a name as we give them to queues means another queue.
     """
     return key != queue and (copied or _OF_OURS.fullmatch(key) is not None)
-
-
-def _short(text: str) -> bytes:
-    raw = text.encode()
-    return bytes((len(raw),)) + raw
-
-
-def _cut(data: bytes | bytearray) -> tuple[str, bytes | bytearray]:
-    length = data[0] if data else 0
-    return data[1 : 1 + length].decode("utf-8", "replace"), data[1 + length :]
 
 
 def _text(value: object) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from rabbitray.actors.message.message import Envelope
 from rabbitray.actors.message.parcel import Parcel, Record, whole_message
 from rabbitray.actors.message.reply import Failure
 
@@ -47,6 +48,13 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     due_ms: int = 0  # not to be run before, Unix ms
     replays: int = 0  # how often it was replayed from the dead letters
     spooled: SpooledBody | None = None  # where the body is, of one that is refused for its size
+    route: bytes = b""  # exchange and routing key that it came with, see `read_route`
+
+    def with_envelope(self) -> Parcel:
+        """Its parcel for a worker that asks for messages."""
+        raw: bytes = getattr(self.properties, "raw", b"")
+        envelope = Envelope(raw=raw, route=self.route, redelivered=self.redelivered)
+        return msgspec.structs.replace(self.parcel, envelope=envelope)
 
     def ran_before(self) -> None:
         """It goes out again: some of it may have its result by now."""

@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import Headers, carried_headers, header_number, moment_ms, text_of, travels
 from rabbitray.actors.message.job import uuid7
+from rabbitray.actors.message.properties.property_list import (
+    Properties,
+    header_names,
+    headers_where,
+    is_plain,
+    priority_of,
+)
 from rabbitray.actors.publisher import EncodedMessage
-from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, is_plain, priority_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 import aio_pika
 import pytest
 
+from rabbitray.actors.message.properties.property_list import from_raw
 from rabbitray.actors.rabbitmq.declare import server_of
-from rabbitray.actors.rabbitmq.properties import from_raw
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.consumer import Intake
 from rabbitray.actors.router.settlement.dropped import dropped as dropped_failure

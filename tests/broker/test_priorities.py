@@ -6,9 +6,9 @@ import aiormq
 import pytest
 from pamqp import commands as spec
 
+from rabbitray.actors.message.properties.property_list import Properties, priority_of
 from rabbitray.actors.publisher import Publisher, PublisherConfig
 from rabbitray.actors.rabbitmq.inspect import contact
-from rabbitray.actors.rabbitmq.properties import Properties, priority_of
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.results.dead_letter_replay import Replay, ReplayPlan
 from rabbitray.cluster.results.dead_letter_selection import Selection

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from rabbitray.actors.errors import UnroutableError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.parcel import whole_message
+from rabbitray.actors.message.properties.field_table import entries
+from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.publisher import EncodedMessage, Publisher, PublisherConfig
-from rabbitray.actors.rabbitmq.field_table import entries
 from rabbitray.actors.rabbitmq.inspect import contact
-from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 from rabbitray.actors.router.delivery import refusal
 from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung

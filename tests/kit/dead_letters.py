@@ -8,10 +8,10 @@ from typing import Any
 
 from pamqp import commands as spec
 
+from rabbitray.actors.message.properties.field_table import read_table
+from rabbitray.actors.message.properties.property_list import from_raw
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.publisher.amqp import frames
-from rabbitray.actors.rabbitmq.field_table import read_table
-from rabbitray.actors.rabbitmq.properties import from_raw
 from rabbitray.cluster.results.dead_letter_selection import DeadLetter
 
 DEAD = "jobs.dead"

@@ -10,8 +10,8 @@ from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 from pamqp.frame import unmarshal
 
+from rabbitray.actors.message.properties.property_list import Properties
 from rabbitray.actors.message.wire import MessageLimits
-from rabbitray.actors.rabbitmq.properties import Properties
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation

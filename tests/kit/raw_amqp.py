@@ -12,10 +12,10 @@ from aiormq.abc import ChannelFrame
 from hypothesis import strategies as st
 from yarl import URL
 
+from rabbitray.actors.message.properties.field_table import entries
+from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.publisher.amqp.frames import append_publish
-from rabbitray.actors.rabbitmq.field_table import entries
 from rabbitray.actors.rabbitmq.frame_guard import original, transports_for
-from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 
 _METHOD = b"\x00\x3c\x00\x28\x00\x00"  # basic.publish
 UNIX_MOST = 253_402_300_799  # the last second of the year 9999

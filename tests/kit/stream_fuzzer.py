@@ -17,13 +17,13 @@ from pathlib import Path
 import pamqp.frame
 from pamqp import commands, heartbeat
 
-from rabbitray.actors.rabbitmq import field_table, properties
+from rabbitray.actors.message.properties import field_table, property_list
 from rabbitray.actors.router.intake import scanner
 from tests.kit.amqp_frames import CHANNEL, agree, cut, frames, read_fully, scanned, split
 from tests.kit.coverage_search import search
 
 KEPT = Path(__file__).parents[1] / "kept" / "streams.txt"
-FILES = frozenset(str(module.__file__) for module in (scanner, properties, field_table))
+FILES = frozenset(str(module.__file__) for module in (scanner, property_list, field_table))
 _LONGEST = 3_000
 _BYTES = (b"\0", b"\1", b"\2", b"\3", b"\xce", b"\xff", b"\x7f", b"S", b"F", b"A", b"V", b"T", b"D", b"x")
 

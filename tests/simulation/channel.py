@@ -18,7 +18,7 @@ import aiormq
 from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 
-from rabbitray.actors.rabbitmq.properties import Properties
+from rabbitray.actors.message.properties.property_list import Properties
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation

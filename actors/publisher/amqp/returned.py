@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.publisher.amqp.frames import CONTENT_BYTES, publish_method
 from rabbitray.actors.publisher.message import Outgoing
 from rabbitray.actors.rabbitmq.frame_guard import original
-from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 
 if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage

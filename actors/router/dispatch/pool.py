@@ -11,10 +11,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from rabbitray.actors.background import BackgroundTasks
-from rabbitray.actors.message.parcel import pack_parcels
+from rabbitray.actors.message.parcel import Parcel, pack_parcels
 from rabbitray.actors.message.reply import Part
 from rabbitray.actors.router.delivery import Batch, Delivery
 from rabbitray.actors.router.dispatch.member import Factory, Member, State, WorkerLostError
@@ -124,9 +124,8 @@ class Pool(Generic[P]):
         """Runs a batch on a worker and yields its parts; raises WorkerLostError when the worker ends with it."""
         member.batches[batch.id] = batch
         try:
-            part, payload = await self._reply(
-                member, batch, member.handle.run(batch.id, pack_parcels([one.parcel for one in batch.deliveries]))
-            )
+            shipment = pack_parcels(_parcels(member, batch))
+            part, payload = await self._reply(member, batch, member.handle.run(batch.id, shipment))
             progress = time.monotonic()
             while True:
                 self._account(member, batch, part)
@@ -251,3 +250,10 @@ async def _stop(member: Member[P], within_s: float) -> None:
     except BaseException:  # an error of another kind, or the pool ends and cannot wait
         member.handle.kill()
         raise
+
+
+def _parcels(member: Member[Any], batch: Batch) -> list[Parcel]:  # Any: its rows, which do not matter here
+    """What travels to this worker: with the envelope of each message where it asks for messages."""
+    if member.info is not None and member.info.asks_message:
+        return [delivery.with_envelope() for delivery in batch.deliveries]
+    return [delivery.parcel for delivery in batch.deliveries]

@@ -12,7 +12,8 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp.common import FieldValue
 
 from rabbitray.actors.message.headers import DEATHS, delivery_count
-from rabbitray.actors.rabbitmq.strays import Strays, read_route
+from rabbitray.actors.message.properties.route import read_route
+from rabbitray.actors.rabbitmq.strays import Strays
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.reading import read_message
@@ -148,6 +149,7 @@ class ChannelConsumers:
                 limits=limits,
                 spooled=found.spooled,
             )
+            delivery.route = found.route
             headers = found.properties.headers
             if found.redelivered and headers and delivery_count(headers) >= NEAR_LIMIT:
                 delivery.near_limit = True

@@ -17,8 +17,8 @@ from enum import Enum
 
 import msgspec
 
+from rabbitray.actors.message.properties.property_list import Properties, read_properties
 from rabbitray.actors.message.wire import MessageLimits
-from rabbitray.actors.rabbitmq.properties import Properties, read_properties
 from rabbitray.actors.router.spool import Spool, SpooledBody
 
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY = 1, 2, 3

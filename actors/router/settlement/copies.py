@@ -31,13 +31,13 @@ from rabbitray.actors.message.headers import (
 )
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record
+from rabbitray.actors.message.properties.property_list import Properties, header_names, headers_where, priority_of
+from rabbitray.actors.message.properties.whole_copy import whole_copy
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
-from rabbitray.actors.rabbitmq.properties import Properties, header_names, headers_where, priority_of
 from rabbitray.actors.rabbitmq.topology import Topology
-from rabbitray.actors.rabbitmq.whole_copy import whole_copy
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.failpoints import Failpoints
 from rabbitray.actors.router.settlement.outstanding import OutstandingRetries

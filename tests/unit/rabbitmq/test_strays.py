@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.rabbitmq.strays import Strays, read_route, route_of
+from rabbitray.actors.message.properties.route import read_route, route_of
+from rabbitray.actors.rabbitmq.strays import Strays
 
 OWN = "dlx"
 COPY = {h.ATTEMPT: 1}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.rabbitmq.properties import from_raw
+from rabbitray.actors.message.properties.property_list import from_raw
 from rabbitray.cluster.results.dead_letter_replay import (
     LOOKED_AT_MOST,
 )

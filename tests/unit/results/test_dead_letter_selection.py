@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.rabbitmq.properties import from_raw
+from rabbitray.actors.message.properties.property_list import from_raw
 from rabbitray.cluster.results.dead_letter_selection import DeadLetter, Selection, first_seen_ms, replay_copy
 from tests.kit.dead_letters import AT, dead_letter, headers_sent
 from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, entry, properties, scalar, table

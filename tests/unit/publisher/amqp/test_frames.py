@@ -15,8 +15,8 @@ from rabbitray.actors.errors import (
     EncodeError,
 )
 from rabbitray.actors.message.headers import PUBLISHED
+from rabbitray.actors.message.properties.field_table import read_table
 from rabbitray.actors.publisher.amqp import frames as our_frames
-from rabbitray.actors.rabbitmq.field_table import read_table
 from tests.kit.raw_amqp import ONE_OF_EACH, table
 
 

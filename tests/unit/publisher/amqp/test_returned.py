@@ -7,11 +7,11 @@ from typing import Any
 from msgspec import structs
 from pamqp import encode
 
+from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.publisher.amqp.returned import Returned
 from rabbitray.actors.publisher.config import PublisherConfig
 from rabbitray.actors.publisher.message import EncodedMessage, Outgoing
 from rabbitray.actors.publisher.message_maker import Maker
-from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 from tests.kit.raw_amqp import BEYOND, entry, properties, scalar
 
 MAKER = Maker(PublisherConfig(url="amqp://127.0.0.1:1/", queue="q"))

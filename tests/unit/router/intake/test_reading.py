@@ -17,9 +17,9 @@ from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import WAIT_MOST_MS, table_bytes
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record, is_packed, pack_parcels, unpack_parcels
+from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.message.wire import MessageLimits, pack
 from rabbitray.actors.publisher.amqp import frames
-from rabbitray.actors.rabbitmq.properties import Properties, from_raw
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.reading import (
     _COUNTED_AT_MOST,

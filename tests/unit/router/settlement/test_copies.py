@@ -13,13 +13,13 @@ from pamqp import commands as spec
 
 from rabbitray.actors.errors import EncodeError, RefusedError
 from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.properties.field_table import MOST_VALUES, entries
+from rabbitray.actors.message.properties.property_list import from_raw
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.publisher import EncodedMessage, PublisherConfig
 from rabbitray.actors.publisher.amqp import frames
 from rabbitray.actors.publisher.message_maker import Maker
-from rabbitray.actors.rabbitmq.field_table import MOST_VALUES, entries
-from rabbitray.actors.rabbitmq.properties import from_raw
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.reading import read_delivery

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rabbitray.actors.rabbitmq.properties import from_raw
+from rabbitray.actors.message.properties.property_list import from_raw
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.dropped import Collector, dropped
 from tests.kit.deliveries import delivery

@@ -9,8 +9,8 @@ import pytest
 
 from rabbitray.actors.errors import RefusedError
 from rabbitray.actors.message.headers import JOB_JSON
-from rabbitray.actors.rabbitmq.properties import from_raw
-from rabbitray.actors.rabbitmq.whole_copy import whole_copy
+from rabbitray.actors.message.properties.property_list import from_raw
+from rabbitray.actors.message.properties.whole_copy import whole_copy
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.retries import RetryLimits
 from rabbitray.actors.router.settlement.settler import Settler

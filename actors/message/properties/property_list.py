@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from rabbitray.actors.message.headers import text_of
-from rabbitray.actors.rabbitmq.field_table import Table, UnreadableError, entries, read_table
+from rabbitray.actors.message.properties.field_table import Table, UnreadableError, entries, read_table
 
 MOST_TABLE_BYTES: Final = 256 * 1024
 """A frame of RabbitMQ has 128 KiB, where nobody set another size."""

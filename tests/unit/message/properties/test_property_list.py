@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import commands as spec
 
-from rabbitray.actors.rabbitmq.properties import (
+from rabbitray.actors.message.properties.property_list import (
     MOST_TABLE_BYTES,
     Properties,
     from_raw,

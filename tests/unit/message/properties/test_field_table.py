@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from pamqp import decode, encode
 from pamqp.exceptions import PAMQPException
 
-from rabbitray.actors.rabbitmq.field_table import MOST_DEPTH, MOST_VALUES, UnreadableError, entries, read_table
+from rabbitray.actors.message.properties.field_table import (
+    MOST_DEPTH,
+    MOST_VALUES,
+    UnreadableError,
+    entries,
+    read_table,
+)
 from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, entry, long, scalar, table, tables
 
 PAMQP_RAISES = (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, PAMQPException)

@@ -1,0 +1,55 @@
+"""The basic properties in a content header, each as it stands there, and those that are looked at seldom. Pure."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Final
+
+from rabbitray.actors.message.headers import text_of
+
+CONTENT_TYPE, CONTENT_ENCODING, HEADERS, DELIVERY_MODE = 1 << 15, 1 << 14, 1 << 13, 1 << 12
+PRIORITY, CORRELATION_ID, REPLY_TO, EXPIRATION = 1 << 11, 1 << 10, 1 << 9, 1 << 8
+MESSAGE_ID, TIMESTAMP, TYPE, USER_ID, APP_ID, CLUSTER_ID = 1 << 7, 1 << 6, 1 << 5, 1 << 4, 1 << 3, 1 << 2
+"""The flag of each property."""
+
+_TABLE, _SHORT = -1, 0  # how long a field is: by the length before it, or so many bytes
+_LENGTHS: Final = {HEADERS: _TABLE, DELIVERY_MODE: 1, PRIORITY: 1, TIMESTAMP: 8}
+
+ORDER: Final = (
+    *(CONTENT_TYPE, CONTENT_ENCODING, HEADERS, DELIVERY_MODE, PRIORITY, CORRELATION_ID, REPLY_TO, EXPIRATION),
+    *(MESSAGE_ID, TIMESTAMP, TYPE, USER_ID, APP_ID, CLUSTER_ID),
+)
+"""The order in which they stand (AMQP 0-9-1, 4.2.6.1)."""
+
+FLAGS: Final = struct.Struct(">H")
+SIZE: Final = struct.Struct(">I")
+
+Fields = dict[int, bytes]
+"""Each property that is there by its flag: a text or table with its length before it."""
+
+
+def fields_of(raw: bytes) -> Fields | None:
+    """The properties of which `raw` is all there was, flags first; None for a list that ends too early or goes on."""
+    found: Fields = {}
+    try:
+        flags, at = FLAGS.unpack_from(raw)[0], FLAGS.size
+        for flag in ORDER:
+            if not flags & flag:
+                continue
+            size = _LENGTHS.get(flag, _SHORT)
+            end = at + SIZE.size + SIZE.unpack_from(raw, at)[0] if size == _TABLE else at + (size or 1 + raw[at])
+            found[flag], at = raw[at:end], end
+    except (IndexError, struct.error):
+        return None
+    return found if at == len(raw) and not flags & 0x0003 else None
+
+
+def text_in(fields: Mapping[int, bytes], flag: int) -> str | None:
+    """A property that is a text; None where there is none, or an empty one."""
+    return text_of(fields[flag][1:]) or None if flag in fields else None
+
+
+def number_in(fields: Mapping[int, bytes], flag: int) -> int | None:
+    """A property that is a number, without a sign; None where there is none."""
+    return int.from_bytes(fields[flag], "big") if flag in fields else None
