@@ -19,28 +19,40 @@ from rabbitray.actors.store.query import Reading
 from rabbitray.actors.store.schema import version_of
 
 
-def read_only_query(path: Path, sql: str, *, max_rows: int = 10_000, timeout_s: float | None = None) -> pa.Table:
-    """Ask a results file that nothing writes. Blocking; for a process that does not have the file open otherwise.
+class ReadOnlyFile:
+    """A results file that nothing writes, open; for a process that does not have it open otherwise. `close` it.
 
-    Raises StoreOpenError (locked: with the holder's pid), QueryError: `timeout_s` is over, too.
+    Blocking. Raises StoreOpenError (locked: with the holder's pid), QueryError.
     """
-    with closing(connect_read_only(path)) as con, _interrupted_after(timeout_s, con):
-        return Reading(con).table(sql, max_rows)
+
+    def __init__(self, path: Path) -> None:
+        self._con = connect_read_only(path)
+        self._reading = Reading(self._con)
+
+    def table(self, sql: str, *, max_rows: int = 10_000, timeout_s: float | None = None) -> pa.Table:
+        """At most `max_rows` rows, within `timeout_s` where it is given."""
+        with _interrupted_after(timeout_s, self._con):
+            return self._reading.table(sql, max_rows)
+
+    def stream(self, sql: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """All rows, a record batch at a time, the first one empty."""
+        return self._reading.batches(sql, batch_rows)
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._con.close()
 
 
-def read_only_stream(path: Path, sql: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """All rows, a record batch at a time, the first one empty; the file is open as long as the iterator lives.
-
-    Raises like `read_only_query`.
-    """
-    with closing(connect_read_only(path)) as con:
-        yield from Reading(con).batches(sql, batch_rows)
+def read_only_query(path: Path, sql: str, *, max_rows: int = 10_000) -> pa.Table:
+    """One statement on such a file. Raises like ReadOnlyFile."""
+    with closing(ReadOnlyFile(path)) as file:
+        return file.table(sql, max_rows=max_rows)
 
 
 def results_version(path: Path) -> int | None:
     """The schema version of a results file that nothing writes; None for a file of another program.
 
-    Raises like `read_only_query`.
+    Raises like ReadOnlyFile.
     """
     with closing(connect_read_only(path)) as con:
         return version_of(con)

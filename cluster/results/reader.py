@@ -14,7 +14,7 @@ from rabbitray.actors.errors import QueryError, StoreOpenError
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.queries.file import FileQueries
 from rabbitray.actors.store.query import truncated
-from rabbitray.actors.store.read_only import read_only_query, read_only_stream
+from rabbitray.actors.store.read_only import ReadOnlyFile
 from rabbitray.cluster.settings import Loaded
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class FileReader:
     """The file itself, which nobody writes. A stranger's statement alone is worth a process that can be killed."""
 
     path: Path
+    file: ReadOnlyFile
 
     @property
     def where(self) -> str:
@@ -55,7 +56,7 @@ class FileReader:
 
     def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
         """See `Reader`."""
-        return read_only_query(self.path, sql, max_rows=max_rows, timeout_s=timeout_s)
+        return self.file.table(sql, max_rows=max_rows, timeout_s=timeout_s)
 
     def ask(self, sql: str, *, max_rows: int, timeout_s: float) -> pa.Table:
         """See `Reader`."""
@@ -64,7 +65,7 @@ class FileReader:
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """See `Reader`."""
-        return read_only_stream(self.path, sql, BATCH_ROWS)
+        return self.file.stream(sql, BATCH_ROWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,14 +120,15 @@ def results(loaded: Loaded) -> Iterator[Reader]:
     """
     path = loaded.settings.results
     try:
-        read_only_query(path, "SELECT 1")
+        file = ReadOnlyFile(path)
     except StoreOpenError as refused:
         if path.exists() and not isinstance(refused, StoreLockedError):
             raise
         with _of_the_pool(loaded, refused) as reader:
             yield reader
     else:
-        yield FileReader(path=path)
+        with closing(file):
+            yield FileReader(path=path, file=file)
 
 
 @contextmanager

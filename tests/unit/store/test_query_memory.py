@@ -28,7 +28,7 @@ TOO_MUCH = "the query (needs more memory than a query may take|ended its process
     "names",
     [
         pytest.param(("doubled", "list", "window", "rows", "format"), id="some"),
-        pytest.param(("replaced", "string_agg", "list_agg", "json", "map"), id="others", marks=pytest.mark.faults),
+        pytest.param(("replaced", "string_agg", "list_agg", "json", "map"), id="others", marks=pytest.mark.long),
     ],
 )
 def test_a_value_of_gigabytes_ends_its_query_alone(tmp_path: Path, names: tuple[str, ...]) -> None:
