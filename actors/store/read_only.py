@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Final
 
 import duckdb
 import pyarrow as pa
@@ -17,6 +18,8 @@ from rabbitray.actors.errors import QueryError
 from rabbitray.actors.store.file import connect_read_only
 from rabbitray.actors.store.query import Reading
 from rabbitray.actors.store.schema import version_of
+
+_AGAIN_S: Final = 0.05
 
 
 class ReadOnlyFile:
@@ -64,14 +67,18 @@ def _interrupted_after(seconds: float | None, con: duckdb.DuckDBPyConnection) ->
     if seconds is None:
         yield
         return
-    over = threading.Event()
+    over, left = threading.Event(), threading.Event()
 
     def interrupt() -> None:
+        """Again and again: a statement that has not begun when it is interrupted runs all the same."""
+        if left.wait(seconds):
+            return
         over.set()
-        con.interrupt()
+        while not left.wait(_AGAIN_S):
+            con.interrupt()
 
-    timer = threading.Timer(seconds, interrupt)
-    timer.start()
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
     try:
         yield
     except QueryError as error:
@@ -79,5 +86,5 @@ def _interrupted_after(seconds: float | None, con: duckdb.DuckDBPyConnection) ->
             raise
         raise QueryError(f"the query took longer than {seconds:g} s") from error
     finally:
-        timer.cancel()
-        timer.join()
+        left.set()
+        thread.join()
