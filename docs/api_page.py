@@ -19,8 +19,8 @@ from jinja2 import Environment, PackageLoader
 ROOT = Path(__file__).parents[1]
 
 PAGE: dict[str, tuple[str, ...]] = {
-    "rabbitray": ("Job", "Publisher", "SyncPublisher", "PublisherConfig", "batch", "Retry", "Reject"),
-    "rabbitray.testing": ("work", "work_async", "Message", "Outcome", "KitSettings"),
+    "rabbitray": ("Job", "Message", "Publisher", "SyncPublisher", "PublisherConfig", "batch", "Retry", "Reject"),
+    "rabbitray.testing": ("work", "work_async", "Outcome", "KitSettings"),
     "rabbitray.actors.publisher": (
         "PublishReport", "FailedJob", "CloseReport", "PublishTotals", "MeterSink", "PublishBatch", "Tracer",
         "EncodedMessage",

@@ -1,0 +1,177 @@
+"""A payload becomes what is asked for, or is told by the path of its field, in bounded words."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Annotated, Any, NamedTuple
+from uuid import UUID
+
+import annotated_types
+import msgspec
+import pydantic
+import pytest
+from typing_extensions import TypedDict
+
+from rabbitray.actors.errors import InvalidPayloadError
+from rabbitray.actors.worker.handler.conversion import converter
+from tests.kit.asking_handlers import Data, Line, Line2, Mapped, Model, NoData, Order
+
+ORDER = {"id": "o-1", "lines": [{"price": 9.5}]}
+NUMBER = "00000000-0000-0000-0000-000000000007"
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Strict(pydantic.BaseModel, strict=True):
+    at: datetime
+    number: UUID
+    count: int = 0
+
+
+class Small(msgspec.Struct, forbid_unknown_fields=True):
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count > 5:
+            raise ValueError(f"{self.count} is too many")
+
+
+@dataclasses.dataclass
+class WithModel:
+    model: Model
+
+
+class Pair(NamedTuple):
+    a: int
+    b: str
+
+
+class MapWithModel(TypedDict):
+    model: Line2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "payload", "becomes"),
+    [
+        (Order, ORDER, Order(id="o-1", lines=[Line(price=9.5)])),
+        (Data, ORDER, Data(id="o-1", lines=[Line(price=9.5)])),
+        (Mapped, ORDER | {"more": 1}, {"id": "o-1", "lines": [Line(price=9.5)]}),
+        (Model, ORDER, Model(id="o-1", lines=[Line2(price=9.5)])),
+        (list[Model], [ORDER], [Model(id="o-1", lines=[Line2(price=9.5)])]),
+        (WithModel, {"model": ORDER}, WithModel(Model(id="o-1", lines=[Line2(price=9.5)]))),
+        (MapWithModel, {"model": {"price": 1}}, {"model": Line2(price=1.0)}),
+        (Pair, [1, "b"], Pair(1, "b")),
+        (dict, ORDER, ORDER),
+        (dict[str, object], ORDER, ORDER),
+        (dict[str, Any], ORDER, ORDER),
+        (dict[int, str], {"1": "a"}, {1: "a"}),
+        (dict[int, str], {1: "a"}, {1: "a"}),
+        (list, [1, "a"], [1, "a"]),
+        (set[int], [1, 2, 1], {1, 2}),
+        (str, "text", "text"),
+        (bytes, b"\xff", b"\xff"),
+        (float, 1, 1.0),
+        (datetime, "2026-01-02T12:00:00Z", datetime(2026, 1, 2, 12, tzinfo=UTC)),
+        (Colour, "red", Colour.RED),
+        (Order | None, None, None),
+        (Data | Pair | None, None, None),
+        (Annotated[int, msgspec.Meta(gt=0)], 3, 3),
+        (Annotated[int, annotated_types.Gt(0)], 3, 3),
+        (pydantic.PositiveInt, 3, 3),
+        (Strict, {"at": "2026-01-02T12:00:00Z", "number": NUMBER}, Strict(at=datetime(2026, 1, 2, 12, tzinfo=UTC), number=UUID(NUMBER))),
+    ],
+)
+def test_a_payload_becomes_what_is_asked_for(wanted: Any, payload: Any, becomes: Any) -> None:
+    found = converter(wanted)(payload)
+    assert (found, type(found)) == (becomes, type(becomes))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "payload", "says"),
+    [
+        (Order, {"id": "o", "lines": [{"price": 1}, {"price": "x"}]}, "$.lines[1].price: Expected float, got str"),
+        (Data, {"id": "o", "lines": [{"price": "x"}]}, "$.lines[0].price: Expected float, got str"),
+        (Mapped, {"id": "o"}, "$: Object missing required field lines"),
+        (Order, [1], "$: Expected object, got array"),
+        (dict[str, int], {1: 1}, "key in $: Expected str, got int"),
+        (Small, {"count": 9}, "$: 9 is too many"),
+        (list[Small], [{"count": 1, "unknown": 2}], "$[0]: Object contains unknown field unknown"),
+        (Annotated[int, msgspec.Meta(gt=0)], 0, "$: Expected int >= 1"),
+        (Model, {"lines": []}, "$.id: Field required"),
+        (
+            Model,
+            {"id": "o", "lines": [{"price": "x"}] * 5},
+            "; ".join(
+                f"$.lines[{n}].price: Input should be a valid number, unable to parse string as a number" for n in range(3)
+            )
+            + "; and 2 more",
+        ),
+        (Annotated[int, annotated_types.Gt(0)], 0, "$: Input should be greater than 0"),
+        (Strict, {"at": "2026-01-02T12:00:00Z", "number": NUMBER, "count": "1"}, "$.count: Input should be a valid integer"),
+        (Strict, {"at": b"2026", "number": NUMBER}, "$.at: Input should be a valid datetime; $.number: Input should be an instance of UUID"),
+    ],
+)
+def test_what_does_not_fit_is_told_by_the_path_of_the_field(wanted: Any, payload: Any, says: str) -> None:
+    with pytest.raises(InvalidPayloadError) as caught:
+        converter(wanted)(payload)
+    assert str(caught.value) == says
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None), "they quote the payload"
+
+
+def test_no_problem_is_told_at_length() -> None:
+    secret = "s" * 100_000
+    for wanted, payload in (
+        (Colour, secret),
+        (Small, {"count": 1, secret: 1}),
+        (dict[str, Model], {secret: {}}),
+        (Model, {"id": secret, "lines": secret}),
+    ):
+        with pytest.raises(InvalidPayloadError) as caught:
+            converter(wanted)(payload)
+        assert len(str(caught.value)) < 7_000
+    assert "sss" not in str(caught.value), "pydantic's words quote the input: those are left out"
+
+
+def test_an_error_of_a_validator_that_is_none_of_validation_passes_through() -> None:
+    class Asking(pydantic.BaseModel):
+        @pydantic.model_validator(mode="after")
+        def ask(self) -> Asking:
+            raise ConnectionError("the service is down")
+
+    with pytest.raises(ConnectionError):
+        converter(Asking)({})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        (NoData, "NoData is no type of data"),
+        (list[tuple[NoData, int]], "NoData is no type of data"),
+        (WithModel | NoData, "NoData"),
+        ("nothing that is a type", "is not supported"),
+        (3, "is not supported"),
+    ],
+)
+def test_what_no_payload_can_become_is_refused_in_one_line(wanted: Any, says: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        converter(wanted)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pydantic_is_imported_for_its_own_types_alone() -> None:
+    script = (
+        "import sys; from rabbitray.actors.worker.handler.loading import prepare; from dataclasses import make_dataclass;"
+        "Order = make_dataclass('Order', [('id', str)]);"
+        "\ndef handle(order): ...\n"
+        "handle.__annotations__ = {'order': Order}; assert prepare(handle, 'it').asks.convert;"
+        "print('pydantic' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
