@@ -1,4 +1,4 @@
-"""Handlers that ask for more than the job, or say nothing of it: in every shape, annotated by text as most modules are."""
+"""Handlers that ask for more than the job, or say nothing of it: in every shape, annotated by text as most are."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from rabbitray.actors.message.job import Job
 from rabbitray.actors.worker.batch.unit import Unit
 from rabbitray.actors.worker.handler.conversion import Convert
 from rabbitray.actors.worker.handler.loading import Handler
-from rabbitray.actors.worker.handler.shape import Function
+from rabbitray.actors.worker.handler.shape import Function, Style
 from rabbitray.actors.worker.handler.signature import Asks
 
 Make = Callable[[Unit], Any]  # Any: a job, a payload, a message
@@ -46,7 +46,13 @@ def of_units(handler: Handler, raised: Raised) -> Function:
         lists = arguments.lists(units, raised)
         return await call(*lists) if lists else []
 
-    return {"sync": one, "async": one_awaited, "batch": many, "async_batch": many_awaited}[handler.style]
+    functions: dict[Style, Function] = {
+        "sync": one,
+        "async": one_awaited,
+        "batch": many,
+        "async_batch": many_awaited,
+    }
+    return functions[handler.style]
 
 
 class _Arguments:

@@ -92,7 +92,7 @@ def _unfit_for_msgspec(wanted: Any) -> str | None:
     """Why msgspec cannot convert to this type; None where it can."""
     try:
         info = type_info(wanted)
-    except Exception as error:  # the user's types, e.g. with an annotation that means nothing
+    except Exception as error:  # noqa: BLE001 # the user's types, e.g. with an annotation that means nothing
         return one_line(error)
     found = next((cls for cls in _custom(info, set()) if cls is not object), None)
     return None if found is None else f"{getattr(found, '__qualname__', found)} is no type of data"

@@ -32,10 +32,10 @@ F = TypeVar("F", bound=Callable[..., Any] | type)
 def batch(handler: F) -> F:
     """Marks a handler that takes a list of jobs and returns a list of results; returns it unchanged.
 
-    `handler`: a function, or a class with `__call__`, plain or async; annotated `list[Job[Order]]`, `list[Order]` or
-    `list[Message]` it gets a list of these, and two lists where it asks for a message beside the other. The returned list has one item for each job, in
-    order: a result that JSON can hold, or an exception instance (`Retry`, `Reject`, any other) that is that job's
-    outcome. When the call itself raises, its jobs are run again one by one.
+    `handler`: a function, or a class with `__call__`, plain or async. Annotated `list[Job[Order]]`, `list[Order]` or
+    `list[Message]` it gets a list of these; two lists where it asks for messages beside the others. The returned list
+    has one item for each job, in order: a result that JSON can hold, or an exception instance (`Retry`, `Reject`, any
+    other) that is that job's outcome. When the call itself raises, its jobs are run again one by one.
     """
     setattr(handler, BATCH_MARK, True)
     return handler

@@ -1,7 +1,7 @@
 """The parameters of a handler that count, and what their annotations may name. Pure.
 
-Python shows of a decorated function what it wraps (`inspect.signature`); called is the decorator's function. So that one
-counts, as far as it says anything: what takes `*args` alone hands on what it gets.
+Python shows of a decorated function what it wraps (`inspect.signature`); called is the decorator's function. So that
+one counts, as far as it says anything: what takes `*args` alone hands on what it gets.
 """
 
 from __future__ import annotations

@@ -49,9 +49,9 @@ def asks_of(found: Any, name: str) -> Asks:  # Any: a function, an object with `
     """
     function, parameters = parameters_of(found)
     reader = _Reader(name, names_of(function), batch=is_batch(found))
-    wishes = [reader.wish(parameter) for parameter in parameters[:1]]
+    wishes = [reader.first(parameter) for parameter in parameters[:1]]
     for parameter in parameters[1:2]:
-        second = reader.wish(parameter) if parameter.default is parameter.empty else reader.named(parameter)
+        second = reader.second(parameter)
         if second is not None and (second.given == "message") != (wishes[0].given == "message"):
             wishes.append(second)
     converts = [_converter(wish, parameter, name) for wish, parameter in zip(wishes, parameters, strict=False)]
@@ -69,34 +69,42 @@ class _Reader:
         self._names = names
         self._batch = batch
 
-    def wish(self, parameter: inspect.Parameter) -> Wish:
-        """What it gets. Raises HandlerLoadError."""
-        annotation = parameter.annotation
-        of = f"of parameter {parameter.name!r}"
+    def first(self, parameter: inspect.Parameter) -> Wish:
+        """What the first one gets. Raises HandlerLoadError."""
+        annotation = self._resolved(parameter)
         try:
-            found = resolved(annotation, self._names)
-        except Exception as error:  # the user's code
-            raise HandlerLoadError(
-                f"handler {self._handler!r}: the annotation {shown(annotation)} {of} cannot be resolved: "
-                f"{one_line(error)[:_WHY]}; what it names must be there at run time, at the top of the module"
-            ) from error
-        if not self._batch:
-            return wish_of(found)
-        try:
-            return wish_of(item_of(found))
+            return self._wish(annotation)
         except TypeError:
             raise HandlerLoadError(
-                f"handler {self._handler!r}: the annotation {shown(annotation)} {of} is no list, as a batch handler "
-                "gets it; write list[...], e.g. list[Job]"
+                f"handler {self._handler!r}: the annotation {shown(parameter.annotation)} of parameter "
+                f"{parameter.name!r} is no list, as a batch handler gets it; write list[...], e.g. list[Job]"
             ) from None
 
-    def named(self, parameter: inspect.Parameter) -> Wish | None:
-        """What one that has a default gets: what is ours, named in so many words; else nothing."""
+    def second(self, parameter: inspect.Parameter) -> Wish | None:
+        """What the second one gets, if it can be given anything; one with a default only what it names as ours."""
+        optional = parameter.default is not parameter.empty
         try:
-            wish = self.wish(parameter)
-        except HandlerLoadError:
+            wish = self._wish(self._resolved(parameter))
+        except TypeError:
             return None
-        return wish if wish.ours else None
+        except HandlerLoadError:
+            if optional:
+                return None
+            raise
+        return None if optional and not wish.ours else wish
+
+    def _wish(self, annotation: Any) -> Wish:  # Any: an annotation
+        return wish_of(item_of(annotation) if self._batch else annotation)
+
+    def _resolved(self, parameter: inspect.Parameter) -> Any:  # Any: an annotation
+        try:
+            return resolved(parameter.annotation, self._names)
+        except Exception as error:  # the user's code
+            raise HandlerLoadError(
+                f"handler {self._handler!r}: the annotation {shown(parameter.annotation)} of parameter "
+                f"{parameter.name!r} cannot be resolved: {one_line(error)[:_WHY]}; what it names must be there at run "
+                "time, at the top of the module"
+            ) from error
 
 
 def _converter(wish: Wish, parameter: inspect.Parameter, name: str) -> Convert | None:
@@ -107,6 +115,6 @@ def _converter(wish: Wish, parameter: inspect.Parameter, name: str) -> Convert |
     except TypeError as error:
         raise HandlerLoadError(
             f"handler {name!r}: no payload can become what parameter {parameter.name!r} asks for, "
-            f"{shown(wish.wanted)}: {' '.join(str(error).split())[:_WHY]}; annotate it Job or Message, or as a pydantic "
-            "model, msgspec Struct, dataclass, TypedDict or dict"
+            f"{shown(wish.wanted)}: {' '.join(str(error).split())[:_WHY]}; annotate it Job or Message, or as a "
+            "pydantic model, msgspec Struct, dataclass, TypedDict or dict"
         ) from error

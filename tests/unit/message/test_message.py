@@ -31,7 +31,14 @@ def test_the_way_is_the_deliverys_own() -> None:
 
 
 def test_of_a_copy_what_travels_in_headers_of_ours_is_put_back() -> None:
-    headers = {h.EXCHANGE: "first", h.ROUTING_KEY: "", h.USER_ID: "alice", h.EXPIRES: NOW_MS + 5_000, h.KEY: "k", "own": 1}
+    headers = {
+        h.EXCHANGE: "first",
+        h.ROUTING_KEY: "",
+        h.USER_ID: "alice",
+        h.EXPIRES: NOW_MS + 5_000,
+        h.KEY: "k",
+        "own": 1,
+    }
     found = read(Message(body=b"", headers=headers))
     assert (found.exchange, found.routing_key, found.user_id) == ("first", "", "alice")
     assert found.expires_at == datetime(2026, 1, 2, 12, 0, 5, tzinfo=UTC)

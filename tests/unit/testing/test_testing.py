@@ -85,9 +85,7 @@ def test_bytes_that_are_no_job_are_dead_letters_and_the_rest_goes_on() -> None:
 def test_a_message_says_key_attempt_and_id() -> None:
     body = b'{"n": 1}'
     headers = {h.KEY: "k1", h.ATTEMPT: 2}
-    [outcome] = work(
-        handle, [Message(body=body, content_type="application/json", message_id="m1", headers=headers)]
-    )
+    [outcome] = work(handle, [Message(body=body, content_type="application/json", message_id="m1", headers=headers)])
     assert outcome.result["key"] == "k1"
     assert outcome.attempts == 3
 

@@ -82,9 +82,13 @@ class MapWithModel(TypedDict):
         (Order | None, None, None),
         (Data | Pair | None, None, None),
         (Annotated[int, msgspec.Meta(gt=0)], 3, 3),
-        (Annotated[int, annotated_types.Gt(0)], 3, 3),
-        (pydantic.PositiveInt, 3, 3),
-        (Strict, {"at": "2026-01-02T12:00:00Z", "number": NUMBER}, Strict(at=datetime(2026, 1, 2, 12, tzinfo=UTC), number=UUID(NUMBER))),
+        (Annotated[int, annotated_types.Gt(0)], 4, 4),
+        (pydantic.PositiveInt, 5, 5),
+        (
+            Strict,
+            {"at": "2026-01-02T12:00:00Z", "number": NUMBER},
+            Strict(at=datetime(2026, 1, 2, 12, tzinfo=UTC), number=UUID(NUMBER)),
+        ),
     ],
 )
 def test_a_payload_becomes_what_is_asked_for(wanted: Any, payload: Any, becomes: Any) -> None:
@@ -108,13 +112,22 @@ def test_a_payload_becomes_what_is_asked_for(wanted: Any, payload: Any, becomes:
             Model,
             {"id": "o", "lines": [{"price": "x"}] * 5},
             "; ".join(
-                f"$.lines[{n}].price: Input should be a valid number, unable to parse string as a number" for n in range(3)
+                f"$.lines[{n}].price: Input should be a valid number, unable to parse string as a number"
+                for n in range(3)
             )
             + "; and 2 more",
         ),
         (Annotated[int, annotated_types.Gt(0)], 0, "$: Input should be greater than 0"),
-        (Strict, {"at": "2026-01-02T12:00:00Z", "number": NUMBER, "count": "1"}, "$.count: Input should be a valid integer"),
-        (Strict, {"at": b"2026", "number": NUMBER}, "$.at: Input should be a valid datetime; $.number: Input should be an instance of UUID"),
+        (
+            Strict,
+            {"at": "2026-01-02T12:00:00Z", "number": NUMBER, "count": "1"},
+            "$.count: Input should be a valid integer",
+        ),
+        (
+            Strict,
+            {"at": b"2026", "number": NUMBER},
+            "$.at: Input should be a valid datetime; $.number: Input should be an instance of UUID",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told_by_the_path_of_the_field(wanted: Any, payload: Any, says: str) -> None:
@@ -167,7 +180,8 @@ def test_what_no_payload_can_become_is_refused_in_one_line(wanted: Any, says: st
 
 def test_pydantic_is_imported_for_its_own_types_alone() -> None:
     script = (
-        "import sys; from rabbitray.actors.worker.handler.loading import prepare; from dataclasses import make_dataclass;"
+        "import sys; from dataclasses import make_dataclass;"
+        "from rabbitray.actors.worker.handler.loading import prepare;"
         "Order = make_dataclass('Order', [('id', str)]);"
         "\ndef handle(order): ...\n"
         "handle.__annotations__ = {'order': Order}; assert prepare(handle, 'it').asks.convert;"
