@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, get_args, get_origin, get_type_hints, is_typeddict
 
+import msgpack
 import msgspec
 from msgspec.inspect import CustomType, Field, Type, type_info
 
@@ -33,11 +34,38 @@ def converter(wanted: Any) -> Convert:  # Any: an annotation
     """
     unfit = "" if _is_pydantic(wanted, set()) else _unfit_for_msgspec(wanted)
     if unfit is None:
-        return functools.partial(_by_msgspec, wanted)
+        return functools.partial(_converted, functools.partial(_by_msgspec, wanted))
     try:
-        return _by_pydantic(wanted)
+        return functools.partial(_converted, _by_pydantic(wanted))
     except Exception as error:  # the user's types: whatever they raise
         raise TypeError(unfit or one_line(error)) from error
+
+
+def _converted(convert: Convert, payload: Any) -> Any:  # Any: as above
+    """A payload that does not fit is tried once more where msgpack has brought times that are no datetimes."""
+    try:
+        return convert(payload)
+    except InvalidPayloadError:
+        timed = _with_datetimes(payload)
+        if timed is payload:
+            raise
+    return convert(timed)
+
+
+def _with_datetimes(payload: Any) -> Any:
+    """The payload itself where there is none in it."""
+    if isinstance(payload, msgpack.Timestamp):
+        try:
+            return payload.to_datetime()
+        except (OverflowError, ValueError):  # beyond the year 9999
+            return payload
+    if isinstance(payload, list):
+        items = [_with_datetimes(item) for item in payload]
+        return items if any(new is not old for new, old in zip(items, payload, strict=True)) else payload
+    if isinstance(payload, dict):
+        values = {key: _with_datetimes(value) for key, value in payload.items()}
+        return values if any(values[key] is not payload[key] for key in payload) else payload
+    return payload
 
 
 def _by_msgspec(wanted: Any, payload: Any) -> Any:

@@ -11,12 +11,15 @@ from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import annotated_types
+import msgpack
 import msgspec
 import pydantic
 import pytest
 from typing_extensions import TypedDict
 
 from rabbitray.actors.errors import InvalidPayloadError
+from rabbitray.actors.message.wire import MessageLimits
+from rabbitray.actors.message.wire.documents import unpack
 from rabbitray.actors.worker.handler.conversion import converter
 from tests.kit.asking_handlers import Data, Line, Line2, Mapped, Model, NoData, Order
 
@@ -94,6 +97,32 @@ class MapWithModel(TypedDict):
 def test_a_payload_becomes_what_is_asked_for(wanted: Any, payload: Any, becomes: Any) -> None:
     found = converter(wanted)(payload)
     assert (found, type(found)) == (becomes, type(becomes))
+
+
+class Timed(msgspec.Struct):
+    at: datetime
+    all: list[datetime] = []
+
+
+class TimedModel(pydantic.BaseModel):
+    at: datetime
+
+
+@pytest.mark.parametrize("wanted", [Timed, TimedModel, Strict])
+def test_a_time_of_msgpack_is_a_datetime_for_who_asks_for_one(wanted: Any) -> None:
+    at = datetime(2026, 1, 2, 12, tzinfo=UTC)
+    sent = wanted.model_construct(at=at, number=UUID(NUMBER)).model_dump() if wanted is Strict else {"at": at}
+    body = msgspec.msgpack.encode(sent | {"all": [at]})
+    payload = unpack(body, MessageLimits())
+    payload |= {"number": UUID(NUMBER)} if wanted is Strict else {}
+    found = converter(wanted)(payload)
+    assert found.at == at
+    assert getattr(found, "all", [at]) == [at]
+
+
+def test_a_time_beyond_any_calendar_does_not_fit() -> None:
+    with pytest.raises(InvalidPayloadError, match=r"\$\.at: "):
+        converter(Timed)({"at": msgpack.Timestamp(2**60)})
 
 
 @pytest.mark.parametrize(
