@@ -181,6 +181,46 @@ def test_a_batch_that_fails_runs_what_fits_alone() -> None:
     assert asking_handlers.calls == [["bad", "c"], ["bad"], ["c"]]
 
 
+class Counted(msgspec.Struct):
+    n: int
+
+    def __post_init__(self) -> None:
+        checks.append(self.n)
+        if self.n == 7:
+            raise ValueError("not this one")
+
+
+checks: list[int] = []
+
+
+def test_what_does_not_fit_is_not_looked_at_again() -> None:
+    checks.clear()
+
+    @batch
+    def fails_together(orders: Any) -> list[int]:
+        if len(orders) > 1:
+            raise ConnectionError
+        return [order.n for order in orders]
+
+    fails_together.__annotations__ = {"orders": list[Counted]}
+    outcomes = work(fails_together, [sent(b'{"n": %d}' % n) for n in (1, 7, 2)])
+    assert [outcome.status for outcome in outcomes] == ["DONE", "DEAD", "DONE"]
+    assert checks == [1, 7, 2, 1, 2]
+
+
+def test_a_second_call_gets_payloads_that_nobody_has_touched() -> None:
+    @batch
+    def spoils(jobs: Any) -> list[int]:
+        for job in jobs:
+            job.payload.lines.append(Line(price=1))
+        if len(jobs) > 1:
+            raise ConnectionError
+        return [len(job.payload.lines) for job in jobs]
+
+    spoils.__annotations__ = {"jobs": list[Job[Order]]}
+    assert [outcome.result for outcome in work(spoils, [sent(), sent()])] == [2, 2]
+
+
 def test_a_batch_of_which_nothing_fits_is_not_called() -> None:
     asking_handlers.calls.clear()
     outcomes = work(f"{HANDLERS}:orders", [sent(b"[]"), sent(b"7")])

@@ -62,6 +62,13 @@ async def test_every_style_gives_one_row_for_each_job(name: str) -> None:
     assert rows[0]["attempts"] == 1
 
 
+async def test_a_worker_asks_for_messages_where_its_handler_does() -> None:
+    async with worker_of(load("tests.kit.asking_handlers:order_and_message")) as worker:
+        assert worker.asks_message
+    async with worker_of(load("tests.kit.asking_handlers:an_order")) as worker:
+        assert not worker.asks_message
+
+
 async def test_a_class_is_set_up_once_and_closed() -> None:
     sample_handlers.closed.clear()
     async with worker_of(load(f"{SAMPLES}:WithSetUp")) as worker:
