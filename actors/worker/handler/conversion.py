@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, get_args, get_origin, get_type_hints, is_typeddict
 
@@ -23,12 +24,14 @@ Convert = Callable[[Any], Any]  # Any: a payload, and what the user wants of it
 _PYDANTIC: Final = ("pydantic", "pydantic_core", "annotated_types")
 _MARKS: Final = ("__get_pydantic_core_schema__", "__pydantic_validator__")
 _PROBLEMS_MOST: Final = 3
-_TEXT_MOST: Final = 1_000
-"""Of one problem; whoever keeps it hides the secrets in it first, and cuts it then."""
+_EXPECTED: Final = re.compile("^Expected `([^`]+)`(?:, got `([^`]+)`)?")
+_PLACE: Final = re.compile(r" - at `(key` in `)?(\$[^`]*)`$")
 
 
 def converter(wanted: Any) -> Convert:  # Any: an annotation
     """What converts a payload to this type; it raises InvalidPayloadError for one that does not fit.
+
+    Its text may quote the payload, and be as long: whoever keeps it hides the secrets in it first, and cuts it then.
 
     Raises TypeError, one line, for a type that no payload can become.
     """
@@ -165,19 +168,23 @@ def _fields(part: Any) -> list[Any]:
 
 
 def _said_by_msgspec(text: str) -> str:
-    said, at, path = text.rpartition(" - at `")
-    return _problem(path.replace("`", "") if at else "$", (said if at else text).replace("`", ""))
+    """The path first. What the payload holds stays as it is quoted, or nobody would find a secret in it."""
+    place = _PLACE.search(text)
+    said = _EXPECTED.sub(_types, text[: place.start()] if place else text)
+    if place is None:
+        return f"$: {said}"
+    return f"{'key in ' if place[1] else ''}{place[2]}: {said}"
+
+
+def _types(expected: re.Match[str]) -> str:
+    return f"Expected {expected[1]}" + (f", got {expected[2]}" if expected[2] else "")
 
 
 def _said_by_pydantic(problems: Sequence[Any]) -> str:  # Any: maps of pydantic's
-    told = [_problem(_path(problem["loc"]), problem["msg"]) for problem in problems[:_PROBLEMS_MOST]]
+    told = [f"{_path(problem['loc'])}: {problem['msg']}" for problem in problems[:_PROBLEMS_MOST]]
     more = len(problems) - len(told)
     return "; ".join([*told, f"and {more} more"] if more else told)
 
 
 def _path(places: Sequence[int | str]) -> str:
     return "$" + "".join(f"[{place}]" if isinstance(place, int) else f".{place}" for place in places)
-
-
-def _problem(path: str, said: str) -> str:
-    return f"{path[:_TEXT_MOST]}: {said[:_TEXT_MOST]}"

@@ -156,7 +156,7 @@ def test_the_text_of_it_is_short() -> None:
     picky.__annotations__ = {"picky": Picky}
     [bad] = work(picky, [{"s" * 10_000: 1}])
     assert bad.error is not None
-    assert bad.error.startswith("$: Object contains unknown field sss")
+    assert bad.error.startswith("$: Object contains unknown field `sss")
     assert len(bad.error) == 500
 
 
