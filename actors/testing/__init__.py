@@ -15,6 +15,7 @@ from typing import Any, Unpack
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.keys import DEFAULT_RULE, parse_key_rule
 from rabbitray.actors.testing.bench import Bench, KitSettings, Outcome
 from rabbitray.actors.testing.messages import Message, parcel_of
 from rabbitray.actors.worker.handler.loading import Handler, load, prepare
@@ -35,7 +36,7 @@ def work(
       msgpack; a Message says body, content type and headers itself.
     - `settings`: see KitSettings.
 
-    Raises HandlerLoadError; ConfigurationError for a setting that does not exist; EncodeError for a job that cannot be
+    Raises HandlerLoadError; ConfigurationError for a setting that does not exist, or cannot be; EncodeError for a job that cannot be
     sent; TimeoutError when a synchronous handler finishes no job for `handler_timeout_s` (a pool would kill its
     worker); and whatever the handler's set-up raises. Inside a running event loop, await `work_async` instead.
     """
@@ -49,8 +50,9 @@ async def work_async(
 ) -> list[Outcome]:
     """As `work`, for a test that is itself a coroutine."""
     _require_known(settings)
-    parcels = [parcel_of(message) for message in messages]
-    bench = Bench(_handler(handler), settings)
+    rule = parse_key_rule(settings.get("key", DEFAULT_RULE.text))
+    parcels = [parcel_of(message, rule) for message in messages]
+    bench = Bench(_handler(handler), settings, rule)
     try:
         return await bench.work(parcels)
     finally:
