@@ -36,8 +36,8 @@ PROPERTY_FLAGS: Final = {
 """The properties that may be the key."""
 
 ALLOWED: Final = (
-    f"default, header:NAME, property:NAME ({', '.join(PROPERTY_FLAGS)}), body:POINTER (a JSON pointer such as /order/id; "
-    "~1 stands for / and ~0 for ~ in a name), or none"
+    f"default, header:NAME, property:NAME ({', '.join(PROPERTY_FLAGS)}), body:POINTER (a JSON pointer such as "
+    "/order/id; ~1 stands for / and ~0 for ~ in a name), or none"
 )
 
 _EXACT_BELOW: Final = 2.0**53  # a float above may stand for several whole numbers

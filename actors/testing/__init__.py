@@ -36,9 +36,9 @@ def work(
       msgpack; a Message says body, content type and headers itself.
     - `settings`: see KitSettings.
 
-    Raises HandlerLoadError; ConfigurationError for a setting that does not exist, or cannot be; EncodeError for a job that cannot be
-    sent; TimeoutError when a synchronous handler finishes no job for `handler_timeout_s` (a pool would kill its
-    worker); and whatever the handler's set-up raises. Inside a running event loop, await `work_async` instead.
+    Raises HandlerLoadError; ConfigurationError for a setting that does not exist, or cannot be; EncodeError for a job
+    that cannot be sent; TimeoutError when a synchronous handler finishes no job for `handler_timeout_s` (a pool would
+    kill its worker); and whatever the handler's set-up raises. Inside a running event loop, await `work_async` instead.
     """
     return asyncio.run(work_async(handler, messages, **settings))
 

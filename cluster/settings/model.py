@@ -120,8 +120,8 @@ class Settings(BaseModel):
     )
     key: str = _queue(
         "default", allowed=ALLOWED,
-        help="Where the key of a message is; default: the key header of our copies and publisher, the job's own id, the "
-        "message id. A text, a number or bytes; the pointer is followed in the decoded payload, by a worker.",
+        help="Where the key of a message is; default: the key header of our copies and publisher, the job's own id, "
+        "the message id. A text, a number or bytes; the pointer is followed in the decoded payload, by a worker.",
     )  # fmt: skip
     queue_depth_interval_ms: int = _queue(
         5000, env="QUEUE_DEPTH_INTERVAL", ge=100, le=600_000, help="How often an idle queue's depth is read."

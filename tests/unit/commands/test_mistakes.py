@@ -18,7 +18,10 @@ from tests.kit.command_line import Run
         (("publish", "missing.jsonl"), "missing.jsonl"),
         (("run",), "no handler"),
         (("run", "--handler", "no_such_module:handle"), "no_such_module"),
-        (("run", "--handler", "m:h", "--key", "body:order/id"), "--key='body:order/id' (command line): must be default"),
+        (
+            ("run", "--handler", "m:h", "--key", "body:order/id"),
+            "--key='body:order/id' (command line): must be default",
+        ),
         (("check", "--key", "property:message-id"), "--key='property:message-id' (command line): must be default"),
         (("query", "SELECT 1", "--results", "nothing.duckdb"), "there is no results file nothing.duckdb"),
         (("query", "SELECT 1", "--format", "parquet"), "-o FILE"),

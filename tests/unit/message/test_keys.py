@@ -35,6 +35,12 @@ NONE = parse_key_rule("none")
 FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-(2.0**53) + 1, max_value=2.0**53 - 1)
 
 
+def name_of(value: object) -> str:
+    """Of a value in a test's name: some are long."""
+    text = hex(value) if type(value) is int else repr(value)
+    return f"{text[:20]}.{len(text)}"
+
+
 def in_header(value: object, rule: KeyRule = HEADER, **more: object) -> Any:
     return key_in_delivery(rule, {"order-id": value, **more}, SimpleNamespace(), None)
 
@@ -57,8 +63,11 @@ def test_what_a_rule_may_be(text: str, rule: KeyRule) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "order-id", "header", "header:", f"header:{'ä' * 128}", "property:", "property:timestamp", "property:content_type"]
-    + ["body", "body:order/id", "body:#/order", "body:/a~2", "None", "none:", "default:", "Header:x", "key:x"],
+    [
+        *("", "order-id", "header", "header:", f"header:{'ä' * 128}", "Header:x", "key:x"),
+        *("property:", "property:timestamp", "property:content_type", "None", "none:", "default:"),
+        *("body", "body:order/id", "body:#/order", "body:/a~2"),
+    ],
 )
 def test_what_is_no_rule_is_told_in_one_line(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -99,6 +108,7 @@ def test_a_property_that_is_written_in_another_way_is_known() -> None:
         (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
         ("ä" * 127, "ä" * 127),
     ],
+    ids=name_of,
 )
 def test_a_value_is_its_text(value: object, key: str) -> None:
     found = key_of_value(value)
@@ -131,6 +141,7 @@ def test_a_value_is_its_text(value: object, key: str) -> None:
         ("\ud800", "a text that has no UTF-8 form"),
         (datetime(2026, 1, 1, tzinfo=UTC), "a datetime"),
     ],
+    ids=name_of,
 )
 def test_what_is_no_key_is_told_in_words(value: object, words: str) -> None:
     found = key_of_value(value)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.actors.rabbitmq.addresses import BrokerUrls
 from rabbitray.actors.message.keys import DEFAULT_RULE, parse_key_rule
+from rabbitray.actors.rabbitmq.addresses import BrokerUrls
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.settings import Loaded, Settings, configuration_markdown, describe, load, load_here, safe_name
@@ -478,7 +478,8 @@ def test_type_codes_that_cannot_be_told_apart_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["header:", "property:timestamp", "property:correlation-id", "body:order/id", "body:/~", "order-id", "x" * 9_999]
+    "text",
+    ["header:", "property:timestamp", "property:correlation-id", "body:order/id", "body:/~", "order-id", "x" * 9_999],
 )
 def test_a_rule_for_keys_that_is_none_is_one_line(text: str) -> None:
     [line] = refusal({}, {"RABBITRAY_KEY": text})

@@ -145,7 +145,11 @@ async def test_of_a_packed_message_each_record_is_told() -> None:
     ("rule", "changes", "said"),
     [
         ("body:/id", {}, "body:/id is true or false; key = body:/id (missing_id = reject)"),
-        ("header:x", {"missing": "there is no header 'x'"}, "there is no header 'x'; key = header:x (missing_id = reject)"),
+        (
+            "header:x",
+            {"missing": "there is no header 'x'"},
+            "there is no header 'x'; key = header:x (missing_id = reject)",
+        ),
         ("default", {}, "no key header, no id in the body, no message_id (missing_id = reject)"),
     ],
 )
