@@ -15,12 +15,14 @@ from difflib import get_close_matches
 from typing import Any, Final, Literal
 from uuid import UUID
 
+import msgspec
+
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import MAX_TEXT_BYTES
 from rabbitray.actors.message.pointer import NOTHING, Tokens, pointer_tokens, pointer_value
 from rabbitray.actors.message.properties import fields as f
-from rabbitray.actors.message.properties.fields import fields_of
+from rabbitray.actors.message.properties.fields import short_text_at
 from rabbitray.actors.message.properties.property_list import Properties
 
 Place = Literal["default", "header", "property", "body", "none"]
@@ -47,8 +49,7 @@ _LARGEST_EXPONENT: Final = 256
 Table = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A key; or None, and why there is none, in words."""
 
     key: str | None = None
@@ -66,6 +67,7 @@ class KeyRule:
 
 
 DEFAULT_RULE: Final = KeyRule()
+_UNREAD: Final = Found()  # the body is read by a worker
 
 
 def parse_key_rule(text: str) -> KeyRule:
@@ -74,11 +76,11 @@ def parse_key_rule(text: str) -> KeyRule:
     if text in ("default", "none"):
         return KeyRule(text=text, place="none" if text == "none" else "default")
     if place == "header" and 0 < len(rest.encode("utf-8", "replace")) <= MAX_TEXT_BYTES:
-        return KeyRule(text=text, place=place, name=rest)
+        return KeyRule(text=text, place="header", name=rest)
     if place == "property" and rest in PROPERTY_FLAGS:
-        return KeyRule(text=text, place=place, name=rest)
+        return KeyRule(text=text, place="property", name=rest)
     if place == "body" and colon and (tokens := pointer_tokens(rest)) is not None:
-        return KeyRule(text=text, place=place, tokens=tokens)
+        return KeyRule(text=text, place="body", tokens=tokens)
     near = get_close_matches(rest, PROPERTY_FLAGS, 1) if place == "property" else []
     hint = f"; did you mean property:{near[0]}?" if near else ""
     raise ConfigurationError(f"key {text!r} must be {ALLOWED}{hint}")
@@ -99,7 +101,7 @@ def key_in_delivery(rule: KeyRule, table: Table, properties: object, message_id:
     if rule.place == "property":
         value = message_id if rule.name == "message_id" else _property(rule.name, properties, table)
         return _named(key_of_value(value), f"property {rule.name}") if value else _no(rule)
-    return Found()  # the body is read by a worker
+    return _UNREAD
 
 
 def converted_id(table: Table) -> str | None:
@@ -115,10 +117,10 @@ def key_in_body(rule: KeyRule, payload: Any) -> Found:  # Any: whatever a produc
 
 def key_of_value(value: object) -> Found:
     """The key that a value stands for, see above; costs no more than the key is long, whatever it is."""
-    if isinstance(value, bool) or value is None:
-        return Found(missing="null" if value is None else "true or false")
     if isinstance(value, str):
         return _short(value)
+    if isinstance(value, bool) or value is None:
+        return Found(missing="null" if value is None else "true or false")
     if isinstance(value, int):
         return _short(str(int(value))) if value.bit_length() <= _LARGEST_BITS else _too_long("a number")
     if isinstance(value, bytes | bytearray):
@@ -165,6 +167,8 @@ def _short(text: str) -> Found:
         return Found(missing="an empty text")
     if len(text) > MAX_TEXT_BYTES:
         return _too_long("a text")
+    if text.isascii():
+        return Found(key=str.__str__(text))
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
@@ -190,5 +194,5 @@ def _property(name: str, properties: object, table: Table) -> object:
     """A property as it stands in the message; of a copy the user id that its producer had, see `whole_copy`."""
     if not isinstance(properties, Properties):
         return getattr(properties, name, None)
-    raw = (fields_of(properties.raw) or {}).get(PROPERTY_FLAGS[name], b"")[1:]
+    raw = short_text_at(properties.raw, PROPERTY_FLAGS[name])
     return raw or (h.header_text(table.get(h.USER_ID)) if name == "user_id" else None)

@@ -32,7 +32,7 @@ def pointer_value(document: Any, tokens: Tokens) -> Any:  # Any: whatever a prod
     In a map that is not from JSON a whole number may be a name: it is found by its decimal text where no text is.
     """
     for token in tokens:
-        if isinstance(document, Mapping):
+        if isinstance(document, dict | Mapping):
             document = _member(document, token)
         elif isinstance(document, list | tuple):
             at = int(token) if _INDEX.fullmatch(token) else len(document)
