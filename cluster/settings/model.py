@@ -266,7 +266,7 @@ class Settings(BaseModel):
     )
 
     missing_id: Literal["allow", "reject"] = _bounds(
-        "allow", help="A message without any id is worked without deduplication, or is a dead letter."
+        "allow", help="A message without a key is worked without deduplication, or is a dead letter."
     )
     max_message_bytes: int = _bounds(
         16 * MIB, ge=1, le=512 * MIB, size=True, help="Largest body; above, a dead letter, undecoded."

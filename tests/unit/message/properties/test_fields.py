@@ -11,7 +11,7 @@ from rabbitray.actors.message.properties.fields import fields_of, short_text_at
 
 TEXTS = tuple(flag for flag in f.ORDER if flag not in (f.HEADERS, f.DELIVERY_MODE, f.PRIORITY, f.TIMESTAMP))
 SHORT = st.binary(max_size=255).map(lambda text: bytes([len(text)]) + text)
-VALUES = {flag: SHORT for flag in TEXTS} | {
+VALUES = dict.fromkeys(TEXTS, SHORT) | {
     f.HEADERS: st.binary(max_size=30).map(lambda table: f.SIZE.pack(len(table)) + table),
     f.DELIVERY_MODE: st.binary(min_size=1, max_size=1),
     f.PRIORITY: st.binary(min_size=1, max_size=1),
