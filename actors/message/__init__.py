@@ -5,6 +5,8 @@ job       Job, what a handler gets; uuid7
 wire      bytes <-> Job: msgpack, compact and verbose JSON, packed records
 message   Message, what it came in, for who asks for it
 properties  what AMQP says of a message beside its body
+keys      where the key of a message is: a header, a property, its body
+pointer   JSON pointers
 parcel    router -> worker: body and properties of each message of a batch
 payload_hash  what a payload says, as one number
 key_hash  the stable hash of a key; what tells two messages under one key apart

@@ -32,6 +32,7 @@ EXCHANGE: Final = "x-rabbitray-exchange"  # that the producer sent it to; our co
 ROUTING_KEY: Final = "x-rabbitray-routing-key"  # that the producer sent it with
 EXPIRES: Final = "x-rabbitray-expires"  # Unix ms, when its producer wanted it to expire; no copy has an expiration
 HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many of the producer's it had to leave behind
+CONVERTED_ID: Final = "x-message-id"  # RabbitMQ 4: an AMQP 1.0 message id that fits no property: bytes, a long text
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 

@@ -17,6 +17,7 @@ import msgspec
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.keys import DEFAULT_RULE, Found, KeyRule, key_in_body
 from rabbitray.actors.message.message import Envelope
 from rabbitray.actors.message.wire import (
     REPORT_CODES,
@@ -48,7 +49,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tru
     content_type: str
     content_encoding: str
     message_id: str | None
-    key: str | None  # the key header; a packed message never has one
+    key: str | None  # what its headers and properties say, see `key_in_delivery`; by default the key header
     attempt: int  # charged runs before this one, clamped; -1 when the header is absent (the body decides)
     first_seen_ms: int
     published_ms: int
@@ -58,6 +59,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=Tru
     again: bool = False  # it, or the message that it is a copy of, was delivered before
     stamped: bool = False  # it has the header that our publisher writes: an earlier version wrote no mark
     envelope: Envelope | None = None  # only for a worker that asks for messages
+    missing: str = ""  # why the header or property that the rule names is no key, in words
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -140,6 +142,37 @@ def identity(job: Job, parcel: Parcel, record: int | None) -> str | None:
     return _numbered(parcel.message_id, record) if record else parcel.message_id
 
 
+def key_of(job: Job, parcel: Parcel, record: int | None, rule: KeyRule) -> str | None:
+    """The key of a job by the rule of its queue; `record` as in `identity`, which is the default.
+
+    The records of a packed message have one header and one list of properties: behind the first each has its number.
+    """
+    match rule.place:
+        case "default":
+            return identity(job, parcel, record)
+        case "none":
+            return None
+        case "body":
+            return _in_body(job, parcel, record, rule).key
+        case _:
+            return _numbered(parcel.key, record) if record and parcel.key is not None else parcel.key
+
+
+def missing_key(job: Job, parcel: Parcel, record: int | None, rule: KeyRule) -> str:
+    """Why a job has no key, in words that name the rule."""
+    if rule.place == "default":
+        return "no key header, no id in the body, no message_id"
+    why = _in_body(job, parcel, record, rule).missing if rule.place == "body" else parcel.missing
+    return f"{why}; key = {rule.text}"
+
+
+def _in_body(job: Job, parcel: Parcel, record: int | None, rule: KeyRule) -> Found:
+    """A copy of ours says in a header what was found in its body before."""
+    if parcel.key is not None and record is None:
+        return Found(key=parcel.key)
+    return key_in_body(rule, job.payload)
+
+
 def _numbered(message_id: str, record: int) -> str:
     """The name of a record of a packed message; short enough for the key header of a copy, which is not read beyond."""
     name = f"{message_id}#{record}"
@@ -160,7 +193,11 @@ def whole_message(parcel: Parcel) -> Record:
 
 
 def records_of(
-    parcel: Parcel, limits: MessageLimits, codes: TypeCodes = REPORT_CODES, message_format: MessageFormat = "auto"
+    parcel: Parcel,
+    limits: MessageLimits,
+    codes: TypeCodes = REPORT_CODES,
+    message_format: MessageFormat = "auto",
+    rule: KeyRule = DEFAULT_RULE,
 ) -> list[Record]:
     """Each record with its own key, attempt and body, as far as it is known without reading a payload.
 
@@ -176,21 +213,21 @@ def records_of(
             message_format=message_format,
             stamped=parcel.stamped,
         )
-        return [_record_of(head, parcel, None, None)]
+        return [_record_of(head, parcel, None, None, rule)]
     bodies = split(parcel.body, parcel.content_encoding, limits)
     many = len(bodies) > 1
     return [
-        _record_of(read_record_head(body, codes=codes), parcel, record if many else None, body)
+        _record_of(read_record_head(body, codes=codes), parcel, record if many else None, body, rule)
         for record, body in enumerate(bodies)
     ]
 
 
-def _record_of(head: Job, parcel: Parcel, record: int | None, body: bytes | None) -> Record:
+def _record_of(head: Job, parcel: Parcel, record: int | None, body: bytes | None, rule: KeyRule) -> Record:
     """`record`: its index among several; `body`: of a record that was cut out of a packed message."""
     return Record(
         record=record or 0,
         attempt=attempt_of(head, parcel),
-        key=identity(head, parcel, record),
+        key=key_of(head, parcel, record, rule),
         message_id=parcel.message_id,
         message_type=head.message_type or None,
         body=body,

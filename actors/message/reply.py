@@ -122,6 +122,9 @@ class Part(msgspec.Struct, kw_only=True, array_like=True):
     row_bytes: int = 0  # of the rows of the table that travels beside this part
     stands: str = ""  # where in the user's code a synchronous job stands that may run into its time-out
     skipped: int = 0  # jobs that were not run: they have their result
+    keys: dict[
+        int, list[str | None]
+    ] = {}  # of each message whose body says it, by record; told before any of them runs
 
 
 _encoder = msgspec.msgpack.Encoder()

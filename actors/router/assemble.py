@@ -278,6 +278,7 @@ def _settler(
         redact=setup.worker.config.redact,
         codes=setup.worker.config.codes,
         message_format=setup.worker.config.message_format,
+        rule=setup.intake.key,
     )
 
 

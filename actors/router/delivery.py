@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -49,12 +49,25 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     replays: int = 0  # how often it was replayed from the dead letters
     spooled: SpooledBody | None = None  # where the body is, of one that is refused for its size
     route: bytes = b""  # exchange and routing key that it came with, see `read_route`
+    keys: list[str | None] | None = None  # of its records, as a worker read them in its body
 
     def with_envelope(self) -> Parcel:
         """Its parcel for a worker that asks for messages."""
         raw: bytes = getattr(self.properties, "raw", b"")
         envelope = Envelope(raw=raw, route=self.route, redelivered=self.redelivered)
         return msgspec.structs.replace(self.parcel, envelope=envelope)
+
+    def key_of(self, record: int) -> str | None:
+        """The key of a record, as far as it is known: by headers and properties, else by what a worker told."""
+        told = self.keys
+        return self.parcel.key or (told[record] if told and record < len(told) else None)
+
+    def whole(self) -> Record:
+        """The record that stands for it as a whole, as far as it is known here."""
+        whole = whole_message(self.parcel)
+        if whole.key is None and self.keys is not None and len(self.keys) == 1:
+            whole = msgspec.structs.replace(whole, key=self.keys[0])
+        return whole
 
     def ran_before(self) -> None:
         """It goes out again: some of it may have its result by now."""
@@ -77,6 +90,11 @@ class Batch:
     def __post_init__(self) -> None:
         self.pending = set(range(len(self.deliveries)))
         self.records = sum(delivery.records for delivery in self.deliveries)
+
+    def note_keys(self, keys: Mapping[int, list[str | None]]) -> None:
+        """A worker has read the keys of these positions: whatever becomes of it, its messages have them."""
+        for position, told in keys.items():
+            self.deliveries[position].keys = told
 
     def take(self, positions: Iterable[int]) -> list[Delivery]:
         """The deliveries of these positions, which are the worker's no longer."""
@@ -166,5 +184,4 @@ def refusal(delivery: Delivery) -> Failure:
 
 def message_failure(delivery: Delivery, reason: str, error: str, error_class: str, *, traceback: str = "") -> Failure:
     """A permanent failure of a whole message that nobody has read."""
-    whole = whole_message(delivery.parcel)
-    return Failure.permanent(whole, reason, error, error_class, unread=True, traceback=traceback)
+    return Failure.permanent(delivery.whole(), reason, error, error_class, unread=True, traceback=traceback)

@@ -245,6 +245,9 @@ class Router(Generic[P]):
             await self._quarantine.count(batch)
             self._require_ours(batch)
             async for part, payload in pool.run(member, batch):
+                if part.keys:
+                    batch.note_keys(part.keys)
+                    continue
                 await self._take_back(batch, batch.take(part.returned))
                 batch.take(part.finished)
                 self.uncommitted.add(part)

@@ -16,6 +16,7 @@ from typing import Any, Unpack
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.keys import DEFAULT_RULE, parse_key_rule
 from rabbitray.actors.message.message import Message
 from rabbitray.actors.testing.bench import Bench, KitSettings, Outcome
 from rabbitray.actors.testing.messages import parcel_of
@@ -38,9 +39,9 @@ def work(
       `x-rabbitray-attempt`), which its handler does not get to see.
     - `settings`: see KitSettings.
 
-    Raises HandlerLoadError; ConfigurationError for a setting that does not exist; EncodeError for a job that cannot be
-    sent; TimeoutError when a synchronous handler finishes no job for `handler_timeout_s` (a pool would kill its
-    worker); and whatever the handler's set-up raises. Inside a running event loop, await `work_async` instead.
+    Raises HandlerLoadError; ConfigurationError for a setting that does not exist, or cannot be; EncodeError for a job
+    that cannot be sent; TimeoutError when a synchronous handler finishes no job for `handler_timeout_s` (a pool would
+    kill its worker); and whatever the handler's set-up raises. Inside a running event loop, await `work_async` instead.
     """
     return asyncio.run(work_async(handler, messages, **settings))
 
@@ -52,8 +53,9 @@ async def work_async(
 ) -> list[Outcome]:
     """As `work`, for a test that is itself a coroutine."""
     _require_known(settings)
-    parcels = [parcel_of(message) for message in messages]
-    bench = Bench(_handler(handler), settings)
+    rule = parse_key_rule(settings.get("key", DEFAULT_RULE.text))
+    parcels = [parcel_of(message, rule) for message in messages]
+    bench = Bench(_handler(handler), settings, rule)
     try:
         return await bench.work(parcels)
     finally:

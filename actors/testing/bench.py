@@ -14,6 +14,7 @@ import pyarrow as pa
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.headers import JOB_MSGPACK
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.keys import KeyRule
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Category, Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits
@@ -48,6 +49,7 @@ class KitSettings(TypedDict, total=False):
     max_retries: int
     rungs_ms: tuple[int, ...]
     missing_id: Literal["allow", "reject"]
+    key: str
     message_format: MessageFormat
     max_message_bytes: int
     max_records: int
@@ -99,13 +101,13 @@ class _Piece:
 
 
 class Bench:
-    """One worker: batches in, and for each outcome what a pool would do with it."""
+    """One worker: batches in, and for each outcome what a pool would do with it. `rule`: where keys are."""
 
-    def __init__(self, handler: Handler, settings: KitSettings) -> None:
+    def __init__(self, handler: Handler, settings: KitSettings, rule: KeyRule) -> None:
         self._batch_size = settings.get("batch_size", BATCH_SIZE)
         self._timeout_s = _timeout_s(settings.get("handler_timeout_s", 60.0))
         self._follow = settings.get("follow_retries", False)
-        self._identity = IdentityRules(missing_id=settings.get("missing_id", "allow"))
+        self._identity = IdentityRules(missing_id=settings.get("missing_id", "allow"), key=rule)
         self._wire = _wire(settings)
         self._codes = REPORT_CODES.extended(settings.get("type_codes", {}))
         self._format = settings.get("message_format", "auto")

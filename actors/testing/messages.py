@@ -9,6 +9,7 @@ import msgspec
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
 from rabbitray.actors.message.message import Message
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.properties.property_list import from_raw
@@ -18,17 +19,23 @@ from rabbitray.actors.router.intake.reading import read_message
 from rabbitray.actors.testing.properties import properties_of
 
 
-def parcel_of(message: Job | Message | Mapping[str, Any] | bytes) -> Parcel:  # Any: a JSON document
-    """A message of a test as it would arrive. Raises EncodeError for one that cannot be sent."""
+def parcel_of(
+    message: Job | Message | Mapping[str, Any] | bytes,  # Any: a JSON document
+    rule: KeyRule = DEFAULT_RULE,
+) -> Parcel:
+    """A message of a test as it would arrive; `rule`: where its key is.
+
+    Raises EncodeError for one that cannot be sent.
+    """
     match message:
         case Message():
-            return _delivered(message)
+            return _delivered(message, rule)
         case Job():
-            return _delivered(_sent(message))
+            return _delivered(_sent(message), rule)
         case bytes():
-            return _delivered(Message(body=message, content_type=h.MSGPACK))
+            return _delivered(Message(body=message, content_type=h.MSGPACK), rule)
         case _:
-            return _delivered(Message(body=msgspec.json.encode(message), content_type=h.JSON))
+            return _delivered(Message(body=msgspec.json.encode(message), content_type=h.JSON), rule)
 
 
 def _sent(job: Job) -> Message:
@@ -39,7 +46,7 @@ def _sent(job: Job) -> Message:
     return Message(body=body, content_type=content_type, message_id=job.id, headers=headers)
 
 
-def _delivered(message: Message) -> Parcel:
+def _delivered(message: Message, rule: KeyRule) -> Parcel:
     """Read as the router reads a delivery; with the envelope, which a pool sends to handlers that ask."""
     delivery = read_message(
         from_raw(properties_of(message)),
@@ -49,6 +56,7 @@ def _delivered(message: Message) -> Parcel:
         generation=1,
         consumer=1,
         limits=MessageLimits(),
+        rule=rule,
     )
     delivery.route = route_of(message.exchange, message.routing_key)
     return delivery.with_envelope()

@@ -115,13 +115,15 @@ class Worker:
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, pa.Table]:
         """Starts a batch and returns its first part, after `early_s` at the latest.
 
-        `shipment` is what `pack_parcels` made. While the part's `open` is above 0, ask `more`.
+        `shipment` is what `pack_parcels` made. While the part's `open` is above 0, ask `more`. Where keys are in the
+        bodies, the first part tells them at once, and the first `more` starts the batch: whoever asks it has the keys.
         """
         began = time.perf_counter()
         parcels = unpack_parcels(shipment)
         config = self._config
         units, failures = decode_parcels(parcels, config.wire, config.identity, config.codes, config.message_format)
         self._executor.busy.add(time.perf_counter() - began)
+        keys = _keys_of(units) if config.identity.key.place == "body" else {}
         units, skipped = (units, []) if self._finished is None else await self._finished.take_out(units)
         run = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)
         run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
@@ -130,18 +132,17 @@ class Worker:
         for failure in failures:
             self._trace_unreadable(parcels[failure.position], failure, run)
         self._runs[batch_id] = run
-        if run.waiting:
-            self._tasks.spawn(self._execute(run))
-        else:
-            run.span.end()
-        await run.news(self._config.early_s)
-        return self._part(run)
+        if keys and run.waiting:
+            return Part(keys=keys, open=run.open), results([], config.queue, config.name, batch_id)
+        return await self._first(run)
 
     async def more(self, batch_id: str) -> tuple[Part, pa.Table]:
         """The next part of a batch: as soon as a job finishes, and as a sign of life after a while."""
         run = self._runs.get(batch_id)
         if run is None:
             raise UnknownBatchError(f"batch {batch_id} is not at worker {self._config.name}")
+        if not run.begun:
+            return await self._first(run)
         await run.news(min(SIGN_OF_LIFE_MOST_S, max(0.2, self._config.handler_timeout_s / 4)))
         return self._part(run)
 
@@ -149,6 +150,16 @@ class Worker:
         """Ends the handler. Batches still running are abandoned: they are delivered again."""
         self._tasks.cancel()
         await self._executor.close()
+
+    async def _first(self, run: BatchRun) -> tuple[Part, pa.Table]:
+        """Starts a batch; its first part with outcomes."""
+        run.begun = True
+        if run.waiting:
+            self._tasks.spawn(self._execute(run))
+        else:
+            run.span.end()
+        await run.news(self._config.early_s)
+        return self._part(run)
 
     async def _execute(self, run: BatchRun) -> None:
         with run.span:
@@ -255,3 +266,11 @@ class Worker:
                 found = []
             pieces[unit.position] = found
         return found[unit.record] if unit.record < len(found) else None
+
+
+def _keys_of(units: list[Unit]) -> dict[int, list[str | None]]:
+    """The keys of the records of each message of which one has a key."""
+    keys: dict[int, list[str | None]] = {}
+    for unit in units:
+        keys.setdefault(unit.position, []).append(unit.key)
+    return {position: told for position, told in keys.items() if any(told)}

@@ -73,6 +73,7 @@ def check_settings(settings: Settings, facts: Facts) -> list[Finding]:
     """All findings, those that refuse first; an empty list when everything holds."""
     checks: tuple[Callable[[Settings, Facts], Iterable[Finding]], ...] = (
         _sizes,
+        _keys,
         _hold,
         _waiting_work,
         _window_and_batch,
@@ -119,6 +120,11 @@ def _sizes(settings: Settings, facts: Facts) -> Iterable[Finding]:
         yield _refuse(f"min_size {low} <= initial_size {first} <= max_size {high or 'auto'} must hold; change one")
     if settings.prefetch_min > settings.prefetch_max:
         yield _refuse(f"PREFETCH_MIN {settings.prefetch_min} is above PREFETCH_MAX {settings.prefetch_max}")
+
+
+def _keys(settings: Settings, facts: Facts) -> Iterable[Finding]:
+    if settings.key == "none" and settings.missing_id == "reject":
+        yield _refuse("key none with missing_id reject makes each message a dead letter; change one")
 
 
 def _hold(settings: Settings, facts: Facts) -> Iterable[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from rabbitray.actors.message.keys import parse_key_rule
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, TypeCodes
 from rabbitray.actors.publisher import PublisherConfig
 from rabbitray.actors.rabbitmq.addresses import host_and_port
@@ -157,7 +158,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         queue=settings.queue,
         slots=settings.queue_concurrency,
         handler_timeout_s=settings.handler_timeout_s,
-        identity=IdentityRules(missing_id=settings.missing_id),
+        identity=IdentityRules(missing_id=settings.missing_id, key=parse_key_rule(settings.key)),
         wire=message_limits(settings),
         codes=type_codes(settings),
         message_format=settings.message_format,
@@ -190,6 +191,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
             url=settings.rabbitmq_url,
             topology=topology(settings),
             limits=message_limits(settings),
+            key=parse_key_rule(settings.key),
             heartbeat_s=settings.heartbeat_s,
             connect_timeout_s=settings.connect_timeout_s,
             frame_max=settings.frame_max,

@@ -113,8 +113,8 @@ def unrecorded(name: str, where: str, seen: Whereabouts) -> list[str]:
         f"  it may wait in the queue      {_messages(seen.ready)} ready in {seen.queue}",
         f"  or for its next run           {_messages(seen.waiting)} in the rungs {seen.queue}.retry.*",
         f"  or be worked on               {_messages(seen.held)} held by the pool of these results",
-        "  or stand under another name   a retry changes the message id, not the key: ask for the key (the key header, "
-        "else the job's id); a duplicate has the row of the first",
+        "  or stand under another name   a retry changes the message id, not the key: ask for the key (where --key "
+        "says, else the key header or the job's id); a duplicate has the row of the first",
         f"  {advice}",
     ]
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.message.keys import ALLOWED, parse_key_rule
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat
 from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
@@ -117,6 +118,11 @@ class Settings(BaseModel):
         help="What producers send without our mark: their own documents and the report's verbose form (auto), the "
         "report's form, short letters too (report), or their own documents only (plain).",
     )
+    key: str = _queue(
+        "default", allowed=ALLOWED,
+        help="Where the key of a message is; default: the key header of our copies and publisher, the job's own id, "
+        "the message id. A text, a number or bytes; the pointer is followed in the decoded payload, by a worker.",
+    )  # fmt: skip
     queue_depth_interval_ms: int = _queue(
         5000, env="QUEUE_DEPTH_INTERVAL", ge=100, le=600_000, help="How often an idle queue's depth is read."
     )
@@ -260,7 +266,7 @@ class Settings(BaseModel):
     )
 
     missing_id: Literal["allow", "reject"] = _bounds(
-        "allow", help="A message without any id is worked without deduplication, or is a dead letter."
+        "allow", help="A message without a key is worked without deduplication, or is a dead letter."
     )
     max_message_bytes: int = _bounds(
         16 * MIB, ge=1, le=512 * MIB, size=True, help="Largest body; above, a dead letter, undecoded."
@@ -347,6 +353,14 @@ class Settings(BaseModel):
     @classmethod
     def _read_size(cls, value: object) -> object:
         return byte_size(value)
+
+    @field_validator("key")
+    @classmethod
+    def _check_key(cls, value: str) -> str:
+        try:
+            return parse_key_rule(value).text
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from None
 
     @field_validator("type_codes")
     @classmethod

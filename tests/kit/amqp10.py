@@ -61,12 +61,17 @@ def table(values: Mapping[str, bytes]) -> bytes:
     return b"\xd1" + struct.pack(">I", len(inner)) + inner
 
 
-def message(body: bytes, *, message_id: str, properties: Mapping[str, bytes]) -> bytes:
+def a_binary(value: bytes) -> bytes:
+    """Bytes."""
+    return b"\xb0" + struct.pack(">I", len(value)) + value
+
+
+def message(body: bytes, *, message_id: str | bytes, properties: Mapping[str, bytes]) -> bytes:
     """A durable message: header, properties (its id), application properties, one data section."""
     return b"".join(
         [
             described(_HEADER, [TRUE]),
-            described(_PROPERTIES, [text(message_id)]),
+            described(_PROPERTIES, [text(message_id) if isinstance(message_id, str) else a_binary(message_id)]),
             bytes([0x00, 0x53, _APPLICATION_PROPERTIES]) + table(properties) if properties else b"",
             bytes([0x00, 0x53, _DATA, 0xB0]) + struct.pack(">I", len(body)) + body,
         ]

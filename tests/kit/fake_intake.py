@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pamqp import commands as spec
 
+from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.ack_sender import AckSender
@@ -29,12 +30,14 @@ class FakeIntake:
         on_lost: Callable[[int], None],
         single_after_s: float = 0.2,
         limits: MessageLimits | None = None,
+        rule: KeyRule = DEFAULT_RULE,
     ) -> None:
         self._broker = broker
         self._on_delivery = on_delivery
         self._on_lost = on_lost
         self._single_after_s = single_after_s
         self._limits = limits or MessageLimits()
+        self._rule = rule
         self._consumers = itertools.count(1)
         self._consumer: int | None = None
         self._wanted: int | None = None
@@ -143,8 +146,9 @@ class FakeIntake:
             message_id=message.message_id,
             content_type=message.content_type or None,
         )
+        consumer = self._consumer or 0
         self._on_delivery(
-            read_delivery(got, generation=self.generation, consumer=self._consumer or 0, limits=self._limits)
+            read_delivery(got, generation=self.generation, consumer=consumer, limits=self._limits, rule=self._rule)
         )
 
     def _current(self, deliveries: Iterable[Delivery]) -> list[Delivery]:

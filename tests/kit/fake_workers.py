@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ class FakeWorker:
         self.starts: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.batches: dict[str, list[Parcel]] = {}  # in hand, in the order of arrival
         self.told: dict[str, set[int]] = {}  # positions that a test has answered for, by batch
+        self.asked: Counter[str] = Counter()  # parts, by batch
         self.killed = False
         self.stopped = False
         self.lost: tuple[str, bool] | None = None  # it is dead: reason and guilt that every call meets
@@ -46,6 +48,7 @@ class FakeWorker:
         return await self.more(batch_id)
 
     async def more(self, batch_id: str) -> Reply:
+        self.asked[batch_id] += 1
         reply = await self._replies[batch_id].get()
         if isinstance(reply, Exception):
             raise reply

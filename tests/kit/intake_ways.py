@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import aio_pika
 
 from rabbitray.actors.backoff import Backoff
+from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.reconnect import RECONNECT
@@ -178,6 +179,7 @@ class RealWay:
         pauses: Backoff = RECONNECT,
         take_limited: bool = False,
         timeout: ConsumerTimeout | None = None,
+        key: KeyRule = DEFAULT_RULE,
     ) -> None:
         self.late: list[Delivery] = []
         self.got: list[Delivery] = []
@@ -193,6 +195,7 @@ class RealWay:
             steady_s=steady_s,
             pauses=pauses,
             timeout=timeout or ConsumerTimeout(),
+            key=key,
             name="test",
         )
         self.opener = RecordingOpener(config)

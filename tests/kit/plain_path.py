@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.config import RouterConfig
@@ -49,9 +50,11 @@ class PlainPath:
         clock: ShiftedClock | None = None,
         limits: RetryLimits = LIMITS,
         broker: Callable[[Topology], FakeBroker] = FakeBroker,
+        rule: KeyRule = DEFAULT_RULE,
         **config: Any,
     ) -> None:
         """`before`: the path whose broker and store this one takes over."""
+        self.rule = rule
         self.clock = clock or ShiftedClock()
         self.topology = self._topology(limits)
         self.broker = before.broker if before else broker(self.topology)
@@ -83,7 +86,7 @@ class PlainPath:
         return Topology(queue="q", rung_delays_ms=limits.rungs_ms)
 
     def _intake(self) -> Any:
-        return FakeIntake(self.broker, on_delivery=self._receive, on_lost=self._lost)
+        return FakeIntake(self.broker, on_delivery=self._receive, on_lost=self._lost, rule=self.rule)
 
     def _sender(self) -> Any:
         return FakeSender(self.broker)
@@ -100,6 +103,7 @@ class PlainPath:
             acks=acks,
             outbox=CopyOutbox(self.sender, self.topology, outstanding=self.outstanding, way_again=self._way_again()),
             record_dead_letters=self.recorder.record_dead_letters,
+            rule=self.rule,
         )
 
     def _pool(self, name: str, most: int) -> Pool[pa.Table]:

@@ -158,17 +158,23 @@ async def test_connections_closed_by_the_broker(own_broker: PrivateBroker, own_u
 
 @pytest.mark.long  # test_poison.py has one that stops in C
 async def test_a_stopped_worker_is_replaced(amqp_url: str, tmp_path: Path) -> None:
-    """SIGSTOP: no reply within the handler's time-out, so it is killed and its batch runs elsewhere."""
-    loaded = settings_for(amqp_url, tmp_path, handler_timeout_s=2, batch_size=5)
+    """SIGSTOP: no reply within the handler's time-out, so it is killed and its batch runs elsewhere.
+
+    The keys stand in the bodies, and it has told none of them.
+    """
+    loaded = settings_for(amqp_url, tmp_path, handler_timeout_s=2, batch_size=5, key="body:/id")
     async with pool_of(loaded) as pool:
-        await pool.publish(mixed_jobs(40))
+        await pool.publish([Job(payload={**job.payload, "id": job.id}) for job in mixed_jobs(40)])
         await is_true(lambda: finished(pool, 40))
         workers = await eventually(lambda: _ready_workers(pool, 2), within_s=90)
         victim = workers[0]
         stop(victim.pid)
-        await pool.publish([Job(id=f"more-{n}", payload={}) for n in range(40)])
+        await pool.publish([Job(payload={"id": f"more-{n}"}) for n in range(40)])
         await is_true(lambda: finished(pool, 80))
         assert victim.name not in {worker.name for worker in (await pool.report()).workers}
+        await pool.stop()
+        keys = [f"{name}-{n}" for name in ("job", "more") for n in range(40)]
+        assert [row["key"] for row in pool.rows("SELECT key FROM results ORDER BY key")] == sorted(keys)
 
 
 async def _ready_workers(pool: RunningPool, count: int) -> list[WorkerRow]:

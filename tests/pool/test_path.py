@@ -26,6 +26,7 @@ from rabbitray.cluster.operate.running_pool import RunningPool as Reached
 from rabbitray.cluster.results.message_story import Whereabouts
 from rabbitray.cluster.results.reader import PoolReader
 from rabbitray.cluster.settings import Loaded
+from tests.kit.dlq_command import dlq
 from tests.kit.eventually import eventually
 from tests.kit.pool_audit import assert_adds_up
 from tests.kit.pool_settings import HANDLE, HANDLE_ASYNC, HANDLE_WITH_MESSAGE, settings_for
@@ -380,19 +381,38 @@ async def _at_rest(pool: RunningPool, *, done: int, dead: int) -> bool:
 
 
 async def test_only_the_poison_is_parked(amqp_url: str, tmp_path: Path) -> None:
-    """One among messages of its own, and one among the records of a packed message."""
-    async with pool_of(settings_for(amqp_url, tmp_path, batch_size=8)) as pool:
-        alone, packed = (Job(id=key, payload={"do": "die"}) for key in ("alone", "packed"))
-        innocents = jobs(56)
+    """One among messages of its own, and one among the records of a packed message.
+
+    Their keys stand in the bodies, which a worker alone has read: it told them before it died. What nobody has read
+    gets its key when it is replayed.
+    """
+    async with pool_of(settings_for(amqp_url, tmp_path, batch_size=8, key="body:/id")) as pool:
+        alone, packed = (Job(payload={"do": "die", "id": key}) for key in ("alone", "packed"))
+        innocents = [Job(payload={"id": f"job-{n}", "n": n}) for n in range(56)]
         await pool.publish([*innocents[:20], alone, *innocents[20:40]])
         await pool.publish([*innocents[40:48], packed, *innocents[48:]], packed=50)
         await eventually(lambda: _at_rest(pool, done=56, dead=2), within_s=150)
+        assert (await dlq(pool, "show", "packed"))["reason"] == "worker_crashed"
+        await _what_rabbitmq_dropped_gets_its_key_at_its_replay(pool)
         await pool.stop()
-        assert pool.rows(COUNTS) == [{"rows": 56, "keys": 56}]
+        assert pool.rows(COUNTS) == [{"rows": 57, "keys": 57}]
+        assert pool.rows("SELECT count(*) AS n FROM results WHERE result->>'key' = key") == [{"n": 57}]
+        assert pool.rows("SELECT key FROM results WHERE key NOT LIKE 'job-%'") == [{"key": "dropped"}]
         assert pool.rows("SELECT max(attempts) AS runs FROM results") == [{"runs": 1}]
-        dead = pool.rows("SELECT key, reason, error FROM dead_letters ORDER BY key")
+        dead = pool.rows("SELECT key, reason, error FROM dead_letters WHERE key IS NOT NULL ORDER BY key")
         ended = {"reason": "worker_crashed", "error": NO_EXIT_CODE}
         assert dead == [{"key": key} | ended for key in ("alone", "packed")]
+        assert pool.rows("SELECT reason FROM dead_letters WHERE key IS NULL") == [{"reason": "broker_unknown"}]
+
+
+async def _what_rabbitmq_dropped_gets_its_key_at_its_replay(pool: RunningPool) -> None:
+    settings = pool.loaded.settings
+    async with await aio_pika.connect(settings.rabbitmq_url.reveal()) as connection, connection.channel() as channel:
+        message = aio_pika.Message(b'{"id": "dropped"}', content_type="application/json", delivery_mode=2)
+        await channel.default_exchange.publish(message, compose.topology(settings).dropped_queue)
+    await eventually(lambda: _at_rest(pool, done=56, dead=3), within_s=30)
+    assert (await dlq(pool, "replay", "--class", "BrokerDrop"))["replayed"] == 1
+    await eventually(lambda: _at_rest(pool, done=57, dead=3), within_s=30)
 
 
 async def test_retries_are_never_early_and_long_delays_hold_up_no_short_ones(amqp_url: str, tmp_path: Path) -> None:

@@ -45,6 +45,24 @@ def fields_of(raw: bytes) -> Fields | None:
     return found if at == len(raw) and not flags & 0x0003 else None
 
 
+def short_text_at(raw: bytes, wanted: int) -> bytes:
+    """One short text, by its flag; empty where there is none, and where the list ends before it does."""
+    flags, at = int.from_bytes(raw[: FLAGS.size], "big"), FLAGS.size
+    if not flags & wanted:
+        return b""
+    try:
+        for flag in ORDER:
+            if flag == wanted:
+                end = at + 1 + raw[at]
+                return raw[at + 1 : end] if end <= len(raw) else b""
+            if flags & flag:
+                size = _LENGTHS.get(flag, _SHORT)
+                at += SIZE.size + SIZE.unpack_from(raw, at)[0] if size == _TABLE else size or 1 + raw[at]
+    except (IndexError, struct.error):
+        pass
+    return b""
+
+
 def text_in(fields: Mapping[int, bytes], flag: int) -> str | None:
     """A property that is a text; None where there is none, or an empty one."""
     return text_of(fields[flag][1:]) or None if flag in fields else None

@@ -182,7 +182,7 @@ class Pool(Generic[P]):
         batch.stands = part.stands
         if part.usage is not None:
             member.usage, member.used_at = part.usage, time.monotonic()
-        if part.open:
+        if part.open and not part.keys:  # a part that tells keys says nothing of how long jobs take
             member.slow[batch.id] = part.open
             self._on_change()
 

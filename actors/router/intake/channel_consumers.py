@@ -133,7 +133,7 @@ class ChannelConsumers:
 
     def _taker(self, consumer: int, on_delivery: OnDelivery) -> Take:
         """What a consumer does with a message: reads its properties and buffers; nothing else may happen here."""
-        generation, limits = self._generation, self._config.limits
+        generation, limits, rule = self._generation, self._config.limits, self._config.key
         strays = Strays(self._config.topology.exchange, self._config.source)
         own = strays.way
         delivered, held_by = self._delivered, self.held_by
@@ -148,6 +148,7 @@ class ChannelConsumers:
                 consumer=consumer,
                 limits=limits,
                 spooled=found.spooled,
+                rule=rule,
             )
             delivery.route = found.route
             headers = found.properties.headers

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rabbitray.actors.backoff import Backoff
+from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.reconnect import RECONNECT
@@ -24,6 +25,7 @@ class IntakeConfig:
     url: Secret
     topology: Topology
     limits: MessageLimits
+    key: KeyRule = DEFAULT_RULE
     heartbeat_s: int = 10
     connect_timeout_s: float = 15.0
     frame_max: int = 0

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import header_number, header_text, latest_due_ms, moment_ms, table_bytes
+from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule, converted_id, key_in_delivery
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Parcel
 from rabbitray.actors.message.wire import MessageLimits, count_records, plain_size
 from rabbitray.actors.router.delivery import Delivery
@@ -47,7 +48,14 @@ class PropertiesLike(Protocol):
     timestamp: Any  # Any: datetime, or what the producer wrote for Unix seconds
 
 
-def read_delivery(message: DeliveredMessage, *, generation: int, consumer: int, limits: MessageLimits) -> Delivery:
+def read_delivery(
+    message: DeliveredMessage,
+    *,
+    generation: int,
+    consumer: int,
+    limits: MessageLimits,
+    rule: KeyRule = DEFAULT_RULE,
+) -> Delivery:
     """The Delivery of a message as aiormq has it, see `read_message`."""
     deliver = cast("Basic.Deliver", message.delivery)
     return read_message(
@@ -58,6 +66,7 @@ def read_delivery(message: DeliveredMessage, *, generation: int, consumer: int, 
         generation=generation,
         consumer=consumer,
         limits=limits,
+        rule=rule,
     )
 
 
@@ -71,10 +80,11 @@ def read_message(
     consumer: int,
     limits: MessageLimits,
     spooled: SpooledBody | None = None,
+    rule: KeyRule = DEFAULT_RULE,
 ) -> Delivery:
     """The Delivery of one AMQP message; costs a few microseconds and raises nothing on any input.
 
-    `spooled`: where its body is, when it is not in `body`.
+    `spooled`: where its body is, when it is not in `body`. `rule`: where its key is.
     """
     table: Table = properties.headers or _EMPTY
     kind = properties.content_type
@@ -84,13 +94,19 @@ def read_message(
     replays = header_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT)
     stamp = table.get(h.PUBLISHED)
     published_ms = moment_ms(stamp, now_ms) or _stamp(properties.timestamp, now_ms)
+    message_id = properties.message_id or (converted_id(table) if h.CONVERTED_ID in table else None)
+    if rule.place == "default":
+        key, missing = header_text(table.get(h.KEY)), ""
+    else:
+        found = key_in_delivery(rule, table, properties, message_id)
+        key, missing = found.key, found.missing
     return Delivery(
         parcel=Parcel(
             body=body,
             content_type=kind or "",
             content_encoding=properties.content_encoding or "",
-            message_id=properties.message_id or None,
-            key=header_text(table.get(h.KEY)),
+            message_id=message_id,
+            key=key,
             attempt=header_number(table.get(h.ATTEMPT), -1, MAX_ATTEMPT),
             first_seen_ms=first_seen_ms,
             published_ms=_counts_from(table, published_ms, now_ms) if replays else published_ms,
@@ -99,6 +115,7 @@ def read_message(
             tracestate=header_text(table.get(h.TRACESTATE)),
             again=redelivered or returned or first_seen_ms > 0,
             stamped=stamp is not None,
+            missing=missing,
         ),
         properties=properties,
         generation=generation,

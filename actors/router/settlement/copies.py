@@ -30,6 +30,7 @@ from rabbitray.actors.message.headers import (
     travels,
 )
 from rabbitray.actors.message.job import uuid7
+from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record
 from rabbitray.actors.message.properties.property_list import Properties, header_names, headers_where, priority_of
 from rabbitray.actors.message.properties.whole_copy import whole_copy
@@ -269,20 +270,34 @@ def _unread(delivery: Delivery) -> bytes | None:
     return properties.raw if isinstance(properties, Properties) and properties.unreadable else None
 
 
-def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, worker: str = "") -> pa.Table:
-    """One row for each (delivery, failure, reason). `worker`: whose last run it was; empty: not known."""
+def dead_letter_rows(
+    dead: Sequence[tuple[Delivery, Failure, str]], queue: str, worker: str = "", rule: KeyRule = DEFAULT_RULE
+) -> pa.Table:
+    """One row for each (delivery, failure, reason). `worker`: whose last run it was; empty: not known.
+
+    `rule`: where the keys of this queue are.
+    """
     now_us = time.time_ns() // 1_000
     return pa.Table.from_pylist(
-        [_row(delivery, failure, reason, queue, worker, now_us) for delivery, failure, reason in dead],
+        [
+            {"key": _key(delivery, failure, rule)} | _row(delivery, failure, reason, queue, worker, now_us)
+            for delivery, failure, reason in dead
+        ],
         schema=DEAD_LETTER_SCHEMA,
     )
+
+
+def _key(delivery: Delivery, failure: Failure, rule: KeyRule) -> str | None:
+    """By default a message that says nothing else is known by its message id, once its body has been read."""
+    known = failure.key or delivery.parcel.key
+    by_id = known is None and rule.place == "default" and not failure.unread
+    return delivery.parcel.message_id if by_id else known
 
 
 def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: str, now_us: int) -> dict[str, object]:
     parcel, spooled = delivery.parcel, delivery.spooled
     elsewhere = f"; its body of {spooled.size:,} bytes is in {Topology(queue=queue).dead_queue} only" if spooled else ""
     return {
-        "key": failure.key or parcel.key or (None if failure.unread else parcel.message_id),
         "message_id": failure.message_id or parcel.message_id,
         "queue": queue,
         "message_type": failure.message_type,

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from rabbitray.actors.backoff import retry_while_unavailable
 from rabbitray.actors.errors import ERROR_TEXT_MOST, FencedError
+from rabbitray.actors.message.keys import KeyRule
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.copies import dead_letter_rows
@@ -19,12 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class DeadLetterTable:
-    """`append` adds rows (DEAD_LETTER_SCHEMA) to `dead_letters`."""
+    """`append` adds rows (DEAD_LETTER_SCHEMA) to `dead_letters`. `rule`: where the keys of this queue are."""
 
-    def __init__(self, queue: str, append: Callable[[pa.Table], Awaitable[None]], redact: Redactor) -> None:
+    def __init__(
+        self, queue: str, append: Callable[[pa.Table], Awaitable[None]], redact: Redactor, rule: KeyRule
+    ) -> None:
         self._queue = queue
         self._append = append
         self._redact = redact
+        self._rule = rule
 
     def shown(self, failure: Failure) -> Failure:
         """As it is kept for people: a worker has hidden the secrets in its own, not those of the router's."""
@@ -38,7 +42,7 @@ class DeadLetterTable:
     async def record(self, dead: Sequence[tuple[Delivery, Failure, str]], worker: str) -> None:
         """Appends a row for each. The copies are confirmed: giving the messages back now would double them."""
         try:
-            rows = dead_letter_rows(dead, self._queue, worker)
+            rows = dead_letter_rows(dead, self._queue, worker, self._rule)
             await retry_while_unavailable(lambda: self._append(rows))
         except FencedError:
             raise

@@ -15,7 +15,8 @@ from typing import Protocol
 import msgspec
 import pyarrow as pa
 
-from rabbitray.actors.message.parcel import Record, whole_message
+from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
+from rabbitray.actors.message.parcel import Record
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, TypeCodes
 from rabbitray.actors.router.delivery import Batch, Delivery, rejection
@@ -45,7 +46,7 @@ class Settler:
     """Settles parts of batches. `whole`: what is done with messages that are not worked as they came.
 
     `record_dead_letters` appends rows (DEAD_LETTER_SCHEMA) to `dead_letters`; `redact`: what the error of a dead letter
-    must not hold, in its headers, its row and the log.
+    must not hold, in its headers, its row and the log. `rule`: where keys are.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Settler:
         wire: MessageLimits | None = None,
         codes: TypeCodes = REPORT_CODES,
         message_format: MessageFormat = "auto",
+        rule: KeyRule = DEFAULT_RULE,
         redact: Redactor = NO_SECRETS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,7 +69,7 @@ class Settler:
         self._outbox = outbox
         self._tracing = tracing or Tracing(queue=queue)
         self._clock = clock
-        self._dead_letters = DeadLetterTable(queue, record_dead_letters, redact)
+        self._dead_letters = DeadLetterTable(queue, record_dead_letters, redact, rule)
         self._failure_log = FailureLog()
         self.tally = Tally()
         self.endings = Endings()
@@ -82,6 +84,7 @@ class Settler:
             wire=wire or MessageLimits(),
             codes=codes,
             message_format=message_format,
+            rule=rule,
         )
 
     async def settle(self, batch: Batch, part: Part, answer: Answer, unsafe: Set[int] = frozenset()) -> Set[int]:
@@ -161,7 +164,7 @@ class Settler:
             if position not in read:
                 read[position] = self.whole.records(delivery)
             known = next((piece for piece in read[position] if piece.record == record), None)
-            whole = msgspec.structs.replace(whole_message(delivery.parcel), record=record)
+            whole = msgspec.structs.replace(delivery.whole(), record=record, key=delivery.key_of(record))
             found.append(rejection(known or whole, position, reason, unread=known is None))
             self._trace(delivery, found[-1], part.span)
         return found

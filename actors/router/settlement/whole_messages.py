@@ -7,7 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+import msgspec
+
 from rabbitray.actors.errors import DecodeError, EncodeError, RabbitrayError
+from rabbitray.actors.message.keys import KeyRule
 from rabbitray.actors.message.parcel import Record, records_of
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.wire import MessageFormat, MessageLimits, TypeCodes
@@ -44,6 +47,7 @@ class WholeMessages:
         wire: MessageLimits,
         codes: TypeCodes,
         message_format: MessageFormat,
+        rule: KeyRule,
     ) -> None:
         self._queue = queue
         self._waits = waits
@@ -54,14 +58,22 @@ class WholeMessages:
         self._wire = wire
         self._codes = codes
         self._format = message_format
+        self._rule = rule
         self._stray_line = LogThrottle()
 
     def records(self, delivery: Delivery) -> list[Record]:
         """The records of a message; none where it is in none of our own forms."""
         try:
-            return records_of(delivery.parcel, self._wire, self._codes, self._format)
+            return self._records(delivery)
         except DecodeError:
             return []
+
+    def _records(self, delivery: Delivery) -> list[Record]:
+        """With the keys that a worker has told. Raises DecodeError."""
+        found = records_of(delivery.parcel, self._wire, self._codes, self._format, self._rule)
+        if delivery.keys is None:
+            return found
+        return [msgspec.structs.replace(one, key=one.key or delivery.key_of(one.record)) for one in found]
 
     async def take_apart(self, delivery: Delivery, *, expect: Callable[[list[str]], None] | None = None) -> None:
         """A packed message becomes single ones in the main queue, so that one record cannot hurt the others.
@@ -71,7 +83,7 @@ class WholeMessages:
         if not self._acker.still_ours([delivery]):
             return
         try:
-            pieces = records_of(delivery.parcel, self._wire, self._codes, self._format)
+            pieces = self._records(delivery)
             if expect is not None:
                 expect([piece.key for piece in pieces if piece.key is not None])
             await asyncio.gather(*(self._outbox.again(delivery, piece) for piece in pieces))
@@ -118,20 +130,26 @@ class WholeMessages:
         """
         if not self._acker.still_ours([delivery]):
             return True
-        parcel = delivery.parcel
-        if not (parcel.key or parcel.message_id or any(one.key for one in self.records(delivery))):
+        if not self._keeps_its_key(delivery):
             return False
         try:
             sent = await self._outbox.renew(delivery, dropped=dropped)
         except Exception as error:  # whatever it was: nobody else has this message
             known = isinstance(error, RabbitrayError)
             text = "Message %s could not be put back as a fresh copy, it is worked as it is: %s"
-            log.warning(text, parcel.message_id, error, exc_info=None if known else error)
+            log.warning(text, delivery.parcel.message_id, error, exc_info=None if known else error)
             return False
         if sent:
             self._tally.renewed += 1
             self._acker.ack([delivery])
         return sent
+
+    def _keeps_its_key(self, delivery: Delivery) -> bool:
+        """Whether a message and a copy that is the same are known as one. What a body says is in both of them."""
+        parcel, place = delivery.parcel, self._rule.place
+        if place == "default" and parcel.message_id:
+            return True
+        return place == "body" or parcel.key is not None or any(one.key for one in self.records(delivery))
 
     def discard(self, delivery: Delivery) -> None:
         """A copy that was meant for another queue is acked and not run: that queue has it, too."""

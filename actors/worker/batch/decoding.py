@@ -11,7 +11,8 @@ from msgspec.structs import force_setattr as _set
 from rabbitray.actors.errors import DecodeError
 from rabbitray.actors.message.headers import JSON, content_kind
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.message.parcel import Parcel, attempt_of, identity, whole_message
+from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
+from rabbitray.actors.message.parcel import Parcel, attempt_of, key_of, missing_key, whole_message
 from rabbitray.actors.message.payload_hash import payload_hash
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, TypeCodes, decode
@@ -20,9 +21,10 @@ from rabbitray.actors.worker.batch.unit import Unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityRules:
-    """What to do with a message that carries no id at all: work it without dedupe, or reject it."""
+    """Where the key of a message is, and what to do with one that has none: work it without dedupe, or reject it."""
 
     missing_id: Literal["allow", "reject"] = "allow"
+    key: KeyRule = DEFAULT_RULE
 
 
 def decode_parcels(
@@ -64,9 +66,10 @@ def _units(position: int, parcel: Parcel, jobs: list[Job], rules: IdentityRules)
     text = parcel.body if content_kind(parcel.content_type) == JSON else None
     units = []
     for record, job in enumerate(jobs):
-        key = identity(job, parcel, record if packed else None)
+        own = record if packed else None
+        key = key_of(job, parcel, own, rules.key)
         if key is None and rules.missing_id == "reject":
-            raise DecodeError("missing_id", "no key header, no id in the body, no message_id (missing_id = reject)")
+            raise DecodeError("missing_id", f"{missing_key(job, parcel, own, rules.key)} (missing_id = reject)")
         attempt = attempt_of(job, parcel)
         _set(job, "key", key)
         _set(job, "attempt", attempt)

@@ -29,6 +29,7 @@ class BatchRun:
         self.finished: deque[Unit] = deque()
         self.unreadable = list(failures)
         self._skipped = list(skipped)
+        self.begun = False  # its jobs may run
         self.partial = False  # a part has gone out: finished jobs go out one by one from now on
         self.span: OpenSpan = NO_SPAN
         self._open = Counter(unit.position for unit in units)

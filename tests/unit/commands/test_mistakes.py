@@ -20,6 +20,11 @@ from tests.kit.command_line import Run
         (("run", "--handler", "no_such_module:handle"), "no_such_module"),
         (("run", "--handler", "tests.kit.asking_handlers:undefined"), "'job' cannot be resolved: NameError"),
         (("run", "--handler", "tests.kit.asking_handlers:no_data"), "NoData is no type of data"),
+        (
+            ("run", "--handler", "m:h", "--key", "body:order/id"),
+            "--key='body:order/id' (command line): must be default",
+        ),
+        (("check", "--key", "property:message-id"), "--key='property:message-id' (command line): must be default"),
         (("query", "SELECT 1", "--results", "nothing.duckdb"), "there is no results file nothing.duckdb"),
         (("query", "SELECT 1", "--format", "parquet"), "-o FILE"),
         (("export", "out", "--table", "decisions", "--after", "1"), "--after"),

@@ -43,6 +43,7 @@ def test_the_defaults_hold_without_a_word() -> None:
         ({"min_size": 3, "initial_size": 2}, Facts(), ("min_size 3", "initial_size 2")),
         ({"initial_size": 5, "max_size": 4}, Facts(), ("initial_size 5", "max_size 4")),
         ({"min_size": 5, "max_size": 4}, Facts(), ("min_size 5", "max_size 4")),
+        ({"key": "none", "missing_id": "reject"}, Facts(), ("key none", "missing_id reject")),
         ({"prefetch_min": 60}, Facts(), ("PREFETCH_MIN 60", "PREFETCH_MAX 50")),
         ({"prefetch_count": 9, "batch_size": 10}, Facts(), ("RABBITMQ_PREFETCH_COUNT 9", "QUEUE_BATCH_SIZE 10")),
         ({"max_message_bytes": "65MiB"}, Facts(), ("max_message_bytes", "window_max_bytes")),

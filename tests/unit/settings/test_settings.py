@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.message.keys import DEFAULT_RULE, parse_key_rule
 from rabbitray.actors.rabbitmq.addresses import BrokerUrls
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.cluster.driver import compose
@@ -474,3 +475,23 @@ def test_type_codes_that_cannot_be_told_apart_are_refused(text: str) -> None:
     [line] = refusal({}, {"RABBITRAY_TYPE_CODES": text})
     assert line.startswith("RABBITRAY_TYPE_CODES=")
     assert "capital letters with a message type" in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["header:", "property:timestamp", "property:correlation-id", "body:order/id", "body:/~", "order-id", "x" * 9_999],
+)
+def test_a_rule_for_keys_that_is_none_is_one_line(text: str) -> None:
+    [line] = refusal({}, {"RABBITRAY_KEY": text})
+    assert line.startswith("RABBITRAY_KEY=")
+    assert "must be default, header:NAME, property:NAME (message_id, correlation_id, type, app_id, " in line
+    assert "body:POINTER (a JSON pointer such as /order/id" in line
+
+
+def test_the_rule_for_keys_reaches_intake_and_workers() -> None:
+    loaded = load({"key": "body:/order/id"}, {"RABBITRAY_KEY": "none"}, None)
+    assert loaded.settings.key == "body:/order/id"
+    rule = parse_key_rule("body:/order/id")
+    router = compose.router(loaded, "m:h", 1)
+    assert router.intake.key == router.worker.config.identity.key == rule
+    assert compose.router(load({}, {}, None), "m:h", 1).intake.key == DEFAULT_RULE

@@ -192,3 +192,43 @@ def test_it_needs_neither_ray_nor_duckdb() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("rule", "key"),
+    [
+        ("default", "m-1"),
+        ("header:order-id", "7"),
+        ("property:correlation_id", "c-1"),
+        ("property:type", "order.created"),
+        ("body:/order/id", "o-7"),
+        ("none", None),
+    ],
+)
+def test_a_key_from_where_it_is(rule: str, key: str | None) -> None:
+    message = Message(
+        body=b'{"order": {"id": "o-7"}, "do": "raise", "times": 1}',
+        content_type="application/json",
+        message_id="m-1",
+        correlation_id="c-1",
+        type="order.created",
+        headers={"order-id": 7},
+    )
+    [outcome] = work(handle, [message], key=rule, follow_retries=True)
+    assert (outcome.status, outcome.attempts, outcome.result["key"]) == ("DONE", 2, key)
+
+
+def test_a_key_that_is_missing_follows_the_setting() -> None:
+    [outcome] = work(handle, [{"order": {"id": None}}], key="body:/order/id", missing_id="reject")
+    assert (outcome.reason, outcome.error) == (
+        "missing_id",
+        "body:/order/id is null; key = body:/order/id (missing_id = reject)",
+    )
+    forged = Message(body=b"{}", content_type="application/json", headers={h.KEY: "forged"})
+    [outcome] = work(handle, [forged], key="header:order-id")
+    assert (outcome.status, outcome.result["key"]) == ("DONE", None)
+    copy = Message(body=b"{}", content_type="application/json", headers={h.KEY: "o-7", h.ATTEMPT: 1})
+    [outcome] = work(handle, [copy], key="header:order-id")
+    assert outcome.result["key"] == "o-7"
+    with pytest.raises(ConfigurationError, match="key 'body:order' must be default, "):
+        work(handle, [], key="body:order")

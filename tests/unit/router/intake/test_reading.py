@@ -16,7 +16,9 @@ from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import WAIT_MOST_MS, table_bytes
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.keys import PROPERTY_FLAGS, parse_key_rule
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record, is_packed, pack_parcels, unpack_parcels
+from rabbitray.actors.message.properties import fields as f
 from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.message.wire import MessageLimits, pack
 from rabbitray.actors.publisher.amqp import frames
@@ -400,3 +402,59 @@ def _is_text(raw: bytes) -> bool:
         return raw.decode() is not None
     except UnicodeDecodeError:
         return False
+
+
+def by_rule(text: str, headers: dict[bytes, bytes] | None = None, raw: bytes | None = None) -> Delivery:
+    """A message with these headers, or with this property list, as the scanner has it."""
+    properties = from_raw(raw_properties(raw_table(headers or {})) if raw is None else raw)
+    return read_message(
+        properties,
+        b"{}",
+        tag=1,
+        redelivered=False,
+        generation=1,
+        consumer=1,
+        limits=LIMITS,
+        rule=parse_key_rule(text),
+    )
+
+
+def test_a_rule_names_a_header() -> None:
+    headers = {b"order-id": long("S", b"o-7"), b"n": scalar("l", 7), b"flag": scalar("t", True)}
+    assert [by_rule(f"header:{name}", headers).parcel.key for name in ("order-id", "n")] == ["o-7", "7"]
+    found = by_rule("header:flag", headers).parcel
+    assert (found.key, found.missing) == (None, "header 'flag' is true or false")
+    assert by_rule("default", headers).parcel.missing == ""
+
+
+@pytest.mark.parametrize("name", PROPERTY_FLAGS)
+def test_a_rule_names_a_property(name: str) -> None:
+    raw = f.FLAGS.pack(PROPERTY_FLAGS[name]) + b"\x03k-1"
+    assert by_rule(f"property:{name}", raw=raw).parcel.key == "k-1"
+    other = next(one for one in PROPERTY_FLAGS if one != name)
+    found = by_rule(f"property:{other}", raw=raw).parcel
+    assert (found.key, found.missing) == (None, f"there is no property {other}")
+
+
+def test_a_renewed_copy_keeps_the_user_id_that_may_be_its_key() -> None:
+    """RabbitMQ would refuse it as the property, see `whole_copy`."""
+    assert by_rule("property:user_id", {h.USER_ID.encode(): long("S", b"anna")}).parcel.key == "anna"
+
+
+def test_a_producer_s_key_header_counts_by_default_alone_and_a_copy_s_always() -> None:
+    forged = {h.KEY.encode(): long("S", b"forged"), b"order-id": long("S", b"o-7")}
+    assert by_rule("default", forged).parcel.key == "forged"
+    assert by_rule("header:order-id", forged).parcel.key == "o-7"
+    assert by_rule("body:/id", forged).parcel.key is None
+    copy = forged | {h.ATTEMPT.encode(): scalar("l", 1)}
+    assert by_rule("header:order-id", copy).parcel.key == by_rule("body:/id", copy).parcel.key == "forged"
+
+
+def test_an_id_that_rabbitmq_converted_from_amqp_10_stands_for_a_message_id_that_is_not_there() -> None:
+    headers = {h.CONVERTED_ID.encode(): long("x", b"\xff\x01")}
+    raw = raw_properties(raw_table(headers))
+    without_id = b"".join([f.FLAGS.pack(f.HEADERS), raw_table(headers)])
+    assert by_rule("default", raw=raw).parcel.message_id == "m"
+    for rule in ("default", "property:message_id"):
+        assert by_rule(rule, raw=without_id).parcel.message_id == "0xff01"
+    assert by_rule("property:message_id", raw=without_id).parcel.key == "0xff01"

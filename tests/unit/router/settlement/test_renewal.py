@@ -9,6 +9,7 @@ import pytest
 
 from rabbitray.actors.errors import RefusedError
 from rabbitray.actors.message.headers import JOB_JSON
+from rabbitray.actors.message.keys import parse_key_rule
 from rabbitray.actors.message.properties.property_list import from_raw
 from rabbitray.actors.message.properties.whole_copy import whole_copy
 from rabbitray.actors.router.delivery import Delivery
@@ -25,10 +26,12 @@ from tests.kit.raw_amqp import entry, long, properties, scalar, table
 class Settling:
     """A settler over fakes; `log`: what happened, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, **own: Any) -> None:
         self.log: list[str] = []
         self.acks, self.outbox = FakeAcks(self.log), FakeOutbox(self.log)
-        self.settler = Settler(RetryLimits(), "q", acks=self.acks, outbox=self.outbox, record_dead_letters=self._record)
+        self.settler = Settler(
+            RetryLimits(), "q", acks=self.acks, outbox=self.outbox, record_dead_letters=self._record, **own
+        )
 
     async def _record(self, rows: pa.Table) -> None:
         raise AssertionError("nothing is a dead letter here")
@@ -130,3 +133,17 @@ def test_properties_that_end_early_or_go_on_have_no_whole_copy() -> None:
 def test_a_message_without_an_id_gets_one_and_every_copy_is_persistent() -> None:
     assert whole_copy(from_raw(b"\x10\x00\x01"), lambda _: True, message_id="new") == b"\x10\x80\x02\x03new"
     assert whole_copy(from_raw(b"\x00\x00"), lambda _: True, message_id="new") == b"\x10\x80\x02\x03new"
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "renewed"),
+    [
+        ("body:/id", {"message_id": None}, True),  # what the body says is in the copy, too
+        ("header:order-id", {"key": "o-7", "message_id": None}, True),
+        ("header:order-id", {"message_id": "m"}, False),
+        ("none", {"message_id": "m"}, False),
+    ],
+)
+async def test_a_rule_says_whether_a_copy_keeps_the_key(rule: str, changes: dict[str, Any], renewed: bool) -> None:
+    settling = Settling(rule=parse_key_rule(rule))
+    assert await settling.settler.whole.renew(delivery(1, b'{"id": 1}', **changes)) == renewed

@@ -28,6 +28,7 @@ from rabbitray.actors.errors import (
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import WAIT_MOST_MS
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.keys import parse_key_rule
 from rabbitray.actors.message.parcel import whole_message
 from rabbitray.actors.message.reply import Failure, Part
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, decode, encode, pack
@@ -423,6 +424,16 @@ async def test_the_row_of_a_body_that_a_worker_could_not_read_has_its_message_id
     found = Failure.permanent(whole_message(delivery(1).parcel), "bad_json", "bad", "DecodeError")
     await held.settler.settle(batch_of(1), Part(failures=[found], finished=[0]), Answer())
     assert [row["key"] for row in held.buried] == ["m-1"]
+
+
+@pytest.mark.parametrize("rule", ["header:order-id", "body:/id", "none"])
+async def test_where_a_rule_says_where_keys_are_a_message_id_or_a_job_s_own_is_none(rule: str) -> None:
+    held = Harness(rule=parse_key_rule(rule))
+    read = Failure.permanent(whole_message(delivery(1).parcel), "bad_json", "bad", "DecodeError")
+    await held.settler.settle(batch_of(1), Part(failures=[read], finished=[0]), Answer())
+    one = delivery(2, encode(Job(id="own"))[0], content_type=h.JOB_MSGPACK)
+    await held.settler.park(one, message_failure(one, "worker_crashed", "it died", "WorkerLost"))
+    assert [(row["key"], row["message_id"]) for row in held.buried] == [(None, "m-1"), (None, "m-2")]
 
 
 async def test_a_rejected_row_of_a_body_in_no_form_of_ours_has_no_key() -> None:
