@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rabbitray.actors.message.properties.route import route_of
 from rabbitray.actors.rabbitmq.versions import Behaviour, Version, behaviour
 
 Arguments = dict[str, Any]  # Any: AMQP field-table values
@@ -37,6 +38,12 @@ class Topology:
     def exchange(self) -> str:
         """The direct exchange for retries and dead letters: no write right on `amq.default` is needed."""
         return self.dead_letter_exchange or f"{self.queue}.rabbitray"
+
+    @property
+    def copies_come_by(self) -> frozenset[bytes]:
+        """The routes (see `route_of`) by which our copies come to the main queue: through our exchange, or out of a
+        rung or a replay by the default exchange."""
+        return frozenset(route_of(exchange, self.queue) for exchange in (self.exchange, ""))
 
     @property
     def dead_queue(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -50,10 +50,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     spooled: SpooledBody | None = None  # where the body is, of one that is refused for its size
     route: bytes = b""  # exchange and routing key that it came with, see `read_route`
 
-    def with_envelope(self) -> Parcel:
-        """Its parcel for a worker that asks for messages."""
+    def with_envelope(self, copies_come_by: Collection[bytes] = ()) -> Parcel:
+        """Its parcel for a worker that asks for messages. `copies_come_by`: the routes of our copies."""
         raw: bytes = getattr(self.properties, "raw", b"")
-        envelope = Envelope(raw=raw, route=self.route, redelivered=self.redelivered)
+        copied = self.route in copies_come_by
+        envelope = Envelope(raw=raw, route=self.route, redelivered=self.redelivered, copied=copied)
         return msgspec.structs.replace(self.parcel, envelope=envelope)
 
     def ran_before(self) -> None:

@@ -4,6 +4,10 @@ It looks once at each message that is there at the start, in rounds of a few: wh
 queue, what is not is copied to the end of the dead letters, unchanged. So no message waits unacknowledged for long,
 none is counted as a failed delivery (RabbitMQ 4 drops after 20), and memory stays flat however many there are.
 
+The end of a queue is behind all others of the same priority, from RabbitMQ 4 on: so what is put back has the lowest,
+and says who put it back. On 4.0 to 4.2 higher ones do not go before all others; what comes again there is put back once
+more and not counted.
+
 A dry run changes nothing: it holds what it looks at and gives it all back at the end, in one frame. A message that
 was given back often already is copied even then.
 """
@@ -21,6 +25,8 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from rabbitray.actors.errors import ConfigurationError, EncodeError, RabbitrayError, UnroutableError
 from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.job import uuid7
+from rabbitray.actors.message.properties.copy_properties import KEEPS
 from rabbitray.actors.publisher import EncodedMessage, Publisher
 from rabbitray.actors.rabbitmq.errors import describe, is_loss
 from rabbitray.actors.rabbitmq.frame_guard import original
@@ -30,6 +36,7 @@ from rabbitray.cluster.results.dead_letter_selection import (
     Selection,
     deliveries,
     error_class,
+    put_back_by,
     replay_copy,
     unchanged,
 )
@@ -43,6 +50,10 @@ GIVE_UP_AFTER = 100
 
 HOLD_S = 600.0
 """Longest time that a message is held; RabbitMQ closes the channel after 1,800 s."""
+
+COME_AGAIN_MOST = 10
+"""Messages of its own in a row from which on a replay has seen all others: RabbitMQ 4.0 to 4.2 give two of a high
+priority for one of another."""
 
 LOOKED_AT_MOST = 10
 """Deliveries from which on a message is copied rather than given back."""
@@ -115,6 +126,8 @@ class Replay:
         self._on_step = on_step
         self._hold_s = hold_s
         self._began = 0.0
+        self._id = uuid7()
+        self._again = 0  # messages in a row that it has put back itself
         self._left = 0  # messages that were there at the start and were not looked at yet
         self._taken = 0
         self._refused = 0
@@ -176,9 +189,6 @@ class Replay:
             if message is None:
                 self._left = 0
                 break
-            self._left -= 1
-            self.found.looked_at += 1
-            self._on_step(self.found.looked_at)
             if (move := self._decided(message, plan)) is not None:
                 moves.append(move)
                 size += len(message.body)
@@ -192,6 +202,12 @@ class Replay:
     def _decided(self, message: AbstractIncomingMessage, plan: ReplayPlan) -> _Move | None:
         """What becomes of a message; None: it is held until the end."""
         letter = DeadLetter(message.body, original(message))
+        if put_back_by(letter, self._id):
+            return self._came_again(message, letter)
+        self._left -= 1
+        self._again = 0
+        self.found.looked_at += 1
+        self._on_step(self.found.looked_at)
         if self._is_stray(message, letter):
             return self._stray(message, letter, plan)
         if plan.selection.takes(letter):
@@ -200,11 +216,23 @@ class Replay:
                 return _Move(message=message, letter=letter, copy=replay_copy(letter, self._queue), replays=True)
             self.found.classes[error_class(letter)] += 1
         self.found.returned += 1
-        copy = None if plan.dry and deliveries(letter) < LOOKED_AT_MOST else unchanged(letter, self._dead_queue)
+        if plan.dry and deliveries(letter) < LOOKED_AT_MOST:
+            self._hold()
+            return None
+        return self._put_back(message, letter)
+
+    def _put_back(self, message: AbstractIncomingMessage, letter: DeadLetter) -> _Move | None:
+        copy = unchanged(letter, self._dead_queue, self._id)
         if copy is None:
             self._hold()
             return None
         return _Move(message=message, letter=letter, copy=copy, replays=False)
+
+    def _came_again(self, message: AbstractIncomingMessage, letter: DeadLetter) -> _Move | None:
+        self._again += 1
+        if self._again >= COME_AGAIN_MOST:
+            self._left = 0
+        return self._put_back(message, letter)
 
     def _is_stray(self, message: AbstractIncomingMessage, letter: DeadLetter) -> bool:
         exchange, key = message.exchange or "", message.routing_key or ""
@@ -247,13 +275,15 @@ class Replay:
 
     async def _publish(self, move: _Move, copy: EncodedMessage) -> EncodedMessage:
         """What was sent: a replay whose headers fit no frame leaves the producer's behind, as every copy does."""
-        try:
-            await self._publisher.publish_message(copy)
-        except EncodeError:
-            if not move.replays:
-                raise
-            copy = replay_copy(move.letter, self._queue, foreign=False)
-            await self._publisher.publish_message(copy)
+        for keep in KEEPS:
+            try:
+                if keep != KEEPS[0]:
+                    copy = replay_copy(move.letter, self._queue, keep=keep)
+                await self._publisher.publish_message(copy)
+                break
+            except EncodeError:
+                if not move.replays or keep == KEEPS[-1]:
+                    raise
         return copy
 
     def _note(self, text: str) -> None:

@@ -14,7 +14,7 @@ from rabbitray.actors.router.intake.ack_sender import AckSender
 from rabbitray.actors.router.intake.frame_writer import Frame
 from rabbitray.actors.router.intake.reading import read_delivery
 from rabbitray.actors.telemetry.tracing import Tracing
-from tests.kit.deliveries import received
+from tests.kit.deliveries import as_it_came, received
 from tests.kit.fake_broker import FakeBroker, FakeChannel, Stored
 
 
@@ -142,6 +142,9 @@ class FakeIntake:
             redelivered=message.redelivered,
             message_id=message.message_id,
             content_type=message.content_type or None,
+        )
+        got.header.properties = as_it_came(
+            message.headers, message_id=message.message_id, content_type=message.content_type or None
         )
         self._on_delivery(
             read_delivery(got, generation=self.generation, consumer=self._consumer or 0, limits=self._limits)

@@ -21,6 +21,7 @@ from rabbitray.actors.message.properties.property_list import Properties, from_r
 from rabbitray.actors.message.wire import MessageLimits, pack
 from rabbitray.actors.publisher.amqp import frames
 from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.intake.reading import (
     _COUNTED_AT_MOST,
     read_delivery,
@@ -353,7 +354,7 @@ def test_a_replayed_message_counts_from_its_replay_and_its_copies_keep_both_time
     )
     assert now_ms <= replayed.parcel.published_ms <= replayed.parcel.received_ms
     assert replayed.parcel.first_seen_ms == seen_ms
-    copy = copy_of(replayed, Record(attempt=0), {h.ATTEMPT: 1}, "", "q")
+    copy = copy_of(replayed, Record(attempt=0), {h.ATTEMPT: 1}, Topology(queue="q"), "q")
     assert (copy.headers[h.PUBLISHED], copy.headers[h.FIRST_SEEN]) == (sent_ms, seen_ms)
     assert copy.headers[h.REPLAYED] == replayed.parcel.published_ms
     again = read_delivery(received(b"x", copy.headers), generation=1, consumer=1, limits=LIMITS)
