@@ -32,7 +32,6 @@ EXCHANGE: Final = "x-rabbitray-exchange"  # that the producer sent it to; copies
 ROUTING_KEY: Final = "x-rabbitray-routing-key"  # that the producer sent it with
 EXPIRES: Final = "x-rabbitray-expires"  # Unix ms, when its producer wanted it to expire; no copy has an expiration
 PRIORITY: Final = "x-rabbitray-priority"  # of a dead letter: the one of its message, below 0 for none
-LOOKED_AT: Final = "x-rabbitray-looked-at"  # of a dead letter: the last replay that put it back, text
 HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many headers and properties of the producer it left behind
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
@@ -60,7 +59,7 @@ _REMADE: Final = frozenset((*ROUTING, *SENT))
 _OURS: Final = frozenset(
     [
         *(KEY, ATTEMPT, FIRST_SEEN, SPARED, PUBLISHED, DUE, HOPS, ERROR, ERROR_CLASS, CATEGORY, REASON, ORIGIN),
-        *(REPLAYS, REPLAYED, RECORDS, HEADERS_CUT, PRIORITY, LOOKED_AT, *ROUTING),
+        *(REPLAYS, REPLAYED, RECORDS, HEADERS_CUT, PRIORITY, *ROUTING),
         *SENT,
     ]
 )
@@ -125,7 +124,7 @@ def stays_dropped(name: str) -> bool:
 
 def stays_dead(name: str) -> bool:
     """The same, of a dead letter that is put back among the others."""
-    return stays_dropped(name) and name not in (PRIORITY, LOOKED_AT)
+    return stays_dropped(name) and name != PRIORITY
 
 
 def newest_death(table: Mapping[str, Any] | None) -> Mapping[str, Any]:  # Any: AMQP header values

@@ -32,8 +32,8 @@ class EncodedMessage:
     - `content_type`, `content_encoding`: at most 255 bytes.
     - `timestamp_s`: Unix seconds.
     - `priority`: 0 to 255, None for none, which is not the same as 0.
-    - `properties`: of a copy, the properties as its message had them: each by its flag in AMQP's content header, as it
-      stands there, without the header table. Where they are given, `content_type`, `content_encoding`, `timestamp_s` and
+    - `properties`: of a copy, the properties as its message had them, without the headers: each by its flag in AMQP's
+      content header, as it stands there. Where they are given, `content_type`, `content_encoding`, `timestamp_s` and
       `priority` are not looked at, and the property `message_id` must say what the field says.
     """
 

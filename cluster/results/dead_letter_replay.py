@@ -4,9 +4,7 @@ It looks once at each message that is there at the start, in rounds of a few: wh
 queue, what is not is copied to the end of the dead letters, unchanged. So no message waits unacknowledged for long,
 none is counted as a failed delivery (RabbitMQ 4 drops after 20), and memory stays flat however many there are.
 
-The end of a queue is behind all others of the same priority, from RabbitMQ 4 on: so what is put back has the lowest,
-and says who put it back. On 4.0 to 4.2 higher ones do not go before all others; what comes again there is put back once
-more and not counted.
+The end of a queue is behind all others of the same priority, from RabbitMQ 4 on: so what is put back has the lowest.
 
 A dry run changes nothing: it holds what it looks at and gives it all back at the end, in one frame. A message that
 was given back often already is copied even then.
@@ -25,7 +23,6 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from rabbitray.actors.errors import ConfigurationError, EncodeError, RabbitrayError, UnroutableError
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.message.properties.copy_properties import KEEPS
 from rabbitray.actors.publisher import EncodedMessage, Publisher
 from rabbitray.actors.rabbitmq.errors import describe, is_loss
@@ -36,7 +33,6 @@ from rabbitray.cluster.results.dead_letter_selection import (
     Selection,
     deliveries,
     error_class,
-    put_back_by,
     replay_copy,
     unchanged,
 )
@@ -50,10 +46,6 @@ GIVE_UP_AFTER = 100
 
 HOLD_S = 600.0
 """Longest time that a message is held; RabbitMQ closes the channel after 1,800 s."""
-
-COME_AGAIN_MOST = 10
-"""Messages of its own in a row from which on a replay has seen all others: RabbitMQ 4.0 to 4.2 give two of a high
-priority for one of another."""
 
 LOOKED_AT_MOST = 10
 """Deliveries from which on a message is copied rather than given back."""
@@ -126,8 +118,6 @@ class Replay:
         self._on_step = on_step
         self._hold_s = hold_s
         self._began = 0.0
-        self._id = uuid7()
-        self._again = 0  # messages in a row that it has put back itself
         self._left = 0  # messages that were there at the start and were not looked at yet
         self._taken = 0
         self._refused = 0
@@ -189,6 +179,9 @@ class Replay:
             if message is None:
                 self._left = 0
                 break
+            self._left -= 1
+            self.found.looked_at += 1
+            self._on_step(self.found.looked_at)
             if (move := self._decided(message, plan)) is not None:
                 moves.append(move)
                 size += len(message.body)
@@ -202,12 +195,6 @@ class Replay:
     def _decided(self, message: AbstractIncomingMessage, plan: ReplayPlan) -> _Move | None:
         """What becomes of a message; None: it is held until the end."""
         letter = DeadLetter(message.body, original(message))
-        if put_back_by(letter, self._id):
-            return self._came_again(message, letter)
-        self._left -= 1
-        self._again = 0
-        self.found.looked_at += 1
-        self._on_step(self.found.looked_at)
         if self._is_stray(message, letter):
             return self._stray(message, letter, plan)
         if plan.selection.takes(letter):
@@ -216,23 +203,11 @@ class Replay:
                 return _Move(message=message, letter=letter, copy=replay_copy(letter, self._queue), replays=True)
             self.found.classes[error_class(letter)] += 1
         self.found.returned += 1
-        if plan.dry and deliveries(letter) < LOOKED_AT_MOST:
-            self._hold()
-            return None
-        return self._put_back(message, letter)
-
-    def _put_back(self, message: AbstractIncomingMessage, letter: DeadLetter) -> _Move | None:
-        copy = unchanged(letter, self._dead_queue, self._id)
+        copy = None if plan.dry and deliveries(letter) < LOOKED_AT_MOST else unchanged(letter, self._dead_queue)
         if copy is None:
             self._hold()
             return None
         return _Move(message=message, letter=letter, copy=copy, replays=False)
-
-    def _came_again(self, message: AbstractIncomingMessage, letter: DeadLetter) -> _Move | None:
-        self._again += 1
-        if self._again >= COME_AGAIN_MOST:
-            self._left = 0
-        return self._put_back(message, letter)
 
     def _is_stray(self, message: AbstractIncomingMessage, letter: DeadLetter) -> bool:
         exchange, key = message.exchange or "", message.routing_key or ""

@@ -127,17 +127,17 @@ def replay_copy(message: DeadLetter, queue: str, *, keep: Keep = "all") -> Encod
     )
 
 
-def unchanged(message: DeadLetter, queue: str, replay: str) -> EncodedMessage | None:
+def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
     """The same message again, for the end of its own queue; None where a copy would not be the same.
 
-    RabbitMQ's count of deliveries starts again with the copy, whose priority is 0 as that of all dead letters, and
-    which `replay`, who puts it back, knows again. Everything else is as it stands, also headers that cannot be read.
+    RabbitMQ's count of deliveries starts again with the copy, whose priority is 0, as that of all dead letters.
+    Everything else is as it stands, also headers that cannot be read.
     """
     properties = message.properties
     kept = copy_properties(properties, stays_dead)
     if kept.left or f.MESSAGE_ID not in kept.fields or set(header_names(properties)) & set(h.ROUTING):
         return None
-    ours = {h.PRIORITY: park_priority(kept.fields, message.headers), h.LOOKED_AT: replay}
+    ours: Headers = {h.PRIORITY: park_priority(kept.fields, message.headers)}
     return EncodedMessage(
         body=message.body,
         message_id=kept.message_id(uuid7),
@@ -146,11 +146,6 @@ def unchanged(message: DeadLetter, queue: str, replay: str) -> EncodedMessage | 
         entries=kept.entries,
         properties=kept.fields,
     )
-
-
-def put_back_by(message: DeadLetter, replay: str) -> bool:
-    """Whether this replay has looked at it before."""
-    return message.headers.get(h.LOOKED_AT) == replay
 
 
 def _sent_with(message: DeadLetter, kept: CopyProperties, now_ms: int) -> Headers:

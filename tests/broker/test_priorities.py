@@ -32,8 +32,8 @@ BEHIND = {
     "none before 0": ([None] * 150, 0, [None] * 10),
     "high before none": ([9] * 150, 9, [None] * 30),
 }
-"""Dead letters of an earlier version, and of people, in the order in which they were put there; the second is looked for.
-RabbitMQ 4.3 gives all of a priority first, 4.0 two above 4 for one of the others."""
+"""Dead letters of an earlier version, and of people, in the order in which they were put there; the one in the middle
+is looked for. RabbitMQ 4.3 gives all of a priority first, 4.0 all above 4."""
 
 
 async def publish(url: str, key: str, priority: int | None) -> None:
@@ -107,7 +107,9 @@ async def test_a_replay_finds_what_it_looks_for_whatever_priorities_the_others_h
     assert (way.got[0].parcel.message_id, priority_of(cast(Properties, way.got[0].properties))) == ("sought", sought)
     await way.close()
     left = [one.message_id for one, _ in await taken(amqp_url, "jobs.dead")]
-    assert sorted(map(str, left)) == sorted(from_raw(raw).message_id or "" for raw, _ in letters if raw != letters[len(first)][0])
+    assert sorted(map(str, left)) == sorted(
+        from_raw(raw).message_id or "" for raw, _ in letters if raw != letters[len(first)][0]
+    )
 
 
 async def test_dead_letters_lie_in_the_order_in_which_they_died(amqp_url: str) -> None:

@@ -46,8 +46,11 @@ def delivery(tag: int = 1, body: bytes = b"{}", **changes: Any) -> Delivery:
     """A delivery with plausible values; names of parcel fields go to its parcel."""
     inner = {name: changes.pop(name) for name in list(changes) if name in Parcel.__struct_fields__}
     inner.setdefault("message_id", f"m-{tag}")
+    if "properties" not in changes:
+        changes["properties"] = as_it_came(
+            message_id=inner["message_id"], content_type=inner.get("content_type", h.JSON)
+        )
     plain: dict[str, Any] = {
-        "properties": as_it_came(message_id=inner["message_id"], content_type=inner.get("content_type", h.JSON)),
         "generation": 1,
         "tag": tag,
         "consumer": 1,

@@ -91,7 +91,7 @@ def from_raw(raw: bytes | bytearray) -> Properties:
 
 
 def is_plain(properties: Properties, *, stamped: bool) -> bool:
-    """Whether there is nothing but what tells how to read and name a message. `stamped`: its time is in a header, too."""
+    """Whether there is nothing but what tells how to read and name a message. `stamped`: a header has its time."""
     return not int.from_bytes(properties.raw[:2], "big") & ~(_PLAIN | _TIME if stamped else _PLAIN)
 
 

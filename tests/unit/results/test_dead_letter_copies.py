@@ -25,14 +25,13 @@ from rabbitray.cluster.results.dead_letter_replay import (
 from rabbitray.cluster.results.dead_letter_selection import (
     DeadLetter,
     deliveries,
-    put_back_by,
     replay_copy,
     unchanged,
 )
 from tests.kit.dead_letters import AT, DEAD, dead_letter, headers_sent, properties_sent
 from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, properties, scalar, table
 
-OF_A_DEAD_LETTER = {h.PRIORITY: -1, h.LOOKED_AT: "run"}
+OF_A_DEAD_LETTER = {h.PRIORITY: -1}
 
 # pure
 
@@ -50,15 +49,14 @@ def dead(headers: dict[str, Any] | None = None, **changes: Any) -> DeadLetter:
 def test_an_unchanged_copy_has_all_but_the_brokers_counts() -> None:
     table = {h.KEY: "k", h.ERROR: "no", "x-death": [1], "x-delivery-count": 7, "x-acquired-count": 9}
     letter = dead(table)
-    copy = unchanged(letter, DEAD, "run")
+    copy = unchanged(letter, DEAD)
     assert copy is not None
     assert headers_sent(copy) == {h.KEY: "k", h.ERROR: "no", "x-death": [1]} | OF_A_DEAD_LETTER
     assert (copy.message_id, copy.routing_key) == ("m1", DEAD)
     assert properties_sent(copy).timestamp == int(AT.timestamp())
-    again = unchanged(came_back(copy), DEAD, "run")
+    again = unchanged(came_back(copy), DEAD)
     assert again is not None
     assert properties_sent(again).raw == properties_sent(copy).raw, "from now on not a byte changes"
-    assert (put_back_by(letter, "run"), put_back_by(came_back(copy), "run")) == (False, True)
 
 
 @pytest.mark.parametrize(
@@ -69,12 +67,12 @@ def test_an_unchanged_copy_has_all_but_the_brokers_counts() -> None:
     ],
 )
 def test_what_a_copy_would_change_is_not_copied(changes: dict[str, Any]) -> None:
-    assert unchanged(dead(**changes), DEAD, "run") is None
+    assert unchanged(dead(**changes), DEAD) is None
 
 
 @pytest.mark.parametrize("raw", [b"", b"\x00", b"\x00\x81\x01m", b"\x00\x80\x01m\x00", b"\x00\xc0\x01m\x00"])
 def test_properties_that_cannot_be_told_apart_are_not_copied(raw: bytes) -> None:
-    assert unchanged(DeadLetter(b"x", from_raw(raw)), DEAD, "run") is None
+    assert unchanged(DeadLetter(b"x", from_raw(raw)), DEAD) is None
 
 
 @pytest.mark.parametrize(
@@ -93,14 +91,14 @@ def test_deliveries_are_what_the_broker_counted(headers: dict[str, Any], count: 
 def test_an_unchanged_copy_has_every_header_as_it_stood() -> None:
     headers = table(ONE_OF_EACH | {b"when": scalar("T", BEYOND[0]), b"\xff": scalar("V")})
     raw = b"\xb0\xc0" + properties(headers)[2:] + (5).to_bytes(8, "big")
-    copy = unchanged(DeadLetter(b"x", from_raw(raw)), DEAD, "run")
+    copy = unchanged(DeadLetter(b"x", from_raw(raw)), DEAD)
     assert copy is not None
     assert (copy.entries, copy.headers) == (headers[4:], OF_A_DEAD_LETTER)
 
 
 def test_texts_that_are_no_utf_8_are_put_back_as_they_are() -> None:
     raw = b"\xb0\xc0" + properties(table({}), b"\xff")[2:] + (5).to_bytes(8, "big")
-    copy = unchanged(DeadLetter(b"x", from_raw(raw)), DEAD, "run")
+    copy = unchanged(DeadLetter(b"x", from_raw(raw)), DEAD)
     assert copy is not None
     assert fields_of(properties_sent(copy).raw, ) == (fields_of(raw) or {}) | {
         PRIORITY: b"\0", HEADERS: frames.table(OF_A_DEAD_LETTER)
@@ -116,16 +114,15 @@ def test_a_dead_letter_lies_at_priority_0_and_comes_back_with_its_own(
     version still has its own."""
     letter = dead(headers, priority=priority, delivery_mode=2)
     assert priority_of(properties_sent(replay_copy(letter, "jobs"))) == priority
-    for run in ("one", "two"):
-        copy = unchanged(letter, DEAD, run)
+    for _ in range(2):
+        copy = unchanged(letter, DEAD)
         assert copy is not None
-        mark = {h.PRIORITY: -1 if priority is None else priority, h.LOOKED_AT: run}
-        assert headers_sent(copy) == headers | mark
+        assert headers_sent(copy) == headers | {h.PRIORITY: -1 if priority is None else priority}
         assert priority_of(properties_sent(copy)) == 0
         letter = came_back(copy)
         replayed = replay_copy(letter, "jobs")
         assert priority_of(properties_sent(replayed)) == priority
-        assert not mark.keys() & headers_sent(replayed).keys()
+        assert h.PRIORITY not in headers_sent(replayed)
 
 
 @pytest.mark.parametrize(("forged", "given"), [("x", 7), (True, 7), (None, 7), (2**62, 255), (-5, None)])
@@ -136,9 +133,15 @@ def test_a_forged_priority_is_one_at_most(forged: object, given: int | None) -> 
 
 def test_a_replay_keeps_the_message() -> None:
     own = {h.EXCHANGE: "shop", h.ROUTING_KEY: "order.created", h.USER_ID: "alice", h.EXPIRES: 1_767_312_000_000}
-    texts = {"correlation_id": "c", "reply_to": "r", "message_type": "order", "app_id": "shop", "content_encoding": "gzip"}
+    texts = {
+        "correlation_id": "c",
+        "reply_to": "r",
+        "message_type": "order",
+        "app_id": "shop",
+        "content_encoding": "gzip",
+    }
     letter = dead(own | {"tenant": "a"}, **texts)
-    for copy in (replay_copy(letter, "jobs"), unchanged(letter, DEAD, "run")):
+    for copy in (replay_copy(letter, "jobs"), unchanged(letter, DEAD)):
         assert copy is not None
         found = fields_of(properties_sent(copy).raw) or {}
         came = fields_of(letter.properties.raw) or {}
@@ -151,7 +154,7 @@ def test_a_replay_keeps_the_message() -> None:
 
 def test_a_strangers_dead_letter_that_expires_is_put_back_without_an_expiration() -> None:
     letter = dead(expiration="600000", user_id="alice")
-    copy = unchanged(letter, DEAD, "run")
+    copy = unchanged(letter, DEAD)
     assert copy is not None
     assert not {EXPIRATION, USER_ID} & (fields_of(properties_sent(copy).raw) or {}).keys()
     assert copy.headers[h.USER_ID] == "alice"

@@ -79,7 +79,12 @@ def test_of_what_rabbitmq_dropped_its_record_tells_the_expiry_and_the_way(reason
 
 
 odd = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=300) | st.binary(max_size=300) | st.datetimes(timezones=st.just(UTC)),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=300)
+    | st.binary(max_size=300)
+    | st.datetimes(timezones=st.just(UTC)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=20), inner, max_size=3),
     max_leaves=4,
 )

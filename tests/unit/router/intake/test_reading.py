@@ -20,8 +20,8 @@ from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record, is_packed, pack
 from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.message.wire import MessageLimits, pack
 from rabbitray.actors.publisher.amqp import frames
-from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.reading import (
     _COUNTED_AT_MOST,
     read_delivery,

@@ -71,7 +71,9 @@ def test_a_copy_of_a_message_without_an_id_gets_one() -> None:
 
 def test_a_record_alone_never_takes_the_key_header_of_its_packed_message() -> None:
     table = {h.KEY: "forged for all", h.RECORDS: 2}
-    came = as_it_came(table, content_type=h.PACKED, content_encoding="gzip", correlation_id="c", type="order", priority=3)
+    came = as_it_came(
+        table, content_type=h.PACKED, content_encoding="gzip", correlation_id="c", message_type="order", priority=3
+    )
     one = delivery(1, key="forged for all", message_id=None, properties=came)
     copy = copied(one, failure(key=None, body=b"record", content_type=h.MSGPACK))
     assert not {h.KEY, h.RECORDS} & copy.headers.keys()
@@ -92,7 +94,7 @@ def test_headers_of_the_producer_travel_on() -> None:
 
 @pytest.mark.parametrize("foreign", ["x" * 70_000, "ä" * 40_000, [""] * 20_000, {str(n): n for n in range(10_000)}])
 def test_headers_that_are_too_large_stay_behind_and_ours_travel(foreign: Any) -> None:
-    table = {"big": foreign, "tenant": "a", h.REPLAYS: 3, h.TRACEPARENT: TRACE, h.RECORDS: 5}
+    table = {h.REPLAYS: 3, h.TRACEPARENT: TRACE, h.RECORDS: 5, "tenant": "a", "big": foreign}
     one = delivery(1, properties=as_it_came(table), traceparent=TRACE, replays=3, records=5)
     headers = headers_sent(copied(one, failure(key="k"), **{h.REASON: "too_large"}))
     ours = {h.REPLAYS: 3, h.TRACEPARENT: TRACE, h.KEY: "k", h.REASON: "too_large", h.HEADERS_CUT: 2, h.RECORDS: 5}
@@ -198,10 +200,18 @@ forged = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
+
+
 def arrived(table: dict[str, Any]) -> Delivery:
     """A message that came as copies come."""
     found = read_message(
-        as_it_came(table, message_id="m"), b"{}", tag=1, redelivered=False, generation=1, consumer=1, limits=MessageLimits()
+        as_it_came(table, message_id="m"),
+        b"{}",
+        tag=1,
+        redelivered=False,
+        generation=1,
+        consumer=1,
+        limits=MessageLimits(),
     )
     found.route = route_of("", TOPOLOGY.queue)
     return found
@@ -227,7 +237,7 @@ def test_a_copy_carries_what_was_read_of_ours_and_never_what_was_written(
     assert 0 <= copy.headers.get(h.EXPIRES, 0) <= now_ms + EXPIRATION_MOST_MS
     for name in (h.EXCHANGE, h.ROUTING_KEY, h.USER_ID):
         assert len(copy.headers.get(name, "")) <= 255
-    assert not {h.DUE, h.ERROR, h.ATTEMPT, h.PRIORITY, h.LOOKED_AT} & copy.headers.keys()
+    assert not {h.DUE, h.ERROR, h.ATTEMPT, h.PRIORITY} & copy.headers.keys()
     assert len(frames.table(copy.headers)) <= FOREIGN_MOST_BYTES + SMALLEST_FRAME
     again = arrived(headers_sent(copy))
     assert headers_sent(copied(again, failure(key=None))) == headers_sent(copy)
@@ -242,7 +252,7 @@ async def test_any_other_refusal_is_told() -> None:
 # what the producer wrote travels as it stood in its frame
 
 
-def as_it_came(headers: dict[bytes, bytes], **changes: Any) -> Delivery:
+def with_raw(headers: dict[bytes, bytes], **changes: Any) -> Delivery:
     """A delivery with these headers, as the intake reads it."""
     return delivery(1, properties=from_raw(raw_properties(table(headers))), **changes)
 
@@ -255,7 +265,7 @@ def on_the_wire(copy: EncodedMessage) -> dict[bytes, bytes]:
 
 def test_a_header_is_on_the_copy_what_it_was_of_every_type() -> None:
     ours = {h.KEY.encode(): long("S", b"old"), h.ATTEMPT.encode(): scalar("b", 1), b"x-death": long("A", b"")}
-    copy = copied(as_it_came(ONE_OF_EACH | ours), failure(key="k"), **{h.ATTEMPT: 2})
+    copy = copied(with_raw(ONE_OF_EACH | ours), failure(key="k"), **{h.ATTEMPT: 2})
     found = on_the_wire(copy)
     assert {name: found.pop(name) for name in ONE_OF_EACH} == ONE_OF_EACH
     assert found.keys() == {h.KEY.encode(), h.ATTEMPT.encode(), h.FIRST_SEEN.encode()}
@@ -264,7 +274,7 @@ def test_a_header_is_on_the_copy_what_it_was_of_every_type() -> None:
 
 def test_headers_that_nobody_can_read_are_on_the_copy_and_in_the_row() -> None:
     odd = {b"when": scalar("T", BEYOND[0]), b"\xff": scalar("V"), b"tenant": long("S", b"a")}
-    one = as_it_came(odd)
+    one = with_raw(odd)
     found = on_the_wire(copied(one, failure(key="k")))
     assert odd.items() <= found.items()
     [row] = dead_letter_rows([(one, failure(key="k"), "unreadable_headers")], "q").to_pylist()
@@ -273,14 +283,14 @@ def test_headers_that_nobody_can_read_are_on_the_copy_and_in_the_row() -> None:
 
 
 def test_the_row_of_what_was_read_keeps_no_bytes_of_it() -> None:
-    [row] = dead_letter_rows([(as_it_came(ONE_OF_EACH), failure(key="k"), "r")], "q").to_pylist()
+    [row] = dead_letter_rows([(with_raw(ONE_OF_EACH), failure(key="k"), "r")], "q").to_pylist()
     assert row["raw_properties"] is None
 
 
 def test_of_a_table_that_is_too_large_ours_travel() -> None:
     """So many are counted at most."""
     many = {b"%05d" % number: scalar("l", number) for number in range(10_000)}
-    one = as_it_came({h.REPLAYS.encode(): scalar("b", 3), h.KEY.encode(): long("S", b"k")} | many, replays=3)
+    one = with_raw({h.REPLAYS.encode(): scalar("b", 3), h.KEY.encode(): long("S", b"k")} | many, replays=3)
     copy = copied(one, failure(key="k"))
     assert (copy.headers[h.HEADERS_CUT], copy.headers[h.REPLAYS], copy.entries) == (MOST_VALUES - 2, 3, b"")
 
@@ -289,6 +299,6 @@ async def test_a_copy_that_does_not_fit_its_frame_leaves_the_entries_behind() ->
     sender = Picky()
     sender.refuses_entries = True
     outbox = CopyOutbox(sender, Topology(queue="q", rung_delays_ms=(100,)))
-    await outbox.retry(as_it_came(ONE_OF_EACH), failure(key="k"), Rung(delay_ms=100, attempt=2))
+    await outbox.retry(with_raw(ONE_OF_EACH), failure(key="k"), Rung(delay_ms=100, attempt=2))
     [sent] = sender.sent
     assert (sent.entries, sent.headers[h.HEADERS_CUT]) == (b"", len(ONE_OF_EACH))
