@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,7 +44,7 @@ class Topology:
     def copies_come_by(self) -> frozenset[bytes]:
         """The routes (see `route_of`) by which our copies come to the main queue: through our exchange, or out of a
         rung or a replay by the default exchange."""
-        return frozenset(route_of(exchange, self.queue) for exchange in (self.exchange, ""))
+        return _routes_to(self.queue, self.exchange)
 
     @property
     def dead_queue(self) -> str:
@@ -114,3 +115,8 @@ class Topology:
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         }
+
+
+@functools.lru_cache(maxsize=8)  # asked for each copy
+def _routes_to(queue: str, exchange: str) -> frozenset[bytes]:
+    return frozenset((route_of(exchange, queue), route_of("", queue)))

@@ -265,7 +265,7 @@ def dead_letter_rows(dead: Sequence[tuple[Delivery, Failure, str]], queue: str, 
 def _told_headers(delivery: Delivery) -> Mapping[str, Any]:  # Any: AMQP header values
     """The headers as they came, and how the message was sent, where they do not say that already."""
     sent = sent_with({}, {}, delivery.route, copied=False, received_ms=0).headers()
-    return sent | _given(delivery)
+    return {**sent, **_given(delivery)}
 
 
 def _beside_the_row(delivery: Delivery) -> bytes | None:
