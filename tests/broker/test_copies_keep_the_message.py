@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import aio_pika
@@ -27,6 +28,7 @@ from rabbitray.actors.publisher import Publisher, PublisherConfig
 from rabbitray.actors.rabbitmq.frame_guard import original
 from rabbitray.actors.rabbitmq.inspect import contact
 from rabbitray.actors.router.delivery import Delivery, message_failure
+from rabbitray.actors.router.settlement.dropped import Collector
 from rabbitray.actors.router.settlement.retries import RetryLimits, Rung
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.results.dead_letter_replay import Replay, ReplayPlan
@@ -193,3 +195,26 @@ async def test_what_expired_is_worked_when_its_copy_comes_back_from_a_rung(amqp_
         assert until is not None
         assert until < dt.datetime.now(dt.UTC)
         pool.way.intake.finish([pool.way.got[1]])
+
+
+async def test_what_rabbitmq_dropped_is_a_dead_letter_with_all_of_it(amqp_url: str) -> None:
+    """Its record of the death tells the way and the expiry, which it took off."""
+    async with settling_pool(amqp_url) as pool:
+        await bound(amqp_url)
+        async with await aio_pika.connect(amqp_url) as connection, connection.channel() as channel:
+            own = AMQP | {"expiration": 0.01, "type": "order", "timestamp": AT, "delivery_mode": 2}
+            await (await channel.get_exchange(EXCHANGE)).publish(aio_pika.Message(BODY, **own), KEY)
+        sent_ms = time.time() * 1_000
+        collector = Collector(replace(pool.way.config, queue=TOPOLOGY.dropped_queue), pool.settler_for)
+        await collector.start()
+        await eventually(lambda: collector.collected == 1)
+        await collector.close()
+    [(letter, body)] = await taken(amqp_url, TOPOLOGY.dead_queue)
+    ours = letter.headers or {}
+    assert (ours[h.EXCHANGE], ours[h.ROUTING_KEY], ours[h.USER_ID], ours[h.PRIORITY]) == (EXCHANGE, KEY, "guest", 7)
+    assert abs(ours[h.EXPIRES] - sent_ms) < 5_000
+    assert (body, ours[h.REASON]) == (BODY, "broker_expired")
+    fields = fields_of(letter.raw) or {}
+    texts = {f.CORRELATION_ID: "c-1", f.REPLY_TO: "answers", f.TYPE: "order", f.APP_ID: "shop", f.MESSAGE_ID: "m-1"}
+    assert {flag: f.text_in(fields, flag) for flag in texts} == texts
+    assert f.number_in(fields, f.TIMESTAMP) == int(AT.timestamp())

@@ -33,6 +33,7 @@ from rabbitray.actors.router.settlement.copies import (
     spared_before,
 )
 from rabbitray.actors.router.settlement.retries import Rung
+from rabbitray.cluster.results.dead_letters import readable
 from tests.kit.dead_letters import AT, headers_sent, properties_sent
 from tests.kit.deliveries import as_it_came, delivery
 from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, long, scalar, short, table
@@ -280,6 +281,19 @@ def test_headers_that_nobody_can_read_are_on_the_copy_and_in_the_row() -> None:
     [row] = dead_letter_rows([(one, failure(key="k"), "unreadable_headers")], "q").to_pylist()
     assert row["raw_properties"] == raw_properties(table(odd))
     assert json.loads(row["headers"]) == {"tenant": "a"}
+
+
+def test_the_row_of_a_message_with_more_than_its_columns_say_has_the_rest() -> None:
+    came = as_it_came({"tenant": "a"}, message_id="m", correlation_id="c", timestamp=AT, priority=3)
+    one = delivery(1, properties=came, route=route_of("shop", "order.created"))
+    [row] = dead_letter_rows([(one, failure(key="k"), "r")], "q").to_pylist()
+    assert row["raw_properties"] == came.raw
+    headers = {"tenant": "a", h.EXCHANGE: "shop", h.ROUTING_KEY: "order.created"}
+    assert json.loads(row["headers"]) == headers
+    shown = readable(row)
+    stamp = int(AT.timestamp())
+    assert shown["properties"] == {"correlation_id": "c", "timestamp": stamp, "priority": 3}
+    assert shown["headers"] == headers
 
 
 def test_the_row_of_what_was_read_keeps_no_bytes_of_it() -> None:
