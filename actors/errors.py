@@ -59,6 +59,11 @@ class DecodeError(RabbitrayError):
         return type(self), (self.reason, self.detail)
 
 
+class InvalidPayloadError(RabbitrayError):
+    """A payload does not fit what the handler asks for by its annotation; the text says which field, by its path. It
+    is never raised through a handler's code: the job is a dead letter with the reason `invalid_payload`."""
+
+
 class EncodeError(RabbitrayError):
     """A job cannot be written in the wanted form, e.g. bytes in JSON, or is too large. Nothing was sent."""
 
@@ -137,3 +142,8 @@ def text_of(error: BaseException) -> str:
         return str(error)
     except BaseException as broken:  # noqa: BLE001 # the user's code: what it raises here is told in the text
         return f"(its text cannot be read: {type(broken).__name__})"
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as its class and its text, without line breaks."""
+    return f"{type(error).__name__}: {' '.join(text_of(error).split())}"

@@ -19,8 +19,8 @@ from jinja2 import Environment, PackageLoader
 ROOT = Path(__file__).parents[1]
 
 PAGE: dict[str, tuple[str, ...]] = {
-    "rabbitray": ("Job", "Publisher", "SyncPublisher", "PublisherConfig", "batch", "Retry", "Reject"),
-    "rabbitray.testing": ("work", "work_async", "Message", "Outcome", "KitSettings"),
+    "rabbitray": ("Job", "Message", "Publisher", "SyncPublisher", "PublisherConfig", "batch", "Retry", "Reject"),
+    "rabbitray.testing": ("work", "work_async", "Outcome", "KitSettings"),
     "rabbitray.actors.publisher": (
         "PublishReport", "FailedJob", "CloseReport", "PublishTotals", "MeterSink", "PublishBatch", "Tracer",
         "EncodedMessage",
@@ -48,7 +48,8 @@ Made from the docstrings by `make docs`; a test keeps the two the same.
 
 _MAP_LINE = re.compile(r"[a-z_]+ {2,}\S")
 _FACTORY = re.compile(r"^(?:msgspec\.)?field\(default_factory=(\w+)\)$")
-_LINK = re.compile(r"<code>\[([^]]+)\]\(#[^)]*\)</code>")
+_CODE = re.compile(r"<code>(.*?)</code>")
+_LINK = re.compile(r"\[([^][]+)\]\(#[^)]*\)")
 """griffe2md's link to a class: it leads to an anchor that Markdown does not make."""
 
 CONFIG: dict[str, Any] = {
@@ -95,7 +96,12 @@ def _rendered(found: Any) -> str:  # Any: a function or a class, or griffe's ali
     environment.filters["format_signature"] = _signature
     template = environment.get_template(f"{thing.kind.value}.md.jinja")
     text = template.render(**griffe2md.prepare_context(thing, CONFIG))
-    return _LINK.sub(r"`\1`", text.replace("```python\n", "```py\n")).strip() + "\n"
+    return _CODE.sub(_plain, text.replace("```python\n", "```py\n")).strip() + "\n"
+
+
+def _plain(code: re.Match[str]) -> str:
+    shown = _LINK.sub(r"\1", code[1])
+    return f"`{shown}`"
 
 
 def _show_fields(thing: griffe.Class) -> None:

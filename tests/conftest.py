@@ -84,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
     config.addinivalue_line("markers", "slow: some seconds: `make test-unit` leaves it out")
     settings.register_profile("thorough", deadline=None)  # a busy machine is no failure
-    settings.register_profile("tests", parent=settings.get_profile("thorough"), max_examples=50)
+    settings.register_profile("tests", parent=settings.get_profile("thorough"), max_examples=25)
     settings.register_profile("quick", parent=settings.get_profile("tests"), max_examples=20)  # `make test-unit`
     settings.load_profile(
         config.getoption("--hypothesis-profile") or ("thorough" if "ROUNDS" in os.environ else "tests")

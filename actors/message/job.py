@@ -5,9 +5,18 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic
 
 import msgspec
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # its default: `Job` alone is `Job[Any]`
+
+    P = TypeVar("P", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    P = TypeVar("P", covariant=True)
 
 MAX_TEXT_BYTES: Final = 255
 """Longest id, user id, message type and key: what an AMQP short string holds."""
@@ -32,8 +41,8 @@ def uuid7() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One unit of work, as producers send it and handlers get it. Frozen.
+class Job(msgspec.Struct, Generic[P], frozen=True, kw_only=True, omit_defaults=True):
+    """One unit of work, as producers send it and handlers get it. Frozen. `Job[Order]` is one with such a payload.
 
     - `id`: 1 to 255 UTF-8 bytes, kept as it is; a new UUIDv7 unless given; None only on a received message that
       carries no id.
@@ -54,7 +63,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     scheduled_at: datetime | None = None
     timestamp_ms: int | None = None
     retry_count: int = 0
-    payload: Any = None  # Any: the user's data, whatever msgpack carries
+    payload: P = None  # type: ignore[assignment] # a job may have none, whatever its type says
     key: str | None = None
     attempt: int = 0
 

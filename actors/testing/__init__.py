@@ -2,8 +2,9 @@
 
 work, work_async are here, and imported from `rabbitray.testing`, which shows an example.
 
-messages  1. what `work` takes -> parcels
-bench     2. one worker; what a pool would do with its outcomes is computed, not done
+messages    1. what `work` takes -> parcels
+properties  1. what AMQP says of a message beside its body
+bench       2. one worker; what a pool would do with its outcomes is computed, not done
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any, Unpack
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.message import Message
 from rabbitray.actors.testing.bench import Bench, KitSettings, Outcome
-from rabbitray.actors.testing.messages import Message, parcel_of
+from rabbitray.actors.testing.messages import parcel_of
 from rabbitray.actors.worker.handler.loading import Handler, load, prepare
 from rabbitray.actors.worker.handler.shape import Function
 
@@ -32,7 +34,8 @@ def work(
 
     - `handler`: `module:attr`, a function, or a class, which is set up before and closed after as in a worker.
     - `messages`: a Job is encoded as our publisher does, a mapping is a JSON document of another producer, bytes are
-      msgpack; a Message says body, content type and headers itself.
+      msgpack; a Message says body, properties and headers itself, our own headers included (`x-rabbitray-key`,
+      `x-rabbitray-attempt`), which its handler does not get to see.
     - `settings`: see KitSettings.
 
     Raises HandlerLoadError; ConfigurationError for a setting that does not exist; EncodeError for a job that cannot be

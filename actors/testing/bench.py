@@ -62,7 +62,7 @@ class Outcome:
     """What came of one job, and what a pool would do with it.
 
     - `message`, `record`: the index of its message, and its index inside a packed one (else 0).
-    - `job`: what the handler got; None where the body cannot be read.
+    - `job`: as it was received, its payload as it was sent; None where the body cannot be read.
     - `status`: DONE (a row in `results`), RETRY (a copy in a retry queue) or DEAD (a dead letter).
     - `attempts`: runs so far, this one included.
     - `result`: of DONE, the value of the JSON in the result row.

@@ -1,66 +1,54 @@
-"""What may be handed to `work`, as the parcel that a worker would get. Pure."""
+"""What may be handed to `work`, as the parcel that a worker would get of it. Pure."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from rabbitray.actors.message.headers import JSON, MSGPACK
+from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.message import Message
 from rabbitray.actors.message.parcel import Parcel
-from rabbitray.actors.message.wire import encode
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
-    """A message as any producer may have sent it.
-
-    - `body`: the bytes on the wire; `content_type` and `content_encoding` say how to read them.
-    - `message_id`: the AMQP property.
-    - `key`: the header with the idempotency key.
-    - `attempt`: the header with the charged runs before this one; None: no header, the body says it.
-    """
-
-    body: bytes
-    content_type: str = MSGPACK
-    content_encoding: str = ""
-    message_id: str | None = None
-    key: str | None = None
-    attempt: int | None = None
+from rabbitray.actors.message.properties.property_list import from_raw
+from rabbitray.actors.message.properties.route import route_of
+from rabbitray.actors.message.wire import MessageLimits, encode
+from rabbitray.actors.router.intake.reading import read_message
+from rabbitray.actors.testing.properties import properties_of
 
 
 def parcel_of(message: Job | Message | Mapping[str, Any] | bytes) -> Parcel:  # Any: a JSON document
-    """A message of a test as it would arrive. Raises EncodeError for a job that cannot be sent."""
+    """A message of a test as it would arrive. Raises EncodeError for one that cannot be sent."""
     match message:
         case Message():
-            return _raw(message)
+            return _delivered(message)
         case Job():
-            body, content_type = encode(message)
-            attempt = message.attempt or None
-            sent = Message(body=body, content_type=content_type, message_id=message.id, key=message.key)
-            return msgspec.structs.replace(_raw(sent), attempt=-1 if attempt is None else attempt)
+            return _delivered(_sent(message))
         case bytes():
-            return _raw(Message(body=message))
+            return _delivered(Message(body=message, content_type=h.MSGPACK))
         case _:
-            return _raw(Message(body=msgspec.json.encode(message), content_type=JSON))
+            return _delivered(Message(body=msgspec.json.encode(message), content_type=h.JSON))
 
 
-def _raw(message: Message) -> Parcel:
-    now_ms = time.time_ns() // 1_000_000
-    return Parcel(
-        body=message.body,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        message_id=message.message_id,
-        key=message.key,
-        attempt=-1 if message.attempt is None else message.attempt,
-        first_seen_ms=now_ms,
-        published_ms=now_ms,
-        received_ms=now_ms,
-        traceparent=None,
-        tracestate=None,
+def _sent(job: Job) -> Message:
+    """As our publisher sends it; with the key and the attempt that its copy would have."""
+    body, content_type = encode(job)
+    headers = {h.KEY: job.key, h.ATTEMPT: job.attempt or None}
+    headers = {name: value for name, value in headers.items() if value is not None}
+    return Message(body=body, content_type=content_type, message_id=job.id, headers=headers)
+
+
+def _delivered(message: Message) -> Parcel:
+    """Read as the router reads a delivery; with the envelope, which a pool sends to handlers that ask."""
+    delivery = read_message(
+        from_raw(properties_of(message)),
+        message.body,
+        tag=1,
+        redelivered=message.redelivered,
+        generation=1,
+        consumer=1,
+        limits=MessageLimits(),
     )
+    delivery.route = route_of(message.exchange, message.routing_key)
+    return delivery.with_envelope((delivery.route,))  # a test may hand over what a copy of ours would be

@@ -79,7 +79,8 @@ class PoolWorker:
         if not self._tasks.running:
             self._tasks.keep(lambda: self._usage.run(self._ended), name="worker-usage")
             self._tasks.keep(lambda: self._metrics.run(self._ended), name="worker-metrics")
-        return WorkerInfo(slots=self._worker.slots, pid=os.getpid(), node=node, usage=usage)
+        worker = self._worker
+        return WorkerInfo(slots=worker.slots, pid=os.getpid(), node=node, usage=usage, asks_message=worker.asks_message)
 
     @ray.method(num_returns=2, enable_task_events=False)
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[bytes, pa.Buffer]:

@@ -98,6 +98,7 @@ class Worker:
             handler, outcomes, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact
         )
         self._logging = OwnLogging()
+        self._asks_message = handler.asks.message
         self._runs: dict[str, BatchRun] = {}
         self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
 
@@ -105,6 +106,11 @@ class Worker:
     def slots(self) -> int:
         """Jobs that run at once: the async slots, or 1."""
         return self._executor.slots
+
+    @property
+    def asks_message(self) -> bool:
+        """Whether its messages are to come with their envelopes."""
+        return self._asks_message
 
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, pa.Table]:
         """Starts a batch and returns its first part, after `early_s` at the latest.

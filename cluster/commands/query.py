@@ -45,7 +45,7 @@ def command(loaded: Loaded, sql: str, form: str | None, output: Path | None, as_
     chosen = _form(form, output, as_json=as_json)
     settings = loaded.settings
     with results(loaded) as reader:
-        table = reader.query(sql, max_rows=settings.query_max_rows, timeout_s=settings.query_timeout_ms / 1000)
+        table = reader.ask(sql, max_rows=settings.query_max_rows, timeout_s=settings.query_timeout_ms / 1000)
         cut = _cut(table, settings.query_max_rows, reader.where) if truncated(table) else ""
         asked = loaded.is_asked("query_max_rows") and table.num_rows == settings.query_max_rows
         if cut and not asked and not _for_people(chosen, output):

@@ -14,7 +14,7 @@ from rabbitray.actors.errors import QueryError, StoreOpenError
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.queries.file import FileQueries
 from rabbitray.actors.store.query import truncated
-from rabbitray.actors.store.read_only import read_only_query
+from rabbitray.actors.store.read_only import ReadOnlyFile
 from rabbitray.cluster.settings import Loaded
 
 if TYPE_CHECKING:
@@ -30,20 +30,24 @@ class Reader(Protocol):
     def where(self) -> str: ...
 
     def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
-        """At most `max_rows` rows of one read-only statement; raises QueryError."""
+        """At most `max_rows` rows of one read-only statement of ours; raises QueryError."""
+        ...
+
+    def ask(self, sql: str, *, max_rows: int, timeout_s: float) -> pa.Table:
+        """The same of a statement that somebody else wrote."""
         ...
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
-        """All rows of one read-only statement, a batch at a time, from one snapshot; the first batch is empty."""
+        """All rows of one read-only statement of ours, a batch at a time, from one snapshot; the first is empty."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileReader:
-    """The file itself, which nobody writes."""
+    """The file itself, which nobody writes. A stranger's statement alone is worth a process that can be killed."""
 
     path: Path
-    queries: FileQueries
+    file: ReadOnlyFile
 
     @property
     def where(self) -> str:
@@ -52,11 +56,16 @@ class FileReader:
 
     def query(self, sql: str, *, max_rows: int = 10_000, timeout_s: float = 10.0) -> pa.Table:
         """See `Reader`."""
-        return self.queries.table(sql, max_rows=max_rows, timeout_s=timeout_s)
+        return self.file.table(sql, max_rows=max_rows, timeout_s=timeout_s)
+
+    def ask(self, sql: str, *, max_rows: int, timeout_s: float) -> pa.Table:
+        """See `Reader`."""
+        with closing(FileQueries(self.path)) as queries:
+            return queries.table(sql, max_rows=max_rows, timeout_s=timeout_s)
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """See `Reader`."""
-        return self.queries.stream(sql, BATCH_ROWS)
+        return self.file.stream(sql, BATCH_ROWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +83,10 @@ class PoolReader:
         """See `Reader`."""
         table: pa.Table = self.pool.ask("store", "query", sql, max_rows, timeout_s, within_s=timeout_s + 15.0)
         return table
+
+    def ask(self, sql: str, *, max_rows: int, timeout_s: float) -> pa.Table:
+        """See `Reader`."""
+        return self.query(sql, max_rows=max_rows, timeout_s=timeout_s)
 
     def stream(self, sql: str) -> Iterator[pa.RecordBatch]:
         """See `Reader`."""
@@ -107,15 +120,15 @@ def results(loaded: Loaded) -> Iterator[Reader]:
     """
     path = loaded.settings.results
     try:
-        read_only_query(path, "SELECT 1")
+        file = ReadOnlyFile(path)
     except StoreOpenError as refused:
         if path.exists() and not isinstance(refused, StoreLockedError):
             raise
         with _of_the_pool(loaded, refused) as reader:
             yield reader
     else:
-        with closing(FileQueries(path)) as queries:
-            yield FileReader(path=path, queries=queries)
+        with closing(file):
+            yield FileReader(path=path, file=file)
 
 
 @contextmanager

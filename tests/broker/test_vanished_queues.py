@@ -369,7 +369,7 @@ async def test_a_rung_that_had_retries_is_waited_for(path: WatchedPath, node: No
     await eventually(node.holds(RUNG, 1))
 
 
-@BOTH_TYPES
+@pytest.mark.parametrize("path", ["quorum", pytest.param("classic", marks=pytest.mark.long)], indirect=True)
 async def test_dead_letters_that_a_policy_expires(path: WatchedPath, node: Node) -> None:
     """Empty or not, nobody consumes that queue: RabbitMQ deletes it, and whoever parks finds it gone."""
     node.policy("everything", ".*", {"expires": 300})

@@ -22,6 +22,7 @@ class FakeWorker:
     def __init__(self, name: str, *, slots: int = 1) -> None:
         self.name = name
         self.slots = slots
+        self.asks_message = False
         self.starts: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.batches: dict[str, list[Parcel]] = {}  # in hand, in the order of arrival
         self.told: dict[str, set[int]] = {}  # positions that a test has answered for, by batch
@@ -35,7 +36,7 @@ class FakeWorker:
 
     async def ready(self) -> WorkerInfo:
         await asyncio.shield(self.starts)
-        return WorkerInfo(slots=self.slots, pid=4711, node="node")
+        return WorkerInfo(slots=self.slots, pid=4711, node="node", asks_message=self.asks_message)
 
     async def run(self, batch_id: str, shipment: Shipment) -> Reply:
         if self.lost is not None:

@@ -35,11 +35,11 @@ class Harness:
         self.pool.resize(count)
         await eventually(lambda: self.pool.count("ready") == count)
 
-    def send(self, size: int = 1) -> tuple[Batch, asyncio.Task[None]]:
-        """A batch to the worker that the pool picks."""
+    def send(self, size: int = 1, **changes: Any) -> tuple[Batch, asyncio.Task[None]]:
+        """A batch to the worker that the pool picks; `changes`: of its deliveries."""
         member = self.pool.pick()
         assert member is not None
-        batch = Batch([delivery(n) for n in range(size)])
+        batch = Batch([delivery(n, **changes) for n in range(size)])
         member.batches[batch.id] = batch
         return batch, asyncio.create_task(self._run(member, batch))
 

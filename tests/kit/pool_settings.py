@@ -10,6 +10,7 @@ from rabbitray.cluster.settings import Loaded, load
 
 HANDLE = "tests.kit.steered_handler:handle"
 HANDLE_ASYNC = "tests.kit.steered_handler:handle_async"
+HANDLE_WITH_MESSAGE = "tests.kit.steered_handler:handle_with_message"
 HANDLE_BATCH = "tests.kit.steered_handler:handle_batch"
 
 

@@ -1,6 +1,7 @@
 """A handler steered by its payload: `{"do": "ok|raise|reject|retry|hang|die|slow|echo", ...}`.
 
-`handle` is synchronous, `handle_async` asynchronous, `handle_batch` takes many. A payload that is no such dict is
+`handle` is synchronous, `handle_async` asynchronous, `handle_batch` takes many, `handle_with_message` asks for the
+message, too. A payload that is no such dict is
 `ok`. Poison: `die` ends the process, `segfault` by a bad address, `killed` by SIGKILL as the kernel does when memory
 runs out; `hog` takes `gb` of memory; `spin` never leaves Python and `stuck` never leaves C, with the interpreter's lock
 held.
@@ -19,7 +20,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rabbitray import Job, Reject, Retry, batch
+import msgspec
+
+from rabbitray import Job, Message, Reject, Retry, batch
 
 
 def _steps(job: Job) -> dict[str, Any]:
@@ -175,6 +178,15 @@ def handle(job: Job) -> Any:
     if wait_s:
         time.sleep(wait_s)
     return _act(job, steps)
+
+
+def handle_with_message(job: Job, message: Message) -> Any:
+    """As `handle`; what it echoes, it echoes with the message that it came in, but for its body."""
+    found = handle(job)
+    if _steps(job).get("do") == "echo":
+        found["message"] = {name: value for name, value in msgspec.structs.asdict(message).items() if name != "body"}
+        found["size"] = len(message.body)
+    return found
 
 
 async def handle_async(job: Job) -> Any:

@@ -50,7 +50,11 @@ async def is_true(check: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize(
     "place",  # before a commit nothing is done yet, as at most of the random moments below
-    [pytest.param("before_commit", marks=pytest.mark.long), "after_commit", "after_publish"],
+    [
+        pytest.param("before_commit", marks=pytest.mark.long),
+        "after_commit",
+        pytest.param("after_publish", marks=pytest.mark.long),
+    ],
 )
 async def test_router_killed_in_a_crash_window(amqp_url: str, tmp_path: Path, place: str, rounds: int) -> None:
     """Killed again and again at the same place, some random number of passes apart.

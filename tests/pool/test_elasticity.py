@@ -91,6 +91,7 @@ async def _jobs_that_end_more_than_themselves(pool: RunningPool) -> None:
     assert (report.counts.done, report.counts.retried, report.replaced) == (42, 2, 0)
 
 
+@pytest.mark.long  # the policy says it, in tests/unit/policy
 async def test_no_more_is_asked_for_than_the_cluster_can_place(amqp_url: str, tmp_path: Path) -> None:
     """The session's Ray has 16 CPUs: one worker of 10 fits, six are wanted."""
     own = BRISK | {"worker_num_cpus": 10, "drain_target_s": 1}
@@ -104,6 +105,7 @@ async def test_no_more_is_asked_for_than_the_cluster_can_place(amqp_url: str, tm
         assert asked == [{"most": 1}]
 
 
+@pytest.mark.long  # likewise
 async def test_where_nodes_may_come_a_few_workers_wait_for_them(amqp_url: str, tmp_path: Path) -> None:
     """As above on a cluster that says it can grow: Ray's autoscaler would see four pending workers, and no more."""
     own = BRISK | {"worker_num_cpus": 10, "drain_target_s": 1, "can_grow_nodes": True}
@@ -125,6 +127,7 @@ async def _pending_is(pool: RunningPool, size: int) -> bool:
     return sum(worker.state == "starting" for worker in (await pool.report()).workers) == size
 
 
+@pytest.mark.long  # the run-book of test_live.py pauses, too
 async def test_pause_and_fixed_size_are_there_again_before_anything_is_consumed(amqp_url: str, tmp_path: Path) -> None:
     """A second run of the same pool on the same results file."""
     loaded = settings_for(amqp_url, tmp_path, min_size=1, initial_size=1)

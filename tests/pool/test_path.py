@@ -9,7 +9,9 @@ import os
 import signal
 import time
 import zlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aio_pika
 import pytest
@@ -26,7 +28,7 @@ from rabbitray.cluster.results.reader import PoolReader
 from rabbitray.cluster.settings import Loaded
 from tests.kit.eventually import eventually
 from tests.kit.pool_audit import assert_adds_up
-from tests.kit.pool_settings import HANDLE, HANDLE_ASYNC, settings_for
+from tests.kit.pool_settings import HANDLE, HANDLE_ASYNC, HANDLE_WITH_MESSAGE, settings_for
 from tests.kit.raw_amqp import BEYOND, long, parts_of, properties, publish, scalar, table, taken
 from tests.kit.running_pool import RunningPool, pool_of
 from tests.kit.stories import whats
@@ -158,10 +160,10 @@ async def _seconds_for(pool: RunningPool, work: list[Job], *, acked: int, left: 
 
 @pytest.mark.versions
 async def test_what_fails_within_good_messages_is_singled_out(amqp_url: str, tmp_path: Path) -> None:
-    """Bodies and headers that nobody can read among good ones, of other producers too; then records that fail within
-    one packed message.
+    """Bodies and headers that nobody can read among good ones, of other producers too, whose messages reach the handler
+    as they were sent; then records that fail within one packed message.
     """
-    async with pool_of(settings_for(amqp_url, tmp_path)) as pool:
+    async with pool_of(settings_for(amqp_url, tmp_path), HANDLE_WITH_MESSAGE) as pool:
         await _publish_broken_messages(pool)
         await _publish_own_documents(pool)
         await pool.publish(jobs(45))
@@ -191,8 +193,21 @@ async def test_what_fails_within_good_messages_is_singled_out(amqp_url: str, tmp
         assert runs == [{"attempts": 1, "n": 50 + 94}, {"attempts": 2, "n": 5}]
         _odd_outcomes(pool)
         rows = pool.rows("SELECT key, user_id, result FROM results WHERE key LIKE 'own %' ORDER BY key")
-        found_own = [(row["key"], row["user_id"], json.loads(row["result"])["payload"]) for row in rows]
+        results = [json.loads(row["result"]) for row in rows]
+        found_own = [(row["key"], row["user_id"], result["payload"]) for row, result in zip(rows, results, strict=True)]
         assert found_own == [(f"own {n}", None, document) for n, document in enumerate(OWN_DOCUMENTS)]
+        _came_whole(pool, results)
+
+
+def _came_whole(pool: RunningPool, results: list[dict[str, Any]]) -> None:
+    """Each result tells of the message that the handler got."""
+    sent = OWN_PROPERTIES | {"content_type": "application/json", "routing_key": pool.loaded.settings.queue}
+    absent = {"content_encoding": None, "user_id": None, "exchange": "", "redelivered": False, "delivery_count": 0}
+    for number, result in enumerate(results):
+        got = result["message"]
+        assert datetime.fromisoformat(got.pop("expires_at")) > datetime.now(UTC) + timedelta(minutes=30)
+        assert got == sent | absent | {"message_id": f"own {number}"}
+        assert result["size"] == len(json.dumps(OWN_DOCUMENTS[number]))
 
 
 ODD_DEAD = {
@@ -237,6 +252,17 @@ OWN_DOCUMENTS = [
 ]
 
 
+OWN_PROPERTIES: dict[str, Any] = {
+    "type": "order.created",
+    "correlation_id": "c-1",
+    "reply_to": "answers",
+    "app_id": "shop",
+    "priority": 3,
+    "timestamp": 1_767_355_200,
+    "headers": {"tenant": "acme", "sizes": [1, 2.5], "deep": {"a": None}},
+}
+
+
 async def _publish_own_documents(pool: RunningPool) -> None:
     """Of a producer who has never heard of us, with field names of the report among his."""
     settings = pool.loaded.settings
@@ -244,7 +270,14 @@ async def _publish_own_documents(pool: RunningPool) -> None:
         channel = await connection.channel()
         for number, document in enumerate(OWN_DOCUMENTS):
             body, kind = json.dumps(document).encode(), "application/json"
-            message = aio_pika.Message(body, content_type=kind, message_id=f"own {number}", delivery_mode=2)
+            message = aio_pika.Message(
+                body,
+                content_type=kind,
+                message_id=f"own {number}",
+                delivery_mode=2,
+                expiration=timedelta(hours=1),
+                **OWN_PROPERTIES,
+            )
             await channel.default_exchange.publish(message, settings.queue)
 
 

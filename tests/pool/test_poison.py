@@ -79,7 +79,8 @@ async def test_what_ends_the_process_is_parked_as_a_crash(
 
 
 @pytest.mark.parametrize(
-    ("handler", "few", "all_kinds"), [(HANDLE, ["stuck"], ["spin", "stuck"]), (HANDLE_ASYNC, ["spin"], ["spin"])]
+    ("handler", "few", "all_kinds"),
+    [(HANDLE, ["stuck"], ["spin", "stuck"]), pytest.param(HANDLE_ASYNC, ["spin"], ["spin"], marks=pytest.mark.long)],
 )
 async def test_what_blocks_the_process_is_parked_as_a_time_out(
     amqp_url: str, tmp_path: Path, handler: str, few: list[str], all_kinds: list[str], rounds: int

@@ -112,6 +112,7 @@ async def finds_the_log_line(tab: Tab, name: str) -> None:
     await sees(tab, f"ConsumerRouter({name}-router)", "1 to the dead letters", "key=order-4711", "message_id=")
 
 
+@pytest.mark.long  # test_ray_job.py has a job, too
 async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_path: Path) -> None:
     """The job is the README's, submitted by its own line; only addresses and paths are the test's."""
     submit = submit_of_the_readme(tmp_path, amqp_url)

@@ -158,6 +158,7 @@ async def test_a_password_is_in_no_log_process_state_page_span_or_result(
     assert word not in repr(loaded)
 
 
+@pytest.mark.long  # the other one has all doors
 async def test_a_password_in_the_error_of_a_handler_that_cannot_start_is_not_told(
     amqp_url: str, tmp_path: Path
 ) -> None:

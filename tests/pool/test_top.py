@@ -23,6 +23,7 @@ from tests.kit.terminal import terminal
 
 @pytest.mark.ray
 @pytest.mark.timeout("240")
+@pytest.mark.long  # its frames are in tests/unit/operate
 async def test_keys_steer_the_pool_and_frames_need_no_terminal(ray_cluster: str, amqp_url: str, tmp_path: Path) -> None:
     """Keys on a terminal; then `--once` and `--json` without one."""
     loaded = settings_for(amqp_url, tmp_path, min_size=1, initial_size=1)

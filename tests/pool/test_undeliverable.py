@@ -59,13 +59,14 @@ async def at_rest(pool: RunningPool) -> RouterReport | None:
 def honest(pool: RunningPool, report: RouterReport) -> None:
     """Each good message has one row, of one run, however often it was delivered.
 
-    What was acked as RabbitMQ closed the connection comes again, as a duplicate: then it is acked twice. That can be no
-    more than the first two windows, since afterwards one message is delivered at a time.
+    What RabbitMQ closed the connection on before it read the ack comes again, as a duplicate: an ack that found no
+    connection is not counted, one that was sent is. That can be no more than the first two windows, since afterwards
+    one message is delivered at a time, and one for each connection.
     """
     counts = report.counts
     assert (counts.done, counts.retried, counts.dead) == (2 * HALF, 0, 0)
-    assert counts.acked == 2 * HALF + counts.duplicates
-    assert counts.duplicates < 2 * HALF
+    assert 2 * HALF <= counts.acked <= 2 * HALF + counts.duplicates
+    assert counts.duplicates <= 2 * (2 * HALF) + report.reconnects
     assert report.reconnects < 40, "with growing pauses"
     rows = pool.rows("SELECT count(*) AS rows, count(DISTINCT key) AS keys, max(attempts) AS runs FROM results")
     assert rows == [{"rows": 2 * HALF, "keys": 2 * HALF, "runs": 1}]

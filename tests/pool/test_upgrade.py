@@ -37,7 +37,11 @@ def test_there_is_a_recording_of_each_queue_type() -> None:
     assert kinds == {"quorum", "classic"}
 
 
-@pytest.mark.parametrize("path", recordings(), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.long] if "classic" in path.stem else []) for path in recordings()],
+    ids=lambda path: path.stem,
+)
 async def test_what_an_earlier_version_left_is_worked(amqp_url: str, tmp_path: Path, path: Path) -> None:
     recording = read(path)
     results = unpack_results(KEPT / recording.results, tmp_path)

@@ -19,8 +19,8 @@ from rabbitray import errors, testing
 from rabbitray.actors import errors as all_errors
 from tests.kit.root import ROOT
 
-INSIDE = {"FencedError", "PayloadLostError"}
-"""Errors between the router and the store, which no user meets."""
+INSIDE = {"FencedError", "PayloadLostError", "InvalidPayloadError"}
+"""Errors between the router and the store, and between a worker and its handler, which no user meets."""
 
 NAMES = [(module, name) for module, names in PAGE.items() for name in names]
 
@@ -43,7 +43,7 @@ def test_the_page_is_what_the_docstrings_say() -> None:
 
 def test_the_page_shows_all_that_is_exported() -> None:
     assert sorted(PAGE["rabbitray"]) == sorted(rabbitray.__all__)
-    assert sorted(PAGE["rabbitray.testing"]) == sorted(testing.__all__)
+    assert sorted([*PAGE["rabbitray.testing"], "Message"]) == sorted(testing.__all__)
     assert sorted([*PAGE["rabbitray.errors"], "Reject", "Retry"]) == sorted(errors.__all__)
     assert set(PAGE["rabbitray.actors.publisher"]) <= set(import_module("rabbitray.actors.publisher").__all__)
 

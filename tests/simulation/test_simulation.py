@@ -17,7 +17,7 @@ from tests.simulation.script import Script
 from tests.simulation.shrink import shrunk
 from tests.simulation.world import run
 
-FIXED = 200
+FIXED = 100
 NEW_IN_FAULTS = 1_000  # in each round
 
 

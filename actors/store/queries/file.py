@@ -36,10 +36,6 @@ class FileQueries:
         with _ended_after(timeout_s, query):
             return as_table(query.batches(question))
 
-    def stream(self, sql: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """All rows, a record batch at a time, the first one empty; the file is open as long as the iterator lives."""
-        yield from Query(self._process).batches(Question(sql=sql, path=self._path, batch_rows=batch_rows))
-
     def close(self) -> None:
         """Ends the process. May be called twice."""
         self._process.close()

@@ -10,6 +10,7 @@ import msgspec
 
 from rabbitray.actors.message.headers import JOB_MSGPACK
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.message import Message, message_of
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Category, Failure
 from rabbitray.actors.telemetry.trace_context import trace_id_of
@@ -56,6 +57,13 @@ class Unit(msgspec.Struct, eq=False, kw_only=True):
     finished_us: int = 0
     result: str = ""  # JSON text of what the handler returned
     failed: Failed | None = None
+
+    def message(self) -> Message:
+        """The message that it came in, whole; of several jobs in one, each has the same."""
+        parcel = self.parcel
+        if parcel.envelope is None:
+            raise RuntimeError("the message came without its envelope, though the worker asks for it")
+        return message_of(parcel.envelope, parcel.body, parcel.received_ms)
 
     def failure(self, failed: Failed, body: bytes | None) -> Failure:
         """Its failure as it goes back. `body`: of one of several jobs in a message, its own."""

@@ -2,7 +2,12 @@
 
 loading        by name `module:attr`; a class is set up
 users_modules  where a module that is missing lies
-shape          which style it is: function, coroutine, class, batch; what cannot be called with a job is refused
+shape          which style it is: function, coroutine, class, batch; what cannot be called is refused
+signature      what it asks for: the job, its payload, the message
+parameters     which of its parameters count, behind decorators
+annotations    what an annotation asks for
+conversion     a payload -> the type that is asked for
+arguments      what it is called with, where that is more than the job
 executor       runs the jobs of a batch: in a thread, or in tasks in slots
 thread         the one thread of a synchronous handler
 call           one call: its context, its time-out

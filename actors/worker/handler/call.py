@@ -14,8 +14,10 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, NoneType
 from typing import Any, Final
 
 from rabbitray.actors.errors import HandlerLoadError
+from rabbitray.actors.message.job import Job
 from rabbitray.actors.worker.batch.unit import CALLED, Unit
 from rabbitray.actors.worker.fork_guard import ForkGuard
+from rabbitray.actors.worker.handler.arguments import of_units
 from rabbitray.actors.worker.handler.loading import Handler
 from rabbitray.actors.worker.handler.shape import GENERATOR_HINT, Function
 from rabbitray.actors.worker.outcome.outcomes import HandlerTimeoutError, Outcomes
@@ -33,7 +35,8 @@ class Calls:
 
     def __init__(self, handler: Handler, outcomes: Outcomes, guard: ForkGuard, timeout_s: float) -> None:
         self._name = handler.name
-        self._call = handler.call
+        self._job_alone = handler.asks.job_alone
+        self._call = handler.call if self._job_alone else of_units(handler, outcomes.raised)
         self._returned = outcomes.returned
         self._raised = outcomes.raised
         self._guard = guard
@@ -44,7 +47,7 @@ class Calls:
         CALLED.set(unit)
         error = None
         try:
-            returned = copy_context().run(self._call, unit.job)
+            returned = copy_context().run(self._call, unit.job if self._job_alone else unit)
             if type(returned) not in _FINISHED and (late := self._late(returned)) is not None:
                 return late
             self._returned(unit, returned)
@@ -62,7 +65,7 @@ class Calls:
         CALLED.set(unit)
         try:
             async with limit:
-                returned = await self._guard.wait(call, unit.job)
+                returned = await self._guard.wait(call, unit.job if self._job_alone else unit)
                 if type(returned) not in _FINISHED:
                     returned = await self._to_its_end(returned)
             self._returned(unit, returned)
@@ -72,9 +75,11 @@ class Calls:
             self._raised(unit, self._as_timeout(error, limit, "the job was cancelled"))
 
     def sync_batch(self, units: list[Unit]) -> Late | bool:
-        """All these jobs; False where the call failed; or what is still to be awaited, by `wait_batch`."""
+        """All these jobs; False where those of them that have no outcome are to run alone; or what is still to be
+        awaited, by `wait_batch`.
+        """
         try:
-            answers = self._guard.call(self._call, [unit.job for unit in units])
+            answers = self._guard.call(self._call, self._given(units))
             if (late := self._late(answers)) is not None:
                 return late
             self._guard.call(self._share_out, units, answers)
@@ -83,12 +88,12 @@ class Calls:
         return True
 
     async def wait_batch(self, units: list[Unit], owner: Task, late: Late | None = None) -> bool:
-        """All these jobs, or what is left of their call; False where it failed."""
+        """All these jobs, or what is left of their call; as `sync_batch`."""
         call: Function = self._call if late is None else lambda _: late
         limit = asyncio.timeout(self._timeout_s)
         try:
             async with limit:
-                answers = await self._guard.wait(call, [unit.job for unit in units])
+                answers = await self._guard.wait(call, self._given(units))
                 answers = await self._to_its_end(answers)
             self._guard.call(self._share_out, units, answers)
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
@@ -97,14 +102,23 @@ class Calls:
             return self._batch_failed(units, self._as_timeout(error, limit, what))
         return True
 
+    def _given(self, units: list[Unit]) -> list[Job] | list[Unit]:
+        return [unit.job for unit in units] if self._job_alone else units
+
+    def _called(self, units: list[Unit]) -> list[Unit]:
+        """Those of a batch that the handler was called with: a payload that it could not be is an outcome already."""
+        return units if self._job_alone else [unit for unit in units if unit.failed is None]
+
     def _batch_failed(self, units: list[Unit], error: BaseException) -> bool:
         """The call for a single job is that job's outcome; another one says nothing about its items."""
-        if len(units) == 1:
-            self._raised(units[0], error)
+        called = self._called(units)
+        if len(called) == 1:
+            self._raised(called[0], error)
         return False
 
     def _share_out(self, units: list[Unit], answers: object) -> None:
         """Gives each job its item of what a batch handler returned."""
+        units = self._called(units)
         if not isinstance(answers, list | tuple) or len(answers) != len(units):
             got = f"{len(answers)} items" if isinstance(answers, list | tuple) else type(answers).__name__
             raise TypeError(f"batch handler {self._name} returned {got} for {len(units)} jobs")

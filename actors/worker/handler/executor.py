@@ -130,7 +130,7 @@ class Executor:
             units = _take_all(run)
             whole = not units or await self._batch_call(units, owner)
             for unit in units:
-                if not whole and len(units) > 1:
+                if not whole and unit.failed is None:
                     await self._batch_call([unit], owner)
                 unit.finished_us = _now_us()
                 run.finish(unit)

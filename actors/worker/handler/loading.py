@@ -6,16 +6,24 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rabbitray.actors.errors import HandlerLoadError, text_of
+from rabbitray.actors.errors import HandlerLoadError, one_line
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.own_logging import own_logging
 from rabbitray.actors.worker.fork_guard import ForkGuard
-from rabbitray.actors.worker.handler.shape import BATCH_MARK, Function, Style, require_usable, style_of
+from rabbitray.actors.worker.handler.shape import (
+    BATCH_MARK,
+    Function,
+    Style,
+    require_call,
+    require_usable,
+    style_of,
+)
+from rabbitray.actors.worker.handler.signature import Asks, asks_of
 from rabbitray.actors.worker.handler.users_modules import in_package, name_of, shadowed, where_it_lies
 
 F = TypeVar("F", bound=Callable[..., Any] | type)
@@ -24,9 +32,10 @@ F = TypeVar("F", bound=Callable[..., Any] | type)
 def batch(handler: F) -> F:
     """Marks a handler that takes a list of jobs and returns a list of results; returns it unchanged.
 
-    `handler`: a function, or a class with `__call__`, plain or async. The returned list has one item for each job, in
-    order: a result that JSON can hold, or an exception instance (`Retry`, `Reject`, any other) that is that job's
-    outcome. When the call itself raises, its jobs are run again one by one.
+    `handler`: a function, or a class with `__call__`, plain or async. Annotated `list[Job[Order]]`, `list[Order]` or
+    `list[Message]` it gets a list of these; two lists where it asks for messages beside the others. The returned list
+    has one item for each job, in order: a result that JSON can hold, or an exception instance (`Retry`, `Reject`, any
+    other) that is that job's outcome. When the call itself raises, its jobs are run again one by one.
     """
     setattr(handler, BATCH_MARK, True)
     return handler
@@ -34,12 +43,13 @@ def batch(handler: F) -> F:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handler:
-    """A loaded handler, ready to be called. `close` is called once when the worker ends."""
+    """A loaded handler, ready to be called with what it asks for. `close` is called once when the worker ends."""
 
     name: str
     style: Style
     call: Function
     close: Callable[[], Any]  # Any: may be a coroutine
+    asks: Asks = field(default_factory=Asks)
 
 
 def load(path: str, redact: Redactor = NO_SECRETS) -> Handler:
@@ -53,9 +63,9 @@ def load(path: str, redact: Redactor = NO_SECRETS) -> Handler:
 
 def prepare(found: Any, name: str, redact: Redactor = NO_SECRETS) -> Handler:  # Any: a function or class of the user's
     """Sets a class up, and finds the style of what is already imported. Raises as `load`."""
-    require_usable(found, name)
+    asks = _asks(found, name)
     if not inspect.isclass(found):
-        return Handler(name=name, style=style_of(found), call=found, close=lambda: None)
+        return Handler(name=name, style=style_of(found), call=found, close=lambda: None, asks=asks)
     guard = ForkGuard(redact)
     with own_logging():
         made: Any = _set_up(name, "made", found, guard)  # Any: the user's object
@@ -63,7 +73,7 @@ def prepare(found: Any, name: str, redact: Redactor = NO_SECRETS) -> Handler:  #
         if callable(setup) and inspect.isawaitable(_set_up(name, "set up", setup, guard)):
             raise HandlerLoadError(f"handler {name!r}: setup must be a plain function, and returned an awaitable")
     close = getattr(made, "close", None)
-    return Handler(name=name, style=style_of(found), call=made, close=close or (lambda: None))
+    return Handler(name=name, style=style_of(found), call=made, close=close or (lambda: None), asks=asks)
 
 
 def _set_up(name: str, what: str, step: Callable[[], Any], guard: ForkGuard) -> Any:  # Any: the user's object
@@ -73,7 +83,7 @@ def _set_up(name: str, what: str, step: Callable[[], Any], guard: ForkGuard) -> 
     except Exception:
         raise
     except BaseException as error:  # SystemExit, KeyboardInterrupt, what else is none of our processes' business
-        raise HandlerLoadError(f"handler {name!r}: could not be {what}: {_one_line(error)}") from error
+        raise HandlerLoadError(f"handler {name!r}: could not be {what}: {one_line(error)}") from error
 
 
 def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or a class of the user's
@@ -93,8 +103,16 @@ def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or
             hint = shadowed(module) or (f"; did you mean {near[0]!r}?" if near else "")
             raise HandlerLoadError(f"handler {path!r}: module {module_name!r} has no {part!r}{hint}")
         found = getattr(found, part)
-    require_usable(found, path)
+    _asks(found, path)
     return found
+
+
+def _asks(found: Any, name: str) -> Asks:  # Any: whatever stands at the path
+    """What a handler asks for. Raises HandlerLoadError where it cannot be called with that."""
+    require_usable(found, name)
+    asks = asks_of(found, name)
+    require_call(found, name, asks.given)
+    return asks
 
 
 def _import(path: str, module_name: str, redact: Redactor) -> Any:  # Any: a module
@@ -104,11 +122,7 @@ def _import(path: str, module_name: str, redact: Redactor) -> Any:  # Any: a mod
     except ModuleNotFoundError as missing:
         raise HandlerLoadError(f"handler {path!r}: {_missing(missing.name or '?', module_name)}") from missing
     except BaseException as error:  # SystemExit, too
-        raise HandlerLoadError(f"handler {path!r}: importing {module_name!r} failed: {_one_line(error)}") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(text_of(error).split())}"
+        raise HandlerLoadError(f"handler {path!r}: importing {module_name!r} failed: {one_line(error)}") from error
 
 
 def _missing(name: str, module_name: str) -> str:

@@ -1,10 +1,10 @@
-"""The shape of a handler: what can be called with one job, and in which style: sync, async, batch. Pure."""
+"""The shape of a handler: what can be called, and in which style: sync, async, batch. Pure."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 from rabbitray.actors.errors import HandlerLoadError
@@ -14,22 +14,28 @@ Function = Callable[..., Any]  # Any: what a handler returns is the user's
 
 BATCH_MARK: Final = "__rabbitray_batch__"
 GENERATOR_HINT: Final = "return a result instead of yielding, e.g. a list"
+_NUMBERS: Final = ("no argument", "one argument", "two arguments")
 
 
 def require_usable(found: Any, name: str) -> None:  # Any: whatever stands at the path
-    """Raises HandlerLoadError for what is no function and no class that can be called with a job."""
+    """Raises HandlerLoadError for what is no function and no class whose objects can be called; see `require_call`."""
     if not callable(found):
         raise HandlerLoadError(f"handler {name!r} is a {type(found).__name__}, not a function or a class")
     if inspect.isclass(found):
         _require_usable_class(found, name)
     if any(map(_yields, _called(found))):
         raise HandlerLoadError(f"handler {name!r} is a generator: {GENERATOR_HINT}")
-    what = "one argument, the list of jobs" if _is_batch(found) else "one argument, the job"
-    call = _call_of(found)
+
+
+def require_call(found: Any, name: str, given: Sequence[str]) -> None:  # Any: as above
+    """Raises HandlerLoadError for what cannot be called with this: the job, its payload, the message."""
+    what = " and ".join(f"the list of {one}s" if is_batch(found) else f"the {one}" for one in given)
+    says = f"handler {name!r} is called with {_NUMBERS[len(given)]}, {what}"
+    call, arguments = call_of(found), (None,) * len(given)
     if not inspect.isclass(found):
-        _require_call(call, (None,), f"handler {name!r} is called with {what}")
+        _require_call(call, arguments, says)
     elif inspect.isfunction(call):
-        _require_call(call, (found, None), f"handler {name!r} is called with {what}")
+        _require_call(call, (found, *arguments), says)
 
 
 def _require_usable_class(found: type, name: str) -> None:
@@ -69,7 +75,7 @@ def awaits(found: Any) -> bool:  # Any: a function, an object with `__call__`, o
 
 def style_of(found: Any) -> Style:  # Any: as above
     """How it is called."""
-    match awaits(found), _is_batch(found):
+    match awaits(found), is_batch(found):
         case True, True:
             return "async_batch"
         case True, False:
@@ -84,7 +90,8 @@ def _yields(called: Function) -> bool:
     return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
 
 
-def _is_batch(found: Any) -> bool:  # Any: as above
+def is_batch(found: Any) -> bool:  # Any: as above
+    """Whether it takes lists."""
     return any(getattr(called, BATCH_MARK, False) for called in _called(found))
 
 
@@ -92,10 +99,10 @@ def _called(found: Any) -> tuple[Any, Any]:  # Any: as above
     """The handler, without the arguments that a partial fills in, and the function that is its `__call__`."""
     while isinstance(found, functools.partial):
         found = found.func
-    return found, _call_of(found)
+    return found, call_of(found)
 
 
-def _call_of(found: Any) -> Any:  # Any: as above
+def call_of(found: Any) -> Any:  # Any: as above
     """Of a class the function that its instances are called by; anything else is called itself."""
     if not inspect.isclass(found):
         return found if isinstance(found, functools.partial) or inspect.isroutine(found) else found.__call__

@@ -6,8 +6,9 @@ The handler may go on changing what it returned, and what it raised: nothing of 
 from __future__ import annotations
 
 import logging
+from typing import Final
 
-from rabbitray.actors.errors import ERROR_TEXT_MOST
+from rabbitray.actors.errors import ERROR_TEXT_MOST, InvalidPayloadError
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.actors.worker.batch.unit import Failed, Unit
@@ -17,6 +18,9 @@ from rabbitray.actors.worker.outcome.tracebacks import Tracebacks
 from rabbitray.actors.worker.outcome.verdict import Categories, judge
 
 log = logging.getLogger(__name__)
+
+INVALID_TEXT_MOST: Final = 500
+"""Characters that are kept of why a payload does not fit, which may quote it."""
 
 
 class HandlerTimeoutError(TimeoutError):
@@ -62,6 +66,9 @@ class Outcomes:
         if judged.cut and self._too_long.due():
             log.warning("A handler asked for Retry(after_s=...) of more than 30 days: its job waits 30 days")
         name, text = describe(error, self._redact)
+        if isinstance(error, InvalidPayloadError):
+            name, text = InvalidPayloadError.__name__, text[:INVALID_TEXT_MOST]
+            error = InvalidPayloadError(text)  # its span quotes it, too
         timed_out = isinstance(error, HandlerTimeoutError)
         unit.failed = Failed(
             verdict=judged.verdict,

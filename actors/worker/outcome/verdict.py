@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from rabbitray.actors.errors import ConfigurationError, Reject, Retry, text_of
+from rabbitray.actors.errors import ConfigurationError, InvalidPayloadError, Reject, Retry, text_of
 from rabbitray.actors.message.headers import WAIT_MOST_MS
 from rabbitray.actors.message.reply import Category
 from rabbitray.actors.seconds import seconds_of
@@ -178,6 +178,7 @@ class Judgement:
 
 
 _UNREADABLE: Final = Judgement(verdict="retry", reason="exception", category="unknown")
+_INVALID: Final = Judgement(verdict="dead", reason="invalid_payload", category="permanent")
 _ASKED: Final = ("rejected", "retry_requested")
 _STRICTEST_FIRST: Final = (
     ("dead", "rejected", "permanent"),
@@ -195,6 +196,8 @@ def judge(error: BaseException, categories: Categories) -> Judgement:
     which permanent beats transient. What was raised `from` another is that one's retry or rejection, and takes its
     category where it has none of its own. What was raised while another was handled, without `from`, is no sign.
     """
+    if isinstance(error, InvalidPayloadError):
+        return _INVALID
     try:
         return _judge(error, categories, NESTED_MOST)
     except BaseException:  # the attributes are the user's code

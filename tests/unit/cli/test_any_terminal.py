@@ -63,7 +63,7 @@ def spoken(encoding: str, number: int) -> io.TextIOWrapper:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", [pytest.param("ascii", marks=pytest.mark.long), "cp1252"])
 def test_an_encoding_that_lacks_characters_ends_no_command(
     run: Run, filled: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
 ) -> None:

@@ -18,6 +18,8 @@ from tests.kit.command_line import Run
         (("publish", "missing.jsonl"), "missing.jsonl"),
         (("run",), "no handler"),
         (("run", "--handler", "no_such_module:handle"), "no_such_module"),
+        (("run", "--handler", "tests.kit.asking_handlers:undefined"), "'job' cannot be resolved: NameError"),
+        (("run", "--handler", "tests.kit.asking_handlers:no_data"), "NoData is no type of data"),
         (("query", "SELECT 1", "--results", "nothing.duckdb"), "there is no results file nothing.duckdb"),
         (("query", "SELECT 1", "--format", "parquet"), "-o FILE"),
         (("export", "out", "--table", "decisions", "--after", "1"), "--after"),

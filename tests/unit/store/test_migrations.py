@@ -19,7 +19,7 @@ from rabbitray.actors.store.dedupe.restore import load
 from rabbitray.actors.store.file import connect, connect_read_only
 from rabbitray.actors.store.migrations import MIGRATIONS, Migration, statements
 from rabbitray.actors.store.queries.file import FileQueries
-from rabbitray.actors.store.read_only import read_only_query, results_version
+from rabbitray.actors.store.read_only import ReadOnlyFile, read_only_query, results_version
 from rabbitray.actors.store.schema import CURRENT, SCHEMA_VERSION, TABLES, Schema, prepare, version_note
 from rabbitray.actors.store.store import Store
 from rabbitray.cluster.operate.doctor import results as doctor_results
@@ -321,18 +321,22 @@ async def test_a_file_of_a_newer_version_is_refused_and_kept(newer: StoreConfig)
 
 async def test_a_file_of_another_version_can_be_read(newer: StoreConfig) -> None:
     assert asked(newer.path, "SELECT count(*) AS n FROM results") == [{"n": 300}]
+    with closing(ReadOnlyFile(newer.path)) as file:
+        assert sum(batch.num_rows for batch in file.stream("SELECT * FROM results", 50)) == 300
     with closing(FileQueries(newer.path)) as queries:
-        assert sum(batch.num_rows for batch in queries.stream("SELECT * FROM results", 50)) == 300
+        assert queries.table("SELECT * FROM results", max_rows=500, timeout_s=60).num_rows == 300
 
 
 async def test_what_a_file_of_another_version_does_not_have_is_told_with_its_version(newer: StoreConfig) -> None:
     told = f"schema version {NOW + 1}, this program's is {NOW}: use a newer program"
-    with closing(FileQueries(newer.path)) as queries:
+    with closing(FileQueries(newer.path)) as queries, closing(ReadOnlyFile(newer.path)) as file:
         for sql in ("SELECT no_such FROM results", "SELECT * FROM no_such"):
             with pytest.raises(QueryError, match=told):
-                read_only_query(newer.path, sql)
+                file.table(sql)
             with pytest.raises(QueryError, match=told):
-                list(queries.stream(sql, 50))
+                list(file.stream(sql, 50))
+            with pytest.raises(QueryError, match=told):
+                queries.table(sql, max_rows=50, timeout_s=60)
     with pytest.raises(QueryError) as caught:
         read_only_query(newer.path, "SELECT error('mine')")
     assert "schema version" not in str(caught.value)

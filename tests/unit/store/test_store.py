@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from rabbitray.actors.errors import FencedError, StoreOpenError, StoreUnavailableError
+from rabbitray.actors.errors import FencedError, QueryError, StoreOpenError, StoreUnavailableError
 from rabbitray.actors.store.answers import Answer, Call
 from rabbitray.actors.store.commit.group_commit import GroupCommit
 from rabbitray.actors.store.commit.transaction import Incoming, transact
@@ -21,7 +23,7 @@ from rabbitray.actors.store.config import ARROW_BYTES, StoreConfig
 from rabbitray.actors.store.dedupe.keys import identities
 from rabbitray.actors.store.file import CommitGuardError, connect, scalar, wal_of
 from rabbitray.actors.store.queries.snapshots import Snapshots
-from rabbitray.actors.store.read_only import read_only_query
+from rabbitray.actors.store.read_only import ReadOnlyFile, read_only_query
 from rabbitray.actors.store.schema import prepare
 from rabbitray.actors.store.store import Store
 from rabbitray.actors.telemetry import kpi
@@ -308,6 +310,18 @@ async def test_read_only_query_reads_a_file_that_nobody_writes(config: StoreConf
     assert read_only_query(config.path, "SELECT count(*) AS n FROM results").to_pylist() == [{"n": 2}]
     with pytest.raises(StoreOpenError, match="no results file"):
         read_only_query(config.path.with_name("none.duckdb"), "SELECT 1")
+
+
+async def test_a_statement_of_ours_that_takes_too_long_is_ended(config: StoreConfig) -> None:
+    store = Store(config)
+    await store.open()
+    await store.close()
+    with closing(ReadOnlyFile(config.path)) as file:
+        began = time.monotonic()
+        with pytest.raises(QueryError, match=r"took longer than 0\.2 s"):
+            file.table("SELECT count(*) FROM range(1000000) a, range(1000000) b", timeout_s=0.2)
+        assert time.monotonic() - began < 5.0
+        assert file.table("SELECT 1 AS n", timeout_s=5.0).to_pylist() == [{"n": 1}]
 
 
 async def test_close_before_open_is_allowed(config: StoreConfig) -> None:

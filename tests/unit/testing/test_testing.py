@@ -10,6 +10,7 @@ import pytest
 
 from rabbitray import Job, Reject, Retry
 from rabbitray.actors.errors import ConfigurationError, HandlerLoadError
+from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.wire import pack
 from rabbitray.actors.testing import Message, Outcome, work, work_async
 from rabbitray.actors.worker.handler.loading import batch
@@ -83,9 +84,8 @@ def test_bytes_that_are_no_job_are_dead_letters_and_the_rest_goes_on() -> None:
 
 def test_a_message_says_key_attempt_and_id() -> None:
     body = b'{"n": 1}'
-    [outcome] = work(
-        handle, [Message(body=body, content_type="application/json", key="k1", message_id="m1", attempt=2)]
-    )
+    headers = {h.KEY: "k1", h.ATTEMPT: 2}
+    [outcome] = work(handle, [Message(body=body, content_type="application/json", message_id="m1", headers=headers)])
     assert outcome.result["key"] == "k1"
     assert outcome.attempts == 3
 

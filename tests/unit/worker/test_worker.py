@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgpack
+import msgspec
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -22,7 +23,7 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, e
 from rabbitray.actors.secret import Redactor, Secret
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.batch.decoding import IdentityRules
-from rabbitray.actors.worker.handler.loading import Handler, load
+from rabbitray.actors.worker.handler.loading import Handler, load, prepare
 from rabbitray.actors.worker.handler.shape import Style
 from rabbitray.actors.worker.outcome.verdict import Categories
 from rabbitray.actors.worker.worker import UnknownBatchError, Worker, WorkerConfig
@@ -60,6 +61,13 @@ async def test_every_style_gives_one_row_for_each_job(name: str) -> None:
     assert rows[0]["queue"] == "q"
     assert rows[0]["worker"] == "w-1"
     assert rows[0]["attempts"] == 1
+
+
+async def test_a_worker_asks_for_messages_where_its_handler_does() -> None:
+    async with worker_of(load("tests.kit.asking_handlers:order_and_message")) as worker:
+        assert worker.asks_message
+    async with worker_of(load("tests.kit.asking_handlers:an_order")) as worker:
+        assert not worker.asks_message
 
 
 async def test_a_class_is_set_up_once_and_closed() -> None:
@@ -529,6 +537,22 @@ async def test_the_error_of_a_job_holds_no_secret_of_the_pool() -> None:
         (part,), _ = await whole(worker, buffer("a"))
     assert "cannot reach amqp://host by amqp://***@host/" in part.failures[0].error
     assert canary.word not in part.failures[0].error
+
+
+async def test_why_a_payload_does_not_fit_holds_no_secret_of_the_pool_wherever_it_is_cut() -> None:
+    canary = new_canary()
+    url = f"amqp://user:{canary.in_url}@host/"
+
+    def takes(order: Any) -> None: ...
+
+    takes.__annotations__ = {"order": msgspec.defstruct("Nothing", [], forbid_unknown_fields=True)}
+    names = [f"{'s' * before}{url}{'s' * 5_000}" for before in range(440, 500, 6)] + [f"{url} " * 300]
+    async with worker_of(prepare(takes, "takes"), redact=Redactor(Secret(url))) as worker:
+        (part,), _ = await whole(worker, buffer(*({name: 1} for name in names)))
+    errors = [failure.error for failure in part.failures]
+    assert [failure.reason for failure in part.failures] == ["invalid_payload"] * len(names)
+    assert max(map(len, errors)) <= 500
+    assert not [error for error in errors if canary.in_url[:6] in error]
 
 
 async def test_an_error_of_many_urls_costs_no_more_than_what_is_kept_of_it() -> None:

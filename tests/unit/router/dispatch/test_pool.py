@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from rabbitray.actors.message.message import Envelope
+from rabbitray.actors.message.properties.property_list import Properties
 from rabbitray.actors.message.properties.route import route_of
 from rabbitray.actors.message.reply import Part
 from rabbitray.actors.router.delivery import Batch
@@ -476,3 +478,24 @@ async def test_a_worker_that_asks_for_messages_is_told_which_of_them_came_as_cop
         )
         harness.at(batch).done(batch.id)
         await running
+
+
+async def test_a_worker_that_asks_for_messages_gets_them_with_their_envelopes_and_no_other_one() -> None:
+    pool = Harness(auto=False)
+    pool.pool.resize(2)
+    plain, asking = pool.workers
+    asking.asks_message = True
+    for worker in (plain, asking):
+        worker.started()
+    await eventually(lambda: pool.pool.count("ready") == 2)
+    raw = Properties(raw=b"\x80\x00\x04text")
+    sent = [pool.send(properties=raw, route=route_of("shop", "orders"), redelivered=True) for _ in range(2)]
+    await pool.arrived(*(batch for batch, _ in sent))
+    [[got], [asked]] = [next(iter(worker.batches.values())) for worker in (plain, asking)]
+    assert got.envelope is None
+    assert asked.envelope == Envelope(raw=raw.raw, route=b"\x04shop\x06orders", redelivered=True, copied=False)
+    assert (asked.body, asked.message_id) == (got.body, got.message_id)
+    for batch, task in sent:
+        pool.at(batch).done(batch.id)
+        await task
+    await pool.pool.stop(1)

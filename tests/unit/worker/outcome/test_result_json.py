@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rabbitray.actors.worker.outcome.result_json import result_json
+from rabbitray.actors.worker.outcome.result_json import MAX_DEPTH, is_json, plain, result_json
 
 
 @dataclass
@@ -203,3 +203,48 @@ JSON = st.recursive(
 @given(value=JSON)
 def test_any_nest_of_plain_values_is_valid_json(value: object) -> None:
     json.loads(result_json(value))
+
+
+NEARLY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**65), 2**65)
+    | st.floats()
+    | st.text()
+    | st.binary()
+    | st.just(Colour.RED),
+    lambda inner: (
+        st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text() | st.integers() | st.just(Colour.RED), inner)
+    ),
+    max_leaves=20,
+)
+
+
+@given(value=NEARLY_JSON)
+def test_what_needs_nothing_made_of_it_is_written_as_if_it_were(value: object) -> None:
+    if is_json(value):
+        assert msgspec.json.encode(value) == msgspec.json.encode(plain(value))
+
+
+@pytest.mark.parametrize("value", [None, 0, -1.5, "é", [], {}, (1, [2, {"a": None}]), {"a": {"b": [True, 2**64 - 1]}}])
+def test_what_json_has_needs_nothing_made_of_it(value: object) -> None:
+    assert is_json(value)
+
+
+@pytest.mark.parametrize(
+    "value", [2**64, b"", {1: 2}, [Colour.RED], {"a": [{"b": {3}}]}, Point(1), np.int64(1)], ids=repr
+)
+def test_what_json_has_not_is_made(value: object) -> None:
+    assert not is_json(value)
+
+
+def test_what_holds_itself_is_left_to_who_says_so() -> None:
+    value: list[object] = []
+    value += [value] * 10
+    assert not is_json(value)
+    deep: object = "in the deepest list"
+    for _ in range(MAX_DEPTH):
+        deep = [deep]
+    assert is_json(deep)
+    assert not is_json([deep])
+    assert result_json([deep]).count("[") == MAX_DEPTH + 1
