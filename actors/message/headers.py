@@ -28,11 +28,12 @@ REPLAYS: Final = "x-rabbitray-replays"  # how often it came back from the dead l
 REPLAYED: Final = "x-rabbitray-replayed"  # Unix ms, when it did so last
 RECORDS: Final = "x-rabbitray-records"  # how many records a packed message holds; for people: the body is counted
 USER_ID: Final = "x-rabbitray-user-id"  # the property of the message that this is a copy of
-EXCHANGE: Final = "x-rabbitray-exchange"  # that the producer sent it to; our copies come by our own
+EXCHANGE: Final = "x-rabbitray-exchange"  # that the producer sent it to; copies come by other ways
 ROUTING_KEY: Final = "x-rabbitray-routing-key"  # that the producer sent it with
 EXPIRES: Final = "x-rabbitray-expires"  # Unix ms, when its producer wanted it to expire; no copy has an expiration
-HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many of the producer's it had to leave behind
 CONVERTED_ID: Final = "x-message-id"  # RabbitMQ 4: an AMQP 1.0 message id that fits no property: bytes, a long text
+PRIORITY: Final = "x-rabbitray-priority"  # of a dead letter: the one of its message, below 0 for none
+HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many headers and properties of the producer it left behind
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 
@@ -51,10 +52,16 @@ ROUTING: Final = ("CC", "BCC")  # RabbitMQ would route a copy to the queues that
 DEATH_PREFIXES: Final = ("x-death", "x-first-death-", "x-last-death-", *DELIVERY_COUNTS)
 """Headers that RabbitMQ adds on dead-lettering; stripped on every republish (<= 3.13 interprets them)."""
 
+SENT: Final = (EXCHANGE, ROUTING_KEY, EXPIRES, USER_ID)
+"""What a message was sent with and a copy cannot be sent with, see `sent_with`."""
+
+_REMADE: Final = frozenset((*ROUTING, *SENT))
+
 _OURS: Final = frozenset(
     [
         *(KEY, ATTEMPT, FIRST_SEEN, SPARED, PUBLISHED, DUE, HOPS, ERROR, ERROR_CLASS, CATEGORY, REASON, ORIGIN),
-        *(REPLAYS, REPLAYED, RECORDS, HEADERS_CUT, *ROUTING),
+        *(REPLAYS, REPLAYED, RECORDS, HEADERS_CUT, PRIORITY, *ROUTING),
+        *SENT,
     ]
 )
 
@@ -108,12 +115,24 @@ def is_marked(content_type: str | None) -> bool:
 
 def stays_whole(name: str) -> bool:
     """Whether a header stays on a copy that is to be the same message: ours too, but nothing of RabbitMQ's."""
-    return name not in ROUTING and not name.startswith(DEATH_PREFIXES)
+    return name not in _REMADE and not name.startswith(DEATH_PREFIXES)
 
 
 def stays_dropped(name: str) -> bool:
     """The same, of a message that RabbitMQ dropped: its death records say why."""
-    return name not in ROUTING and not name.startswith(DELIVERY_COUNTS)
+    return name not in _REMADE and not name.startswith(DELIVERY_COUNTS)
+
+
+def stays_dead(name: str) -> bool:
+    """The same, of a dead letter that is put back among the others."""
+    return stays_dropped(name) and name != PRIORITY
+
+
+def newest_death(table: Mapping[str, Any] | None) -> Mapping[str, Any]:  # Any: AMQP header values
+    """RabbitMQ's record of the last time that it dead-lettered a message; empty where there is none."""
+    deaths = (table or {}).get(DEATHS)
+    newest = deaths[0] if isinstance(deaths, list) and deaths else None
+    return newest if isinstance(newest, Mapping) else {}
 
 
 def delivery_count(table: Mapping[str, Any]) -> int:  # Any: AMQP header values

@@ -99,7 +99,7 @@ def key_in_delivery(rule: KeyRule, table: Table, properties: object, message_id:
     if rule.place == "header":
         return _named(key_of_value(table[rule.name]), f"header {rule.name!r}") if rule.name in table else _no(rule)
     if rule.place == "property":
-        value = message_id if rule.name == "message_id" else _property(rule.name, properties, table)
+        value = message_id if rule.name == "message_id" else _property(rule.name, properties)
         return _named(key_of_value(value), f"property {rule.name}") if value else _no(rule)
     return _UNREAD
 
@@ -190,9 +190,8 @@ def _named(found: Found, where: str) -> Found:
     return found if found.key is not None else Found(missing=f"{where} is {found.missing}")
 
 
-def _property(name: str, properties: object, table: Table) -> object:
-    """A property as it stands in the message; of a copy the user id that its producer had, see `whole_copy`."""
+def _property(name: str, properties: object) -> object:
+    """A property as it stands in the message."""
     if not isinstance(properties, Properties):
         return getattr(properties, name, None)
-    raw = short_text_at(properties.raw, PROPERTY_FLAGS[name])
-    return raw or (h.header_text(table.get(h.USER_ID)) if name == "user_id" else None)
+    return short_text_at(properties.raw, PROPERTY_FLAGS[name])

@@ -52,7 +52,7 @@ DEAD_LETTER_SCHEMA = pa.schema(
         ("headers", pa.string()),  # JSON text
         ("content_type", pa.string()),
         ("body", pa.binary()),
-        ("raw_properties", pa.binary()),  # properties and headers as they came, where they could not be read
+        ("raw_properties", pa.binary()),  # as they came, where no other column says them
         ("content_encoding", pa.string()),  # of the body as it came, e.g. gzip
         ("traceback", pa.string()),  # where in the user's code, a line for each frame; NULL: not known
         ("raised_in", pa.string()),  # `file:line` of the user's code

@@ -32,8 +32,9 @@ class EncodedMessage:
     - `content_type`, `content_encoding`: at most 255 bytes.
     - `timestamp_s`: Unix seconds.
     - `priority`: 0 to 255, None for none, which is not the same as 0.
-    - `properties`: all properties as they go onto the wire, flags first, see `whole_copy`; then the other fields but
-      `body` and where it goes are for people only.
+    - `properties`: of a copy, the properties as its message had them, without the headers: each by its flag in AMQP's
+      content header, as it stands there. Where they are given, `content_type`, `content_encoding`, `timestamp_s` and
+      `priority` are not looked at, and the property `message_id` must say what the field says.
     """
 
     body: bytes
@@ -46,7 +47,7 @@ class EncodedMessage:
     entries: bytes = b""
     timestamp_s: int = 0
     priority: int | None = None
-    properties: bytes = b""
+    properties: Mapping[int, bytes] = field(default_factory=dict)
 
 
 class Promise(Protocol):

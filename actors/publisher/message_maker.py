@@ -101,11 +101,12 @@ class Maker:
 
 
 def _header(message: EncodedMessage, body_size: int) -> bytes:
+    headers = frames.table(message.headers, message.entries)
     if message.properties:
-        return frames.whole_header(body_size, message.properties)
+        return frames.copied_header(body_size, message.properties, headers)
     return frames.content_header(
         body_size=body_size,
-        headers=frames.table(message.headers, message.entries),
+        headers=headers,
         message_id=message.message_id,
         timestamp_s=message.timestamp_s or int(time.time()),
         content_type=message.content_type,

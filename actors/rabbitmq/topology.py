@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rabbitray.actors.message.properties.route import route_of
 from rabbitray.actors.rabbitmq.versions import Behaviour, Version, behaviour
 
 Arguments = dict[str, Any]  # Any: AMQP field-table values
@@ -37,6 +39,12 @@ class Topology:
     def exchange(self) -> str:
         """The direct exchange for retries and dead letters: no write right on `amq.default` is needed."""
         return self.dead_letter_exchange or f"{self.queue}.rabbitray"
+
+    @property
+    def copies_come_by(self) -> frozenset[bytes]:
+        """The routes (see `route_of`) by which our copies come to the main queue: through our exchange, or out of a
+        rung or a replay by the default exchange."""
+        return _routes_to(self.queue, self.exchange)
 
     @property
     def dead_queue(self) -> str:
@@ -107,3 +115,8 @@ class Topology:
             "x-dead-letter-strategy": "at-least-once",
             "x-overflow": "reject-publish",
         }
+
+
+@functools.lru_cache(maxsize=8)  # asked for each copy
+def _routes_to(queue: str, exchange: str) -> frozenset[bytes]:
+    return frozenset((route_of(exchange, queue), route_of("", queue)))

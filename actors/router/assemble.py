@@ -87,6 +87,7 @@ class RouterSetup:
             max_tasks_in_flight_per_actor=most_in_flight,
             handler_timeout_s=self.worker.config.handler_timeout_s,
             start_timeout_s=self.start_timeout_s,
+            copies_come_by=self.intake.topology.copies_come_by,
         )
 
 

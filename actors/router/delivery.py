@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -51,10 +51,11 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     route: bytes = b""  # exchange and routing key that it came with, see `read_route`
     keys: list[str | None] | None = None  # of its records, as a worker read them in its body
 
-    def with_envelope(self) -> Parcel:
-        """Its parcel for a worker that asks for messages."""
+    def with_envelope(self, copies_come_by: Collection[bytes] = ()) -> Parcel:
+        """Its parcel for a worker that asks for messages. `copies_come_by`: the routes of our copies."""
         raw: bytes = getattr(self.properties, "raw", b"")
-        envelope = Envelope(raw=raw, route=self.route, redelivered=self.redelivered)
+        copied = self.route in copies_come_by
+        envelope = Envelope(raw=raw, route=self.route, redelivered=self.redelivered, copied=copied)
         return msgspec.structs.replace(self.parcel, envelope=envelope)
 
     def key_of(self, record: int) -> str | None:

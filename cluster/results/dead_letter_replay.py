@@ -4,6 +4,8 @@ It looks once at each message that is there at the start, in rounds of a few: wh
 queue, what is not is copied to the end of the dead letters, unchanged. So no message waits unacknowledged for long,
 none is counted as a failed delivery (RabbitMQ 4 drops after 20), and memory stays flat however many there are.
 
+The end of a queue is behind all others of the same priority, from RabbitMQ 4 on: so what is put back has the lowest.
+
 A dry run changes nothing: it holds what it looks at and gives it all back at the end, in one frame. A message that
 was given back often already is copied even then.
 """
@@ -21,6 +23,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from rabbitray.actors.errors import ConfigurationError, EncodeError, RabbitrayError, UnroutableError
 from rabbitray.actors.message import headers as h
+from rabbitray.actors.message.properties.copy_properties import KEEPS
 from rabbitray.actors.publisher import EncodedMessage, Publisher
 from rabbitray.actors.rabbitmq.errors import describe, is_loss
 from rabbitray.actors.rabbitmq.frame_guard import original
@@ -247,13 +250,15 @@ class Replay:
 
     async def _publish(self, move: _Move, copy: EncodedMessage) -> EncodedMessage:
         """What was sent: a replay whose headers fit no frame leaves the producer's behind, as every copy does."""
-        try:
-            await self._publisher.publish_message(copy)
-        except EncodeError:
-            if not move.replays:
-                raise
-            copy = replay_copy(move.letter, self._queue, foreign=False)
-            await self._publisher.publish_message(copy)
+        for keep in KEEPS:
+            try:
+                if keep != KEEPS[0]:
+                    copy = replay_copy(move.letter, self._queue, keep=keep)
+                await self._publisher.publish_message(copy)
+                break
+            except EncodeError:
+                if not move.replays or keep == KEEPS[-1]:
+                    raise
         return copy
 
     def _note(self, text: str) -> None:

@@ -6,15 +6,26 @@ import time
 from dataclasses import dataclass
 
 from rabbitray.actors.message import headers as h
-from rabbitray.actors.message.headers import Headers, carried_headers, header_number, moment_ms, text_of, travels
-from rabbitray.actors.message.job import uuid7
-from rabbitray.actors.message.properties.property_list import (
-    Properties,
-    header_names,
-    headers_where,
-    is_plain,
-    priority_of,
+from rabbitray.actors.message.headers import (
+    Headers,
+    carried_headers,
+    header_number,
+    moment_ms,
+    stays_dead,
+    text_of,
+    travels,
 )
+from rabbitray.actors.message.job import uuid7
+from rabbitray.actors.message.properties import fields as f
+from rabbitray.actors.message.properties.copy_properties import (
+    CopyProperties,
+    Keep,
+    copy_properties,
+    park_priority,
+    restore_priority,
+)
+from rabbitray.actors.message.properties.property_list import Properties, header_names
+from rabbitray.actors.message.properties.sent_with import sent_with
 from rabbitray.actors.publisher import EncodedMessage
 
 
@@ -88,60 +99,57 @@ def replays(message: DeadLetter) -> int:
     return header_number(message.headers.get(h.REPLAYS), 0, h.MAX_COUNT)
 
 
-def replay_copy(message: DeadLetter, queue: str, *, foreign: bool = True) -> EncodedMessage:
+def replay_copy(message: DeadLetter, queue: str, *, keep: Keep = "all") -> EncodedMessage:
     """The copy for the main queue: attempts at 0, death and error headers gone, history kept, one replay more.
 
     The identity stays: the key header where there is one, and the message id itself. Headers that cannot be read stay
-    behind, for the pool would park the copy again; `x-rabbitray-headers-cut` says how many. `foreign`: with the
-    producer's. It may wait 30 days once more, see `latest_due_ms`.
+    behind, for the pool would park the copy again; `x-rabbitray-headers-cut` says how many. It may wait 30 days once
+    more, see `latest_due_ms`.
     """
     now_ms = time.time_ns() // 1_000_000
-    properties, ours = message.properties, carried_headers(message.headers, now_ms)
+    kept = copy_properties(message.properties, travels, keep=keep, readable=True)
+    restore_priority(kept.fields, message.headers)
+    ours = carried_headers(message.headers, now_ms)
     ours |= {h.ATTEMPT: 0, h.REPLAYS: replays(message) + 1, h.REPLAYED: now_ms, h.ORIGIN: ours.get(h.ORIGIN, queue)}
     seen = first_seen_ms(message)
     ours |= {h.FIRST_SEEN: min(seen, now_ms)} if seen is not None else {}
     ours = {name: value for name, value in ours.items() if name not in (h.HOPS, h.HEADERS_CUT)}
-    entries, cut = headers_where(properties, travels, readable=True)
-    if not foreign:
-        entries, cut = b"", sum(map(travels, header_names(properties)))
+    sent, left = _sent_with(message, kept, now_ms), kept.left
+    if keep == "least":
+        sent, left = {}, left + len(sent)
     return EncodedMessage(
         body=message.body,
-        message_id=properties.message_id or uuid7(),
+        message_id=kept.message_id(uuid7),
         routing_key=queue,
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        headers=ours | ({h.HEADERS_CUT: cut} if cut else {}),
-        entries=entries,
-        timestamp_s=properties.timestamp or 0,
-        priority=priority_of(properties),
+        headers=ours | sent | ({h.HEADERS_CUT: left} if left else {}),
+        entries=kept.entries,
+        properties=kept.fields,
     )
 
 
 def unchanged(message: DeadLetter, queue: str) -> EncodedMessage | None:
     """The same message again, for the end of its own queue; None where a copy would not be the same.
 
-    Our publisher carries a message id, a content type and encoding, a time, a priority and headers: the dead letters
-    that we wrote have no more. RabbitMQ's count of deliveries starts again with the copy. Headers go as they stand, and
-    so do those that cannot be read.
+    RabbitMQ's count of deliveries starts again with the copy, whose priority is 0, as that of all dead letters.
+    Everything else is as it stands, also headers that cannot be read.
     """
     properties = message.properties
-    entries, lost = headers_where(properties, lambda name: name not in h.DELIVERY_COUNTS)
-    texts = (properties.message_id, properties.content_type, properties.content_encoding)
-    strange = not is_plain(properties) or set(header_names(properties)) & set(h.ROUTING)
-    if strange or lost or not properties.message_id or not properties.timestamp:
+    kept = copy_properties(properties, stays_dead)
+    if kept.left or f.MESSAGE_ID not in kept.fields or set(header_names(properties)) & set(h.ROUTING):
         return None
-    if any(text.encode() not in properties.raw for text in texts if text):  # it was no UTF-8
-        return None
+    ours: Headers = {h.PRIORITY: park_priority(kept.fields, message.headers)}
     return EncodedMessage(
         body=message.body,
-        message_id=properties.message_id,
+        message_id=kept.message_id(uuid7),
         routing_key=queue,
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        entries=entries,
-        timestamp_s=properties.timestamp,
-        priority=priority_of(properties),
+        headers=ours | _sent_with(message, kept, time.time_ns() // 1_000_000),
+        entries=kept.entries,
+        properties=kept.fields,
     )
+
+
+def _sent_with(message: DeadLetter, kept: CopyProperties, now_ms: int) -> Headers:
+    return sent_with(kept.came, message.headers, b"", copied=True, received_ms=now_ms).headers()
 
 
 def deliveries(message: DeadLetter) -> int:

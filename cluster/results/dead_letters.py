@@ -10,6 +10,7 @@ from typing import Any, Final
 from rabbitray.actors.errors import ConfigurationError, DecodeError, StoreOpenError
 from rabbitray.actors.message.headers import PUBLISHED
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.properties import fields as f
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, TypeCodes, decode
 from rabbitray.actors.message.wire.compression import plain_body
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
@@ -38,6 +39,16 @@ GROUP BY error_class, raised_in, category, reason, coalesce(raised_in, text) ORD
 _GZIP: Final = "gzip"
 _GZIP_MARK: Final = b"\x1f\x8b\x08"
 """A row of an earlier version does not tell the encoding; no text and no msgpack document of ours begins so."""
+_TEXTS: Final = {
+    f.CORRELATION_ID: "correlation_id",
+    f.REPLY_TO: "reply_to",
+    f.TYPE: "type",
+    f.APP_ID: "app_id",
+    f.USER_ID: "user_id",
+    f.EXPIRATION: "expiration",
+}
+_NUMBERS: Final = {f.PRIORITY: "priority", f.TIMESTAMP: "timestamp"}
+
 SHOWN_MOST: Final = 20
 _BREAKS: Final = str.maketrans("\r\n\t", "   ")
 LOOKED_UP_MOST: Final = 10_000
@@ -99,11 +110,12 @@ def readable(
     """A row ready for JSON: headers as an object, the body as its jobs, as text or as hexadecimal.
 
     Of a compressed body that is what it holds; `body_bytes` are those that came, and `plain_bytes` those of its text.
-    `raw`: also the bytes that came, as hexadecimal. Raw properties, where there are any, likewise.
+    `raw`: also the bytes that came, as hexadecimal. Raw properties, where there are any, likewise, and by name.
     """
     shown = {name: value for name, value in row.items() if name not in ("body", "headers", "raw_properties")}
     if row.get("raw_properties") is not None:
         shown["raw_properties"] = row["raw_properties"].hex()
+        shown["properties"] = _properties(row["raw_properties"])
     shown["headers"] = headers = json.loads(row.get("headers") or "{}")
     body = row.get("body")
     if body is None:
@@ -111,6 +123,14 @@ def readable(
     came = {"body_hex": body.hex()} if raw else {}
     read = partial(decode, codes=codes, message_format=message_format, stamped=PUBLISHED in headers)
     return shown | {"body_bytes": len(body), **_body(row, body, read), **came}
+
+
+def _properties(raw: bytes) -> dict[str, str | int]:
+    """What AMQP says of a message beside what has a column of its own; nothing where that cannot be told apart."""
+    fields = f.fields_of(raw) or {}
+    texts = {name: f.text_in(fields, flag) for flag, name in _TEXTS.items()}
+    numbers = {name: f.number_in(fields, flag) for flag, name in _NUMBERS.items()}
+    return {name: value for name, value in (texts | numbers).items() if value is not None}
 
 
 def _body(row: Mapping[str, Any], body: bytes, read: Callable[..., list[Job]]) -> dict[str, Any]:  # Any: JSON values

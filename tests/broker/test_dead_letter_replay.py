@@ -58,7 +58,13 @@ async def publisher(amqp_url: str) -> AsyncIterator[Watched]:
         yield Watched(found)
 
 
-async def park(url: str, count: int, arguments: dict[str, Any], **properties: Any) -> None:
+NO_COPY = {"CC": ["nowhere"]}
+"""A header that no copy has: the letter would not be the same."""
+
+
+async def park(
+    url: str, count: int, arguments: dict[str, Any], headers: dict[str, Any] | None = None, **properties: Any
+) -> None:
     """So many dead letters, as the router writes them, in a dead-letter queue with these arguments."""
     async with opened(url, "jobs"), opened(url, DEAD, **arguments) as dead:
         assert isinstance(dead.channel, aio_pika.abc.AbstractChannel)
@@ -68,7 +74,8 @@ async def park(url: str, count: int, arguments: dict[str, Any], **properties: An
                 message_id=f"copy-{number}",
                 content_type="application/json",
                 timestamp=AT,
-                headers={h.KEY: f"k{number}", h.ERROR_CLASS: "ValueError", h.FIRST_SEEN: 1, "mine": number},
+                headers={h.KEY: f"k{number}", h.ERROR_CLASS: "ValueError", h.FIRST_SEEN: 1, "mine": number}
+                | (headers or {}),
                 **properties,
             )
             await dead.channel.default_exchange.publish(message, DEAD)
@@ -118,7 +125,7 @@ async def test_what_stays_is_the_same_message(amqp_url: str, publisher: Watched)
     assert (message.body, message.message_id, message.content_type) == (b"body", "copy-0", "application/json")
     assert message.timestamp == AT
     headers = {name: value for name, value in message.headers.items() if name not in h.DELIVERY_COUNTS}
-    assert headers == {h.KEY: "k0", h.ERROR_CLASS: "ValueError", h.FIRST_SEEN: 1, "mine": 0}
+    assert headers == {h.KEY: "k0", h.ERROR_CLASS: "ValueError", h.FIRST_SEEN: 1, "mine": 0, h.PRIORITY: 0}
 
 
 @pytest.mark.parametrize("dry", [True, False])
@@ -167,17 +174,17 @@ async def test_a_broker_that_takes_nothing_ends_it(amqp_url: str, publisher: Wat
 
 
 async def test_a_message_that_a_copy_would_change_is_held_and_given_back(amqp_url: str, publisher: Watched) -> None:
-    await park(amqp_url, 5, CLASSIC, correlation_id="c")
+    await park(amqp_url, 5, CLASSIC, NO_COPY, correlation_id="c")
     found = await replay(amqp_url, publisher, ReplayPlan(selection=only("k3")))
     assert (found.looked_at, found.replayed, found.returned) == (5, 1, 4)
     await back(amqp_url, 4)
     left = await drained(amqp_url, DEAD)
     assert [message.headers[h.KEY] for message in left] == ["k0", "k1", "k2", "k4"]
-    assert {message.correlation_id for message in left} == {"c"}
+    assert {(message.correlation_id, str(message.headers["CC"])) for message in left} == {("c", "['nowhere']")}
 
 
 async def test_what_is_held_too_long_ends_it(amqp_url: str, publisher: Watched) -> None:
-    await park(amqp_url, 5, CLASSIC, correlation_id="c")
+    await park(amqp_url, 5, CLASSIC, NO_COPY)
     found = await replay(amqp_url, publisher, ReplayPlan(selection=only("k3")), hold_s=-1.0)
     assert (found.looked_at, found.replayed) == (1, 0)
     assert "with 4 not looked at: run it again" in found.errors[0]

@@ -88,7 +88,7 @@ GONE = {
 
 
 async def test_a_fresh_copy_is_the_same_message(amqp_url: str) -> None:
-    """Body, all properties and all headers, byte by byte; a user id as a header, since it may be somebody else's."""
+    """Body, all properties and all headers, byte by byte; as headers what it was sent with and no copy can be."""
     flags = b"\xff\xf8"  # all but the cluster id
     raw = b"".join(
         [
@@ -119,9 +119,14 @@ async def test_a_fresh_copy_is_the_same_message(amqp_url: str) -> None:
     headers = headers_of(found)
     headers.pop(b"x-delivery-count", None)  # of the copy itself
     headers.pop(b"x-acquired-count", None)
-    assert headers == KEPT | OURS | {b"x-rabbitray-user-id": long("S", b"guest")}
+    expires = headers.pop(b"x-rabbitray-expires")
+    assert expires == scalar("l", pool.way.got[0].parcel.received_ms + 600_000), "it would be dropped, or deleted"
+    sent = {b"user-id": b"guest", b"exchange": b"", b"routing-key": b"jobs"}
+    assert headers == KEPT | OURS | {b"x-rabbitray-" + name: long("S", value) for name, value in sent.items()}
     before, after = raw.replace(table(KEPT | OURS | GONE), b""), _without_headers(found)
-    assert after == b"\xff\xe8" + before[2:].replace(b"\x01\x05", b"\x02\x05").replace(short(b"guest"), b"")
+    for gone in (short(b"guest"), short(b"600000")):
+        before = before.replace(gone, b"")
+    assert after == b"\xfe\xe8" + before[2:].replace(b"\x01\x05", b"\x02\x05")
 
 
 async def test_a_dropped_message_is_renewed_where_it_lies_and_keeps_why_it_was_dropped(amqp_url: str) -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 from pamqp import commands as spec
 
-from rabbitray.actors.message.properties.field_table import read_table
-from rabbitray.actors.message.properties.property_list import from_raw
-from rabbitray.actors.publisher import EncodedMessage
+from rabbitray.actors.message.properties.property_list import Properties, from_raw
+from rabbitray.actors.publisher import EncodedMessage, PublisherConfig
 from rabbitray.actors.publisher.amqp import frames
+from rabbitray.actors.publisher.message_maker import Maker
 from rabbitray.cluster.results.dead_letter_selection import DeadLetter
 
+MAKER = Maker(PublisherConfig(url="amqp://nowhere/", queue="jobs"))
 DEAD = "jobs.dead"
 AT = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 
@@ -24,9 +25,13 @@ def dead_letter(headers: Mapping[str, Any], **properties: Any) -> DeadLetter:
     return DeadLetter(b"x", from_raw(written))
 
 
+def properties_sent(copy: EncodedMessage) -> Properties:
+    """The properties of a copy, as its reader finds them."""
+    return from_raw(MAKER.message(copy).header[frames.CONTENT_BYTES :])
+
+
 def headers_sent(copy: EncodedMessage) -> dict[str, Any]:
     """All headers of a copy, as its reader finds them."""
-    written = frames.table(copy.headers, copy.entries)
-    found, why = read_table(written, 4, len(written))
-    assert why is None
-    return found
+    found = properties_sent(copy)
+    assert found.unreadable is None
+    return found.headers or {}

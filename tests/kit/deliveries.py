@@ -12,6 +12,9 @@ from pamqp import commands as spec
 
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.message.properties.fields import fields_of
+from rabbitray.actors.message.properties.property_list import Properties, from_raw
+from rabbitray.actors.publisher.amqp import frames
 from rabbitray.actors.router.delivery import Delivery
 
 
@@ -32,12 +35,22 @@ def parcel(body: bytes = b"{}", **changes: Any) -> Parcel:
     return Parcel(body=body, **(plain | changes))
 
 
+def as_it_came(headers: Mapping[str, Any] | None = None, **own: Any) -> Properties:
+    """Properties as the intake reads them. `own`: AMQP basic properties, as pamqp has them."""
+    fields = fields_of(spec.Basic.Properties(**own).marshal())
+    assert fields is not None
+    return from_raw(frames.copied_header(0, fields, frames.table(headers or {}))[frames.CONTENT_BYTES :])
+
+
 def delivery(tag: int = 1, body: bytes = b"{}", **changes: Any) -> Delivery:
     """A delivery with plausible values; names of parcel fields go to its parcel."""
     inner = {name: changes.pop(name) for name in list(changes) if name in Parcel.__struct_fields__}
     inner.setdefault("message_id", f"m-{tag}")
+    if "properties" not in changes:
+        changes["properties"] = as_it_came(
+            message_id=inner["message_id"], content_type=inner.get("content_type", h.JSON)
+        )
     plain: dict[str, Any] = {
-        "properties": spec.Basic.Properties(headers={}),
         "generation": 1,
         "tag": tag,
         "consumer": 1,

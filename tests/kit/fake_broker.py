@@ -14,6 +14,7 @@ from typing import Any
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.topology import Topology
+from tests.kit.dead_letters import headers_sent, properties_sent
 
 
 @dataclass(slots=True, eq=False)
@@ -77,9 +78,9 @@ class FakeBroker:
         """A publish through our own exchange."""
         stored = Stored(
             body=message.body,
-            headers=dict(message.headers),
+            headers=headers_sent(message),
             message_id=message.message_id,
-            content_type=message.content_type or "",
+            content_type=properties_sent(message).content_type or "",
         )
         self.copies[stored.key] += 1
         self._put(message.routing_key, stored)

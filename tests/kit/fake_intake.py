@@ -15,7 +15,7 @@ from rabbitray.actors.router.intake.ack_sender import AckSender
 from rabbitray.actors.router.intake.frame_writer import Frame
 from rabbitray.actors.router.intake.reading import read_delivery
 from rabbitray.actors.telemetry.tracing import Tracing
-from tests.kit.deliveries import received
+from tests.kit.deliveries import as_it_came, received
 from tests.kit.fake_broker import FakeBroker, FakeChannel, Stored
 
 
@@ -145,6 +145,9 @@ class FakeIntake:
             redelivered=message.redelivered,
             message_id=message.message_id,
             content_type=message.content_type or None,
+        )
+        got.header.properties = as_it_came(
+            message.headers, message_id=message.message_id, content_type=message.content_type or None
         )
         consumer = self._consumer or 0
         self._on_delivery(

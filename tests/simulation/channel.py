@@ -18,12 +18,12 @@ import aiormq
 from aiormq.abc import ChannelFrame
 from pamqp import commands as spec
 
-from rabbitray.actors.message.properties.property_list import Properties
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
 from rabbitray.actors.router.intake.scanner import Scanned
 from rabbitray.actors.telemetry.tracing import Tracing
+from tests.kit.deliveries import as_it_came
 from tests.simulation.broker import Message, SimBroker
 from tests.simulation.faults import Faults
 
@@ -74,8 +74,8 @@ class SimChannel:
             if self.is_closed:
                 return
             self._broker.checker.received(message)
-            properties = Properties(
-                message_id=message.message_id, content_type=message.content_type, headers=message.headers
+            properties = as_it_came(
+                message.headers, message_id=message.message_id, content_type=message.content_type or None
             )
             self.on_delivery(Scanned(consumer, tag, message.returns > 0, properties, message.body))
 

@@ -27,6 +27,7 @@ from rabbitray.actors.publisher.message_maker import Maker
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.copies import CopyOutbox
 from rabbitray.actors.router.settlement.retries import Rung
+from tests.kit.dead_letters import headers_sent, properties_sent
 from tests.simulation.broker import Message, SimBroker
 from tests.simulation.channel import DeliveryOrigin, SimOpener
 from tests.simulation.faults import Faults
@@ -162,9 +163,9 @@ class SimSender:
             return False
         message = Message(
             body=sent.body,
-            headers=dict(sent.headers),
+            headers=headers_sent(sent),
             message_id=sent.message_id,
-            content_type=sent.content_type or "",
+            content_type=properties_sent(sent).content_type or "",
             serials=self._wishes.serials(sent.body),
         )
         self._broker.checker.copied(message, sent.routing_key, origin, sure=sure)

@@ -24,6 +24,10 @@ ORDER: Final = (
 
 FLAGS: Final = struct.Struct(">H")
 SIZE: Final = struct.Struct(">I")
+LONG: Final = struct.Struct(">Q")
+
+SHORT_MOST: Final = 255
+"""Bytes of a text that is a property."""
 
 Fields = dict[int, bytes]
 """Each property that is there by its flag: a text or table with its length before it."""
@@ -61,6 +65,11 @@ def short_text_at(raw: bytes, wanted: int) -> bytes:
     except (IndexError, struct.error):
         pass
     return b""
+
+
+def short(text: bytes) -> bytes:
+    """A text as it stands among the properties; of at most SHORT_MOST bytes."""
+    return bytes((len(text),)) + text
 
 
 def text_in(fields: Mapping[int, bytes], flag: int) -> str | None:

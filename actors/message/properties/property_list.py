@@ -18,7 +18,8 @@ from rabbitray.actors.message.properties.field_table import Table, UnreadableErr
 MOST_TABLE_BYTES: Final = 256 * 1024
 """A frame of RabbitMQ has 128 KiB, where nobody set another size."""
 
-_PLAIN: Final = 0xF8C0  # content type and encoding, headers, delivery mode, priority, message id, time
+_PLAIN: Final = 0xF080  # content type and encoding, headers, delivery mode, message id
+_TIME: Final = 0x0040
 _HEADERS: Final = 0x2000
 _PRIORITY: Final = 0x0800
 
@@ -89,9 +90,9 @@ def from_raw(raw: bytes | bytearray) -> Properties:
     return read_properties(raw, 2, len(raw), _FLAGS.unpack_from(raw)[0])
 
 
-def is_plain(properties: Properties) -> bool:
-    """Whether there is nothing but what our publisher writes on a copy."""
-    return not int.from_bytes(properties.raw[:2], "big") & ~_PLAIN
+def is_plain(properties: Properties, *, stamped: bool) -> bool:
+    """Whether there is nothing but what tells how to read and name a message. `stamped`: a header has its time."""
+    return not int.from_bytes(properties.raw[:2], "big") & ~(_PLAIN | _TIME if stamped else _PLAIN)
 
 
 def priority_of(properties: Properties) -> int | None:

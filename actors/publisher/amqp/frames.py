@@ -16,6 +16,7 @@ from pamqp import encode as amqp
 
 from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message.headers import PUBLISHED
+from rabbitray.actors.message.properties import fields as f
 
 _METHOD, _HEADER, _BODY = 1, 2, 3
 _END: Final = b"\xce"
@@ -28,10 +29,6 @@ CONTENT_BYTES: Final = _CONTENT.size
 
 _BASIC: Final = 60
 _OVERHEAD: Final = 8  # frame head and end
-_HAS: Final = Struct(">H")
-_CONTENT_TYPE, _CONTENT_ENCODING, _HEADERS, _DELIVERY_MODE, _PRIORITY, _MESSAGE_ID, _TIMESTAMP = (
-    1 << bit for bit in (15, 14, 13, 12, 11, 7, 6)
-)
 _PERSISTENT: Final = b"\x02"
 _SECONDS: Final = Struct(">Q")
 _MS: Final = Struct(">q")
@@ -74,26 +71,29 @@ def content_header(
     priority: int | None = None,
 ) -> bytes:
     """Return the payload of the content header frame: persistent, with the given properties."""
-    flags = _HEADERS | _DELIVERY_MODE | _MESSAGE_ID | _TIMESTAMP
+    flags = f.HEADERS | f.DELIVERY_MODE | f.MESSAGE_ID | f.TIMESTAMP
     parts = [_CONTENT.pack(_BASIC, 0, body_size), b""]
     if content_type is not None:
-        flags |= _CONTENT_TYPE
+        flags |= f.CONTENT_TYPE
         parts.append(_short(content_type))
     if content_encoding is not None:
-        flags |= _CONTENT_ENCODING
+        flags |= f.CONTENT_ENCODING
         parts.append(_short(content_encoding))
     mode = _PERSISTENT
     if priority is not None:
-        flags |= _PRIORITY
+        flags |= f.PRIORITY
         mode += bytes((priority,))
     parts += (headers, mode, _short(message_id), _SECONDS.pack(timestamp_s))
-    parts[1] = _HAS.pack(flags)
+    parts[1] = f.FLAGS.pack(flags)
     return b"".join(parts)
 
 
-def whole_header(body_size: int, properties: bytes) -> bytes:
-    """Return the payload of the content header frame with a whole property list, flags first."""
-    return _CONTENT.pack(_BASIC, 0, body_size) + properties
+def copied_header(body_size: int, properties: Mapping[int, bytes], headers: bytes) -> bytes:
+    """Return the payload of the content header frame: persistent, with these headers and the properties of another
+    message, by their flags."""
+    fields = {**properties, f.HEADERS: headers, f.DELIVERY_MODE: _PERSISTENT}
+    parts = [fields[flag] for flag in f.ORDER if flag in fields]
+    return b"".join((_CONTENT.pack(_BASIC, 0, body_size), f.FLAGS.pack(sum(fields)), *parts))
 
 
 def append_publish(out: list[bytes], channel: int, method: bytes, header: bytes, body: bytes, frame_max: int) -> None:

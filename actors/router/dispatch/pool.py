@@ -29,13 +29,17 @@ P = TypeVar("P")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolConfig:
-    """Bounds of the pool. Times in seconds; `start_timeout_s` counts from the asking, the wait for a place included."""
+    """Bounds of the pool. Times in seconds; `start_timeout_s` counts from the asking, the wait for a place included.
+
+    `copies_come_by`: the routes by which copies of ours come.
+    """
 
     name: str
     max_tasks_in_flight_per_actor: int = 2
     handler_timeout_s: float = 60.0
     start_timeout_s: float = 300.0
     first_number: int = 1
+    copies_come_by: frozenset[bytes] = frozenset()
 
 
 class Pool(Generic[P]):
@@ -124,7 +128,7 @@ class Pool(Generic[P]):
         """Runs a batch on a worker and yields its parts; raises WorkerLostError when the worker ends with it."""
         member.batches[batch.id] = batch
         try:
-            shipment = pack_parcels(_parcels(member, batch))
+            shipment = pack_parcels(_parcels(member, batch, self._config.copies_come_by))
             part, payload = await self._reply(member, batch, member.handle.run(batch.id, shipment))
             progress = time.monotonic()
             while True:
@@ -252,8 +256,12 @@ async def _stop(member: Member[P], within_s: float) -> None:
         raise
 
 
-def _parcels(member: Member[Any], batch: Batch) -> list[Parcel]:  # Any: its rows, which do not matter here
+def _parcels(
+    member: Member[Any],  # Any: its rows, which do not matter here
+    batch: Batch,
+    copies_come_by: frozenset[bytes],
+) -> list[Parcel]:
     """What travels to this worker: with the envelope of each message where it asks for messages."""
     if member.info is not None and member.info.asks_message:
-        return [delivery.with_envelope() for delivery in batch.deliveries]
+        return [delivery.with_envelope(copies_come_by) for delivery in batch.deliveries]
     return [delivery.parcel for delivery in batch.deliveries]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -17,23 +17,23 @@ import pyarrow as pa
 from rabbitray.actors.errors import EncodeError, UnroutableError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import (
-    MAX_TEXT,
     Headers,
     carried_headers,
-    clean_headers,
     cut_text,
     header_number,
     latest_due_ms,
     stays_dropped,
     stays_whole,
-    table_bytes,
     travels,
 )
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Record
-from rabbitray.actors.message.properties.property_list import Properties, header_names, headers_where, priority_of
-from rabbitray.actors.message.properties.whole_copy import whole_copy
+from rabbitray.actors.message.properties import fields as f
+from rabbitray.actors.message.properties.copy_properties import KEEPS, Keep, copy_properties, park_priority
+from rabbitray.actors.message.properties.fields import Fields
+from rabbitray.actors.message.properties.property_list import Properties, is_plain
+from rabbitray.actors.message.properties.sent_with import SentWith, sent_with
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
@@ -50,7 +50,6 @@ log = logging.getLogger(__name__)
 ERROR_MOST_BYTES = 1_000
 ERROR_CLASS_MOST_BYTES = 150
 REASON_MOST_BYTES = 80
-TRACESTATE_MOST_BYTES = 150
 """Cut so far, our own headers fit into a frame of 4,096 bytes, the smallest that AMQP allows, at their largest."""
 
 FOREIGN_MOST_BYTES = DEFAULT_LIMITS.max_header_bytes
@@ -122,15 +121,18 @@ class CopyOutbox:
         """The same message at the end of its queue, where RabbitMQ has not counted a delivery of it; False where it
         cannot be the same. `dropped`: it is one of the dropped queue.
         """
-        properties, message_id = delivery.properties, delivery.parcel.message_id or uuid7()
-        if not isinstance(properties, Properties) or properties.unreadable:
+        properties = _properties(delivery)
+        kept = copy_properties(properties, stays_dropped if dropped else stays_whole)
+        if properties.unreadable or not kept.came or kept.left:
             return False
-        whole = whole_copy(properties, stays_dropped if dropped else stays_whole, message_id=message_id)
-        if whole is None:
-            return False
-        exchange, queue = self._topology.exchange, self._topology.dropped_queue if dropped else self._topology.queue
         copy = EncodedMessage(
-            body=delivery.parcel.body, message_id=message_id, exchange=exchange, routing_key=queue, properties=whole
+            body=delivery.parcel.body,
+            message_id=kept.message_id(uuid7),
+            exchange=self._topology.exchange,
+            routing_key=self._topology.dropped_queue if dropped else self._topology.queue,
+            headers=_sent_with(delivery, kept.came, self._topology).headers(),
+            entries=kept.entries,
+            properties=kept.fields,
         )
         await self._publish(delivery, copy)
         self._failpoints.reach("after_publish")
@@ -138,14 +140,15 @@ class CopyOutbox:
 
     async def _send(self, delivery: Delivery, record: Record, own: Headers, queue: str) -> EncodedMessage:
         """The copy, once it is confirmed."""
-        exchange = self._topology.exchange
-        copy = copy_of(delivery, record, own, exchange, queue)
-        try:
-            await self._publish(delivery, copy)
-        except EncodeError as error:  # only what the producer wrote can be at fault, and the next try would be alike
-            log.warning("A copy of message %s leaves its headers behind: %s", delivery.parcel.message_id, error)
-            copy = copy_of(delivery, record, own, exchange, queue, foreign=False)
-            await self._publish(delivery, copy)
+        for keep in KEEPS:
+            copy = copy_of(delivery, record, own, self._topology, queue, keep=keep)
+            try:
+                await self._publish(delivery, copy)
+                break
+            except EncodeError as error:  # only what the producer wrote can be at fault: the same would fail again
+                if keep == KEEPS[-1]:
+                    raise
+                log.warning("A copy of message %s leaves headers behind: %s", delivery.parcel.message_id, error)
         self._failpoints.reach("after_publish")
         return copy
 
@@ -167,30 +170,38 @@ class CopyOutbox:
 
 
 def copy_of(
-    delivery: Delivery, record: Record, own: Headers, exchange: str, routing_key: str, *, foreign: bool = True
+    delivery: Delivery, record: Record, own: Headers, topology: Topology, queue: str, *, keep: Keep = "all"
 ) -> EncodedMessage:
-    """A copy of the message, or of one record of it alone, less RabbitMQ's death headers, plus our own.
+    """A copy of the message, or of one record of it alone, for `queue`: see `copy_properties`, plus our own headers.
 
-    `foreign`: with the producer's headers; they are also left behind where they are too large for a copy.
+    A record is a message of its own: of its packed message it has all but how to read the body, and how many records
+    there were. `keep`: headers beyond FOREIGN_MOST_BYTES are left behind all the same. A dead letter has the priority 0
+    whatever its message had, which a header says: so they lie in their order, on every RabbitMQ.
     """
-    parcel = delivery.parcel
-    alone = record.body is not None
+    parcel, alone = delivery.parcel, record.body is not None
     key = record.key if alone else record.key or parcel.key
-    kept, entries = _kept(delivery, foreign=foreign)
-    ours = _carried(delivery) | kept | own | ({h.KEY: key} if key else {})
+    properties = _properties(delivery)
+    kept = copy_properties(properties, travels, keep=keep, most_bytes=FOREIGN_MOST_BYTES)
+    sent = _sent_with(delivery, kept.came, topology).headers()
+    left = kept.left
+    if keep == "least":
+        left, sent = left + len(sent), {}
+    ours = _carried(delivery) | sent | _left_behind(delivery, left) | own | ({h.KEY: key} if key else {})
     if alone:
         ours.pop(h.RECORDS, None)
+        kept.fields.pop(f.CONTENT_ENCODING, None)
+    if record.content_type:
+        kept.fields[f.CONTENT_TYPE] = f.short(record.content_type.encode())
+    if queue == topology.dead_queue:
+        ours[h.PRIORITY] = park_priority(kept.fields, {})
     return EncodedMessage(
         body=parcel.body if record.body is None else record.body,
-        message_id=_short(parcel.message_id) or uuid7(),
-        exchange=exchange,
-        routing_key=routing_key,
-        content_type=_short(record.content_type or parcel.content_type),
-        content_encoding=None if alone else _short(parcel.content_encoding),
+        message_id=kept.message_id(uuid7),
+        exchange=topology.exchange,
+        routing_key=queue,
         headers=ours,
-        entries=entries,
-        timestamp_s=parcel.published_ms // 1_000,
-        priority=priority_of(properties) if isinstance(properties := delivery.properties, Properties) else None,
+        entries=kept.entries,
+        properties=kept.fields,
     )
 
 
@@ -198,38 +209,22 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _properties(delivery: Delivery) -> Properties:
+    """Its properties; none for what has no property list."""
+    return delivery.properties if isinstance(delivery.properties, Properties) else Properties()
+
+
 def _given(delivery: Delivery) -> Mapping[str, Any]:  # Any: AMQP header values
     return getattr(delivery.properties, "headers", None) or {}
 
 
-def _kept(delivery: Delivery, *, foreign: bool) -> tuple[Headers, bytes]:
-    """The producer's headers that stay on a copy: as values, and as they stood in their frame.
-
-    Where they cannot travel, the trace alone, and how many stay behind.
-    """
-    properties = delivery.properties
-    if isinstance(properties, Properties) and properties.header_bytes:
-        entries, lost = headers_where(properties, travels)
-        if foreign and len(entries) <= FOREIGN_MOST_BYTES:
-            return _left_behind(delivery, lost), entries
-        return _cut(delivery, [name for name in header_names(properties) if travels(name)]), b""
-    table = clean_headers(_given(delivery))
-    if foreign and (not table or table_bytes(table, FOREIGN_MOST_BYTES) <= FOREIGN_MOST_BYTES):
-        return table, b""
-    return _cut(delivery, table), b""
-
-
-def _cut(delivery: Delivery, names: Collection[str]) -> Headers:
-    """Of the producer's headers of these names the trace, and how many stay behind."""
-    parcel = delivery.parcel
-    kept: Headers = {h.TRACEPARENT: parcel.traceparent} if parcel.traceparent else {}
-    if parcel.tracestate and len(parcel.tracestate.encode("utf-8", "replace")) <= TRACESTATE_MOST_BYTES:
-        kept[h.TRACESTATE] = parcel.tracestate
-    return kept | _left_behind(delivery, sum(name not in kept for name in names))
+def _sent_with(delivery: Delivery, came: Fields, topology: Topology) -> SentWith:
+    copied = delivery.route in topology.copies_come_by
+    return sent_with(came, _given(delivery), delivery.route, copied=copied, received_ms=delivery.parcel.received_ms)
 
 
 def _left_behind(delivery: Delivery, count: int) -> Headers:
-    """So many headers are missing on this copy, and those that an earlier one had to leave behind."""
+    """So many headers and properties are missing on this copy, and those that an earlier one had to leave behind."""
     count += header_number(_given(delivery).get(h.HEADERS_CUT), 0, h.MAX_COUNT)
     return {h.HEADERS_CUT: count} if count else {}
 
@@ -259,17 +254,6 @@ def may_wait_until_ms(delivery: Delivery) -> int:
     return latest_due_ms(_given(delivery), parcel.first_seen_ms, parcel.received_ms)
 
 
-def _short(text: str | None) -> str | None:
-    """A text that AMQP can hold as a property; None for none, and for one that grew too long in reading."""
-    return text if text and len(text.encode()) <= MAX_TEXT else None
-
-
-def _unread(delivery: Delivery) -> bytes | None:
-    """All properties as they came, where their headers could not be read, or not all of them."""
-    properties = delivery.properties
-    return properties.raw if isinstance(properties, Properties) and properties.unreadable else None
-
-
 def dead_letter_rows(
     dead: Sequence[tuple[Delivery, Failure, str]], queue: str, worker: str = "", rule: KeyRule = DEFAULT_RULE
 ) -> pa.Table:
@@ -294,6 +278,19 @@ def _key(delivery: Delivery, failure: Failure, rule: KeyRule) -> str | None:
     return delivery.parcel.message_id if by_id else known
 
 
+def _told_headers(delivery: Delivery) -> Mapping[str, Any]:  # Any: AMQP header values
+    """The headers as they came, and how the message was sent, where they do not say that already."""
+    sent = sent_with({}, {}, delivery.route, copied=False, received_ms=0).headers()
+    return {**sent, **_given(delivery)}
+
+
+def _beside_the_row(delivery: Delivery) -> bytes | None:
+    """All properties as they came, where some could not be read, or no other column of the row holds them."""
+    properties = _properties(delivery)
+    told = properties.unreadable is None and is_plain(properties, stamped=h.PUBLISHED in _given(delivery))
+    return None if told else properties.raw
+
+
 def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: str, now_us: int) -> dict[str, object]:
     parcel, spooled = delivery.parcel, delivery.spooled
     elsewhere = f"; its body of {spooled.size:,} bytes is in {Topology(queue=queue).dead_queue} only" if spooled else ""
@@ -310,10 +307,10 @@ def _row(delivery: Delivery, failure: Failure, reason: str, queue: str, worker: 
         "dead_at": now_us,
         "worker": worker or None,
         "trace_id": parcel.traceparent[3:35] if parcel.traceparent else None,
-        "headers": json.dumps(getattr(delivery.properties, "headers", None) or {}, default=str),
+        "headers": json.dumps(_told_headers(delivery), default=str),
         "content_type": failure.content_type or parcel.content_type or None,
         "body": None if spooled else failure.body if failure.body is not None else parcel.body,
-        "raw_properties": _unread(delivery),
+        "raw_properties": _beside_the_row(delivery),
         "content_encoding": (None if failure.body is not None else parcel.content_encoding) or None,
         "traceback": failure.traceback or None,
         "raised_in": failure.raised_in or None,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import FencedError
-from rabbitray.actors.message.headers import DEATHS, MAX_TEXT, cut_text
+from rabbitray.actors.message.headers import MAX_TEXT, cut_text, newest_death
+from rabbitray.actors.message.properties.sent_with import dropped_route
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.router.delivery import Delivery, message_failure
 from rabbitray.actors.router.intake.config import IntakeConfig
@@ -33,7 +34,7 @@ def dropped(delivery: Delivery) -> Failure:
 
     One with unreadable headers is told as such.
     """
-    death = _newest_death(getattr(delivery.properties, "headers", None))
+    death = newest_death(getattr(delivery.properties, "headers", None))
     reason = cut_text(str(death.get("reason", "unknown")), REASON_MOST)
     queue = cut_text(str(death.get("queue", "?")), MAX_TEXT)
     why, code = f"dead-lettered by the broker from {queue}: {reason}", f"broker_{reason}"
@@ -41,12 +42,6 @@ def dropped(delivery: Delivery) -> Failure:
     if refused.startswith(UNREADABLE_HEADERS):
         why, code = f"{why}; {refused}", UNREADABLE_HEADERS
     return message_failure(delivery, code, why, "BrokerDrop")
-
-
-def _newest_death(table: object) -> Mapping[str, object]:
-    deaths = table.get(DEATHS) if isinstance(table, Mapping) else None
-    newest = deaths[0] if isinstance(deaths, list) and deaths else None
-    return newest if isinstance(newest, Mapping) else {}
 
 
 class Collector:
@@ -118,6 +113,7 @@ class Collector:
         if delivery.stray:
             self._settler.whole.discard(delivery)
         else:
+            delivery.route = dropped_route(getattr(delivery.properties, "headers", None) or {}, delivery.route)
             self._in_hand.add(delivery)
             task = self._tasks.spawn(self._collect(delivery))
             task.add_done_callback(lambda _: self._in_hand.discard(delivery))

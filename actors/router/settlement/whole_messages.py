@@ -145,8 +145,12 @@ class WholeMessages:
         return sent
 
     def _keeps_its_key(self, delivery: Delivery) -> bool:
-        """Whether a message and a copy that is the same are known as one. What a body says is in both of them."""
+        """Whether a message and a copy that is the same are known as one. What a body says is in both of them; a user
+        id, which no copy can have, is in one.
+        """
         parcel, place = delivery.parcel, self._rule.place
+        if self._rule.name == "user_id":
+            return False
         if place == "default" and parcel.message_id:
             return True
         return place == "body" or parcel.key is not None or any(one.key for one in self.records(delivery))

@@ -51,7 +51,7 @@ def test_what_rabbitmq_adds_is_no_header_of_the_producer() -> None:
     assert (found.headers, found.delivery_count) == ({}, 3)
 
 
-@pytest.mark.parametrize("forged", [True, "soon", 2**62, -(2**62), 1.5])
+@pytest.mark.parametrize("forged", [True, "soon", -(2**62), 1.5])
 def test_a_forged_time_hurts_nobody(forged: Any) -> None:
     assert read(Message(body=b"", headers={h.EXPIRES: forged})).expires_at is None
 

@@ -63,7 +63,7 @@ def test_a_time_in_milliseconds_is_known_as_such_and_noise_is_none(stamp: int, s
 
 def test_a_replay_without_the_producers_headers_says_how_many_stay_behind() -> None:
     message = dead_letter({"a": 1, "b": 2, h.KEY: "k", h.HOPS: 7, h.ORIGIN: "x" * 9_000, h.FIRST_SEEN: 2**62})
-    copy = replay_copy(message, "jobs", foreign=False)
+    copy = replay_copy(message, "jobs", keep="properties")
     assert (copy.entries, copy.headers[h.HEADERS_CUT], copy.headers[h.KEY]) == (b"", 2, "k")
     assert (copy.headers[h.ORIGIN], h.HOPS in copy.headers) == ("jobs", False), "it may wait anew"
     assert copy.headers[h.FIRST_SEEN] <= copy.headers[h.REPLAYED]

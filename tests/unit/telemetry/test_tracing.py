@@ -15,7 +15,6 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanLimits
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
-from pamqp import commands as spec
 
 from rabbitray.actors.errors import ERROR_TEXT_MOST
 from rabbitray.actors.message import headers as h
@@ -45,7 +44,7 @@ from rabbitray.cluster.settings import Settings
 from rabbitray.cluster.telemetry.traces import Provider, sampler
 from tests.kit.canary import new_canary
 from tests.kit.dead_letters import dead_letter, headers_sent
-from tests.kit.deliveries import delivery
+from tests.kit.deliveries import as_it_came, delivery
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 UNSAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
@@ -192,7 +191,7 @@ class Kept:
 async def test_every_copy_stays_in_the_trace_of_the_first_publish() -> None:
     """A retry, a dead letter, a record sent singly and the replay of a dead letter."""
     table = {h.TRACEPARENT: SAMPLED, h.TRACESTATE: "vendor=x", "x-death": [{}]}
-    one = delivery(1, properties=spec.Basic.Properties(headers=table), traceparent=SAMPLED, tracestate="vendor=x")
+    one = delivery(1, properties=as_it_came(table), traceparent=SAMPLED, tracestate="vendor=x")
     sender = Kept()
     outbox = CopyOutbox(sender, Topology(queue="jobs"))
     await outbox.retry(one, FAILED, Rung(delay_ms=2_000, attempt=1))

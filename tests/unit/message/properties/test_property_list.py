@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from datetime import UTC, datetime
 from typing import Any
 
@@ -63,12 +64,15 @@ def test_properties_are_read_as_pamqp_wrote_them(given_: dict[str, Any], data: s
             "headers": st.sampled_from([None, {"a": 1}]),
             "delivery_mode": st.sampled_from([None, 2]),
             "priority": st.sampled_from([None, 0, 3]),
+            "timestamp": st.sampled_from([None, dt.datetime(2026, 1, 2, tzinfo=dt.UTC)]),
         }
-    )
+    ),
+    st.booleans(),
 )
-def test_what_our_publisher_does_not_write_is_known(given_: dict[str, Any]) -> None:
+def test_what_no_column_of_a_dead_letter_holds_is_known(given_: dict[str, Any], stamped: bool) -> None:
     found = from_raw(spec.Basic.Properties(**given_).marshal())
-    assert is_plain(found) == (not any((given_["reply_to"], given_["app_id"])))
+    more = [given_["reply_to"], given_["app_id"], given_["priority"] is not None, given_["timestamp"] and not stamped]
+    assert is_plain(found, stamped=stamped) == (not any(more))
     assert priority_of(found) == given_["priority"]
 
 
@@ -78,7 +82,7 @@ def test_any_bytes_are_properties_of_some_kind(raw: bytes) -> None:
     assert found.raw == raw
     kept, _ = headers_where(found, lambda name: True)
     assert kept in raw
-    assert is_plain(found) in (True, False)
+    assert is_plain(found, stamped=True) in (True, False)
     assert priority_of(found) in (None, *range(256))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -10,12 +11,14 @@ from rabbitray.actors.message.message import Envelope
 from rabbitray.actors.message.properties.property_list import Properties
 from rabbitray.actors.message.properties.route import route_of
 from rabbitray.actors.message.reply import Part
+from rabbitray.actors.router.delivery import Batch
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.pool import REPLY_GRACE_S
 from rabbitray.autoscale.policy.signals import Memory
 from rabbitray.autoscale.policy.sizing import decide
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.settings import Settings
+from tests.kit.deliveries import delivery
 from tests.kit.eventually import eventually
 from tests.kit.pool_harness import Harness
 from tests.kit.pool_status import seen
@@ -457,6 +460,26 @@ async def test_workers_of_a_draining_node_finish_and_are_replaced() -> None:
     assert pool.pool.replaced == 0
 
 
+async def test_a_worker_that_asks_for_messages_is_told_which_of_them_came_as_copies_come() -> None:
+    """Only of these it believes what our headers say, see `sent_with`."""
+    as_copies, otherwise = route_of("", "jobs"), route_of("shop", "jobs")
+    harness = Harness(copies_come_by=frozenset((as_copies,)))
+    await harness.ready(1)
+    [member] = harness.pool.members
+    assert member.info is not None
+    for asks in (False, True):
+        member.info = replace(member.info, asks_message=asks)
+        batch = Batch([delivery(n, route=route) for n, route in enumerate((as_copies, otherwise))])
+        running = asyncio.create_task(harness._run(member, batch))
+        await harness.arrived(batch)
+        envelopes = [parcel.envelope for parcel in harness.at(batch).batches[batch.id]]
+        assert [one and (one.route, one.copied) for one in envelopes] == (
+            [(as_copies, True), (otherwise, False)] if asks else [None, None]
+        )
+        harness.at(batch).done(batch.id)
+        await running
+
+
 async def test_a_worker_that_asks_for_messages_gets_them_with_their_envelopes_and_no_other_one() -> None:
     pool = Harness(auto=False)
     pool.pool.resize(2)
@@ -470,7 +493,7 @@ async def test_a_worker_that_asks_for_messages_gets_them_with_their_envelopes_an
     await pool.arrived(*(batch for batch, _ in sent))
     [[got], [asked]] = [next(iter(worker.batches.values())) for worker in (plain, asking)]
     assert got.envelope is None
-    assert asked.envelope == Envelope(raw=raw.raw, route=b"\x04shop\x06orders", redelivered=True)
+    assert asked.envelope == Envelope(raw=raw.raw, route=b"\x04shop\x06orders", redelivered=True, copied=False)
     assert (asked.body, asked.message_id) == (got.body, got.message_id)
     for batch, task in sent:
         pool.at(batch).done(batch.id)

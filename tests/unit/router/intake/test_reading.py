@@ -22,6 +22,7 @@ from rabbitray.actors.message.properties import fields as f
 from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.message.wire import MessageLimits, pack
 from rabbitray.actors.publisher.amqp import frames
+from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.reading import (
     _COUNTED_AT_MOST,
@@ -355,7 +356,7 @@ def test_a_replayed_message_counts_from_its_replay_and_its_copies_keep_both_time
     )
     assert now_ms <= replayed.parcel.published_ms <= replayed.parcel.received_ms
     assert replayed.parcel.first_seen_ms == seen_ms
-    copy = copy_of(replayed, Record(attempt=0), {h.ATTEMPT: 1}, "", "q")
+    copy = copy_of(replayed, Record(attempt=0), {h.ATTEMPT: 1}, Topology(queue="q"), "q")
     assert (copy.headers[h.PUBLISHED], copy.headers[h.FIRST_SEEN]) == (sent_ms, seen_ms)
     assert copy.headers[h.REPLAYED] == replayed.parcel.published_ms
     again = read_delivery(received(b"x", copy.headers), generation=1, consumer=1, limits=LIMITS)
@@ -436,9 +437,9 @@ def test_a_rule_names_a_property(name: str) -> None:
     assert (found.key, found.missing) == (None, f"there is no property {other}")
 
 
-def test_a_renewed_copy_keeps_the_user_id_that_may_be_its_key() -> None:
-    """RabbitMQ would refuse it as the property, see `whole_copy`."""
-    assert by_rule("property:user_id", {h.USER_ID.encode(): long("S", b"anna")}).parcel.key == "anna"
+def test_a_header_of_ours_says_no_user_id_that_would_be_a_key() -> None:
+    """Producers can write it, and RabbitMQ checks the property alone."""
+    assert by_rule("property:user_id", {h.USER_ID.encode(): long("S", b"anna")}).parcel.key is None
 
 
 def test_a_producer_s_key_header_counts_by_default_alone_and_a_copy_s_always() -> None:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pamqp import commands as spec
 
 from rabbitray.actors.errors import EncodeError, RefusedError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.properties.field_table import MOST_VALUES, entries
-from rabbitray.actors.message.properties.property_list import from_raw
+from rabbitray.actors.message.properties.fields import CORRELATION_ID, TYPE, fields_of, text_in
+from rabbitray.actors.message.properties.property_list import from_raw, priority_of
+from rabbitray.actors.message.properties.route import route_of
+from rabbitray.actors.message.properties.sent_with import EXPIRATION_MOST_MS
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.publisher import EncodedMessage, PublisherConfig
@@ -22,7 +24,7 @@ from rabbitray.actors.publisher.amqp import frames
 from rabbitray.actors.publisher.message_maker import Maker
 from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.router.delivery import Delivery
-from rabbitray.actors.router.intake.reading import read_delivery
+from rabbitray.actors.router.intake.reading import read_message
 from rabbitray.actors.router.settlement.copies import (
     FOREIGN_MOST_BYTES,
     CopyOutbox,
@@ -31,10 +33,13 @@ from rabbitray.actors.router.settlement.copies import (
     spared_before,
 )
 from rabbitray.actors.router.settlement.retries import Rung
-from tests.kit.deliveries import delivery, received
-from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, long, scalar, table
+from rabbitray.cluster.results.dead_letters import readable
+from tests.kit.dead_letters import AT, headers_sent, properties_sent
+from tests.kit.deliveries import as_it_came, delivery
+from tests.kit.raw_amqp import BEYOND, ONE_OF_EACH, long, scalar, short, table
 from tests.kit.raw_amqp import properties as raw_properties
 
+TOPOLOGY = Topology(queue="q", rung_delays_ms=(100,))
 FRAME = 131_072
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -45,7 +50,7 @@ def failure(**changes: Any) -> Failure:
 
 
 def copied(one: Delivery, failed: Failure, **own: Any) -> EncodedMessage:
-    return copy_of(one, failed, own, "ex", "rk")
+    return copy_of(one, failed, own, TOPOLOGY, TOPOLOGY.rung(100))
 
 
 @pytest.mark.parametrize("key", ["k", None])
@@ -57,8 +62,8 @@ def test_a_copy_keeps_the_message_id_of_the_producer(key: str | None) -> None:
 
 @pytest.mark.parametrize("priority", [None, 0, 9])
 def test_a_copy_keeps_the_priority_of_its_message(priority: int | None) -> None:
-    came = from_raw(spec.Basic.Properties(headers={"a": 1}, delivery_mode=2, priority=priority).marshal())
-    assert copied(delivery(1, properties=came), failure(key="k")).priority == priority
+    came = as_it_came({"a": 1}, message_id="m", priority=priority)
+    assert priority_of(properties_sent(copied(delivery(1, properties=came), failure(key="k")))) == priority
 
 
 def test_a_copy_of_a_message_without_an_id_gets_one() -> None:
@@ -67,64 +72,62 @@ def test_a_copy_of_a_message_without_an_id_gets_one() -> None:
 
 def test_a_record_alone_never_takes_the_key_header_of_its_packed_message() -> None:
     table = {h.KEY: "forged for all", h.RECORDS: 2}
-    one = delivery(1, key="forged for all", message_id=None, properties=spec.Basic.Properties(headers=table))
+    came = as_it_came(
+        table, content_type=h.PACKED, content_encoding="gzip", correlation_id="c", message_type="order", priority=3
+    )
+    one = delivery(1, key="forged for all", message_id=None, properties=came)
     copy = copied(one, failure(key=None, body=b"record", content_type=h.MSGPACK))
     assert not {h.KEY, h.RECORDS} & copy.headers.keys()
     assert copy.body == b"record"
+    sent = properties_sent(copy)
+    assert (sent.content_type, sent.content_encoding) == (h.MSGPACK, None)
+    fields = fields_of(sent.raw) or {}
+    assert [text_in(fields, flag) for flag in (CORRELATION_ID, TYPE)] == ["c", "order"]
+    assert priority_of(sent) == 3
 
 
 def test_headers_of_the_producer_travel_on() -> None:
-    one = delivery(1, properties=spec.Basic.Properties(headers={"tenant": "a", "x-death": [{}], "CC": ["q"]}))
-    copy = copied(one, failure(key="k"))
-    assert copy.headers["tenant"] == "a"
-    assert not {"x-death", "CC", h.HEADERS_CUT} & copy.headers.keys()
+    one = delivery(1, properties=as_it_came({"tenant": "a", "x-death": [{}], "CC": ["q"]}))
+    headers = headers_sent(copied(one, failure(key="k")))
+    assert headers["tenant"] == "a"
+    assert not {"x-death", "CC", h.HEADERS_CUT} & headers.keys()
 
 
 @pytest.mark.parametrize("foreign", ["x" * 70_000, "ä" * 40_000, [""] * 20_000, {str(n): n for n in range(10_000)}])
 def test_headers_that_are_too_large_stay_behind_and_ours_travel(foreign: Any) -> None:
-    table = {"big": foreign, "tenant": "a", h.REPLAYS: 3, h.TRACEPARENT: TRACE, h.RECORDS: 5}
-    one = delivery(1, properties=spec.Basic.Properties(headers=table), traceparent=TRACE, replays=3, records=5)
-    copy = copied(one, failure(key="k"), **{h.REASON: "too_large"})
+    table = {h.REPLAYS: 3, h.TRACEPARENT: TRACE, h.RECORDS: 5, "tenant": "a", "big": foreign}
+    one = delivery(1, properties=as_it_came(table), traceparent=TRACE, replays=3, records=5)
+    headers = headers_sent(copied(one, failure(key="k"), **{h.REASON: "too_large"}))
     ours = {h.REPLAYS: 3, h.TRACEPARENT: TRACE, h.KEY: "k", h.REASON: "too_large", h.HEADERS_CUT: 2, h.RECORDS: 5}
-    assert ours.items() <= copy.headers.items()
-    assert "tenant" not in copy.headers
+    assert ours.items() <= headers.items()
+    assert "tenant" not in headers
 
 
 def test_what_travels_leaves_room_in_the_frame_for_ours() -> None:
     assert FOREIGN_MOST_BYTES <= FRAME - 32 * 1024
 
 
-def test_properties_that_grew_while_they_were_read_are_left_out() -> None:
-    long = "\u00ff" * 255  # 255 bytes that were no UTF-8
-    copy = copied(delivery(1, content_type=long, content_encoding=long, message_id=long), failure(key=None))
-    assert (copy.content_type, copy.content_encoding) == (None, None)
-    assert len(copy.message_id.encode()) <= 255
+def test_texts_that_are_no_utf_8_stay_as_they_are_and_the_message_is_known_by_them() -> None:
+    raw = b"\x80\x80" + short(b"\xff" * 255) + short(b"\xfe" * 255)
+    copy = copied(delivery(1, properties=from_raw(raw), message_id="\u00fe" * 255), failure(key=None))
+    sent = properties_sent(copy)
+    assert short(b"\xff" * 255) in sent.raw
+    assert copy.message_id == sent.message_id == "\u00fe" * 255
 
 
 class Picky:
-    """A publisher that refuses these headers."""
+    """A publisher that may refuse a producer's headers."""
 
-    def __init__(self, *refused: str) -> None:
-        self.refused = refused
+    def __init__(self) -> None:
         self.refuses_entries = False
         self.sent: list[EncodedMessage] = []
 
     async def publish_message(self, message: EncodedMessage) -> None:
-        if any(name in message.headers for name in self.refused) or (self.refuses_entries and message.entries):
-            raise EncodeError("message headers: no AMQP form")
+        if self.refuses_entries and message.entries:
+            raise EncodeError("no frame could hold it")
         if h.KEY not in message.headers:
             raise RefusedError("full")
         self.sent.append(message)
-
-
-async def test_a_header_that_cannot_be_written_holds_up_no_copy() -> None:
-    sender = Picky("odd")
-    outbox = CopyOutbox(sender, Topology(queue="q", rung_delays_ms=(100,)))
-    one = delivery(1, properties=spec.Basic.Properties(headers={"odd": object(), "tenant": "a"}))
-    await outbox.retry(one, failure(key="k"), Rung(delay_ms=100, attempt=2))
-    [sent] = sender.sent
-    assert (sent.headers[h.ATTEMPT], sent.headers[h.HEADERS_CUT]) == (2, 2)
-    assert not {"odd", "tenant"} & sent.headers.keys()
 
 
 @pytest.mark.parametrize("foreign", ["a", "x" * 70_000])
@@ -133,7 +136,7 @@ async def test_how_often_a_failure_was_not_charged_travels_on_until_the_end(fore
     outbox = CopyOutbox(sender, Topology(queue="q", rung_delays_ms=(100,)))
     await outbox.retry(delivery(1), failure(key="k"), Rung(delay_ms=100, attempt=2, spared=7))
     assert (sender.sent[0].headers[h.SPARED], sender.sent[0].headers[h.ATTEMPT]) == (7, 2)
-    one = delivery(1, properties=spec.Basic.Properties(headers={h.SPARED: 7, "tenant": foreign}))
+    one = delivery(1, properties=as_it_came({h.SPARED: 7, "tenant": foreign}))
     assert spared_before(one) == 7
     await outbox.retry(one, failure(key="k"), Rung(delay_ms=100, attempt=2, due_ms=1))
     assert sender.sent[1].headers[h.SPARED] == 7, "it was not due yet"
@@ -141,7 +144,7 @@ async def test_how_often_a_failure_was_not_charged_travels_on_until_the_end(fore
 
 @pytest.mark.parametrize(("written", "read"), [(-1, 0), ("7", 0), (True, 0), (None, 0), (10**9, 1_000)])
 def test_what_a_producer_writes_there_is_clamped(written: object, read: int) -> None:
-    assert spared_before(delivery(1, properties=spec.Basic.Properties(headers={h.SPARED: written}))) == read
+    assert spared_before(delivery(1, properties=as_it_came({h.SPARED: written}))) == read
 
 
 SMALLEST_FRAME = 4_096  # that AMQP allows
@@ -165,11 +168,12 @@ class Framed:
 
 def longest(table: dict[str, Any]) -> Delivery:
     """A message of which everything that is ours, and every property, is as long as it can be."""
-    long = "x" * 255
+    texts = ("message_id", "content_type", "content_encoding", "correlation_id", "reply_to", "message_type", "app_id",
+             "user_id")  # fmt: skip
+    came = as_it_came(table, expiration="1" * 255, timestamp=AT, priority=1, **dict.fromkeys(texts, "x" * 255))
     return delivery(
-        1, message_id=long, content_type=long, content_encoding=long, traceparent=TRACE, tracestate=LONGEST,
-        key=LONGEST, published_ms=2**41, first_seen_ms=2**41, replays=1_000, records=1_000,
-        properties=spec.Basic.Properties(headers=table),
+        1, message_id="x" * 255, traceparent=TRACE, key=LONGEST, published_ms=2**41, first_seen_ms=2**41,
+        replays=1_000, records=1_000, properties=came, route=short(b"e" * 255) + short(b"k" * 255),
     )  # fmt: skip
 
 
@@ -178,14 +182,15 @@ def longest(table: dict[str, Any]) -> Delivery:
 async def test_our_own_headers_fit_any_frame_at_their_largest(text: str, frame_max: int) -> None:
     """Else the copy is refused again and again, and its message given back for ever."""
     own = dict.fromkeys(OWN_NUMBERS, 2**62) | dict.fromkeys((h.ORIGIN, h.KEY, h.ERROR, h.REASON), LONGEST)
-    one = longest(own | {"foreign": "x" * 60_000, h.TRACESTATE: LONGEST})
+    one = longest(own | {"foreign": "x" * 60_000, h.TRACEPARENT: TRACE, h.TRACESTATE: "x" * 150})
     sender = Framed(frame_max)
     outbox = CopyOutbox(sender, Topology(queue="q" * 245, rung_delays_ms=(100,)))
     dead = failure(key=LONGEST, error=text, error_class=text, attempt=1_000)
     await outbox.park(one, dead, reason=text)
     await outbox.retry(one, dead, Rung(delay_ms=100, attempt=1_000, due_ms=2**41, spared=1_001, hops=10**9))
     parked, retried = sender.sent
-    assert ("foreign" in parked.headers) == (frame_max > 60_000)
+    assert ("foreign" in headers_sent(parked)) == (frame_max > 60_000)
+    assert (h.EXCHANGE in parked.headers) == (len(properties_sent(parked).raw) > SMALLEST_FRAME)
     assert (retried.headers[h.KEY], parked.headers[h.KEY]) == (LONGEST, LONGEST), "the identity is never cut"
     assert all(len(str(value).encode()) <= 1_020 for name, value in parked.headers.items() if name.startswith(h.OURS))
 
@@ -196,6 +201,23 @@ forged = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
+
+
+def arrived(table: dict[str, Any]) -> Delivery:
+    """A message that came as copies come."""
+    found = read_message(
+        as_it_came(table, message_id="m"),
+        b"{}",
+        tag=1,
+        redelivered=False,
+        generation=1,
+        consumer=1,
+        limits=MessageLimits(),
+    )
+    found.route = route_of("", TOPOLOGY.queue)
+    return found
+
+
 own_names = st.sampled_from([*sorted(h._OURS), h.TRACEPARENT, h.TRACESTATE, "x-death", "x-rabbitray-later"])
 
 
@@ -206,17 +228,20 @@ def test_a_copy_carries_what_was_read_of_ours_and_never_what_was_written(
 ) -> None:
     """And reading it again gives the same: nothing that a producer wrote gets larger from turn to turn."""
     table |= {large: "x" * 70_000} if large else {}
-    first = read_delivery(received(b"{}", table), generation=1, consumer=1, limits=MessageLimits())
+    first = arrived(table)
     copy = copied(first, failure(key=None))
     now_ms = first.parcel.received_ms
     for name in (h.FIRST_SEEN, h.PUBLISHED, h.REPLAYED):
         assert 0 <= copy.headers.get(name, 0) <= now_ms
     for name in (h.SPARED, h.REPLAYS, h.RECORDS):
         assert 0 <= copy.headers.get(name, 0) <= 1_000
-    assert not {h.DUE, h.ERROR, h.ATTEMPT} & copy.headers.keys()
+    assert 0 <= copy.headers.get(h.EXPIRES, 0) <= now_ms + EXPIRATION_MOST_MS
+    for name in (h.EXCHANGE, h.ROUTING_KEY, h.USER_ID):
+        assert len(copy.headers.get(name, "")) <= 255
+    assert not {h.DUE, h.ERROR, h.ATTEMPT, h.PRIORITY} & copy.headers.keys()
     assert len(frames.table(copy.headers)) <= FOREIGN_MOST_BYTES + SMALLEST_FRAME
-    again = read_delivery(received(b"{}", copy.headers), generation=1, consumer=1, limits=MessageLimits())
-    assert copied(again, failure(key=None)).headers == copy.headers
+    again = arrived(headers_sent(copy))
+    assert headers_sent(copied(again, failure(key=None))) == headers_sent(copy)
 
 
 async def test_any_other_refusal_is_told() -> None:
@@ -228,7 +253,7 @@ async def test_any_other_refusal_is_told() -> None:
 # what the producer wrote travels as it stood in its frame
 
 
-def as_it_came(headers: dict[bytes, bytes], **changes: Any) -> Delivery:
+def with_raw(headers: dict[bytes, bytes], **changes: Any) -> Delivery:
     """A delivery with these headers, as the intake reads it."""
     return delivery(1, properties=from_raw(raw_properties(table(headers))), **changes)
 
@@ -241,7 +266,7 @@ def on_the_wire(copy: EncodedMessage) -> dict[bytes, bytes]:
 
 def test_a_header_is_on_the_copy_what_it_was_of_every_type() -> None:
     ours = {h.KEY.encode(): long("S", b"old"), h.ATTEMPT.encode(): scalar("b", 1), b"x-death": long("A", b"")}
-    copy = copied(as_it_came(ONE_OF_EACH | ours), failure(key="k"), **{h.ATTEMPT: 2})
+    copy = copied(with_raw(ONE_OF_EACH | ours), failure(key="k"), **{h.ATTEMPT: 2})
     found = on_the_wire(copy)
     assert {name: found.pop(name) for name in ONE_OF_EACH} == ONE_OF_EACH
     assert found.keys() == {h.KEY.encode(), h.ATTEMPT.encode(), h.FIRST_SEEN.encode()}
@@ -250,7 +275,7 @@ def test_a_header_is_on_the_copy_what_it_was_of_every_type() -> None:
 
 def test_headers_that_nobody_can_read_are_on_the_copy_and_in_the_row() -> None:
     odd = {b"when": scalar("T", BEYOND[0]), b"\xff": scalar("V"), b"tenant": long("S", b"a")}
-    one = as_it_came(odd)
+    one = with_raw(odd)
     found = on_the_wire(copied(one, failure(key="k")))
     assert odd.items() <= found.items()
     [row] = dead_letter_rows([(one, failure(key="k"), "unreadable_headers")], "q").to_pylist()
@@ -258,23 +283,36 @@ def test_headers_that_nobody_can_read_are_on_the_copy_and_in_the_row() -> None:
     assert json.loads(row["headers"]) == {"tenant": "a"}
 
 
+def test_the_row_of_a_message_with_more_than_its_columns_say_has_the_rest() -> None:
+    came = as_it_came({"tenant": "a"}, message_id="m", correlation_id="c", timestamp=AT, priority=3)
+    one = delivery(1, properties=came, route=route_of("shop", "order.created"))
+    [row] = dead_letter_rows([(one, failure(key="k"), "r")], "q").to_pylist()
+    assert row["raw_properties"] == came.raw
+    headers = {"tenant": "a", h.EXCHANGE: "shop", h.ROUTING_KEY: "order.created"}
+    assert json.loads(row["headers"]) == headers
+    shown = readable(row)
+    stamp = int(AT.timestamp())
+    assert shown["properties"] == {"correlation_id": "c", "timestamp": stamp, "priority": 3}
+    assert shown["headers"] == headers
+
+
 def test_the_row_of_what_was_read_keeps_no_bytes_of_it() -> None:
-    [row] = dead_letter_rows([(as_it_came(ONE_OF_EACH), failure(key="k"), "r")], "q").to_pylist()
+    [row] = dead_letter_rows([(with_raw(ONE_OF_EACH), failure(key="k"), "r")], "q").to_pylist()
     assert row["raw_properties"] is None
 
 
 def test_of_a_table_that_is_too_large_ours_travel() -> None:
     """So many are counted at most."""
     many = {b"%05d" % number: scalar("l", number) for number in range(10_000)}
-    one = as_it_came({h.REPLAYS.encode(): scalar("b", 3), h.KEY.encode(): long("S", b"k")} | many, replays=3)
+    one = with_raw({h.REPLAYS.encode(): scalar("b", 3), h.KEY.encode(): long("S", b"k")} | many, replays=3)
     copy = copied(one, failure(key="k"))
     assert (copy.headers[h.HEADERS_CUT], copy.headers[h.REPLAYS], copy.entries) == (MOST_VALUES - 2, 3, b"")
 
 
 async def test_a_copy_that_does_not_fit_its_frame_leaves_the_entries_behind() -> None:
-    sender = Picky("never")
+    sender = Picky()
     sender.refuses_entries = True
     outbox = CopyOutbox(sender, Topology(queue="q", rung_delays_ms=(100,)))
-    await outbox.retry(as_it_came(ONE_OF_EACH), failure(key="k"), Rung(delay_ms=100, attempt=2))
+    await outbox.retry(with_raw(ONE_OF_EACH), failure(key="k"), Rung(delay_ms=100, attempt=2))
     [sent] = sender.sent
     assert (sent.entries, sent.headers[h.HEADERS_CUT]) == (b"", len(ONE_OF_EACH))

@@ -10,8 +10,6 @@ import pytest
 from rabbitray.actors.errors import RefusedError
 from rabbitray.actors.message.headers import JOB_JSON
 from rabbitray.actors.message.keys import parse_key_rule
-from rabbitray.actors.message.properties.property_list import from_raw
-from rabbitray.actors.message.properties.whole_copy import whole_copy
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.settlement.retries import RetryLimits
 from rabbitray.actors.router.settlement.settler import Settler
@@ -20,7 +18,6 @@ from tests.kit.eventually import eventually
 from tests.kit.fake_acks import FakeAcks
 from tests.kit.fake_outbox import FakeOutbox
 from tests.kit.plain_path import PlainPath
-from tests.kit.raw_amqp import entry, long, properties, scalar, table
 
 
 class Settling:
@@ -115,32 +112,13 @@ async def test_what_has_no_copy_while_something_holds_goes_back() -> None:
     await path.stop()
 
 
-def test_properties_that_end_early_or_go_on_have_no_whole_copy() -> None:
-    raw = properties(table({b"n": scalar("l", 1)}))
-    stays = {b"n": scalar("l", 1)}
-
-    def copied(given: bytes) -> bytes | None:
-        return whole_copy(from_raw(given), lambda _: True, message_id="new")
-
-    assert copied(raw) == properties(table(stays))
-    assert copied(raw[:-1]) is None
-    assert copied(raw + b"\0") is None
-    assert copied(b"") is None
-    broken = properties(table([entry(b"a", long("F", b"\x01"))]))
-    assert copied(broken) in (None, broken), "as it stood, or not at all"
-
-
-def test_a_message_without_an_id_gets_one_and_every_copy_is_persistent() -> None:
-    assert whole_copy(from_raw(b"\x10\x00\x01"), lambda _: True, message_id="new") == b"\x10\x80\x02\x03new"
-    assert whole_copy(from_raw(b"\x00\x00"), lambda _: True, message_id="new") == b"\x10\x80\x02\x03new"
-
-
 @pytest.mark.parametrize(
     ("rule", "changes", "renewed"),
     [
         ("body:/id", {"message_id": None}, True),  # what the body says is in the copy, too
         ("header:order-id", {"key": "o-7", "message_id": None}, True),
         ("header:order-id", {"message_id": "m"}, False),
+        ("property:user_id", {"key": "anna", "message_id": "m"}, False),  # it is the property of one of them alone
         ("none", {"message_id": "m"}, False),
     ],
 )
