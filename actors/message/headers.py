@@ -32,6 +32,7 @@ EXCHANGE: Final = "x-rabbitray-exchange"  # that the producer sent it to; our co
 ROUTING_KEY: Final = "x-rabbitray-routing-key"  # that the producer sent it with
 EXPIRES: Final = "x-rabbitray-expires"  # Unix ms, when its producer wanted it to expire; no copy has an expiration
 HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many of the producer's it had to leave behind
+COMPRESSION: Final = "compression"  # kombu's: how it compressed the body, see `with_compression`
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 

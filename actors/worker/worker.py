@@ -18,7 +18,14 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import DecodeError, RabbitrayError
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, TypeCodes, split
+from rabbitray.actors.message.wire import (
+    REPORT_CODES,
+    MessageFormat,
+    MessageLimits,
+    TypeCodes,
+    UnknownContentType,
+    split,
+)
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.own_logging import OwnLogging
 from rabbitray.actors.telemetry.span import ErrorText
@@ -28,8 +35,10 @@ from rabbitray.actors.worker.batch.result_table import results
 from rabbitray.actors.worker.batch.running import BatchRun
 from rabbitray.actors.worker.batch.skip_done import FinishedJobs
 from rabbitray.actors.worker.batch.unit import Failed, Unit
+from rabbitray.actors.worker.handler.decoder import LoadedDecoder, Reader
 from rabbitray.actors.worker.handler.executor import Executor
 from rabbitray.actors.worker.handler.loading import Handler
+from rabbitray.actors.worker.handler.thread import HandlerThread
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.outcome.outcomes import Outcomes
 from rabbitray.actors.worker.outcome.result_json import MAX_RESULT_BYTES
@@ -64,6 +73,7 @@ class WorkerConfig:
     wire: MessageLimits = field(default_factory=MessageLimits)
     codes: TypeCodes = REPORT_CODES
     message_format: MessageFormat = "auto"
+    unknown_content_type: UnknownContentType = "bytes"
     redact: Redactor = NO_SECRETS
 
 
@@ -74,7 +84,7 @@ class UnknownBatchError(RabbitrayError):
 class Worker:
     """Runs batches through one handler. Methods belong to one event loop.
 
-    `finished`: which jobs need not run, since they have their result; None: each one runs.
+    `finished`: which jobs need not run, since they have their result; None: each one runs. `decoder`: None for none.
     """
 
     def __init__(
@@ -85,8 +95,11 @@ class Worker:
         tracing: Tracing,
         meter: WorkerMeter | None = None,
         finished: FinishedJobs | None = None,
+        decoder: LoadedDecoder | None = None,
     ) -> None:
         self._config = config
+        self._decoder = decoder
+        self._decoding = HandlerThread("decoder")
         self._finished = finished
         self._tracing = tracing
         self._meter = meter
@@ -94,6 +107,7 @@ class Worker:
         outcomes = Outcomes(
             categories, self._tracebacks, max_result_bytes=config.max_result_bytes, redact=config.redact
         )
+        self._reader = None if decoder is None else self._reader_of(decoder, categories)
         self._executor = Executor(
             handler, outcomes, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact
         )
@@ -106,6 +120,11 @@ class Worker:
         """Jobs that run at once: the async slots, or 1."""
         return self._executor.slots
 
+    @property
+    def asks_message(self) -> bool:
+        """Whether its parcels are to come with the envelopes of their messages."""
+        return self._decoder is not None and self._decoder.asks_message
+
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, pa.Table]:
         """Starts a batch and returns its first part, after `early_s` at the latest.
 
@@ -113,11 +132,15 @@ class Worker:
         """
         began = time.perf_counter()
         parcels = unpack_parcels(shipment)
-        config = self._config
-        units, failures = decode_parcels(parcels, config.wire, config.identity, config.codes, config.message_format)
+        if self._decoder is not None and self._decoder.is_users:
+            units, failures = await self._in_its_thread(parcels)
+        else:
+            units, failures = self.decode(parcels)
         self._executor.busy.add(time.perf_counter() - began)
+        undecoded = sorted({*range(len(parcels))} - _positions(units, failures)) if self._reader is not None else []
         units, skipped = (units, []) if self._finished is None else await self._finished.take_out(units)
         run = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)
+        run.undecoded = undecoded
         run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
         if skipped:
             self._trace_skipped(skipped, run)
@@ -142,7 +165,35 @@ class Worker:
     async def close(self) -> None:
         """Ends the handler. Batches still running are abandoned: they are delivered again."""
         self._tasks.cancel()
+        self._decoding.close()
         await self._executor.close()
+
+    def _reader_of(self, decoder: LoadedDecoder, categories: Categories) -> Reader:
+        config = self._config
+        return Reader(decoder, config.wire, categories, self._tracebacks, within_s=config.early_s, redact=config.redact)
+
+    def decode(self, parcels: list[Parcel]) -> tuple[list[Unit], list[Failure]]:
+        """The jobs of a batch, and failures of what cannot be read; see `decode_parcels`."""
+        config = self._config
+        return decode_parcels(
+            parcels,
+            config.wire,
+            config.identity,
+            config.codes,
+            config.message_format,
+            config.unknown_content_type,
+            self._reader,
+        )
+
+    async def _in_its_thread(self, parcels: list[Parcel]) -> tuple[list[Unit], list[Failure]]:
+        """The user's decoder may block, and the event loop has other batches. Who hangs is told before he is ended."""
+        reading = asyncio.ensure_future(self._decoding.call(self.decode, parcels))
+        slow_s = self._config.handler_timeout_s / 2
+        done, _ = await asyncio.wait([reading], timeout=slow_s)
+        if not done and self._reader is not None:
+            stands = self._tracebacks.of_thread(self._decoding.ident).replace("\n", " | ")
+            log.warning("The decoder reads message %s for %g s: %s", self._reader.reading, slow_s, stands)
+        return await reading
 
     async def _execute(self, run: BatchRun) -> None:
         with run.span:
@@ -154,6 +205,8 @@ class Worker:
         self._logging.restore()
         run.partial = True  # before taking: what finishes from now on tells it
         returned = run.take_unstarted() if run.open > len(run.finished) else []
+        if run.undecoded:
+            returned, run.undecoded = returned + run.undecoded, []
         units, done, failures = self._outcomes(run, run.take_finished())
         if self._meter is not None:
             self._meter.jobs(units)
@@ -249,3 +302,8 @@ class Worker:
                 found = []
             pieces[unit.position] = found
         return found[unit.record] if unit.record < len(found) else None
+
+
+def _positions(units: list[Unit], failures: list[Failure]) -> set[int]:
+    """The messages that were read."""
+    return {unit.position for unit in units} | {failure.position for failure in failures}

@@ -4,6 +4,7 @@ loading        by name `module:attr`; a class is set up
 users_modules  where a module that is missing lies
 shape          which style it is: function, coroutine, class, batch; what cannot be called with a job is refused
 executor       runs the jobs of a batch: in a thread, or in tasks in slots
-thread         the one thread of a synchronous handler
+thread         the one thread of a synchronous handler, and of a decoder
 call           one call: its context, its time-out
+decoder        the decoder of the setting: found, made, called for one message at a time
 """
