@@ -26,6 +26,7 @@ from rabbitray.actors.message.wire.compression import plain_body
 from rabbitray.actors.message.wire.decode import JSON_TYPES, MSGPACK_TYPES, PICKLE_TYPES
 from rabbitray.actors.message.wire.documents import unpack
 
+_TYPE: Final = b"__type__"
 _TYPED: Final = {"__type__", "__value__"}
 _TEXT_MOST: Final = 4_300  # digits, as many as Python reads of a number
 _TYPES: Final[dict[str, Callable[[Any], Any]]] = {  # Any: JSON values
@@ -57,7 +58,8 @@ def _read(body: bytes, message: Message, limits: MessageLimits) -> Any:  # Any: 
         return unpack(body, limits)
     if kind and kind not in JSON_TYPES:
         raise DecodeError("unsupported_content_type", f"{kind[:100]}: of kombu's serializers JSON and msgpack are read")
-    return _untyped(read_json(body, message, limits))
+    document = read_json(body, message, limits)
+    return _untyped(document) if _TYPE in body else document
 
 
 def _out_of(envelope: dict[str, Any], outer: Message, limits: MessageLimits) -> tuple[bytes, Message]:  # Any: JSON
