@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from rabbitray import Decoded, Reject, Retry
+from rabbitray import Decoded, Job, Reject, Retry
 from rabbitray.actors.errors import DecodeError
 
 NO_DECODER = 7
@@ -29,6 +30,8 @@ def steered(body: bytes, message: Any) -> Any:
             raise Reject("never")
         case ["retry", after_s]:
             raise Retry("later", after_s=float(after_s))
+        case ["die"]:
+            os._exit(3)
         case ["exit"]:
             raise SystemExit(3)
         case ["decode-error"]:
@@ -46,6 +49,11 @@ def steered(body: bytes, message: Any) -> Any:
             return seconds
         case _:
             return {"type": message.type, "headers": dict(message.headers)}
+
+
+def echo(job: Job) -> Any:
+    """A handler: the payload."""
+    return job.payload
 
 
 class Counting:
