@@ -30,7 +30,7 @@ from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.own_logging import OwnLogging
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels, unread
 from rabbitray.actors.worker.batch.result_table import results
 from rabbitray.actors.worker.batch.running import BatchRun
 from rabbitray.actors.worker.batch.skip_done import FinishedJobs
@@ -38,7 +38,6 @@ from rabbitray.actors.worker.batch.unit import Failed, Unit
 from rabbitray.actors.worker.handler.decoder import LoadedDecoder, Reader
 from rabbitray.actors.worker.handler.executor import Executor
 from rabbitray.actors.worker.handler.loading import Handler
-from rabbitray.actors.worker.handler.thread import HandlerThread
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.outcome.outcomes import Outcomes
 from rabbitray.actors.worker.outcome.result_json import MAX_RESULT_BYTES
@@ -99,7 +98,6 @@ class Worker:
     ) -> None:
         self._config = config
         self._decoder = decoder
-        self._decoding = HandlerThread("decoder")
         self._finished = finished
         self._tracing = tracing
         self._meter = meter
@@ -132,12 +130,12 @@ class Worker:
         """
         began = time.perf_counter()
         parcels = unpack_parcels(shipment)
-        if self._decoder is not None and self._decoder.is_users:
-            units, failures = await self._in_its_thread(parcels)
+        if self._reader is not None and self._reader.is_users:
+            units, failures = await self._reader.in_its_thread(self.decode, parcels)
         else:
             units, failures = self.decode(parcels)
         self._executor.busy.add(time.perf_counter() - began)
-        undecoded = sorted({*range(len(parcels))} - _positions(units, failures)) if self._reader is not None else []
+        undecoded = unread(parcels, units, failures) if self._reader is not None else []
         units, skipped = (units, []) if self._finished is None else await self._finished.take_out(units)
         run = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)
         run.undecoded = undecoded
@@ -165,12 +163,21 @@ class Worker:
     async def close(self) -> None:
         """Ends the handler. Batches still running are abandoned: they are delivered again."""
         self._tasks.cancel()
-        self._decoding.close()
+        if self._reader is not None:
+            self._reader.close()
         await self._executor.close()
 
     def _reader_of(self, decoder: LoadedDecoder, categories: Categories) -> Reader:
         config = self._config
-        return Reader(decoder, config.wire, categories, self._tracebacks, within_s=config.early_s, redact=config.redact)
+        return Reader(
+            decoder,
+            config.wire,
+            categories,
+            self._tracebacks,
+            within_s=config.early_s,
+            slow_s=config.handler_timeout_s / 2,
+            redact=config.redact,
+        )
 
     def decode(self, parcels: list[Parcel]) -> tuple[list[Unit], list[Failure]]:
         """The jobs of a batch, and failures of what cannot be read; see `decode_parcels`."""
@@ -184,16 +191,6 @@ class Worker:
             config.unknown_content_type,
             self._reader,
         )
-
-    async def _in_its_thread(self, parcels: list[Parcel]) -> tuple[list[Unit], list[Failure]]:
-        """The user's decoder may block, and the event loop has other batches. Who hangs is told before he is ended."""
-        reading = asyncio.ensure_future(self._decoding.call(self.decode, parcels))
-        slow_s = self._config.handler_timeout_s / 2
-        done, _ = await asyncio.wait([reading], timeout=slow_s)
-        if not done and self._reader is not None:
-            stands = self._tracebacks.of_thread(self._decoding.ident).replace("\n", " | ")
-            log.warning("The decoder reads message %s for %g s: %s", self._reader.reading, slow_s, stands)
-        return await reading
 
     async def _execute(self, run: BatchRun) -> None:
         with run.span:
@@ -302,8 +299,3 @@ class Worker:
                 found = []
             pieces[unit.position] = found
         return found[unit.record] if unit.record < len(found) else None
-
-
-def _positions(units: list[Unit], failures: list[Failure]) -> set[int]:
-    """The messages that were read."""
-    return {unit.position for unit in units} | {failure.position for failure in failures}

@@ -76,7 +76,7 @@ def read(parcels: Sequence[Parcel], decoder: str = AUTO) -> tuple[list[Job], lis
     """The jobs that a worker makes of them, and failures."""
     loaded = load_decoder(decoder)
     limits = MessageLimits()
-    reader = None if loaded is None else Reader(loaded, limits, Categories(), Tracebacks(), within_s=10.0)
+    reader = None if loaded is None else Reader(loaded, limits, Categories(), Tracebacks(), within_s=10.0, slow_s=10.0)
     units, failures = decode_parcels(parcels, limits, IdentityRules(), reader=reader)
     return [unit.job for unit in units], failures
 

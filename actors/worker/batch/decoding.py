@@ -78,6 +78,12 @@ def decode_parcels(
     return units, failures
 
 
+def unread(parcels: Sequence[Parcel], units: Sequence[Unit], failures: Sequence[Failure]) -> list[int]:
+    """The positions of the messages that there was no time to read."""
+    read = {unit.position for unit in units} | {failure.position for failure in failures}
+    return sorted({*range(len(parcels))} - read)
+
+
 def _undecoded(position: int, parcel: Parcel, failed: Failed) -> Failure:
     whole = whole_message(parcel)
     return Failure(

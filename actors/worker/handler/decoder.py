@@ -6,13 +6,15 @@ gives the rest of the batch back; one that does not return at all is ended with 
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import logging
 import time
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rabbitray.actors.errors import DecodeError, HandlerLoadError
 from rabbitray.actors.message.formats.auto import read_as, whole_or_bare
@@ -30,9 +32,14 @@ from rabbitray.actors.worker.batch.decoding import UndecodedError
 from rabbitray.actors.worker.batch.unit import Failed
 from rabbitray.actors.worker.fork_guard import ForkGuard
 from rabbitray.actors.worker.handler.loading import find_named, set_up
+from rabbitray.actors.worker.handler.thread import HandlerThread
 from rabbitray.actors.worker.outcome.error_text import describe
 from rabbitray.actors.worker.outcome.tracebacks import Tracebacks
 from rabbitray.actors.worker.outcome.verdict import Categories, judge
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DECODER_FAILED: Final = "decoder_failed"
 _AMQP_1_0: Final = "amqp-1.0"
@@ -59,11 +66,6 @@ class LoadedDecoder:
     def asks_message(self) -> bool:
         """Whether it wants the properties of each message."""
         return self.format is None or self.format.asks_message
-
-    @property
-    def is_users(self) -> bool:
-        """Whether it runs code of the user's."""
-        return self.call is not None
 
 
 def load_decoder(name: str, redact: Redactor = NO_SECRETS) -> LoadedDecoder | None:
@@ -124,7 +126,9 @@ def _require_call(called: Callable[..., Any], arguments: tuple[object, ...], say
 
 
 class Reader:
-    """ParcelReader: each message through the decoder. `within_s`: how long one batch may be read."""
+    """ParcelReader: each message through the decoder. `within_s`: how long one batch may be read; `slow_s`: after which
+    the log tells where the user's decoder stands.
+    """
 
     def __init__(
         self,
@@ -134,6 +138,7 @@ class Reader:
         tracebacks: Tracebacks,
         *,
         within_s: float,
+        slow_s: float,
         redact: Redactor = NO_SECRETS,
     ) -> None:
         self._decoder = decoder
@@ -141,16 +146,38 @@ class Reader:
         self._categories = categories
         self._tracebacks = tracebacks
         self._within_s = within_s
+        self._slow_s = slow_s
         self._redact = redact
         self._guard = ForkGuard(redact)
         self._until = 0.0
-        self.reading: str | None = None  # the id of the message that is read now
+        self._thread = HandlerThread("decoder")
+        self._reading: str | None = None  # the id of the message that is read now
+
+    @property
+    def is_users(self) -> bool:
+        """Whether it runs code of the user's."""
+        return self._decoder.call is not None
+
+    async def in_its_thread(self, decode: Callable[[list[Parcel]], T], parcels: list[Parcel]) -> T:
+        """What `decode` gives, which reads by this reader: the user's code may block, and the event loop has other
+        batches. Whoever hangs is told before the router ends its worker.
+        """
+        reading = asyncio.ensure_future(self._thread.call(decode, parcels))
+        done, _ = await asyncio.wait([reading], timeout=self._slow_s)
+        if not done:
+            stands = self._tracebacks.of_thread(self._thread.ident).replace("\n", " | ")
+            log.warning("The decoder reads message %s for %g s: %s", self._reading, self._slow_s, stands)
+        return await reading
+
+    def close(self) -> None:
+        """Ends its thread after the call that runs now."""
+        self._thread.close()
 
     def has_time(self, read: int) -> bool:
         """See ParcelReader. The first message of a batch is always read."""
         if not read:
             self._until = time.monotonic() + self._within_s
-        return not read or not self._decoder.is_users or time.monotonic() < self._until
+        return not read or not self.is_users or time.monotonic() < self._until
 
     def read(self, parcel: Parcel) -> Job:
         """See ParcelReader."""
@@ -169,7 +196,7 @@ class Reader:
         body = self._plain(parcel)
         if message.type == _AMQP_1_0 and is_section(body):
             body = _unwrapped(body)
-        self.reading = parcel.message_id
+        self._reading = parcel.message_id
         try:
             return copy_context().run(self._guard.call, call, body, message)
         except DecodeError:
@@ -177,7 +204,7 @@ class Reader:
         except BaseException as error:
             raise UndecodedError(self._judged(error)) from error
         finally:
-            self.reading = None
+            self._reading = None
 
     def _plain(self, parcel: Parcel) -> bytes:
         """The body without its compression; one that we do not know at all is left to the user's decoder."""
