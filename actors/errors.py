@@ -29,7 +29,7 @@ class ConfigurationError(RabbitrayError):
 
 
 class HandlerLoadError(ConfigurationError):
-    """The handler `module:attr` cannot be imported or has an unusable shape."""
+    """The handler or decoder `module:attr` cannot be imported or has an unusable shape."""
 
 
 class BrokerUnreachableError(ConfigurationError):

@@ -19,7 +19,9 @@ from jinja2 import Environment, PackageLoader
 ROOT = Path(__file__).parents[1]
 
 PAGE: dict[str, tuple[str, ...]] = {
-    "rabbitray": ("Job", "Message", "Publisher", "SyncPublisher", "PublisherConfig", "batch", "Retry", "Reject"),
+    "rabbitray": (
+        "Job", "Message", "Publisher", "SyncPublisher", "PublisherConfig", "batch", "Retry", "Reject", "Decoded",
+    ),
     "rabbitray.testing": ("work", "work_async", "Outcome", "KitSettings"),
     "rabbitray.actors.publisher": (
         "PublishReport", "FailedJob", "CloseReport", "PublishTotals", "MeterSink", "PublishBatch", "Tracer",

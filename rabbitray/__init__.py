@@ -19,14 +19,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rabbitray.actors.errors import Reject, Retry
+    from rabbitray.actors.message.formats.decoded import Decoded
     from rabbitray.actors.message.job import Job
     from rabbitray.actors.message.message import Message
     from rabbitray.actors.publisher import Publisher, PublisherConfig, SyncPublisher
     from rabbitray.actors.worker.handler.loading import batch
 
-__all__ = ["Job", "Message", "Publisher", "PublisherConfig", "Reject", "Retry", "SyncPublisher", "batch"]
+__all__ = ["Decoded", "Job", "Message", "Publisher", "PublisherConfig", "Reject", "Retry", "SyncPublisher", "batch"]
 
 _HOMES = {
+    "Decoded": "rabbitray.actors.message.formats.decoded",
     "Job": "rabbitray.actors.message.job",
     "Message": "rabbitray.actors.message.message",
     "Publisher": "rabbitray.actors.publisher",

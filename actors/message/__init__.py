@@ -4,6 +4,7 @@ headers   names of our headers and content types
 job       Job, what a handler gets; uuid7
 wire      bytes <-> Job: msgpack, compact and verbose JSON, packed records
 message   Message, what it came in, for who asks for it
+formats   what foreign messages mean: Celery, Dramatiq, CloudEvents, CBOR; Decoder, a user's own
 properties  what AMQP says of a message beside its body
 keys      where the key of a message is: a header, a property, its body
 pointer   JSON pointers

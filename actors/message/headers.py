@@ -34,6 +34,7 @@ EXPIRES: Final = "x-rabbitray-expires"  # Unix ms, when its producer wanted it t
 CONVERTED_ID: Final = "x-message-id"  # RabbitMQ 4: an AMQP 1.0 message id that fits no property: bytes, a long text
 PRIORITY: Final = "x-rabbitray-priority"  # of a dead letter: the one of its message, below 0 for none
 HEADERS_CUT: Final = "x-rabbitray-headers-cut"  # how many headers and properties of the producer it left behind
+COMPRESSION: Final = "compression"  # kombu's: how it compressed the body, see `with_compression`
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 

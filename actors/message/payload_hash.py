@@ -26,7 +26,11 @@ def payload_hash(job: Job, text: bytes | None = None) -> int:
     number that decides nothing.)
     """
     timed = job.timestamp_ms is not None or job.scheduled_at is not None
-    said = _encoded(job.payload) if text is None or timed else text
+    return body_hash(_encoded(job.payload) if text is None or timed else text)
+
+
+def body_hash(said: bytes) -> int:
+    """The same of bytes: of a body that a decoder reads, whose payload may be any object."""
     return (len(said) & 0xFFFF_FFFF) << _LENGTH_BITS | crc32(said)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,22 +13,25 @@ import msgspec
 import pyarrow as pa
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.message.formats import Decoder
 from rabbitray.actors.message.headers import JOB_MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.keys import KeyRule
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.reply import Category, Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, UnknownContentType
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement
 from rabbitray.actors.seconds import require_seconds
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.decoding import IdentityRules
+from rabbitray.actors.worker.handler.decoder import LoadedDecoder, load_decoder, prepare_decoder
 from rabbitray.actors.worker.handler.loading import Handler
 from rabbitray.actors.worker.outcome.verdict import Categories
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 
 QUEUE = "test"
 BATCH_SIZE = 500
+FIRST_PART_S = 1.0
 
 
 class KitSettings(TypedDict, total=False):
@@ -39,6 +43,7 @@ class KitSettings(TypedDict, total=False):
     - `error_categories`: exception class (`ValueError`, `mylib.QuotaError`) or code (`QUOTA`, `418`) to `transient`,
       `permanent` or `unknown`.
     - `type_codes`: one upper-case letter to message type.
+    - `decoder`: also the function or class itself; here it is called twice for each message.
     - `follow_retries`: a job that is to be retried runs again at once, without its delay, until it is DONE or DEAD.
     """
 
@@ -51,6 +56,8 @@ class KitSettings(TypedDict, total=False):
     missing_id: Literal["allow", "reject"]
     key: str
     message_format: MessageFormat
+    unknown_content_type: UnknownContentType
+    decoder: str | Decoder | type
     max_message_bytes: int
     max_records: int
     max_depth: int
@@ -107,23 +114,22 @@ class Bench:
         self._batch_size = settings.get("batch_size", BATCH_SIZE)
         self._timeout_s = _timeout_s(settings.get("handler_timeout_s", 60.0))
         self._follow = settings.get("follow_retries", False)
-        self._identity = IdentityRules(missing_id=settings.get("missing_id", "allow"), key=rule)
-        self._wire = _wire(settings)
-        self._codes = REPORT_CODES.extended(settings.get("type_codes", {}))
-        self._format = settings.get("message_format", "auto")
         self._limits = _limits(settings)
         queue = settings.get("queue", QUEUE)
         config = WorkerConfig(
             name="test-worker-0001",
             queue=queue,
             slots=settings.get("queue_concurrency", 32),
+            early_s=FIRST_PART_S,
             handler_timeout_s=self._timeout_s,
-            identity=self._identity,
-            wire=self._wire,
-            codes=self._codes,
-            message_format=self._format,
+            identity=IdentityRules(missing_id=settings.get("missing_id", "allow"), key=rule),
+            wire=_wire(settings),
+            codes=REPORT_CODES.extended(settings.get("type_codes", {})),
+            message_format=settings.get("message_format", "auto"),
+            unknown_content_type=settings.get("unknown_content_type", "bytes"),
         )
-        self._worker = Worker(config, handler, Categories(settings.get("error_categories")), Tracing(queue=queue))
+        categories = Categories(settings.get("error_categories"))
+        self._worker = Worker(config, handler, categories, Tracing(queue=queue), decoder=_decoder(settings))
 
     async def work(self, parcels: Sequence[Parcel]) -> list[Outcome]:
         """Every message until it has its outcomes."""
@@ -144,11 +150,12 @@ class Bench:
 
     async def _batch(self, batch_id: str, batch: list[_Piece]) -> tuple[list[Outcome], list[_Piece]]:
         """The outcomes of one batch, and what of it is to run again."""
-        jobs = self._jobs(batch)
         outcomes: list[Outcome] = []
         again: list[_Piece] = []
         progress = time.monotonic()
-        part, rows = await self._worker.run(batch_id, msgspec.msgpack.encode([piece.parcel for piece in batch]))
+        shipment = msgspec.msgpack.encode([piece.parcel for piece in batch])
+        part, rows = await self._first_part(batch_id, shipment)
+        jobs = self._jobs(batch)
         while True:
             outcomes += _done(batch, jobs, part, rows)
             again += [batch[position] for position in part.returned]
@@ -162,9 +169,18 @@ class Bench:
             self._require_progress(progress)
             part, rows = await self._worker.more(batch_id)
 
+    async def _first_part(self, batch_id: str, shipment: bytes) -> tuple[Part, pa.Table]:
+        """It comes within a second, unless a decoder hangs."""
+        limit_s = FIRST_PART_S + self._timeout_s * 1.25
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._worker.run(batch_id, shipment)
+        except TimeoutError:
+            text = f"the decoder read no message for {limit_s:g} s: a pool would kill its worker"
+            raise TimeoutError(text) from None
+
     def _jobs(self, batch: list[_Piece]) -> dict[tuple[int, int], Job]:
-        parcels = [piece.parcel for piece in batch]
-        units, _ = decode_parcels(parcels, self._wire, self._identity, self._codes, self._format)
+        units, _ = self._worker.decode([piece.parcel for piece in batch])
         return {(unit.position, unit.record): unit.job for unit in units}
 
     def _failed(
@@ -205,7 +221,7 @@ def _done(batch: list[_Piece], jobs: dict[tuple[int, int], Job], part: Part, row
             Outcome(
                 message=piece.message,
                 record=record if piece.record is None else piece.record,
-                job=jobs[position, record],
+                job=jobs.get((position, record)),
                 status="DONE",
                 attempts=row["attempts"],
                 result=msgspec.json.decode(row["result"]),
@@ -237,6 +253,13 @@ def _timeout_s(value: object) -> float:
     if found <= 0:
         raise ConfigurationError(f"the test kit: handler_timeout_s must be above 0 s, not {found:g} s")
     return found
+
+
+def _decoder(settings: KitSettings) -> LoadedDecoder | None:
+    decoder = settings.get("decoder", "auto")
+    if isinstance(decoder, str):
+        return load_decoder(decoder)
+    return prepare_decoder(decoder, getattr(decoder, "__qualname__", type(decoder).__name__))
 
 
 def _wire(settings: KitSettings) -> MessageLimits:

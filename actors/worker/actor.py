@@ -6,8 +6,9 @@ import asyncio
 import logging
 import os
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import psutil
 import pyarrow as pa
@@ -26,6 +27,7 @@ from rabbitray.actors.telemetry.metrics import NO_METRICS
 from rabbitray.actors.telemetry.ray_metrics import Metering
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.batch.skip_done import FinishedJobs, SkipDone
+from rabbitray.actors.worker.handler.decoder import LoadedDecoder, load_decoder
 from rabbitray.actors.worker.handler.loading import Handler, load
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.actors.worker.outcome.verdict import Categories
@@ -33,6 +35,8 @@ from rabbitray.actors.worker.usage import ProcessUsage
 from rabbitray.actors.worker.worker import Worker, WorkerConfig
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class WorkerSetup:
     config: WorkerConfig
     handler: str
     boot: Boot
+    decoder: str = "auto"
     categories: Mapping[str, str] = field(default_factory=dict)
     num_cpus: float = 1.0
     server: tuple[str, int] | None = None
@@ -66,10 +71,13 @@ class PoolWorker:
         self._ended = asyncio.Event()
         self._usage = ProcessUsage(psutil.Process(), meter)
         self._tasks = BackgroundTasks(log, "A worker could not measure its process")
-        handler = _load(setup.handler, setup.config.redact)
+        redact = setup.config.redact
+        handler: Handler = _load("handler", setup.handler, load, redact)
+        decoder: LoadedDecoder | None = _load("decoder", setup.decoder, load_decoder, redact)
         own: Mapping[str, str] = getattr(handler.call, "error_categories", {})
         categories = Categories(dict(setup.categories) | dict(own))
-        self._worker = Worker(setup.config, handler, categories, tracing, meter, _finished(setup, meter))
+        finished = _finished(setup, meter)
+        self._worker = Worker(setup.config, handler, categories, tracing, meter, finished, decoder)
         freeze_gc()
 
     async def ready(self) -> WorkerInfo:
@@ -133,15 +141,15 @@ def _finished(setup: WorkerSetup, meter: WorkerMeter | None) -> FinishedJobs | N
     return FinishedJobs(store, setup.skip_done, unasked=None if meter is None else meter.unasked)
 
 
-def _load(handler: str, redact: Redactor) -> Handler:
-    """As `load`. What Ray shows of an actor that could not start, the traceback and its causes too, must not hold a
-    secret: it is then in the log alone, which hides it.
+def _load(what: str, name: str, loads: Callable[[str, Redactor], T], redact: Redactor) -> T:
+    """As `loads`, of a handler or decoder. What Ray shows of an actor that could not start, the traceback and its
+    causes too, must not hold a secret: it is then in the log alone, which hides it.
     """
     try:
-        return load(handler, redact)
+        return loads(name, redact)
     except Exception as error:
         shown = "".join(traceback.format_exception(error))
         if redact(shown) == shown:
             raise
-        log.exception("The handler %s could not be set up", handler)
+        log.exception("The %s %s could not be set up", what, name)
         raise RabbitrayError(redact(f"{type(error).__name__}: {text_of(error)}")) from None

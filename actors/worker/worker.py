@@ -18,16 +18,24 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import DecodeError, RabbitrayError
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
 from rabbitray.actors.message.reply import Failure, Part
-from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLimits, TypeCodes, split
+from rabbitray.actors.message.wire import (
+    REPORT_CODES,
+    MessageFormat,
+    MessageLimits,
+    TypeCodes,
+    UnknownContentType,
+    split,
+)
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.own_logging import OwnLogging
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.tracing import Tracing
-from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels
+from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels, unread
 from rabbitray.actors.worker.batch.result_table import results
 from rabbitray.actors.worker.batch.running import BatchRun
 from rabbitray.actors.worker.batch.skip_done import FinishedJobs
 from rabbitray.actors.worker.batch.unit import Failed, Unit
+from rabbitray.actors.worker.handler.decoder import LoadedDecoder, Reader
 from rabbitray.actors.worker.handler.executor import Executor
 from rabbitray.actors.worker.handler.loading import Handler
 from rabbitray.actors.worker.meter import WorkerMeter
@@ -64,6 +72,7 @@ class WorkerConfig:
     wire: MessageLimits = field(default_factory=MessageLimits)
     codes: TypeCodes = REPORT_CODES
     message_format: MessageFormat = "auto"
+    unknown_content_type: UnknownContentType = "bytes"
     redact: Redactor = NO_SECRETS
 
 
@@ -74,7 +83,7 @@ class UnknownBatchError(RabbitrayError):
 class Worker:
     """Runs batches through one handler. Methods belong to one event loop.
 
-    `finished`: which jobs need not run, since they have their result; None: each one runs.
+    `finished`: which jobs need not run, since they have their result; None: each one runs. `decoder`: None for none.
     """
 
     def __init__(
@@ -85,6 +94,7 @@ class Worker:
         tracing: Tracing,
         meter: WorkerMeter | None = None,
         finished: FinishedJobs | None = None,
+        decoder: LoadedDecoder | None = None,
     ) -> None:
         self._config = config
         self._finished = finished
@@ -94,11 +104,12 @@ class Worker:
         outcomes = Outcomes(
             categories, self._tracebacks, max_result_bytes=config.max_result_bytes, redact=config.redact
         )
+        self._reader = None if decoder is None else self._reader_of(decoder, categories)
         self._executor = Executor(
             handler, outcomes, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact
         )
         self._logging = OwnLogging()
-        self._asks_message = handler.asks.message
+        self._asks_message = handler.asks.message or (decoder is not None and decoder.asks_message)
         self._runs: dict[str, BatchRun] = {}
         self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
 
@@ -109,7 +120,7 @@ class Worker:
 
     @property
     def asks_message(self) -> bool:
-        """Whether its messages are to come with their envelopes."""
+        """Whether its parcels are to come with the envelopes of their messages."""
         return self._asks_message
 
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, pa.Table]:
@@ -120,12 +131,16 @@ class Worker:
         """
         began = time.perf_counter()
         parcels = unpack_parcels(shipment)
-        config = self._config
-        units, failures = decode_parcels(parcels, config.wire, config.identity, config.codes, config.message_format)
+        if self._reader is not None and self._reader.is_users:
+            units, failures = await self._reader.in_its_thread(self.decode, parcels)
+        else:
+            units, failures = self.decode(parcels)
         self._executor.busy.add(time.perf_counter() - began)
-        keys = _keys_of(units) if config.identity.key.place == "body" else {}
+        keys = _keys_of(units) if self._config.identity.key.place == "body" else {}
+        undecoded = unread(parcels, units, failures) if self._reader is not None else []
         units, skipped = (units, []) if self._finished is None else await self._finished.take_out(units)
         run = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)
+        run.undecoded = undecoded
         run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
         if skipped:
             self._trace_skipped(skipped, run)
@@ -133,7 +148,7 @@ class Worker:
             self._trace_unreadable(parcels[failure.position], failure, run)
         self._runs[batch_id] = run
         if keys and run.waiting:
-            return Part(keys=keys, open=run.open), results([], config.queue, config.name, batch_id)
+            return Part(keys=keys, open=run.open), results([], self._config.queue, self._config.name, batch_id)
         return await self._first(run)
 
     async def more(self, batch_id: str) -> tuple[Part, pa.Table]:
@@ -149,6 +164,8 @@ class Worker:
     async def close(self) -> None:
         """Ends the handler. Batches still running are abandoned: they are delivered again."""
         self._tasks.cancel()
+        if self._reader is not None:
+            self._reader.close()
         await self._executor.close()
 
     async def _first(self, run: BatchRun) -> tuple[Part, pa.Table]:
@@ -161,6 +178,31 @@ class Worker:
         await run.news(self._config.early_s)
         return self._part(run)
 
+    def _reader_of(self, decoder: LoadedDecoder, categories: Categories) -> Reader:
+        config = self._config
+        return Reader(
+            decoder,
+            config.wire,
+            categories,
+            self._tracebacks,
+            within_s=config.early_s,
+            slow_s=config.handler_timeout_s / 2,
+            redact=config.redact,
+        )
+
+    def decode(self, parcels: list[Parcel]) -> tuple[list[Unit], list[Failure]]:
+        """The jobs of a batch, and failures of what cannot be read; see `decode_parcels`."""
+        config = self._config
+        return decode_parcels(
+            parcels,
+            config.wire,
+            config.identity,
+            config.codes,
+            config.message_format,
+            config.unknown_content_type,
+            self._reader,
+        )
+
     async def _execute(self, run: BatchRun) -> None:
         with run.span:
             await self._executor.run(run)
@@ -171,6 +213,8 @@ class Worker:
         self._logging.restore()
         run.partial = True  # before taking: what finishes from now on tells it
         returned = run.take_unstarted() if run.open > len(run.finished) else []
+        if run.undecoded:
+            returned, run.undecoded = returned + run.undecoded, []
         units, done, failures = self._outcomes(run, run.take_finished())
         if self._meter is not None:
             self._meter.jobs(units)

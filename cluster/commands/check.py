@@ -48,4 +48,5 @@ def examine(loaded: Loaded, *, with_ray: bool) -> list[CheckRow]:
 
         ray_rows, cpus = cluster(loaded)
     broker = asyncio.run(doctor.broker(loaded))
-    return [*doctor.own(loaded, cpus), *doctor.handler(loaded), *broker, *ray_rows, *doctor.results(loaded)]
+    users_code = [*doctor.handler(loaded), *doctor.decoder(loaded)]
+    return [*doctor.own(loaded, cpus), *users_code, *broker, *ray_rows, *doctor.results(loaded)]

@@ -162,11 +162,13 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         wire=message_limits(settings),
         codes=type_codes(settings),
         message_format=settings.message_format,
+        unknown_content_type=settings.unknown_content_type,
         redact=Redactor(*loaded.secrets),
     )
     return WorkerSetup(
         config=config,
         handler=handler,
+        decoder=settings.decoder,
         boot=boot(loaded),
         categories=error_categories(settings),
         num_cpus=settings.worker_num_cpus,

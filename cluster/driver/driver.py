@@ -18,6 +18,7 @@ from rabbitray.actors.router.actor import DRAIN_ASKED
 from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry.metrics import Percentiles
+from rabbitray.actors.worker.handler.decoder import require_decoder
 from rabbitray.actors.worker.handler.loading import find
 from rabbitray.actors.worker.handler.shape import awaits
 from rabbitray.cluster import telemetry
@@ -246,6 +247,7 @@ def check(loaded: Loaded, handler: str) -> None:
     telemetry.start_logging(compose.logs(loaded), "driver")
     findings = checks.check_versions(checks.installed_versions())
     findings += checks.check_settings(settings, facts(loaded, sync_handler=not awaits(find(handler))))
+    require_decoder(settings.decoder)
     for finding in findings:
         if finding.level == "warn":
             log.warning("%s", finding.text)

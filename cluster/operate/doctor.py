@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError, StoreOpenError
+from rabbitray.actors.message.formats.named import AUTO
 from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.rabbitmq.consumer_timeout import ConsumerTimeout
 from rabbitray.actors.rabbitmq.declare import server_of
@@ -23,6 +24,7 @@ from rabbitray.actors.rabbitmq.versions import Behaviour
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.read_only import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
+from rabbitray.actors.worker.handler.decoder import require_decoder
 from rabbitray.actors.worker.handler.loading import find
 from rabbitray.cluster.driver import checks, compose
 from rabbitray.cluster.driver.checks import facts
@@ -65,6 +67,19 @@ def handler(loaded: Loaded) -> Iterator[CheckRow]:
         yield CheckRow(area="handler", level="refuse", text=str(error))
     else:
         yield CheckRow(area="handler", level="ok", text=f"{name} can be loaded")
+
+
+def decoder(loaded: Loaded) -> Iterator[CheckRow]:
+    """Whether the decoder can be loaded; imports the user's module."""
+    name = loaded.settings.decoder
+    if name == AUTO:
+        return
+    try:
+        require_decoder(name)
+    except ConfigurationError as error:
+        yield CheckRow(area="decoder", level="refuse", text=str(error))
+    else:
+        yield CheckRow(area="decoder", level="ok", text=f"{name} can be loaded")
 
 
 async def broker(loaded: Loaded) -> list[CheckRow]:

@@ -121,7 +121,8 @@ def readable(
     if body is None:
         return shown | {"body_bytes": None, "body": "not in the results: `error` says how large it is and where"}
     came = {"body_hex": body.hex()} if raw else {}
-    read = partial(decode, codes=codes, message_format=message_format, stamped=PUBLISHED in headers)
+    stamped = PUBLISHED in headers
+    read = partial(decode, codes=codes, message_format=message_format, stamped=stamped, unknown="reject")
     return shown | {"body_bytes": len(body), **_body(row, body, read), **came}
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.message.formats.named import AUTO, FORMATS
 from rabbitray.actors.message.keys import ALLOWED, parse_key_rule
-from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat
+from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, UnknownContentType
 from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from rabbitray.actors.router.settlement.outstanding import HOP_AGAIN_S, HOPS_AGAIN
@@ -43,6 +44,7 @@ _ray = partial(setting, group="Ray and tests")
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
 HANDLER_PATTERN: Final = r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$"
+DECODER_PATTERN: Final = rf"^({'|'.join((AUTO, *FORMATS))}|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)$"
 
 
 class Settings(BaseModel):
@@ -123,6 +125,16 @@ class Settings(BaseModel):
         help="Where the key of a message is; default: the key header of our copies and publisher, the job's own id, "
         "the message id. A text, a number or bytes; the pointer is followed in the decoded payload, by a worker.",
     )  # fmt: skip
+    decoder: str = _queue(
+        "auto", pattern=DECODER_PATTERN, allowed=f"auto, {', '.join(FORMATS)}, or module:attribute",
+        help="How bodies are read: by their content type (auto), all in one format, or by a function of yours, "
+        "body and Message in, payload out.",
+    )  # fmt: skip
+    unknown_content_type: UnknownContentType = _queue(
+        "bytes",
+        help="What becomes of a message whose content type has no reader, or that has none and is neither JSON nor "
+        "msgpack: the handler gets its body as bytes, or it is a dead letter (reject).",
+    )
     queue_depth_interval_ms: int = _queue(
         5000, env="QUEUE_DEPTH_INTERVAL", ge=100, le=600_000, help="How often an idle queue's depth is read."
     )

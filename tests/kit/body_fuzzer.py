@@ -15,6 +15,7 @@ import random
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +23,15 @@ import msgpack
 import msgspec
 
 from rabbitray.actors.errors import DecodeError
-from rabbitray.actors.message import wire
+from rabbitray.actors.message import formats, wire
+from rabbitray.actors.message.formats.auto import read_as, read_by_type
+from rabbitray.actors.message.formats.cbor import CBOR
+from rabbitray.actors.message.formats.cloudevents import STRUCTURED
+from rabbitray.actors.message.formats.decoded import job_of
+from rabbitray.actors.message.formats.named import FORMATS
 from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.message import Message
 from rabbitray.actors.message.parcel import records_of
 from rabbitray.actors.message.wire.counting import json_entries, msgpack_entries, names_each_once
 from tests.kit import coverage_search
@@ -32,8 +39,11 @@ from tests.kit.body_mutations import TOKENS
 from tests.kit.deliveries import parcel
 
 KEPT = Path(__file__).parents[1] / "kept" / "bodies.jsonl"
-READERS = frozenset(map(str, Path(wire.__file__).parent.glob("*.py")))
-KINDS = (JSON, MSGPACK, PACKED, "text/plain", "application/octet-stream", "x/y", "")
+READERS = frozenset(str(path) for one in (wire, formats) for path in Path(one.__file__).parent.glob("*.py"))
+KINDS = (JSON, MSGPACK, PACKED, "text/plain", "application/octet-stream", "x/y", "", CBOR, STRUCTURED)
+ENCODINGS = ("", "gzip", "utf-8", "br", "deflate", "zstd", "utf-16", "utf-8, application/x-gzip", "x-nobody")
+HEADERS = {"task": "t", "id": "1"}
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 LIMITS = wire.MessageLimits(max_message_bytes=4_000, max_records=20, max_depth=6, max_collection=50, max_elements=100)
 
 
@@ -77,11 +87,20 @@ def check(case: Case) -> None:
         _tried(lambda limits=limits: records_of(message, limits))
         assert 1 <= wire.count_records(*case, max_records=limits.max_records) <= limits.max_records
         assert wire.plain_size(case.body, case.encoding, limits) >= len(case.body)
+        _tried(lambda limits=limits: read_by_type(message, limits, wire.REPORT_CODES, "auto", "bytes"))
+        _check_formats(case, limits)
     head, jobs = _tried(lambda: wire.read_head(*case)), _tried(lambda: wire.decode(*case))
     if isinstance(head, Job) and isinstance(jobs, list):
         assert head == msgspec.structs.replace(jobs[0], payload=None), "a head names no other job"
     _check_json_counts(case.body)
     _check_msgpack_count(case.body)
+
+
+def _check_formats(case: Case, limits: wire.MessageLimits) -> None:
+    """Each format, of whatever a message with this body may be."""
+    whole = Message(body=case.body, content_type=case.kind or None, headers=HEADERS)
+    for form in FORMATS.values():
+        _tried(lambda form=form: job_of(read_as(form.read, case.body, whole, limits), NOW))
 
 
 def _tried(call: Callable[[], Any]) -> Any:  # Any: what a reader gives
@@ -131,7 +150,7 @@ def changed(case: Case, others: Sequence[Case], chance: random.Random) -> Case:
         middle = chance.choice((chance.choice(TOKENS), chance.randbytes(1), inner[start:end] * 3, other[cut : cut + 9]))
         inner = inner[:start] + middle + inner[end:]
     kind = chance.choice(KINDS) if chance.random() < 0.05 else case.kind
-    encoding = chance.choice(("", "gzip", "utf-8", "br")) if chance.random() < 0.05 else case.encoding
+    encoding = chance.choice(ENCODINGS) if chance.random() < 0.05 else case.encoding
     return Case((gzip.compress(inner, mtime=0) if body is not None else inner)[:3_000], kind, encoding)
 
 
@@ -153,6 +172,12 @@ def _first() -> list[Case]:
     made = [wire.encode(job, form=form) for form in ("msgpack", "compact_json", "verbose_json")]
     made += [wire.pack([job, job]), (b"text", "text/plain"), (b'{"a": [1.5, {}]}', "")]
     made += [(b'{"i":"1","s":"2026-01-02T12:00:00Z","r":1,"m":2}', JSON), (msgpack.packb({"i": "a", "p": [b"x"]}), "")]
+    made += [(b'{"task":"t","id":"1","args":[],"kwargs":{},"chord":null}', JSON), (b'[[1],{},{"chain":null}]', JSON)]
+    made += [(b'{"actor_name":"a","message_id":"1","args":[],"kwargs":{},"options":{"eta":1}}', JSON)]
+    made += [(b'{"specversion":"1.0","id":"1","source":"/","type":"t","data_base64":"eA=="}', STRUCTURED)]
+    made += [(b'{"body":"e30=","properties":{"body_encoding":"base64"},"headers":{}}', JSON)]
+    made += [(b'[[{"__type__":"datetime","__value__":"2026-01-02"}],{},null]', JSON), (b"\x00Sw\xa1\x05hello", "")]
+    made += [(b"\xa1\x61a\x9f\xc1\x01\xc2\x41\x07\xff", CBOR)]
     plain = [Case(body, kind, "") for body, kind in made]
     return plain + [Case(gzip.compress(one.body, mtime=0), one.kind, "gzip") for one in plain]
 

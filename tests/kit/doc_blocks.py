@@ -24,7 +24,7 @@ from tests.kit.root import ROOT
 
 DOCUMENTS = tuple(sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]))
 OPERATORS = ("|", "&&", "||", ";", "&")
-PLAIN = ("cat", "chmod", "curl", "kubectl", "mkdir", "pip", "promtool", "rabbitmqctl", "ssh", "umask", "uv")
+PLAIN = ("cat", "chmod", "curl", "kubectl", "mkdir", "pip", "promtool", "python", "rabbitmqctl", "ssh", "umask", "uv")
 """Programs of others that documents name; what they are told is not checked, `promtool` and `rabbitmqctl` by tests."""
 
 _FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

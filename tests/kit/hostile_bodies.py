@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Callable
 
+from backports import zstd
+
+from rabbitray.actors.message.formats.cbor import CBOR
+from rabbitray.actors.message.formats.cloudevents import STRUCTURED
 from rabbitray.actors.message.headers import JSON, MSGPACK, PACKED
 
 Body = tuple[bytes, str, str]  # body, content type, content encoding
@@ -99,6 +104,23 @@ HOSTILE: dict[str, Callable[[int], Body]] = {
         gzip.compress(b"\x00" * n, 1, mtime=0)[:-4] + b"\x01\x00\x00\x00",
         "text/plain",
         "gzip",
+    ),
+    "gzip bombs, one behind the other": lambda n: (
+        gzip.compress(b"\x00" * (n // 4), 1, mtime=0) * 4,
+        "text/plain",
+        "gzip",
+    ),
+    "a zstd bomb": lambda n: (zstd.compress(b"\x00" * n, 1), "text/plain", "zstd"),
+    "a bomb in a bomb": lambda n: (gzip.compress(zlib.compress(b"\x00" * n, 1), 1), "text/plain", "deflate, gzip"),
+    "CBOR lists in lists": lambda n: (
+        b"\x9a" + (n // 9).to_bytes(4, "big") + (b"\x81" * 8 + b"\x01") * (n // 9),
+        CBOR,
+        "",
+    ),
+    "an event with many fields": lambda n: (
+        b'{"specversion":"1.0","id":"1","source":"/","type":"t","data":[' + b"{}," * (n // 3) + b"{}]}",
+        STRUCTURED,
+        "",
     ),
     "gzip of nothing": lambda n: (
         b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff" + b"\x00\x00\x00\xff\xff" * (n // 5),

@@ -19,7 +19,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ from tests.kit.command_process import run
 from tests.kit.eventually import eventually
 from tests.kit.pool_settings import settings_for
 from tests.kit.queue_access import depth
-from tests.kit.recorded import KEPT, Ending, Left, RawProperties, Recording, pack_results, raw_channel
+from tests.kit.recorded import KEPT, Ending, Left, Recording, pack_results, raw_channel, reading_raw
 from tests.kit.running_pool import RunningPool, pool_of
 from tests.kit.store_rows import rows_of
 
@@ -411,14 +410,3 @@ def commit_of_this() -> str:
     """The commit that is checked out, abbreviated."""
     command = ["git", "rev-parse", "--short", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-@contextmanager
-def reading_raw() -> Iterator[None]:
-    """Messages that pika reads meanwhile keep the bytes of their properties."""
-    known = pika.spec.props[pika.spec.Basic.INDEX]
-    pika.spec.props[pika.spec.Basic.INDEX] = RawProperties
-    try:
-        yield
-    finally:
-        pika.spec.props[pika.spec.Basic.INDEX] = known

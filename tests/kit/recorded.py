@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pika
+import pika.spec
 
 KEPT = next(parent for parent in Path(__file__).resolve().parents if parent.name == "tests") / "kept"
 
@@ -87,6 +88,17 @@ def raw_channel(url: str) -> Iterator[Any]:
         yield channel
     finally:
         connection.close()
+
+
+@contextmanager
+def reading_raw() -> Iterator[None]:
+    """Messages that pika reads meanwhile keep the bytes of their properties."""
+    known = pika.spec.props[pika.spec.Basic.INDEX]
+    pika.spec.props[pika.spec.Basic.INDEX] = RawProperties
+    try:
+        yield
+    finally:
+        pika.spec.props[pika.spec.Basic.INDEX] = known
 
 
 def restore(url: str, recording: Recording) -> None:

@@ -10,14 +10,17 @@ forms        which documents are jobs in the report's form
 heads        the fields of a job without its payload, for the router
 shapes       the report's two shapes of a job, and its fields
 type_codes   one-letter codes of message types
-compression  gzip bodies, within the limits
+codings      what a content encoding says: compressions, a charset
+compression, decompress  compressed bodies, within the limits
+amqp_value   what RabbitMQ hands over as an AMQP 1.0 client encoded it
 limits       depth, elements, bytes
 documents    bytes -> one document, within them
 counting     how many elements a body holds, before anything is built
 """
 
+from rabbitray.actors.message.wire.codings import with_compression
 from rabbitray.actors.message.wire.compression import plain_size
-from rabbitray.actors.message.wire.decode import decode, parse_line, split
+from rabbitray.actors.message.wire.decode import UnknownContentType, decode, parse_line, split
 from rabbitray.actors.message.wire.encode import Form, encode
 from rabbitray.actors.message.wire.forms import MessageFormat
 from rabbitray.actors.message.wire.heads import read_head, read_record_head
@@ -32,6 +35,7 @@ __all__ = [
     "MessageFormat",
     "MessageLimits",
     "TypeCodes",
+    "UnknownContentType",
     "count_records",
     "decode",
     "encode",
@@ -43,4 +47,5 @@ __all__ = [
     "read_head",
     "read_record_head",
     "split",
+    "with_compression",
 ]

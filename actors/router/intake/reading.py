@@ -16,7 +16,7 @@ from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.headers import header_number, header_text, latest_due_ms, moment_ms, table_bytes
 from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule, converted_id, key_in_delivery
 from rabbitray.actors.message.parcel import MAX_ATTEMPT, Parcel
-from rabbitray.actors.message.wire import MessageLimits, count_records, plain_size
+from rabbitray.actors.message.wire import MessageLimits, count_records, plain_size, with_compression
 from rabbitray.actors.router.delivery import Delivery
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def read_message(
     `spooled`: where its body is, when it is not in `body`. `rule`: where its key is.
     """
     table: Table = properties.headers or _EMPTY
-    kind = properties.content_type
+    kind, encoding = properties.content_type, properties.content_encoding or ""
+    if h.COMPRESSION in table:
+        encoding = with_compression(encoding, table[h.COMPRESSION])
     now_ms = int(time.time() * 1000)
     first_seen_ms = header_number(table.get(h.FIRST_SEEN), 0, now_ms)
     returned = h.ATTEMPT in table or h.DUE in table
@@ -104,7 +106,7 @@ def read_message(
         parcel=Parcel(
             body=body,
             content_type=kind or "",
-            content_encoding=properties.content_encoding or "",
+            content_encoding=encoding,
             message_id=message_id,
             key=key,
             attempt=header_number(table.get(h.ATTEMPT), -1, MAX_ATTEMPT),
@@ -121,8 +123,8 @@ def read_message(
         generation=generation,
         tag=tag,
         consumer=consumer,
-        size=plain_size(body, properties.content_encoding, limits) if properties.content_encoding else len(body),
-        records=count_records(body, kind, properties.content_encoding, max_records=limits.max_records),
+        size=plain_size(body, encoding, limits) if encoding else len(body),
+        records=count_records(body, kind, encoding, max_records=limits.max_records),
         arrived_at=time.monotonic(),
         redelivered=redelivered,
         refused=_refused(len(body) if spooled is None else spooled.size, properties, limits),

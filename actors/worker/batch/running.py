@@ -28,6 +28,7 @@ class BatchRun:
         self.executing: set[Unit] = set()
         self.finished: deque[Unit] = deque()
         self.unreadable = list(failures)
+        self.undecoded: list[int] = []  # messages that there was no time to read: given back with the first part
         self._skipped = list(skipped)
         self.begun = False  # its jobs may run
         self.partial = False  # a part has gone out: finished jobs go out one by one from now on

@@ -68,42 +68,51 @@ def prepare(found: Any, name: str, redact: Redactor = NO_SECRETS) -> Handler:  #
         return Handler(name=name, style=style_of(found), call=found, close=lambda: None, asks=asks)
     guard = ForkGuard(redact)
     with own_logging():
-        made: Any = _set_up(name, "made", found, guard)  # Any: the user's object
+        made: Any = set_up(f"handler {name!r}", "made", found, guard)  # Any: the user's object
         setup = getattr(made, "setup", None)
-        if callable(setup) and inspect.isawaitable(_set_up(name, "set up", setup, guard)):
+        if callable(setup) and inspect.isawaitable(set_up(f"handler {name!r}", "set up", setup, guard)):
             raise HandlerLoadError(f"handler {name!r}: setup must be a plain function, and returned an awaitable")
     close = getattr(made, "close", None)
     return Handler(name=name, style=style_of(found), call=made, close=close or (lambda: None), asks=asks)
 
 
-def _set_up(name: str, what: str, step: Callable[[], Any], guard: ForkGuard) -> Any:  # Any: the user's object
-    """What ends a process ends this start only: Ray would show a worker that ended, and no word of why."""
+def set_up(what: str, step_name: str, step: Callable[[], Any], guard: ForkGuard) -> Any:  # Any: the user's object
+    """What ends a process ends this start only: Ray would show a worker that ended, and no word of why.
+
+    `what`: the handler or decoder, with its name; `step_name`: what is done with it, for the words of the error.
+    """
     try:
         return guard.call(step)
     except Exception:
         raise
     except BaseException as error:  # SystemExit, KeyboardInterrupt, what else is none of our processes' business
-        raise HandlerLoadError(f"handler {name!r}: could not be {what}: {one_line(error)}") from error
+        raise HandlerLoadError(f"{what}: could not be {step_name}: {one_line(error)}") from error
 
 
 def find(path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: a function or a class of the user's
-    """The object at `module:attr`, importable from the working directory; nothing is set up yet."""
+    """The handler at `module:attr`, importable from the working directory; nothing is set up yet."""
+    found = find_named("handler", path, redact)
+    _asks(found, path)
+    return found
+
+
+def find_named(what: str, path: str, redact: Redactor = NO_SECRETS) -> Any:  # Any: whatever stands there
+    """The object at `module:attr`. `what`: handler or decoder, for the words of HandlerLoadError."""
     module_name, colon, attribute = path.partition(":")
     if not colon or not module_name or not attribute:
-        raise HandlerLoadError(f"handler {path!r} is not of the form module:attr, e.g. mypackage.jobs:handle")
+        raise HandlerLoadError(f"{what} {path!r} is not of the form module:attr, e.g. mypackage.jobs:handle")
     if (meant := name_of(module_name)) is not None:
-        raise HandlerLoadError(f"handler {path!r} names a file; write the module: {meant}:{attribute}")
+        raise HandlerLoadError(f"{what} {path!r} names a file; write the module: {meant}:{attribute}")
     if "" not in sys.path:
         sys.path.insert(0, "")
-    module = _import(path, module_name, redact)
+    module = _import(what, path, module_name, redact)
     found = module
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = get_close_matches(part, dir(found), 1)
             hint = shadowed(module) or (f"; did you mean {near[0]!r}?" if near else "")
-            raise HandlerLoadError(f"handler {path!r}: module {module_name!r} has no {part!r}{hint}")
+            raise HandlerLoadError(f"{what} {path!r}: module {module_name!r} has no {part!r}{hint}")
         found = getattr(found, part)
-    _asks(found, path)
     return found
 
 
@@ -115,14 +124,14 @@ def _asks(found: Any, name: str) -> Asks:  # Any: whatever stands at the path
     return asks
 
 
-def _import(path: str, module_name: str, redact: Redactor) -> Any:  # Any: a module
+def _import(what: str, path: str, module_name: str, redact: Redactor) -> Any:  # Any: a module
     try:
         with own_logging():
             return ForkGuard(redact).call(importlib.import_module, module_name)
     except ModuleNotFoundError as missing:
-        raise HandlerLoadError(f"handler {path!r}: {_missing(missing.name or '?', module_name)}") from missing
+        raise HandlerLoadError(f"{what} {path!r}: {_missing(missing.name or '?', module_name)}") from missing
     except BaseException as error:  # SystemExit, too
-        raise HandlerLoadError(f"handler {path!r}: importing {module_name!r} failed: {one_line(error)}") from error
+        raise HandlerLoadError(f"{what} {path!r}: importing {module_name!r} failed: {one_line(error)}") from error
 
 
 def _missing(name: str, module_name: str) -> str:

@@ -1,4 +1,4 @@
-"""HandlerThread: the one thread in which sync handlers run.
+"""HandlerThread: the one thread in which sync handlers run; a decoder of the user's has one of its own.
 
 Not one of concurrent.futures: a process that `multiprocessing` forks there joins at its end the thread that it runs in,
 and exits with code 1.
@@ -22,7 +22,8 @@ Call = tuple["asyncio.Future[Any]", Callable[[], Any]]  # Any: what the call ret
 class HandlerThread:
     """Calls follow one another; the thread begins with the first one, and keeps no process from ending."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "handler") -> None:
+        self._name = name
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -35,7 +36,7 @@ class HandlerThread:
         within = contextvars.copy_context()
         self._calls.put((answer, lambda: within.run(function, argument)))
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="handler", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
         return await answer
 

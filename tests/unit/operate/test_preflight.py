@@ -86,6 +86,20 @@ def test_the_results_file_is_looked_at_before_the_broker(run: Run, tmp_path: Pat
     assert "is not a DuckDB file" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("decoder", "says"),
+    [
+        ("no.such:decode", "decoder 'no.such:decode': no module named 'no'"),
+        ("tests.kit.sample_decoders:late", "is async or a generator"),
+        ("celeri", "auto, json, msgpack, cbor, text, bytes, celery, dramatiq, cloudevents, or module:attribute"),
+    ],
+)
+def test_a_decoder_that_cannot_work_is_refused_in_one_line(run: Run, decoder: str, says: str) -> None:
+    ran = run("run", "--handler", HANDLER, "--decoder", decoder)
+    assert (ran.code, ran.err.count("error: ")) == (2, 1)
+    assert says in ran.err
+
+
 def test_a_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     path = empty_file(tmp_path / "results.duckdb")
     sql_in_a_process(path, "UPDATE store SET schema_version = 99", "CHECKPOINT")

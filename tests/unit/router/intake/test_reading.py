@@ -115,7 +115,11 @@ def test_what_is_not_packed_is_one_record() -> None:
     body, _ = pack([Job(id=str(n)) for n in range(30)])
     for kind in (h.MSGPACK, h.JSON, None, "", "x" * 200):
         assert read(body, {h.RECORDS: 50}, content_type=kind).records == 1
-    assert read(body, content_type=h.PACKED, content_encoding="zstd").records == 1, "is never decoded"
+    assert read(body, content_type=h.PACKED, content_encoding="snappy").records == 1, "is never decoded"
+    assert read(body, content_type=h.PACKED, content_encoding="br").records == 100, "its first bytes do not say it"
+    assert read(body, {h.COMPRESSION: "gzip"}, content_type=h.JSON).parcel.content_encoding == "gzip"
+    assert read(body, {h.COMPRESSION: "gzip"}, content_encoding="utf-8").parcel.content_encoding == "utf-8, gzip"
+    assert read(body, {h.COMPRESSION: "high"}, content_encoding="utf-8").parcel.content_encoding == "utf-8"
 
 
 @given(st.dictionaries(st.text(max_size=30), st.deferred(lambda: values), max_size=9))

@@ -136,7 +136,7 @@ def test_what_ray_shows_of_a_failed_set_up_holds_no_secret_not_even_in_a_cause(
         "    def __call__(self, job): pass\n"
     )
     with pytest.raises(RabbitrayError) as failed:
-        _load("careless_set_up:Handler", Redactor(Secret(url)))
+        _load("handler", "careless_set_up:Handler", load, Redactor(Secret(url)))
     shown = "".join(traceback.format_exception(failed.value))
     assert "RuntimeError: no model" in str(failed.value)
     assert canary.word not in shown
