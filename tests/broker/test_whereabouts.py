@@ -27,7 +27,7 @@ async def test_a_message_in_a_retry_rung_is_counted_there(amqp_url: str, tmp_pat
         await declare(amqp_url, name)
         async with Publisher(replace(compose.publisher(loaded.settings), queue=name, routing_key=None)) as publisher:
             assert (await publisher.publish_many(Job(payload={}) for _ in range(count))).ok
-    path = empty_file(tmp_path / "nothing.duckdb")
+    path = await asyncio.to_thread(empty_file, tmp_path / "nothing.duckdb")
     with closing(ReadOnlyFile(path)) as file:
         found = await asyncio.to_thread(whereabouts, loaded, FileReader(path=path, file=file))
     assert found == Whereabouts(queue=topology.queue, ready=2, waiting=1, held=0)
