@@ -10,11 +10,11 @@ from tests.kit.command_process import run
 from tests.kit.running_pool import RunningPool
 
 
-async def dlq(pool: RunningPool, *arguments: str) -> Any:
-    """`rabbitray dlq ... --json` as a process of its own, while the pool runs."""
+async def dlq(pool: RunningPool, *arguments: str, ray_address: str | None = None) -> Any:
+    """`rabbitray dlq ... --json` as a process of its own, while the pool runs; `show` and `ls` need its Ray."""
     settings = pool.loaded.settings
     command = ["dlq", *arguments, "--queue", settings.queue, "--pool", settings.pool, "--json"]
     url = settings.rabbitmq_url.reveal()
-    code, out, err = await asyncio.to_thread(run, url, None, *command)
+    code, out, err = await asyncio.to_thread(run, url, ray_address, *command)
     assert code == 0, err
     return json.loads(out)
