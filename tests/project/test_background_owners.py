@@ -26,6 +26,7 @@ AWAITED: Final = {
     "actors/router/dispatch/workers.py:RayWorker.node_leaves": "awaited by all who ask, and its error by each of them",
     "actors/store/queries/front.py:Queries._export": "awaited there; its error is the query's, which was told already",
     "actors/store/queries/front.py:Queries.stream": "awaited there",
+    "actors/worker/handler/decoder.py:Reader.in_its_thread": "awaited there",
     "cluster/commands/top.py:Screen.run": "the screen ends with it, and raises what it raised",
     "cluster/driver/driver.py:Driver._until_end": "awaited there; the run ends with the first, and raises its error",
     "cluster/publish/feed.py:_chunks.hand_over": "its result is awaited there",
@@ -37,6 +38,7 @@ THREADS: Final = {
     "actors/publisher/sync.py:_Room.__init__": "an event loop; each step of it gives its error to a future",
     "actors/remote/gcs.py:require_gcs": "gives its answer or its error to a future",
     "actors/store/queries/file.py:_ended_after": "one call, which ends a query",
+    "actors/store/read_only.py:_interrupted_after": "interrupts a query; joined there",
     "actors/worker/handler/thread.py:HandlerThread.call": "each call gives its error to a future that is awaited",
     "cluster/publish/feed.py:_chunks": "hands its error over in place of the next chunk",
     "cluster/telemetry/shutdown.py:Shutdown.__init__": "logs its error and tells that the end was not whole",
@@ -56,7 +58,7 @@ STEPS: Final = {
     "actors/router/settlement/dropped.py:Collector._take": "gives the message back",
     "actors/router/upkeep.py:Upkeep.run_once": "the next look asks again",
     "actors/store/commit/group_commit.py:GroupCommit.submit": "each caller gets the error; the next call begins anew",
-    "actors/worker/worker.py:Worker.run": "the router takes a batch without progress for hung, and replaces the worker",
+    "actors/worker/worker.py:Worker._first": "the router takes a batch without progress for hung, and replaces the worker",
 }
 """Work that ends by itself, under BackgroundTasks, which logs its error; and what acts on it then."""
 

@@ -38,6 +38,7 @@ PARSED_ONLY = {
     'export RABBITMQ_URL="amqps://orders': "nobody's hosts; tests/broker/test_failover.py uses several",
     "rabbitray publish --create --generate 1": "a queue for good; tests/broker/test_publish_and_check.py makes one",
     "RABBITRAY_RABBITMQ=4.3 make faults": "takes half an hour: tests/pool/test_broker_cluster.py itself",
+    "python shop.py": "the reader's broker; tests/pool/test_from_celery.py runs it and the pool",
     "umask 077": "would write a token into the home folder of whoever runs the tests",
     "rabbitmqctl set_policy": "needs an installed broker; tests/broker/test_undeliverable.py sets it on a private one",
     "rabbitmqctl list_queues": "the same; tests/broker/test_vanished_queues.py asks a private one",

@@ -20,7 +20,7 @@ from tests.kit.root import ROOT
 
 FLOORS = ("actors", "autoscale", "cluster")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-VERSION, NEEDED = PROJECT["version"], PROJECT["dependencies"]
+VERSION, NEEDED, EXTRAS = PROJECT["version"], PROJECT["dependencies"], PROJECT["optional-dependencies"]
 NAME = f"rabbitray-{VERSION}"
 BESIDE = {"README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore"}
 """What a source archive holds beside the code; the last two are hatchling's."""
@@ -129,7 +129,10 @@ def test_nothing_else_lies_in_the_site_packages(installed: Installed) -> None:
 def test_every_way_needs_the_same_packages(installed: Installed) -> None:
     """uv takes them from pyproject.toml, pip from what was built."""
     metadata = Parser().parsestr((installed.packages / f"{NAME}.dist-info" / "METADATA").read_text())
-    assert {Requirement(one) for one in metadata.get_all("Requires-Dist", [])} == {Requirement(one) for one in NEEDED}
+    listed = {Requirement(one) for one in metadata.get_all("Requires-Dist", [])}
+    assert {one for one in listed if "extra" not in str(one.marker)} == {Requirement(one) for one in NEEDED}
+    extras = {(name, Requirement(one).name) for name, wanted in EXTRAS.items() for one in wanted}
+    assert {(name, one.name) for one in listed for name in EXTRAS if f'extra == "{name}"' in str(one.marker)} == extras
 
 
 def test_a_checkout_called_rabbitray_hides_nothing_in_the_folder_above(installed: Installed, tmp_path: Path) -> None:
