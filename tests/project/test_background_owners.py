@@ -58,7 +58,7 @@ STEPS: Final = {
     "actors/router/settlement/dropped.py:Collector._take": "gives the message back",
     "actors/router/upkeep.py:Upkeep.run_once": "the next look asks again",
     "actors/store/commit/group_commit.py:GroupCommit.submit": "each caller gets the error; the next call begins anew",
-    "actors/worker/worker.py:Worker._first": "the router takes a batch without progress for hung, and replaces the worker",
+    "actors/worker/worker.py:Worker._first": "the router takes a batch without progress for hung, and ends the worker",
 }
 """Work that ends by itself, under BackgroundTasks, which logs its error; and what acts on it then."""
 
