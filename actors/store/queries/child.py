@@ -171,7 +171,10 @@ def main(told: str) -> None:
     limits = QueryLimits(**setup["limits"])
     limit(limits)
     with suppress(BrokenPipeError):
-        answering = Answering(limits, setup["spill"] and Path(setup["spill"]), sys.stdout.buffer)
+        answers = sys.stdout.buffer
+        answers.write(frames.text_frame(frames.READY, None))
+        answers.flush()
+        answering = Answering(limits, setup["spill"] and Path(setup["spill"]), answers)
         for question in questions(sys.stdin.fileno(), IDLE_S):
             if not answering.answer(question):
                 break

@@ -16,6 +16,7 @@ from rabbitray.actors.store.queries.snapshots import ENDED
 from rabbitray.actors.store.query import TABLE_ROWS, as_table
 
 _LIMITS = QueryLimits(duckdb=1024**3)
+_START_WITHIN_S = 60.0
 
 
 class FileQueries:
@@ -33,6 +34,8 @@ class FileQueries:
         rows = min(TABLE_ROWS, max_rows + 1)
         question = Question(sql=sql, path=self._path, batch_rows=rows, max_rows=max_rows, max_bytes=ANSWER_BYTES)
         query = Query(self._process)
+        with _ended_after(_START_WITHIN_S, query):
+            query.prepare()
         with _ended_after(timeout_s, query):
             return as_table(query.batches(question))
 

@@ -1,7 +1,7 @@
 """What goes through the pipes of a query process: a line of JSON for each question, frames for its answer.
 
 A frame is one byte for its kind, eight for the length of what follows (big-endian), and that. An answer is any number
-of BATCH, then one END or FAILED; before it may stand nothing else.
+of BATCH, then one END or FAILED; before it may stand nothing else. Before the first answer stands READY.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rabbitray.actors.errors import QueryError, StoreOpenError
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.queries.snapshot import Place, Snapshot
 
-BATCH, END, FAILED = b"B", b"E", b"F"
+READY, BATCH, END, FAILED = b"R", b"B", b"E", b"F"
 
 _HEAD = struct.Struct(">cQ")
 

@@ -148,6 +148,7 @@ class Queries:
         return job.result()
 
     def _batches(self, query: Query, question: Question) -> Generator[pa.RecordBatch, None, bool]:
+        query.prepare()
         with self._snapshots.read_by(query) as snapshot:
             return (yield from query.batches(question.about(snapshot)))
 

@@ -44,22 +44,31 @@ class QueryProcess:
         self._child: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
 
+    def start(self) -> subprocess.Popen[bytes]:
+        """Starts the process where there is none, and waits until it takes questions."""
+        child = self._child
+        if child is not None and child.poll() is None:
+            return child
+        self.close()
+        try:
+            child = self._child = self._start()
+        except OSError as error:  # a full disk, too many processes
+            raise QueryError(f"no process can be started for the query: {error}") from error
+        assert child.stdout is not None
+        frames.read_frame(child.stdout.fileno(), self.limits.growth)
+        return child
+
     def ask(self, line: bytes) -> int:
         """Hands a question over, to a new process where there is none; the descriptor of its answers."""
-        if self._child is None or self._child.poll() is not None:
-            self.close()
-            try:
-                self._child = self._start()
-            except OSError as error:  # a full disk, too many processes
-                raise QueryError(f"no process can be started for the query: {error}") from error
-        assert self._child.stdin is not None
-        assert self._child.stdout is not None
+        child = self.start()
+        assert child.stdin is not None
+        assert child.stdout is not None
         try:
-            self._child.stdin.write(line)
-            self._child.stdin.flush()
+            child.stdin.write(line)
+            child.stdin.flush()
         except BrokenPipeError as error:
             raise ProcessGoneError from error
-        return self._child.stdout.fileno()
+        return child.stdout.fileno()
 
     def kill(self) -> None:
         """At once, without waiting; `close` comes after it."""
@@ -106,6 +115,17 @@ class Query:
         """At once, from any thread, without waiting: its process is killed. What was read until then is thrown away."""
         self.why = self.why or why
         self.process.kill()
+
+    def prepare(self) -> None:
+        """Its process takes questions from now on: to start one takes longer than a snapshot should be held for it.
+
+        Raises QueryError.
+        """
+        try:
+            self.process.start()
+        except ProcessGoneError as gone:
+            self.process.close()
+            raise QueryError(self.why or self._fate()) from gone
 
     def batches(self, question: Question) -> Generator[pa.RecordBatch, None, bool]:
         """The rows, a record batch at a time, at least one; whether there were more. Raises QueryError, and for a
