@@ -177,8 +177,9 @@ def copy_of(
     """A copy of the message, or of one record of it alone, for `queue`: see `copy_properties`, plus our own headers.
 
     A record is a message of its own: of its packed message it has all but how to read the body (kombu's `compression`
-    is a header), and how many records there were. `keep`: headers beyond FOREIGN_MOST_BYTES are left behind all the same. A dead letter has the priority 0
-    whatever its message had, which a header says: so they lie in their order, on every RabbitMQ.
+    is a header), and how many records there were. `keep`: headers beyond FOREIGN_MOST_BYTES are left behind all the
+    same. A dead letter has the priority 0 whatever its message had, which a header says: so they lie in their order, on
+    every RabbitMQ.
     """
     parcel, alone = delivery.parcel, record.body is not None
     key = record.key if alone else record.key or parcel.key
