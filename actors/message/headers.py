@@ -101,6 +101,11 @@ def travels(name: str) -> bool:
     return name not in _OURS and not name.startswith(DEATH_PREFIXES)
 
 
+def travels_alone(name: str) -> bool:
+    """The same, on the copy of one record of a packed message, which is not compressed any more."""
+    return travels(name) and name != COMPRESSION
+
+
 @functools.lru_cache(maxsize=64)  # asked several times for each message, of the same few texts
 def content_kind(content_type: str | None) -> str:
     """The content type without its parameters, in small letters; empty where there is none."""

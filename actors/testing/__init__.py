@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, Unpack
+from typing import Any, Final, Unpack, get_args
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.keys import DEFAULT_RULE, parse_key_rule
 from rabbitray.actors.message.message import Message
+from rabbitray.actors.message.wire import MessageFormat, UnknownContentType
 from rabbitray.actors.testing.bench import Bench, KitSettings, Outcome
 from rabbitray.actors.testing.messages import parcel_of
 from rabbitray.actors.worker.handler.loading import Handler, load, prepare
@@ -53,6 +54,7 @@ async def work_async(
 ) -> list[Outcome]:
     """As `work`, for a test that is itself a coroutine."""
     _require_known(settings)
+    _require_several(messages)
     rule = parse_key_rule(settings.get("key", DEFAULT_RULE.text))
     parcels = [parcel_of(message, rule) for message in messages]
     bench = Bench(_handler(handler), settings, rule)
@@ -68,8 +70,31 @@ def _handler(handler: str | Function | type) -> Handler:
     return prepare(handler, getattr(handler, "__qualname__", type(handler).__name__))
 
 
+def _require_several(messages: object) -> None:
+    """A mapping or bytes could be gone through, too, as something that nobody meant."""
+    if isinstance(messages, Job | Message | Mapping | bytes | str):
+        raise ConfigurationError(f"the test kit: messages are a list, not one {type(messages).__name__}; write [...]")
+
+
 def _require_known(settings: KitSettings) -> None:
+    """That each setting exists, and is one of its words where it has words."""
     for name in settings.keys() - KitSettings.__annotations__.keys():
-        near = get_close_matches(name, KitSettings.__annotations__, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigurationError(f"the test kit has no setting {name}{hint}")
+        raise ConfigurationError(f"the test kit has no setting {name}{_near(name, KitSettings.__annotations__)}")
+    for name, words in _WORDS.items():
+        if (value := settings.get(name, words[0])) not in words:
+            text = f"the test kit: {name} {value!r} must be one of {', '.join(words)}"
+            raise ConfigurationError(f"{text}{_near(str(value), words)}")
+    if not isinstance(key := settings.get("key", ""), str):
+        raise ConfigurationError(f"the test kit: key is text, not {type(key).__name__}")
+
+
+_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "missing_id": ("allow", "reject"),
+    "message_format": get_args(MessageFormat),
+    "unknown_content_type": get_args(UnknownContentType),
+}
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, list(names), 1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -23,6 +23,7 @@ from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, MessageLi
 from rabbitray.actors.router.settlement.retries import Park, RetryLimits, Rung, Settlement, settlement
 from rabbitray.actors.seconds import require_seconds
 from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.testing.messages import record_alone
 from rabbitray.actors.worker.batch.decoding import IdentityRules
 from rabbitray.actors.worker.handler.decoder import LoadedDecoder, load_decoder, prepare_decoder
 from rabbitray.actors.worker.handler.loading import Handler
@@ -234,8 +235,7 @@ def _again(piece: _Piece, failure: Failure, rung: Rung, record: int) -> _Piece:
     """The copy that a rung would send back; of a packed message the failed record alone, as settlement does it."""
     parcel = msgspec.structs.replace(piece.parcel, attempt=rung.attempt, key=failure.key)
     if failure.body is not None:
-        parcel = msgspec.structs.replace(parcel, body=failure.body, content_type=failure.content_type or JOB_MSGPACK)
-        parcel = msgspec.structs.replace(parcel, content_encoding="")
+        parcel = record_alone(parcel, failure.body, failure.content_type or JOB_MSGPACK)
     return _Piece(message=piece.message, record=record, parcel=parcel)
 
 

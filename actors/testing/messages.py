@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
@@ -16,7 +17,7 @@ from rabbitray.actors.message.properties.property_list import from_raw
 from rabbitray.actors.message.properties.route import route_of
 from rabbitray.actors.message.wire import MessageLimits, encode
 from rabbitray.actors.router.intake.reading import read_message
-from rabbitray.actors.testing.properties import properties_of
+from rabbitray.actors.testing.properties import properties_alone, properties_of
 
 
 def parcel_of(
@@ -38,6 +39,14 @@ def parcel_of(
             return _delivered(Message(body=msgspec.json.encode(message), content_type=h.JSON), rule)
 
 
+def record_alone(parcel: Parcel, body: bytes, content_type: str) -> Parcel:
+    """One record of a packed message as its copy would arrive."""
+    envelope = parcel.envelope
+    if envelope is not None:
+        envelope = msgspec.structs.replace(envelope, raw=properties_alone(envelope.raw, content_type))
+    return msgspec.structs.replace(parcel, body=body, content_type=content_type, content_encoding="", envelope=envelope)
+
+
 def _sent(job: Job) -> Message:
     """As our publisher sends it; with the key and the attempt that its copy would have."""
     body, content_type = encode(job)
@@ -48,6 +57,8 @@ def _sent(job: Job) -> Message:
 
 def _delivered(message: Message, rule: KeyRule) -> Parcel:
     """Read as the router reads a delivery; with the envelope, which a pool sends to handlers that ask."""
+    if not isinstance(message.body, bytes):
+        raise EncodeError(f"the body of a message is bytes, not {type(message.body).__name__}: {message.body!r:.60}")
     delivery = read_message(
         from_raw(properties_of(message)),
         message.body,

@@ -11,6 +11,7 @@ from rabbitray.actors.errors import EncodeError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.message import Message
 from rabbitray.actors.message.properties import fields as f
+from rabbitray.actors.message.properties.property_list import from_raw, headers_where
 
 _TEXTS: Final = (
     (f.CONTENT_TYPE, "content_type"),
@@ -40,6 +41,20 @@ def properties_of(message: Message) -> bytes:
             fields[f.TIMESTAMP] = _SECONDS.pack(message.timestamp)
     except (AttributeError, TypeError, ValueError, struct.error) as error:
         raise EncodeError(f"AMQP cannot carry this message: {error}") from error
+    return _list_of(fields)
+
+
+def properties_alone(raw: bytes, content_type: str) -> bytes:
+    """Of a packed message those that the copy of one of its records has: all but how to read the body."""
+    properties, fields = from_raw(raw), f.fields_of(raw) or {}
+    fields.pop(f.CONTENT_ENCODING, None)
+    fields[f.CONTENT_TYPE] = _short(content_type)
+    if f.HEADERS in fields:
+        fields[f.HEADERS] = _sized(headers_where(properties, lambda name: name != h.COMPRESSION)[0])
+    return _list_of(fields)
+
+
+def _list_of(fields: f.Fields) -> bytes:
     present = [flag for flag in f.ORDER if flag in fields]
     return f.FLAGS.pack(sum(present)) + b"".join(fields[flag] for flag in present)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le
@@ -17,7 +19,10 @@ _SIZE = re.compile(r"(\d+)\s*([KMG]?I?B)?", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """What a setting has beside its type: names, group, what is allowed, the report's value."""
+    """What a setting has beside its type: names, group, what is allowed, the report's value.
+
+    `words`: values that may be meant by one that is not allowed.
+    """
 
     group: str
     env: str | None = None
@@ -26,6 +31,7 @@ class Kind:
     none: str | None = None
     report: str | None = None
     size: bool = False
+    words: tuple[str, ...] = ()
 
     def environ_names(self, name: str) -> tuple[str, ...]:
         """The variables that set it, the one that wins first: our own, the report's, what others call it."""
@@ -48,13 +54,23 @@ def setting(
     none: str | None = None,
     report: str | None = None,
     size: bool = False,
+    words: Iterable[str] = (),
     ge: float | None = None,
     gt: float | None = None,
     le: float | None = None,
     pattern: str | None = None,
 ) -> Any:  # Any: as pydantic's Field, the annotation on the left is the type
     """One setting. `none` is the word that stands for None, `report` the report's value if ours differs."""
-    kind = Kind(group=group, env=env, aliases=aliases, allowed=allowed, none=none, report=report, size=size)
+    kind = Kind(
+        group=group,
+        env=env,
+        aliases=aliases,
+        allowed=allowed,
+        none=none,
+        report=report,
+        size=size,
+        words=tuple(words),
+    )
     return Field(
         default,
         description=help,
@@ -80,6 +96,13 @@ def allowed_values(field: FieldInfo) -> str:
     kind = kind_of(field)
     text = kind.allowed or _by_type(field)
     return f"{text}, or {kind.none}" if kind.none else text
+
+
+def meant(field: FieldInfo, value: object) -> str | None:
+    """The word that is allowed and nearest to a value that is not; None for none."""
+    words = kind_of(field).words or [word for word in _types(field) if isinstance(word, str)]
+    near = get_close_matches(value, words, 1) if isinstance(value, str) else []
+    return near[0] if near else None
 
 
 def _by_type(field: FieldInfo) -> str:

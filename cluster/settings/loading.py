@@ -20,7 +20,7 @@ from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.secret import Secret, several, without_credentials
 from rabbitray.autoscale.policy.signals import START_MARGIN_S
 from rabbitray.cluster.settings.derived import DERIVED
-from rabbitray.cluster.settings.kinds import PREFIX, allowed_values, kind_of
+from rabbitray.cluster.settings.kinds import PREFIX, allowed_values, kind_of, meant
 from rabbitray.cluster.settings.model import DEFAULT_URL, Settings
 from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
 from rabbitray.cluster.telemetry.config import UNSUPPORTED, TelemetryConfig
@@ -247,7 +247,9 @@ def _refusal(name: str, one: _Given) -> str:
     if field.annotation is Secret:
         urls = addresses.of(one.value)
         shown, which = "***", addresses.nth(urls, addresses.first_unusable(urls) or 0)
-    return f"{one.label}={shown} ({one.where}): {which}must be {allowed_values(field)}"
+    word = meant(field, one.value)
+    hint = f"; did you mean {word}?" if word else ""
+    return f"{one.label}={shown} ({one.where}): {which}must be {allowed_values(field)}{hint}"
 
 
 def _plain(text: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.formats.named import AUTO, FORMATS
-from rabbitray.actors.message.keys import ALLOWED, parse_key_rule
+from rabbitray.actors.message.keys import ALLOWED, PROPERTY_FLAGS, parse_key_rule
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, UnknownContentType
 from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
@@ -121,12 +121,12 @@ class Settings(BaseModel):
         "report's form, short letters too (report), or their own documents only (plain).",
     )
     key: str = _queue(
-        "default", allowed=ALLOWED,
+        "default", allowed=ALLOWED, words=("default", "none", *(f"property:{name}" for name in PROPERTY_FLAGS)),
         help="Where the key of a message is; default: the key header of our copies and publisher, the job's own id, "
         "the message id. A text, a number or bytes; the pointer is followed in the decoded payload, by a worker.",
     )  # fmt: skip
     decoder: str = _queue(
-        "auto", pattern=DECODER_PATTERN, allowed=f"auto, {', '.join(FORMATS)}, or module:attribute",
+        "auto", pattern=DECODER_PATTERN, allowed=f"auto, {', '.join(FORMATS)}, or module:attribute", words=FORMATS,
         help="How bodies are read: by their content type (auto), all in one format, or by a function of yours, "
         "body and Message in, payload out.",
     )  # fmt: skip

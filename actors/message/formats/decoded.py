@@ -26,7 +26,7 @@ class Decoded:
     - `payload`: whatever the handler is to get.
     - `key`: its identity, 1 to 255 UTF-8 bytes: `job.id`, and the key where no header says another one.
     - `message_type`, `user_id`, `scheduled_at`, `timestamp_ms`, `retry_count`: as in a Job.
-    - `expires_at`: from then on it is not run, but a dead letter, `expired`.
+    - `expires_at`: from then on it is not run, but a dead letter, `expired`; with a zone.
     """
 
     payload: Any  # Any: as above
@@ -44,6 +44,8 @@ def job_of(decoded: Any, now: datetime) -> Job:  # Any: what a decoder returned
     if not isinstance(decoded, Decoded):
         return Job(id=None, payload=decoded)
     try:
+        if decoded.expires_at is not None and decoded.expires_at.utcoffset() is None:
+            raise DecodeError("bad_field", f"expires_at: a time with a zone, not {decoded.expires_at.isoformat()}")
         if decoded.expires_at is not None and decoded.expires_at <= now:
             raise DecodeError("expired", f"its producer wanted it to run before {decoded.expires_at.isoformat()}")
         return Job(

@@ -25,6 +25,7 @@ from rabbitray.actors.message.headers import (
     stays_dropped,
     stays_whole,
     travels,
+    travels_alone,
 )
 from rabbitray.actors.message.job import uuid7
 from rabbitray.actors.message.keys import DEFAULT_RULE, KeyRule
@@ -36,6 +37,7 @@ from rabbitray.actors.message.properties.property_list import Properties, is_pla
 from rabbitray.actors.message.properties.sent_with import SentWith, sent_with
 from rabbitray.actors.message.reply import Failure
 from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA
+from rabbitray.actors.message.wire import with_compression
 from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS
 from rabbitray.actors.publisher import EncodedMessage
 from rabbitray.actors.rabbitmq.topology import Topology
@@ -174,14 +176,16 @@ def copy_of(
 ) -> EncodedMessage:
     """A copy of the message, or of one record of it alone, for `queue`: see `copy_properties`, plus our own headers.
 
-    A record is a message of its own: of its packed message it has all but how to read the body, and how many records
-    there were. `keep`: headers beyond FOREIGN_MOST_BYTES are left behind all the same. A dead letter has the priority 0
-    whatever its message had, which a header says: so they lie in their order, on every RabbitMQ.
+    A record is a message of its own: of its packed message it has all but how to read the body (kombu's `compression`
+    is a header), and how many records there were. `keep`: headers beyond FOREIGN_MOST_BYTES are left behind all the
+    same. A dead letter has the priority 0 whatever its message had, which a header says: so they lie in their order, on
+    every RabbitMQ.
     """
     parcel, alone = delivery.parcel, record.body is not None
     key = record.key if alone else record.key or parcel.key
     properties = _properties(delivery)
-    kept = copy_properties(properties, travels, keep=keep, most_bytes=FOREIGN_MOST_BYTES)
+    stays = travels_alone if alone and with_compression("", _given(delivery).get(h.COMPRESSION)) else travels
+    kept = copy_properties(properties, stays, keep=keep, most_bytes=FOREIGN_MOST_BYTES)
     sent = _sent_with(delivery, kept.came, topology).headers()
     left = kept.left
     if keep == "least":

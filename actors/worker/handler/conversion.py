@@ -23,6 +23,8 @@ Convert = Callable[[Any], Any]  # Any: a payload, and what the user wants of it
 
 _PYDANTIC: Final = ("pydantic", "pydantic_core", "annotated_types")
 _MARKS: Final = ("__get_pydantic_core_schema__", "__pydantic_validator__")
+_NO_DATA: Final = ("callable", "is-instance", "is-subclass")
+"""What pydantic takes for a type, though it is of code, of which no payload is."""
 _PROBLEMS_MOST: Final = 3
 _EXPECTED: Final = re.compile("^Expected `([^`]+)`(?:, got `([^`]+)`)?")
 _PLACE: Final = re.compile(r" - at `(key` in `)?(\$[^`]*)`$")
@@ -84,6 +86,8 @@ def _by_pydantic(wanted: Any) -> Convert:
     from pydantic import TypeAdapter, ValidationError  # a tenth of a second, for those who use it
 
     adapter: TypeAdapter[Any] = TypeAdapter(wanted)
+    if adapter.core_schema["type"] in _NO_DATA:
+        raise TypeError("it is no type of data")
     validate = functools.partial(_as_json, adapter) if _is_strict(adapter.core_schema) else adapter.validate_python
 
     def convert(payload: Any) -> Any:

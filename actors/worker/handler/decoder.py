@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 from rabbitray.actors.errors import DecodeError, HandlerLoadError
@@ -32,6 +33,7 @@ from rabbitray.actors.worker.batch.decoding import UndecodedError
 from rabbitray.actors.worker.batch.unit import Failed
 from rabbitray.actors.worker.fork_guard import ForkGuard
 from rabbitray.actors.worker.handler.loading import find_named, set_up
+from rabbitray.actors.worker.handler.shape import require_signature
 from rabbitray.actors.worker.handler.thread import HandlerThread
 from rabbitray.actors.worker.outcome.error_text import describe
 from rabbitray.actors.worker.outcome.tracebacks import Tracebacks
@@ -40,6 +42,8 @@ from rabbitray.actors.worker.outcome.verdict import Categories, judge
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_LATE: Final = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
 
 DECODER_FAILED: Final = "decoder_failed"
 _AMQP_1_0: Final = "amqp-1.0"
@@ -90,6 +94,10 @@ def prepare_decoder(found: Any, name: str, redact: Redactor = NO_SECRETS) -> Loa
 
 
 def _find(name: str, redact: Redactor) -> Any:  # Any: a function or class of the user's
+    if ":" not in name:
+        near = get_close_matches(name.lower(), (AUTO, *FORMATS), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise HandlerLoadError(f"decoder {name!r} must be {AUTO}, {', '.join(FORMATS)}, or module:attr{hint}")
     found = find_named("decoder", name, redact)
     _require_usable(found, name)
     return found
@@ -98,31 +106,17 @@ def _find(name: str, redact: Redactor) -> Any:  # Any: a function or class of th
 def _require_usable(found: Any, name: str) -> None:  # Any: whatever stands at the path
     """Raises HandlerLoadError for what is no plain function of body and message, nor a class of such."""
     if not callable(found):
-        raise HandlerLoadError(f"decoder {name!r} is a {type(found).__name__}, not a function or a class")
+        raise HandlerLoadError(f"decoder {name!r} is of type {type(found).__name__}, not a function or a class")
     if inspect.isclass(found) and not any("__call__" in vars(base) for base in found.__mro__):
         raise HandlerLoadError(f"decoder {name!r} is a class without __call__: define __call__(self, body, message)")
     call = found if inspect.isroutine(found) else getattr(found, "__call__", found)  # noqa: B004 # what is called
     if any(test(one) for test in _LATE for one in (found, call)):
         raise HandlerLoadError(f"decoder {name!r} is async or a generator; a decoder is a plain function")
     if inspect.isclass(found):
-        _require_call(found, (), f"decoder {name!r} is a class that is made without arguments")
-        _require_call(call, (found, b"", None), f"decoder {name!r} is called with the body and the message")
+        require_signature(found, (), f"decoder {name!r} is a class that is made without arguments")
+        require_signature(call, (found, b"", None), f"decoder {name!r} is called with the body and the message")
     else:
-        _require_call(call, (b"", None), f"decoder {name!r} is called with the body and the message")
-
-
-_LATE: Final = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
-
-
-def _require_call(called: Callable[..., Any], arguments: tuple[object, ...], says: str) -> None:  # Any: the user's
-    try:
-        signature = inspect.signature(called, follow_wrapped=False)
-    except (ValueError, TypeError):  # a function in C may have none
-        return
-    try:
-        signature.bind(*arguments)
-    except TypeError as error:
-        raise HandlerLoadError(f"{says}: {error}") from error
+        require_signature(call, (b"", None), f"decoder {name!r} is called with the body and the message")
 
 
 class Reader:

@@ -20,7 +20,7 @@ _NUMBERS: Final = ("no argument", "one argument", "two arguments")
 def require_usable(found: Any, name: str) -> None:  # Any: whatever stands at the path
     """Raises HandlerLoadError for what is no function and no class whose objects can be called; see `require_call`."""
     if not callable(found):
-        raise HandlerLoadError(f"handler {name!r} is a {type(found).__name__}, not a function or a class")
+        raise HandlerLoadError(f"handler {name!r} is of type {type(found).__name__}, not a function or a class")
     if inspect.isclass(found):
         _require_usable_class(found, name)
     if any(map(_yields, _called(found))):
@@ -33,9 +33,9 @@ def require_call(found: Any, name: str, given: Sequence[str]) -> None:  # Any: a
     says = f"handler {name!r} is called with {_NUMBERS[len(given)]}, {what}"
     call, arguments = call_of(found), (None,) * len(given)
     if not inspect.isclass(found):
-        _require_call(call, arguments, says)
+        require_signature(call, arguments, says)
     elif inspect.isfunction(call):
-        _require_call(call, (found, *arguments), says)
+        require_signature(call, (found, *arguments), says)
 
 
 def _require_usable_class(found: type, name: str) -> None:
@@ -44,13 +44,13 @@ def _require_usable_class(found: type, name: str) -> None:
     setup = getattr(found, "setup", None)
     if inspect.iscoroutinefunction(setup):
         raise HandlerLoadError(f"handler {name!r}: setup must be a plain function, not async")
-    _require_call(found, (), f"handler {name!r} is a class that is made without arguments")
+    require_signature(found, (), f"handler {name!r} is a class that is made without arguments")
     for step in ("setup", "close"):
         if inspect.isfunction(called := inspect.getattr_static(found, step, None)):
-            _require_call(called, (found,), f"handler {name!r}: {step} is called without arguments")
+            require_signature(called, (found,), f"handler {name!r}: {step} is called without arguments")
 
 
-def _require_call(called: Function, arguments: tuple[object, ...], says: str) -> None:
+def require_signature(called: Function, arguments: tuple[object, ...], says: str) -> None:
     """Raises HandlerLoadError where the signature does not take these arguments.
 
     What a decorator wraps does not count, since the decorator may fill in what is missing; neither does a signature

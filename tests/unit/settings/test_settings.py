@@ -123,6 +123,11 @@ def test_the_reports_names_and_forms_are_taken(environ: dict[str, str], name: st
             "RABBITRAY_MAX_SIZE='0' (environment): must be a whole number from 1 to 10000, or auto",
         ),
         (
+            {"RABBITRAY_MESSAGE_FORMAT": "reports"},
+            "RABBITRAY_MESSAGE_FORMAT='reports' (environment): must be one of auto, report, plain; "
+            "did you mean report?",
+        ),
+        (
             {"RABBITRAY_HANDLER": "no_attribute"},
             "RABBITRAY_HANDLER='no_attribute' (environment): must be module:attribute",
         ),
@@ -145,6 +150,12 @@ def test_all_mistakes_come_in_one_go_one_line_each(toml: Path) -> None:
             "OTEL_TRACES_EXPORTER='jaeger' (environment): must be one or more of none, console, otlp",
         ]
     )
+
+
+def test_a_word_that_is_not_allowed_names_the_one_that_was_meant() -> None:
+    [key, decoder] = refusal({"decoder": "celary", "key": "property:corelation_id"})
+    assert decoder.endswith("or module:attribute; did you mean celery?")
+    assert key.endswith("or none; did you mean property:correlation_id?")
 
 
 def test_a_flag_that_does_not_exist_names_the_one_that_was_meant() -> None:

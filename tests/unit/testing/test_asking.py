@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import gzip
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import rabbitray
 from rabbitray import Job, Message, Reject, Retry, batch, testing
 from rabbitray.actors.errors import EncodeError
+from rabbitray.actors.message.headers import JOB_MSGPACK
 from rabbitray.actors.message.wire import pack
 from rabbitray.testing import work
 from tests.kit import asking_handlers
@@ -128,6 +130,22 @@ def test_each_record_of_a_packed_message_is_typed_and_has_the_whole_message() ->
     body, kind = pack([Job(id=f"j{n}", payload={"id": f"o-{n}"}) for n in range(2)])
     outcomes = work(f"{HANDLERS}:typed_job_and_message", [Message(body=body, content_type=kind, type="many")])
     assert [outcome.result for outcome in outcomes] == [["o-0", "many"], ["o-1", "many"]]
+
+
+def test_a_record_that_runs_again_is_a_message_of_its_own() -> None:
+    """As the copy in a rung is: its content type, encoding and headers are those of its own body."""
+
+    def shown(job: Any, message: Any) -> object:
+        if job.attempt == 0:
+            raise Retry
+        return [message.content_type, message.content_encoding, dict(message.headers), message.type]
+
+    shown.__annotations__ = {"message": Message}
+    body, kind = pack([Job(id="a"), Job(id="b")])
+    for how in ({"content_encoding": "gzip"}, {"headers": {"compression": "gzip"}}):
+        packed = Message(body=gzip.compress(body), content_type=kind, type="many", **how)  # type: ignore[arg-type] # one
+        found = work(shown, [packed], follow_retries=True)
+        assert [one.result for one in found] == [[JOB_MSGPACK, None, {}, "many"]] * 2
 
 
 @pytest.mark.parametrize("name", ["an_order", "a_model", "data", "mapped", "a_job_of_an_order", "awaited", "Called"])

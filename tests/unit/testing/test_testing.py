@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from rabbitray import Job, Reject, Retry
-from rabbitray.actors.errors import ConfigurationError, HandlerLoadError
+from rabbitray.actors.errors import ConfigurationError, EncodeError, HandlerLoadError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.wire import pack
 from rabbitray.actors.testing import Message, Outcome, work, work_async
@@ -174,10 +174,21 @@ def test_a_class_is_set_up_and_closed_once() -> None:
 def test_mistakes_are_told_at_once() -> None:
     with pytest.raises(HandlerLoadError, match="no 'handel'; did you mean 'handle'"):
         work("tests.kit.steered_handler:handel", [])
-    with pytest.raises(HandlerLoadError, match="is a int, not a function"):
+    with pytest.raises(HandlerLoadError, match="is of type int, not a function"):
         work(3, [])  # type: ignore[arg-type] # what is wrong here
     with pytest.raises(ConfigurationError, match="no setting max_retry; did you mean max_retries"):
         work(handle, [], max_retry=3)  # type: ignore[call-arg] # what is wrong here
+    with pytest.raises(ConfigurationError, match=r"message_format 'reprot' must be one of .*; did you mean report"):
+        work(handle, [], message_format="reprot")  # type: ignore[arg-type] # what is wrong here
+    with pytest.raises(ConfigurationError, match="missing_id 'refuse' must be one of allow, reject"):
+        work(handle, [], missing_id="refuse")  # type: ignore[arg-type] # what is wrong here
+    with pytest.raises(ConfigurationError, match="key is text, not int"):
+        work(handle, [], key=5)  # type: ignore[arg-type] # what is wrong here
+    for alone in ({"do": "ok"}, b"{}", Message(body=b"{}"), Job()):
+        with pytest.raises(ConfigurationError, match="messages are a list, not one "):
+            work(handle, alone)  # type: ignore[arg-type] # what is wrong here
+    with pytest.raises(EncodeError, match="the body of a message is bytes, not str: 'text'"):
+        work(handle, [Message(body="text")])  # type: ignore[arg-type] # what is wrong here
 
 
 async def test_inside_an_event_loop() -> None:

@@ -86,6 +86,16 @@ def test_a_record_alone_never_takes_the_key_header_of_its_packed_message() -> No
     assert priority_of(sent) == 3
 
 
+@pytest.mark.parametrize(("named", "stays"), [("gzip", False), ("application/x-gzip", False), ("of files", True)])
+def test_a_record_alone_is_not_said_to_be_compressed_any_more(named: str, stays: bool) -> None:
+    """kombu says so in a header, by which a copy would be decompressed again."""
+    one = delivery(1, properties=as_it_came({"compression": named, "tenant": "a"}, content_type=h.PACKED))
+    alone = copied(one, failure(body=b"record", content_type=h.MSGPACK))
+    assert headers_sent(alone).get("compression") == (named if stays else None)
+    assert headers_sent(alone)["tenant"] == "a"
+    assert headers_sent(copied(one, failure()))["compression"] == named
+
+
 def test_headers_of_the_producer_travel_on() -> None:
     one = delivery(1, properties=as_it_came({"tenant": "a", "x-death": [{}], "CC": ["q"]}))
     headers = headers_sent(copied(one, failure(key="k")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Annotated, Any, NamedTuple
@@ -190,6 +191,8 @@ def test_an_error_of_a_validator_that_is_none_of_validation_passes_through() -> 
         (WithModel | NoData, "NoData"),
         ("nothing that is a type", "is not supported"),
         (3, "is not supported"),
+        (Callable[[], int], "no type of data"),
+        (type[NoData], "no type of data"),
     ],
 )
 def test_what_no_payload_can_become_is_refused_in_one_line(wanted: Any, says: str) -> None:

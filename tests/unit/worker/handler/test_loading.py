@@ -45,7 +45,7 @@ def test_the_shape_of_a_handler_is_found(name: str, style: str) -> None:
         ("tests.no_such_module:handle", "no module named 'tests.no_such_module'"),
         (f"{SAMPLES}:plian", "did you mean 'plain'?"),
         (f"{SAMPLES}:plain.nothing", "has no 'nothing'"),
-        (f"{SAMPLES}:NOT_CALLABLE", "is a int, not a function or a class"),
+        (f"{SAMPLES}:NOT_CALLABLE", "is of type int, not a function or a class"),
         (f"{SAMPLES}:NotCallable", "is a class without __call__"),
         (f"{SAMPLES}:AsynchronousSetUp", "setup must be a plain function"),
         (f"{SAMPLES}:two_arguments", "is called with one argument, the job: missing a required argument: 'database'"),
