@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.kit.installed import Installed, pip, shop
 from tests.kit.root import ROOT
@@ -131,8 +132,13 @@ def test_every_way_needs_the_same_packages(installed: Installed) -> None:
     metadata = Parser().parsestr((installed.packages / f"{NAME}.dist-info" / "METADATA").read_text())
     listed = {Requirement(one) for one in metadata.get_all("Requires-Dist", [])}
     assert {one for one in listed if "extra" not in str(one.marker)} == {Requirement(one) for one in NEEDED}
-    extras = {(name, Requirement(one).name) for name, wanted in EXTRAS.items() for one in wanted}
-    assert {(name, one.name) for one in listed for name in EXTRAS if f'extra == "{name}"' in str(one.marker)} == extras
+    extras = {(name, canonicalize_name(Requirement(one).name)) for name, wanted in EXTRAS.items() for one in wanted}
+    assert {
+        (name, canonicalize_name(one.name))
+        for one in listed
+        for name in EXTRAS
+        if f'extra == "{name}"' in str(one.marker)
+    } == extras
 
 
 def test_a_checkout_called_rabbitray_hides_nothing_in_the_folder_above(installed: Installed, tmp_path: Path) -> None:

@@ -33,9 +33,13 @@ _MESSAGE: Final = Wish(given="message", ours=True)
 
 
 def resolved(annotation: Any, names: dict[str, Any]) -> Any:  # Any: annotations, whatever has a name
-    """An annotation without texts in it, which Python leaves there. Raises what evaluating them raises."""
+    """An annotation without texts in it, which Python leaves there; of a variable what it is bound to, a text as a
+    rule. Raises what evaluating them raises.
+    """
     holder = types.SimpleNamespace(__annotations__={"it": annotation})
-    return get_type_hints(holder, names, names, include_extras=True)["it"]
+    found = get_type_hints(holder, names, names, include_extras=True)["it"]
+    bound = found.__bound__ if isinstance(found, TypeVar) else None
+    return found if bound is None else resolved(bound, names)
 
 
 def wish_of(annotation: Any) -> Wish:  # Any: an annotation
