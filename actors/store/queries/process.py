@@ -42,12 +42,13 @@ class QueryProcess:
         self.returned: int | None = None
         self._spill = spill
         self._child: subprocess.Popen[bytes] | None = None
+        self._killed: subprocess.Popen[bytes] | None = None  # it may be there for a moment still
         self._folder: Path | None = None
 
     def start(self) -> subprocess.Popen[bytes]:
         """Starts the process where there is none, and waits until it takes questions."""
         child = self._child
-        if child is not None and child.poll() is None:
+        if child is not None and child is not self._killed and child.poll() is None:
             return child
         self.close()
         try:
@@ -72,7 +73,7 @@ class QueryProcess:
 
     def kill(self) -> None:
         """At once, without waiting; `close` comes after it."""
-        child = self._child
+        child = self._killed = self._child
         if child is not None:
             child.kill()
 

@@ -16,10 +16,11 @@ import psutil
 import pytest
 
 from rabbitray.actors.errors import QueryError, StoreUnavailableError
-from rabbitray.actors.store.config import StoreConfig
+from rabbitray.actors.store.config import QueryLimits, StoreConfig
 from rabbitray.actors.store.file import wal_of
 from rabbitray.actors.store.file_watch import FileWatch, Seen
 from rabbitray.actors.store.queries.front import Queries
+from rabbitray.actors.store.queries.process import QueryProcess
 from rabbitray.actors.store.queries.snapshots import CLOSED, ENDED, Snapshots
 from rabbitray.actors.store.store import Store
 from tests.kit.eventually import eventually
@@ -186,3 +187,11 @@ async def test_who_asks_a_closed_store_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailableError, match=CLOSED):
         await queries.table("SELECT 1", 10, 60)
     await queries.close()
+
+
+def test_a_process_that_was_killed_just_now_is_asked_no_more() -> None:
+    process = QueryProcess(QueryLimits())
+    first = process.start()
+    process.kill()
+    assert process.start() is not first
+    process.close()
