@@ -17,6 +17,7 @@ from rabbitray.actors.message.message import Message, message_of
 from rabbitray.actors.message.parcel import Parcel
 from rabbitray.actors.message.wire import MessageFormat, MessageLimits, TypeCodes, UnknownContentType, decode
 from rabbitray.actors.message.wire.compression import plain_body
+from rabbitray.actors.message.wire.limits import raise_unreadable
 
 Read = Callable[[bytes, Message, MessageLimits], Any]  # Any: a payload, or a Decoded
 """How one format is read: body (without its compression), message, limits. Raises DecodeError."""
@@ -55,10 +56,8 @@ def read_as(read: Read, body: bytes, message: Message, limits: MessageLimits) ->
         return read(body, message, limits)
     except DecodeError:
         raise
-    except (RecursionError, MemoryError) as error:
-        raise DecodeError("too_deep" if isinstance(error, RecursionError) else "too_large", repr(error)) from None
-    except Exception as error:  # the promise of this door: a reader never meets anything else
-        raise DecodeError("unreadable", f"{type(error).__name__}: {error}"[:200]) from error
+    except Exception as error:  # noqa: BLE001 # the promise of this door: a reader never meets anything else
+        raise_unreadable(error)
 
 
 def whole_or_bare(parcel: Parcel) -> Message:

@@ -27,7 +27,7 @@ from rabbitray.actors.message.wire.counting import names_each_once
 from rabbitray.actors.message.wire.documents import parse, unpack
 from rabbitray.actors.message.wire.encode import is_intact
 from rabbitray.actors.message.wire.forms import MessageFormat, Source, read_form, read_marked, read_report, source_of
-from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits
+from rabbitray.actors.message.wire.limits import DEFAULT_LIMITS, MessageLimits, raise_unreadable
 from rabbitray.actors.message.wire.packed import split_records, unpack_records
 from rabbitray.actors.message.wire.shapes import CHECKSUM, read_compact
 from rabbitray.actors.message.wire.type_codes import REPORT_CODES, TypeCodes
@@ -81,10 +81,8 @@ def decode(
         return [_read_section(body, kind, limits, codes, source, unknown)]
     except DecodeError:
         raise
-    except (RecursionError, MemoryError) as error:
-        raise DecodeError("too_deep" if isinstance(error, RecursionError) else "too_large", repr(error)) from None
-    except Exception as error:  # the promise of this door: a reader never meets anything else
-        raise DecodeError("unreadable", f"{type(error).__name__}: {error}"[:200]) from error
+    except Exception as error:  # noqa: BLE001 # the promise of this door: a reader never meets anything else
+        raise_unreadable(error)
 
 
 def split(body: bytes, content_encoding: str | None = None, limits: MessageLimits = DEFAULT_LIMITS) -> list[bytes]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgpack
 
@@ -74,6 +74,13 @@ def require_within(document: Any, limits: MessageLimits) -> None:  # Any: whatev
 def too_many(limits: MessageLimits) -> DecodeError:
     """Return the error of a document with more entries than are allowed."""
     return DecodeError("too_many_elements", f"more than {limits.max_elements} entries")
+
+
+def raise_unreadable(error: Exception) -> NoReturn:
+    """Raise the DecodeError of a body on which a reader failed as it should not have."""
+    if isinstance(error, RecursionError | MemoryError):
+        raise DecodeError("too_deep" if isinstance(error, RecursionError) else "too_large", repr(error)) from None
+    raise DecodeError("unreadable", f"{type(error).__name__}: {error}"[:200]) from error
 
 
 def _count(collection: dict[Any, Any] | list[Any], limits: MessageLimits, depth: int) -> int:  # Any: as above

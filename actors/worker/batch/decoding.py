@@ -76,7 +76,7 @@ def decode_parcels(
                 Failure.permanent(whole_message(parcel), error.reason, error.detail, "DecodeError", position=position)
             )
         except UndecodedError as error:
-            failures.append(_undecoded(position, parcel, error.failed))
+            failures.append(error.failed.failure(whole_message(parcel), position))
     return units, failures
 
 
@@ -84,24 +84,6 @@ def unread(parcels: Sequence[Parcel], units: Sequence[Unit], failures: Sequence[
     """The positions of the messages that there was no time to read."""
     read = {unit.position for unit in units} | {failure.position for failure in failures}
     return sorted({*range(len(parcels))} - read)
-
-
-def _undecoded(position: int, parcel: Parcel, failed: Failed) -> Failure:
-    whole = whole_message(parcel)
-    return Failure(
-        position=position,
-        verdict=failed.verdict,
-        reason=failed.reason,
-        error=failed.error,
-        error_class=failed.error_class,
-        category=failed.category,
-        after_s=failed.after_s,
-        attempt=whole.attempt,
-        key=whole.key,
-        message_id=whole.message_id,
-        traceback=failed.trace.text,
-        raised_in=failed.trace.place,
-    )
 
 
 def _units(position: int, parcel: Parcel, jobs: list[Job], rules: IdentityRules, *, own: bool) -> list[Unit]:

@@ -11,7 +11,7 @@ import msgspec
 from rabbitray.actors.message.headers import JOB_MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.message import Message, message_of
-from rabbitray.actors.message.parcel import Parcel
+from rabbitray.actors.message.parcel import Parcel, Record
 from rabbitray.actors.message.reply import Category, Failure
 from rabbitray.actors.telemetry.trace_context import trace_id_of
 
@@ -41,6 +41,27 @@ class Failed(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     exception: BaseException
     trace: Trace = NO_TRACE
 
+    def failure(self, record: Record, position: int) -> Failure:
+        """As it goes back to the router. `record`: the job that failed; `position`: of its message in the batch."""
+        return Failure(
+            position=position,
+            verdict=self.verdict,
+            reason=self.reason,
+            error=self.error,
+            error_class=self.error_class,
+            category=self.category,
+            after_s=self.after_s,
+            traceback=self.trace.text,
+            raised_in=self.trace.place,
+            record=record.record,
+            attempt=record.attempt,
+            key=record.key,
+            message_id=record.message_id,
+            message_type=record.message_type,
+            body=record.body,
+            content_type=record.content_type,
+        )
+
 
 class Unit(msgspec.Struct, eq=False, kw_only=True):
     """One job of a batch: where it came from, and what came of it."""
@@ -67,24 +88,16 @@ class Unit(msgspec.Struct, eq=False, kw_only=True):
 
     def failure(self, failed: Failed, body: bytes | None) -> Failure:
         """Its failure as it goes back. `body`: of one of several jobs in a message, its own."""
-        return Failure(
-            position=self.position,
+        record = Record(
             record=self.record,
-            verdict=failed.verdict,
-            reason=failed.reason,
-            error=failed.error,
-            error_class=failed.error_class,
-            category=failed.category,
-            after_s=failed.after_s,
             attempt=self.attempt,
             key=self.key,
             message_id=self.parcel.message_id,
             message_type=self.job.message_type or None,
             body=body,
             content_type=JOB_MSGPACK if body is not None else None,
-            traceback=failed.trace.text,
-            raised_in=failed.trace.place,
         )
+        return failed.failure(record, self.position)
 
 
 CALLED: Final[ContextVar[Unit | None]] = ContextVar("rabbitray_called", default=None)
