@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -129,7 +128,6 @@ class Part(msgspec.Struct, kw_only=True, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Part)
-_runs = msgspec.msgpack.Decoder(list[FailedRun])
 
 
 def encode_part(part: Part) -> bytes:
@@ -140,16 +138,6 @@ def encode_part(part: Part) -> bytes:
 def decode_part(buffer: bytes) -> Part:
     """The inverse of `encode_part`."""
     return _decoder.decode(buffer)
-
-
-def encode_runs(runs: Sequence[FailedRun]) -> bytes:
-    """Failed runs as one buffer."""
-    return _encoder.encode(runs)
-
-
-def decode_runs(buffer: bytes) -> list[FailedRun]:
-    """The inverse of `encode_runs`."""
-    return _runs.decode(buffer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import pyarrow as pa
 import ray
 
 from rabbitray.actors.message.finished_keys import decode_question, encode_winners
-from rabbitray.actors.message.reply import decode_runs
-from rabbitray.actors.message.rows import from_stream
+from rabbitray.actors.message.rows import Stream, from_stream
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
-from rabbitray.actors.store.answers import Answer, StoreStats
+from rabbitray.actors.store.answers import StoreStats, decode_write, encode
 from rabbitray.actors.store.config import StoreConfig
 from rabbitray.actors.store.store import Store
 from rabbitray.actors.telemetry.ray_metrics import Metering
@@ -38,20 +37,14 @@ class ResultStore:
         return await self._store.register(router)
 
     @ray.method(enable_task_events=False)
-    async def write(
-        self,
-        epoch: int,
-        stream: pa.Buffer,
-        failed_keys: Sequence[str],
-        queue: str,
-        span: str | None,
-        failures: bytes = b"",
-    ) -> Answer:
-        """Commits rows and looks failed keys up; see `Store.write`. `failures`: as `encode_runs` made them."""
-        rows = from_stream(stream)
-        with self._tracing.commit_span(rows.num_rows, batches=(span,)):
-            runs = decode_runs(failures) if failures else ()
-            return await self._store.write(epoch, rows, failed_keys, queue=queue, failures=runs)
+    async def write(self, header: bytes, stream: Stream) -> bytes:
+        """Commits rows and looks failed keys up; see `Store.write`. In and out as `answers` has it."""
+        write, rows = decode_write(header), from_stream(stream)
+        with self._tracing.commit_span(rows.num_rows, batches=(write.span,)):
+            answer = await self._store.write(
+                write.epoch, rows, write.failed_keys, queue=write.queue, failures=write.failures
+            )
+        return encode(answer)
 
     @ray.method(enable_task_events=False)
     async def known(self, question: bytes) -> bytes:

@@ -1,16 +1,29 @@
-"""What the store answers. Pure, small, cheap to pickle."""
+"""What the store is asked to write and what it answers. Pure, small.
+
+A write and its answer cross between two processes as one buffer each: `bytes` is all that Ray does not pickle.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
 import pyarrow as pa
 
 from rabbitray.actors.message.reply import FailedRun
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Write(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """What goes beside the rows of one write. `queue`: of the `failed_keys`; `span`: of their batch, if traced."""
+
+    epoch: int
+    queue: str
+    span: str | None = None
+    failed_keys: tuple[str, ...] = ()
+    failures: tuple[FailedRun, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """What became of each row of one write; only this makes an outcome final.
 
     `committed`: rows now on disk. `duplicates`: indices of rows whose (queue, key) already had a result,
@@ -25,6 +38,26 @@ class Answer:
     conflicts: int = 0
     rejected: tuple[tuple[int, str], ...] = ()
     already: tuple[str, ...] = ()
+
+
+_encoder = msgspec.msgpack.Encoder()
+_writes = msgspec.msgpack.Decoder(Write)
+_answers = msgspec.msgpack.Decoder(Answer)
+
+
+def encode(message: Write | Answer) -> bytes:
+    """One of them as one buffer."""
+    return _encoder.encode(message)
+
+
+def decode_write(buffer: bytes) -> Write:
+    """The inverse of `encode`."""
+    return _writes.decode(buffer)
+
+
+def decode_answer(buffer: bytes) -> Answer:
+    """The inverse of `encode`."""
+    return _answers.decode(buffer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ import ray
 from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError, RayActorError, RayError, RayTaskError
 
 from rabbitray.actors.errors import PayloadLostError, StoreUnavailableError
-from rabbitray.actors.message.reply import FailedRun, encode_runs
+from rabbitray.actors.message.reply import FailedRun
 from rabbitray.actors.remote.boot import Rows
 from rabbitray.actors.remote.calls import ActorLostError, ActorMissingError, Find, NamedActor, last_line
-from rabbitray.actors.store.answers import Answer
+from rabbitray.actors.store.answers import Answer, Write, decode_answer, encode
 
 TABLE_BYTES = 16 * 1024
 """What the description of a table's columns weighs at most."""
@@ -31,10 +31,11 @@ class StoreClient:
         self, payload: Rows, failed_keys: tuple[str, ...], span: str | None, failures: Sequence[FailedRun] = ()
     ) -> Answer:
         """See `Recorder.write`. The rows go from the worker's node to the store's, past this process."""
-        runs = encode_runs(failures) if failures else b""
-        size = len(runs) + 4 * sum(map(len, failed_keys))  # at most: a character has up to four bytes
-        answer: Answer = await self._call("write", self.epoch, payload, failed_keys, self._queue, span, runs, size=size)
-        return answer
+        header = encode(
+            Write(epoch=self.epoch, queue=self._queue, span=span, failed_keys=failed_keys, failures=tuple(failures))
+        )
+        answer: bytes = await self._call("write", header, payload, size=len(header))
+        return decode_answer(answer)
 
     async def record_dead_letters(self, rows: pa.Table) -> None:
         """Appends dead letters."""

@@ -19,7 +19,7 @@ from rabbitray.actors.errors import RabbitrayError, text_of
 from rabbitray.actors.message.finished_keys import decode_winners, encode_question
 from rabbitray.actors.message.parcel import Shipment
 from rabbitray.actors.message.reply import Part, WorkerInfo
-from rabbitray.actors.message.rows import to_stream
+from rabbitray.actors.message.rows import Stream, to_stream
 from rabbitray.actors.remote.boot import Boot, Flush, freeze_gc, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.secret import Redactor
@@ -91,16 +91,16 @@ class PoolWorker:
         return WorkerInfo(slots=worker.slots, pid=os.getpid(), node=node, usage=usage, asks_message=worker.asks_message)
 
     @ray.method(num_returns=2, enable_task_events=False)
-    async def run(self, batch_id: str, shipment: Shipment) -> tuple[bytes, pa.Buffer]:
+    async def run(self, batch_id: str, shipment: Shipment) -> tuple[bytes, Stream]:
         """See `Worker.run`: the part for the router, the rows by reference for the store."""
         return self._answer(*await self._worker.run(batch_id, shipment))
 
     @ray.method(num_returns=2, enable_task_events=False)
-    async def more(self, batch_id: str) -> tuple[bytes, pa.Buffer]:
+    async def more(self, batch_id: str) -> tuple[bytes, Stream]:
         """See `Worker.more`."""
         return self._answer(*await self._worker.more(batch_id))
 
-    def _answer(self, part: Part, rows: pa.Table) -> tuple[bytes, pa.Buffer]:
+    def _answer(self, part: Part, rows: pa.Table) -> tuple[bytes, Stream]:
         stream = to_stream(rows)
         return self._usage.encoded(part, stream), stream
 

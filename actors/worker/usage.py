@@ -7,9 +7,8 @@ import contextlib
 import time
 from typing import Protocol
 
-import pyarrow as pa
-
 from rabbitray.actors.message.reply import Part, Usage, encode_part
+from rabbitray.actors.message.rows import Stream
 from rabbitray.actors.worker.meter import WorkerMeter
 
 READ_EVERY_S = 2.0
@@ -49,9 +48,9 @@ class ProcessUsage:
         if self._meter is not None:
             self._meter.look(time.monotonic(), cpu_percent=cpu_percent, rss_bytes=rss_bytes)
 
-    def encoded(self, part: Part, stream: pa.Buffer) -> bytes:
+    def encoded(self, part: Part, stream: Stream) -> bytes:
         """For the router: the part, the bytes of its rows (`stream`), and the last reading if it is not told yet."""
-        part.row_bytes = stream.size if part.rows else 0  # of the table it would take 0.1 ms
+        part.row_bytes = len(stream)
         part.usage, self._untold = self._untold, None
         return encode_part(part)
 

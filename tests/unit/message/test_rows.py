@@ -5,7 +5,14 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from rabbitray.actors.message.rows import DEAD_LETTER_SCHEMA, RESULT_SCHEMA, conform
+from rabbitray.actors.message.rows import (
+    AS_BYTES_BELOW,
+    DEAD_LETTER_SCHEMA,
+    RESULT_SCHEMA,
+    conform,
+    from_stream,
+    to_stream,
+)
 from tests.kit.store_rows import dead_rows, rows_of
 
 
@@ -23,3 +30,12 @@ def test_rows_without_a_later_column_have_null_there(rows: pa.Table, schema: pa.
 def test_rows_without_another_column_are_refused() -> None:
     with pytest.raises(KeyError):
         conform(rows_of(["a"]).drop_columns(["status"]), RESULT_SCHEMA)
+
+
+@pytest.mark.parametrize(("keys", "kind"), [([], bytes), (["a"], bytes), (["x" * AS_BYTES_BELOW], pa.Buffer)])
+def test_rows_cross_as_they_are_and_small_ones_as_bytes(keys: list[str], kind: type) -> None:
+    rows = rows_of(keys)
+    stream = to_stream(rows)
+    assert isinstance(stream, kind)
+    assert from_stream(stream).equals(rows)
+    assert from_stream(stream).schema.equals(RESULT_SCHEMA)

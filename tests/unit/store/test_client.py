@@ -6,7 +6,7 @@ import pytest
 from ray.exceptions import ObjectLostError, OwnerDiedError, RayActorError, RayError
 
 from rabbitray.actors.errors import FencedError, PayloadLostError, StoreUnavailableError
-from rabbitray.actors.store.answers import Answer
+from rabbitray.actors.store.answers import Answer, Write, encode
 from rabbitray.actors.store.client import StoreClient
 from tests.kit.fake_actors import FakeActor, FakeActors, raised_in_actor
 
@@ -19,11 +19,12 @@ def client(*actors: FakeActor | None) -> StoreClient:
 
 
 async def test_a_write_carries_the_epoch_and_the_queue() -> None:
-    store = FakeActor(7, Answer(duplicates=(1,)))
+    store = FakeActor(7, encode(Answer(duplicates=(1,))))
     router = client(store)
     await router.register("p-router")
     assert await router.write(ROWS, ("k",), "span") == Answer(duplicates=(1,))
-    assert store.called == [("register", ("p-router",)), ("write", (7, ROWS, ("k",), "orders", "span", b""))]
+    header = encode(Write(epoch=7, queue="orders", span="span", failed_keys=("k",)))
+    assert store.called == [("register", ("p-router",)), ("write", (header, ROWS))]
 
 
 @pytest.mark.parametrize(

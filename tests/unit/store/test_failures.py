@@ -12,9 +12,9 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from rabbitray.actors.message.reply import FailedRun, decode_runs, encode_runs
+from rabbitray.actors.message.reply import FailedRun
 from rabbitray.actors.message.rows import RESULT_SCHEMA
-from rabbitray.actors.store.answers import Answer, Call
+from rabbitray.actors.store.answers import Answer, Call, Write, decode_answer, decode_write, encode
 from rabbitray.actors.store.commit.failures import SLICE_ROWS, FailureTable
 from rabbitray.actors.store.commit.writer import CommitThread
 from rabbitray.actors.store.config import StoreConfig
@@ -59,9 +59,13 @@ async def kept(store: Store) -> list[dict[str, Any]]:
     return (await store.query("SELECT * EXCLUDE (recorded_at) FROM failures ORDER BY seq")).to_pylist()
 
 
-def test_runs_cross_to_the_store_as_they_are() -> None:
-    runs = [run("a"), run(None, 3, error="Zoë", traceback="")]
-    assert decode_runs(encode_runs(runs)) == runs
+def test_a_write_and_its_answer_cross_as_they_are() -> None:
+    failures = (run("a"), run(None, 3, error="Zoë", traceback=""))
+    write = Write(epoch=3, queue="jobs", span="00-a-b-01", failed_keys=("a", "b"), failures=failures)
+    assert decode_write(encode(write)) == write
+    answer = Answer(committed=2, duplicates=(1, 3), conflicts=1, rejected=((4, "too long"),), already=("b",))
+    assert decode_answer(encode(answer)) == answer
+    assert decode_answer(encode(Answer())) == Answer()
 
 
 async def test_failed_runs_are_kept_with_their_traceback(store: Store) -> None:

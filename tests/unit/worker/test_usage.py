@@ -41,7 +41,7 @@ def test_a_reading_is_carried_by_one_part_only() -> None:
 
 def test_a_part_tells_the_bytes_of_its_rows() -> None:
     usage, rows = ProcessUsage(FakeProcess()), to_stream(rows_of(["x" * 1_000]))
-    assert 1_000 < decode_part(usage.encoded(Part(rows=1), rows)).row_bytes == rows.size
+    assert 1_000 < decode_part(usage.encoded(Part(rows=1), rows)).row_bytes == len(rows)
     assert decode_part(usage.encoded(Part(), to_stream(rows_of([])))).row_bytes == 0
 
 
