@@ -51,7 +51,7 @@ class Router(Generic[P]):
     """Takes deliveries, forms batches, has them worked and concluded. Belongs to one event loop.
 
     `waited` is told at each dispatch how many seconds the median message of the batch waited. `clock`: monotonic
-    seconds, as `Delivery.arrived_at`. `outstanding`: what is out in rungs.
+    seconds, as `Delivery.arrived_at`; `cpu_clock`: seconds of CPU of this thread. `outstanding`: what is out in rungs.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class Router(Generic[P]):
         waited: Callable[[float], None] | None = None,
         outstanding: OutstandingRetries | None = None,
         clock: Callable[[], float] = time.monotonic,
+        cpu_clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self._config, self._clock = config, clock
         self._source, self._settler, self._quarantine = source, settler, quarantine
@@ -79,12 +80,14 @@ class Router(Generic[P]):
         self._consumption = Consumption(
             source, on_hold=self._give_back_waiting, on_consume=lambda: self._dispatcher.expect_burst()
         )
-        self._dispatcher = self._make_dispatcher(pool, waited)
+        self._dispatcher = self._make_dispatcher(pool, waited, cpu_clock)
         self._concluder = Concluder(
             writer, settler, Failpoints(config.failpoint), self._consumption, self._outage, clock
         )
 
-    def _make_dispatcher(self, pool: Pool[P], waited: Callable[[float], None] | None) -> Dispatcher[P]:
+    def _make_dispatcher(
+        self, pool: Pool[P], waited: Callable[[float], None] | None, cpu_clock: Callable[[], float]
+    ) -> Dispatcher[P]:
         return Dispatcher(
             self._config,
             buffer=self.buffer,
@@ -97,6 +100,7 @@ class Router(Generic[P]):
             run=self._run,
             waited=waited,
             clock=self._clock,
+            cpu_clock=cpu_clock,
         )
 
     def _run(self, pool: Pool[P], member: Member[P], batch: Batch) -> None:

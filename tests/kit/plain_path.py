@@ -80,6 +80,7 @@ class PlainPath:
             quarantine=self.quarantine,
             outstanding=self.outstanding,
             clock=self.clock,
+            cpu_clock=lambda: 0.0,
         )
 
     def _topology(self, limits: RetryLimits) -> Topology:

@@ -120,6 +120,7 @@ class RouterProcess:
             settler=self.settler,
             quarantine=self.quarantine,
             clock=asyncio.get_running_loop().time,
+            cpu_clock=lambda: 0.0,
         )
         await self.intake.open()
         await self.store.register()

@@ -1,31 +1,46 @@
-"""ArrivalForecast: how many records a free worker's batch should wait for. Pure."""
+"""ArrivalForecast: how many records a free worker's batch should wait for, and how long. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 LEAST_FOR_IDLE: Final = 15
 """Deliveries within `wait_ms` below which an idle worker does not wait for more: at 15 ms, 1,000 a second."""
 
 LEAST_FOR_BUSY: Final = 2
-"""The same for a worker that is busy and has slots free: at 15 ms, 133 a second."""
+"""The same for a worker that is busy and has slots free, and for each one while the router is loaded."""
+
+LOADED: Final = 0.5
+"""Share of a core that the router's event loop takes, from which on what a batch costs bounds how much is worked."""
+
+PACE: Final = 4.0
+"""While it is loaded a batch waits so many times what one has cost, as commits do: a fifth of the time at most goes
+into what a batch costs, whatever is in it."""
 
 _LOOK_BACK_S: Final = 0.1
 
 
 class ArrivalForecast:
-    """What arrives within `wait_ms`, by the rate over the last tenth of a second or more, and by the start of a burst.
+    """What arrives while a batch waits, by the rate over the last tenth of a second or more, and by the start of a
+    burst.
 
-    `received` is everywhere the number of deliveries since the start, and `now` monotonic seconds.
+    It waits `wait_ms`; up to `most_ms` while the router is loaded. `received` is everywhere the number of deliveries
+    since the start, and `now` monotonic seconds. `cpu`: seconds of CPU that the event loop has taken.
     """
 
-    def __init__(self, wait_ms: float, now: float) -> None:
-        self._wait_s = wait_ms / 1000
+    def __init__(self, wait_ms: float, now: float, *, most_ms: float, cpu: Callable[[], float]) -> None:
+        self._least_s, self._most_s = wait_ms / 1000, max(wait_ms, most_ms) / 1000
+        self._cpu = cpu
         self._rate = 0.0  # deliveries a second
+        self._loaded = False
         self._since = now
         self._from = 0  # `received` at `_since`
+        self._spent_s = cpu()  # likewise
+        self._batches = 0  # since then
         self._looked_at = 0  # `received` at the last look
         self._burst_until = 0.0
+        self.wait_s = self._least_s
 
     def look(self, received: int, now: float) -> None:
         """LEAST_FOR_IDLE deliveries since the last look are the start of a burst, which no rate shows yet."""
@@ -35,18 +50,30 @@ class ArrivalForecast:
 
     def expect_burst(self, now: float) -> None:
         """A burst may start now: for `wait_ms` a free worker waits for a full batch."""
-        self._burst_until = now + self._wait_s
+        self._burst_until = now + self._least_s
+
+    def sent(self) -> None:
+        """A batch goes out."""
+        self._batches += 1
 
     def wanted(self, full: int, received: int, now: float, *, idle: bool) -> float:
-        """How many records are waited for: what arrives within `wait_ms`, at most a `full` batch; 1 where it is little.
+        """How many records are waited for: what arrives within `wait_s`, at most a `full` batch; 1 where it is little.
 
         `idle`: the worker has nothing to do; else it is busy and has slots free.
         """
+        if now - self._since > _LOOK_BACK_S:
+            self._measure(received, now)
         if now < self._burst_until:
             return full
-        passed_s = now - self._since
-        if passed_s > _LOOK_BACK_S:
-            self._rate = (received - self._from) / passed_s
-            self._since, self._from = now, received
-        coming = self._rate * self._wait_s
-        return min(full, coming) if coming >= (LEAST_FOR_IDLE if idle else LEAST_FOR_BUSY) else 1
+        coming = self._rate * self.wait_s
+        least = LEAST_FOR_IDLE if idle and not self._loaded else LEAST_FOR_BUSY
+        return min(full, coming) if coming >= least else 1
+
+    def _measure(self, received: int, now: float) -> None:
+        passed_s, spent_s = now - self._since, self._cpu()
+        took_s = spent_s - self._spent_s
+        self._rate = (received - self._from) / passed_s
+        self._loaded = took_s > LOADED * passed_s
+        cost_s = took_s / self._batches if self._loaded and self._batches else 0.0
+        self.wait_s = min(self._most_s, max(self._least_s, PACE * cost_s))
+        self._since, self._from, self._spent_s, self._batches = now, received, spent_s, 0

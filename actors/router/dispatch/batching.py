@@ -15,15 +15,15 @@ class BufferFront(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     records: int
     size: int  # bytes
     wanted: float  # records that are worth waiting for
-    free: bool  # the worker is idle or has slots free
+    wait_s: float  # at most so long
 
 
 def due_in_s(front: BufferFront, config: RouterConfig) -> float:
     """Seconds until the next batch goes out; 0.0: now, for it is full or its oldest message has waited long enough.
 
-    A message waits `batch_timeout_ms`; for a free worker at most `burst_wait_ms`.
+    A message waits at most `batch_timeout_ms`.
     """
     if front.records >= front.wanted or front.size >= config.batch_bytes:
         return 0.0
-    wait_ms = min(config.batch_timeout_ms, config.burst_wait_ms) if front.free else config.batch_timeout_ms
-    return max(0.0, front.oldest_at + wait_ms / 1000 - front.now)
+    wait_s = min(config.batch_timeout_ms / 1000, front.wait_s)
+    return max(0.0, front.oldest_at + wait_s - front.now)

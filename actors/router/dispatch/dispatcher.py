@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
@@ -26,7 +27,8 @@ _TIMER_GRACE_S = 0.001  # a timer that fires a little early would find nothing d
 class Dispatcher(Generic[P]):
     """Looks when woken and when a wait ends. `run` starts the work on a batch and returns at once.
 
-    `waited` is told at each dispatch how many seconds the median message of the batch waited.
+    `waited` is told at each dispatch how many seconds the median message of the batch waited. `clock`: monotonic
+    seconds; `cpu_clock`: seconds of CPU of this thread.
     """
 
     def __init__(
@@ -43,13 +45,14 @@ class Dispatcher(Generic[P]):
         run: Callable[[Pool[P], Member[P], Batch], None],
         waited: Callable[[float], None] | None,
         clock: Callable[[], float],
+        cpu_clock: Callable[[], float],
     ) -> None:
         self._config, self._clock = config, clock
         self._buffer, self._arrivals = buffer, arrivals
         self._pool, self._quarantine = pool, quarantine
         self._outage, self._consumption, self._uncommitted = outage, consumption, uncommitted
         self._run, self._waited = run, waited
-        self._forecast = ArrivalForecast(config.burst_wait_ms, clock())
+        self._forecast = ArrivalForecast(config.burst_wait_ms, clock(), most_ms=config.batch_timeout_ms, cpu=cpu_clock)
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
         self.batch_size = 1  # records
@@ -103,18 +106,18 @@ class Dispatcher(Generic[P]):
         return member if self._uncommitted.have_room(self._pool.open_jobs) else None
 
     def _front(self, member: Member[P], oldest_at: float) -> BufferFront:
-        now, wanted = self._clock(), float(self.batch_size)
+        now, wanted, wait_s = self._clock(), float(self.batch_size), math.inf
         idle = not member.batches
-        free = idle or member.open_jobs < member.slots
-        if free:
+        if idle or member.open_jobs < member.slots:
             wanted = self._forecast.wanted(self.batch_size, self._arrivals.received, now, idle=idle)
+            wait_s = self._forecast.wait_s
         return BufferFront(
             now=now,
             oldest_at=oldest_at,
             records=self._buffer.records,
             size=self._buffer.size,
             wanted=wanted,
-            free=free,
+            wait_s=wait_s,
         )
 
     def _look_again(self, in_s: float) -> None:
@@ -143,5 +146,6 @@ class Dispatcher(Generic[P]):
         batch.worker, batch.probe = member.name, self._outage.held
         if self._waited is not None:
             self._waited(self._clock() - batch.deliveries[len(batch.deliveries) // 2].arrived_at)
+        self._forecast.sent()
         member.batches[batch.id] = batch  # counts at once, before the task runs
         self._run(pool, member, batch)
