@@ -12,10 +12,10 @@ from rabbitray.actors.router.settlement.outstanding import HOP_AGAIN_S
 class RouterConfig:
     """Milliseconds, bytes, seconds.
 
-    `batch_timeout_ms`: the longest that a message waits for a full batch, while its worker is busy or the router has
-    much to do. `burst_wait_ms`: the longest that it waits so else, for a worker that is free. `max_hold_s`: what waits longer, for a worker or for the
-    store, is given back. `uncommitted_bytes`: of rows that wait for the store; above, no further batch goes out.
-    `rung_retry_s`: after which RabbitMQ tries again to move what the queue refused out of a rung.
+    `batch_timeout_ms`: the longest that a message waits for a full batch, while its worker or the router is busy.
+    `burst_wait_ms`: the longest that it waits so else, for a worker that is free. `max_hold_s`: what waits longer, for
+    a worker or for the store, is given back. `uncommitted_bytes`: of rows that wait for the store; above, no further
+    batch goes out. `rung_retry_s`: after which RabbitMQ tries again to move what the queue refused out of a rung.
     """
 
     batch_timeout_ms: float = 50.0
