@@ -22,7 +22,7 @@ def unpack(body: bytes, limits: MessageLimits) -> Any:  # Any: whatever a produc
         raise DecodeError("too_deep", "msgpack nested beyond any reason") from None
     except (msgpack.UnpackException, ValueError, TypeError) as error:
         raise DecodeError("bad_msgpack", f"{type(error).__name__}: {error}"[:200]) from None
-    require_within(document, limits)
+    require_within(document, limits, len(body))
     return document
 
 
@@ -54,5 +54,12 @@ def parse(text: bytes, limits: MessageLimits) -> Any:  # Any: whatever a produce
         document = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DecodeError("bad_json", str(error)[:200]) from None
-    require_within(document, limits)
+    if not _is_surely_within(text, limits):
+        require_within(document, limits, len(text))
     return document
+
+
+def _is_surely_within(text: bytes, limits: MessageLimits) -> bool:
+    """Of a small document nothing is looked at where there are no more brackets than levels are allowed."""
+    small = len(text) <= min(limits.max_collection, limits.max_elements)
+    return small and text.count(b"{") + text.count(b"[") <= limits.max_depth

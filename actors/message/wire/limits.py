@@ -11,6 +11,7 @@ import msgpack
 from rabbitray.actors.errors import DecodeError, EncodeError
 
 _SCALARS: Final = (str, int, float, bool, bytes, type(None), msgpack.ExtType, msgpack.Timestamp)
+Collection = dict[Any, Any] | list[Any]  # Any: whatever a producer wrote
 _JSON_SCALARS: Final = (str, int, float, bool, type(None))
 
 
@@ -65,10 +66,41 @@ def _require_level(depth: int) -> None:
         raise EncodeError("payload: nested too deeply")
 
 
-def require_within(document: Any, limits: MessageLimits) -> None:  # Any: whatever a producer wrote
-    """Raise DecodeError where a document that was read is nested too deeply or holds too many entries."""
-    if isinstance(document, (dict, list)) and _count(document, limits, limits.max_depth) > limits.max_elements:
-        raise too_many(limits)
+def require_within(document: Any, limits: MessageLimits, size: int) -> None:  # Any: whatever a producer wrote
+    """Raise DecodeError where a document is nested too deeply or holds too many entries. `size`: of its bytes.
+
+    An entry takes a byte at least, so those of few bytes are not counted.
+    """
+    if not isinstance(document, (dict, list)):
+        return
+    are_few = size <= min(limits.max_collection, limits.max_elements)
+    level: list[Collection] = [document]
+    left = limits.max_elements
+    for _ in range(limits.max_depth):
+        if not are_few:
+            left -= _entries(level, limits)
+            if left < 0:
+                raise too_many(limits)
+        level = _collections_in(level)
+        if not level:
+            return
+    raise DecodeError("too_deep", f"more than {limits.max_depth} levels of nesting")
+
+
+def _entries(level: list[Collection], limits: MessageLimits) -> int:
+    sizes = list(map(len, level))
+    if (largest := max(sizes)) > limits.max_collection:
+        raise DecodeError("too_many_elements", f"{largest} entries in one, at most {limits.max_collection}")
+    return sum(sizes)
+
+
+def _collections_in(level: list[Collection]) -> list[Collection]:
+    return [
+        value
+        for collection in level
+        for value in (collection.values() if type(collection) is dict else collection)
+        if type(value) is dict or type(value) is list
+    ]
 
 
 def too_many(limits: MessageLimits) -> DecodeError:
@@ -81,15 +113,3 @@ def raise_unreadable(error: Exception) -> NoReturn:
     if isinstance(error, RecursionError | MemoryError):
         raise DecodeError("too_deep" if isinstance(error, RecursionError) else "too_large", repr(error)) from None
     raise DecodeError("unreadable", f"{type(error).__name__}: {error}"[:200]) from error
-
-
-def _count(collection: dict[Any, Any] | list[Any], limits: MessageLimits, depth: int) -> int:  # Any: as above
-    if depth <= 0:
-        raise DecodeError("too_deep", f"more than {limits.max_depth} levels of nesting")
-    total = len(collection)
-    if total > limits.max_collection:
-        raise DecodeError("too_many_elements", f"{total} entries in one, at most {limits.max_collection}")
-    for value in collection.values() if isinstance(collection, dict) else collection:
-        if type(value) is dict or type(value) is list:
-            total += _count(value, limits, depth - 1)
-    return total

@@ -18,6 +18,7 @@ from rabbitray.actors.message.headers import JOB_JSON, JOB_MSGPACK, JSON, MSGPAC
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.wire import MessageLimits, decode, encode, pack, read_head, read_record_head, split
 from rabbitray.actors.message.wire.counting import json_entries, msgpack_entries, names_each_once
+from rabbitray.actors.message.wire.documents import parse
 from rabbitray.actors.message.wire.limits import require_within
 from tests.kit.body_fuzzer import counted
 from tests.kit.body_mutations import mutated
@@ -85,10 +86,33 @@ def test_the_entries_of_a_json_text_are_counted_as_a_full_parse_finds_them(docum
     assert msgspec.json.decode(body) == document
     assert json_entries(body, MANY) == entries
     assert json_entries(body, entries // 2) == min(entries, entries // 2 + 1), "no further than it must"
-    require_within(document, MessageLimits(max_elements=entries))
+    require_within(document, MessageLimits(max_elements=entries), len(body))
     if entries:
         with pytest.raises(DecodeError, match="too_many_elements"):
-            require_within(document, MessageLimits(max_elements=entries - 1))
+            require_within(document, MessageLimits(max_elements=entries - 1), len(body))
+
+
+def depth(document: Any) -> int:
+    """Levels of maps and lists."""
+    if not isinstance(document, dict | list):
+        return 0
+    return 1 + max(map(depth, parts(document)[1:]), default=0) if document else 1
+
+
+@given(documents, st.data())
+def test_a_document_is_refused_for_its_levels_alone_whatever_its_size(document: Any, data: st.DataObject) -> None:
+    body, most = json_text(document, data), data.draw(st.integers(1, 6))
+    limits = MessageLimits(max_depth=most)
+    for read in (
+        lambda: parse(body, limits),
+        lambda: require_within(document, limits, len(body)),
+        lambda: require_within(document, limits, limits.max_elements + 1),
+    ):
+        if depth(document) > most:
+            with pytest.raises(DecodeError, match="too_deep"):
+                read()
+        else:
+            read()
 
 
 @given(st.dictionaries(texts, documents, max_size=5), st.data())
