@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc  # `Array.cast` imports it when called: 0.1 s of the first batch
 
 from rabbitray.actors.message.rows import RESULT_SCHEMA, TIMESTAMP
 from rabbitray.actors.worker.batch.unit import Unit
@@ -40,11 +39,12 @@ def results(units: Sequence[Unit], queue: str, worker: str, batch_id: str) -> pa
         "trace_id": pa.array([_trace_id(unit.parcel.traceparent) for unit in units], pa.string()),
         "payload_hash": pa.array([unit.payload_hash for unit in units], pa.uint64()),
     }
-    return pa.table(columns, schema=RESULT_SCHEMA)
+    return pa.Table.from_arrays([columns[name] for name in RESULT_SCHEMA.names], schema=RESULT_SCHEMA)
 
 
 def _times(microseconds: list[int | None] | list[int]) -> pa.Array:
-    return pc.cast(pa.array(microseconds, pa.int64()), TIMESTAMP)
+    """A view of whole numbers: a cast looks at each again, and takes 10 us more for any number of them."""
+    return pa.array(microseconds, pa.int64()).view(TIMESTAMP)
 
 
 def _trace_id(traceparent: str | None) -> str | None:
