@@ -247,7 +247,7 @@ def table(result: dict[str, Any]) -> str:  # Any: JSON values
         "|---|---:|---:|---:|---:|---:|",
         *(_row(f"{name} ({one['mb_s']} MB/s)", one) for name, one in result["sizes"].items()),
         *([_row("empty, classic queue", result["classic"])] if "classic" in result else []),
-        _row("empty", result),
+        _row("empty, quorum queue", result),
         "",
         "| packed by | records/s |",
         "|---|---:|",
@@ -289,7 +289,7 @@ def _cpu_rows(result: dict[str, Any]) -> list[str]:  # Any: JSON values
     columns |= {"empty": result["cpu_us"]}
     processes = list(dict.fromkeys(name for spent in columns.values() for name in spent))
     return [
-        f"| CPU, µs per message | {' | '.join(columns)} |",
+        f"| CPU, µs per message or record | {' | '.join(columns)} |",
         f"|---|{'---:|' * len(columns)}",
         *(
             f"| {process} | {' | '.join(str(spent.get(process, '')) for spent in columns.values())} |"
