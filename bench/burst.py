@@ -70,7 +70,9 @@ async def _grown(pool: Pool, workers: int, feeding: asyncio.Task[int], within_s:
         if seen.target == seen.workers == workers:
             return
         await asyncio.sleep(LOOK_S)
-    raise RuntimeError(f"{workers} workers were not reached within {within_s:g} s (now {seen.workers} of {seen.target})")
+    raise RuntimeError(
+        f"{workers} workers were not reached within {within_s:g} s (now {seen.workers} of {seen.target})"
+    )
 
 
 async def _feed(

@@ -2,8 +2,8 @@
 
 aio-pika takes a message, msgspec decodes its JSON into the type of the handler, the handler is called, and what it
 returns waits as a row. After each 100 messages, or 50 ms after the first of them, the rows are committed to a DuckDB
-file, from Arrow, and acked with one `multiple` frame. It keeps no more promises than that: no retry, no dead letters, no
-duplicates found, no traces, and one bad message ends it.
+file, from Arrow, and acked with one `multiple` frame. It keeps no more promises than that: no retry, no dead letters,
+no duplicates found, no traces, and one bad message ends it.
 
 `python -m bench.by_hand_batched QUEUE FILE`, with the broker's address in RABBITMQ_URL, says `ready`, and for each
 line with a number on standard input consumes so many messages and says how many seconds that took, from consuming to

@@ -2,8 +2,8 @@
 
 `actors_start_s`: from `scale 4` on a pool of one until the others are ready, the least that growing can take.
 `spinup_s`: from the first message of a burst (a 50 ms async handler) until the pool is at its most; the pool had been
-idle for long enough (7 s) that its autoscaler had slowed down to looking every QUEUE_DEPTH_INTERVAL; the router wakes it
-with the first delivery. The burst goes on until then: there wait as many messages as the most workers need 4 s for.
+idle for long enough (7 s) that its autoscaler had slowed down to looking every QUEUE_DEPTH_INTERVAL; the router wakes
+it with the first delivery. The burst goes on until then: there wait as many messages as the most workers need 4 s for.
 `square_wave`: bursts with a lull after each, so that the pool grows and shrinks in each cycle; workers are retired
 while messages still trickle in. `back_to_min_s`: from the end of the burst until one worker is left, the median; a lull
 lasts until then, or LULL_MOST_S, which counts as its time, and as one of `not_back`. `lost` are jobs without a row,

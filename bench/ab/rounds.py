@@ -83,7 +83,7 @@ def stations(driver: Driver) -> Figures:
 def throughput(driver: Driver) -> Figures:
     """Jobs/s of a warm pool that drains a full queue, as in bench.throughput; medians of some drains.
 
-    Each lasts a second or more on a fast machine: the bench sees its end to 10 ms, and CPU is counted in ticks of 10 ms.
+    Each lasts a second or more on a fast machine: its end is seen to 10 ms, and CPU is counted in ticks of 10 ms.
     """
     return _with_pool(driver, POOL_WORKERS, "bench.handlers:noop", _throughput)
 
@@ -123,9 +123,7 @@ async def _drains(driver: Driver, pool: Any, window: str, times: int, count: int
     return statistics.median([await _drain(driver, pool, window, count, **job) for _ in range(times)])
 
 
-async def _drain(
-    driver: Driver | None, pool: Any, window: str, count: int, *, packed: int = 0, **job: Any
-) -> float:
+async def _drain(driver: Driver | None, pool: Any, window: str, count: int, *, packed: int = 0, **job: Any) -> float:
     """Jobs/s; no figure of it goes to the driver where there is none."""
     from bench.pool import jobs
 
