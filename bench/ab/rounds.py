@@ -94,9 +94,9 @@ async def _throughput(driver: Driver, pool: Any) -> Figures:  # Any: the side's 
     driver.ready()
     return {
         "msg_s": await _drains(driver, pool, "empty", 3, 40_000),
-        "10_KiB_msg_s": await _warm_drains(driver, pool, "10 KiB", 3, 15_000, size=10 * 1024),
-        "100_KiB_msg_s": await _warm_drains(driver, pool, "100 KiB", 3, 3_000, size=100 * 1024),
-        "packed_records_s": await _warm_drains(driver, pool, "packed", 3, 100_000, packed=100),
+        "10_KiB_msg_s": await _warm_drains(driver, pool, "10 KiB", 2, 20_000, size=10 * 1024),
+        "100_KiB_msg_s": await _warm_drains(driver, pool, "100 KiB", 2, 3_000, size=100 * 1024),
+        "packed_records_s": await _warm_drains(driver, pool, "packed", 2, 150_000, packed=100),
     }
 
 
