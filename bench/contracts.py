@@ -25,7 +25,9 @@ CONTRACTS: Final[dict[str, str]] = {
     "store": "rows_s.{empty,at_5m,at_5m_1pct_dup} ratio_5m_to_empty ratio_5m_1pct_dup_to_empty restart_s rss_mb "
     "dedupe_cost_ratio",
     "throughput": "msg_s raw_aio_pika_msg_s raw_aiormq_msg_s ratio_to_aio_pika ratio_to_aiormq "
-    "sizes.{1 KiB,10 KiB,100 KiB}.msg_s packed.{10,50,100}",
+    "sizes.{1 KiB,10 KiB,100 KiB,1 MiB}.{msg_s,raw_aio_pika_msg_s,raw_aiormq_msg_s,ratio_to_aio_pika,ratio_to_aiormq} "
+    "packed.{10,50,100} "
+    "ordinary.{msg_s,by_hand_msg_s,ratio_to_by_hand}",
     "worker": "msg_s bound_msg_s ratio_to_bound overhead_ms took_s report.msg_s report.took_s peak_worker_mb "
     "breakdown_ms.{dequeue,deserialize,validate,process,ack,metrics}",
 }

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 import ray
 
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.publisher import Publisher
+from rabbitray.actors.publisher import EncodedMessage, Publisher
 from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.store.read_only import read_only_query
@@ -36,12 +36,24 @@ from rabbitray.cluster.driver.service import Service
 from rabbitray.cluster.driver.session import Session, connect
 from rabbitray.cluster.settings import Loaded, load
 
-__all__ = ["BenchPool", "Pids", "empty_actors", "jobs", "local_ray", "pool_of", "private_ray", "publish", "settings"]
+__all__ = [
+    "BenchPool",
+    "Pids",
+    "empty_actors",
+    "jobs",
+    "local_ray",
+    "pool_of",
+    "private_ray",
+    "publish",
+    "publish_encoded",
+    "settings",
+]
 
 T = TypeVar("T")
 
 NOOP = "bench.handlers:noop"
 PUBLISH_PART = 10_000
+ENCODED_PART = 2_000
 LOOK_MOST_S = 0.25
 
 
@@ -241,6 +253,14 @@ async def publish(
             report = await publisher.publish_many(part, packed=packed)
             if not report.ok:
                 raise RuntimeError(f"{len(report.failed)} messages were not confirmed: {report.failed[0].error}")
+
+
+async def publish_encoded(loaded: Loaded, many: Iterable[EncodedMessage]) -> None:
+    """Publishes small messages as they are, in parts; raises what the first one raises that is not confirmed."""
+    rest = iter(many)
+    async with Publisher(compose.publisher(loaded.settings)) as publisher:
+        while part := list(itertools.islice(rest, ENCODED_PART)):
+            await asyncio.gather(*map(publisher.submit_message, part))
 
 
 class _Empty:

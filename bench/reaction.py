@@ -1,9 +1,9 @@
 """How fast a real pool reacts, and what a square wave costs: scale-out, scale-in, nothing lost, nobody killed.
 
 `actors_start_s`: from `scale 4` on a pool of one until the others are ready, the least that growing can take.
-`spinup_s`: from the first message of a burst of 12,000 (a 50 ms async handler) until the pool is at its most; the pool
-had been idle for long enough (7 s) that its autoscaler had slowed down to looking every QUEUE_DEPTH_INTERVAL; the
-router wakes it with the first delivery.
+`spinup_s`: from the first message of a burst (a 50 ms async handler) until the pool is at its most; the pool had been
+idle for long enough (7 s) that its autoscaler had slowed down to looking every QUEUE_DEPTH_INTERVAL; the router wakes
+it with the first delivery. The burst goes on until then: there wait as many messages as the most workers need 4 s for.
 `square_wave`: bursts with a lull after each, so that the pool grows and shrinks in each cycle; workers are retired
 while messages still trickle in. `back_to_min_s`: from the end of the burst until one worker is left, the median; a lull
 lasts until then, or LULL_MOST_S, which counts as its time, and as one of `not_back`. `lost` are jobs without a row,
@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.burst import Burst, burst_until_grown
 from bench.node import private_node
 from bench.paced import publish_at
 from bench.pool import BenchPool, empty_actors, folder, jobs, local_ray, pool_of, settings
@@ -33,11 +34,16 @@ from rabbitray.cluster.driver.session import Session
 
 HANDLER_MS = 50.0
 MOST = 4
+SLOTS = 32  # QUEUE_CONCURRENCY by default
+DRAIN_TARGET_S = 2.0
+WAITING = round(2 * DRAIN_TARGET_S * MOST * SLOTS / HANDLER_MS * 1_000)
+"""Twice what the most workers drain in time: none is faster, on any machine, than its slots and the handler allow."""
+
 POLICY: dict[str, object] = {
     "min_size": 1,
     "initial_size": 1,
     "max_size": MOST,
-    "drain_target_s": 2.0,
+    "drain_target_s": DRAIN_TARGET_S,
     "downscaling_factor": 1.0,
     "look_back_period_s": 4.0,
 }
@@ -49,7 +55,6 @@ class Size:
     """`look_idle_s`: QUEUE_DEPTH_INTERVAL, which is 5 s by default."""
 
     bursts: int
-    burst: int
     cycles: int
     wave: int
     idle_s: float
@@ -60,7 +65,6 @@ class Size:
 
 FULL = Size(
     bursts=5,
-    burst=12_000,
     cycles=20,
     wave=5_000,
     idle_s=60.0,
@@ -70,7 +74,6 @@ FULL = Size(
 )
 QUICK = Size(
     bursts=1,
-    burst=12_000,
     cycles=1,
     wave=1_000,
     idle_s=1.0,
@@ -93,7 +96,7 @@ def run(*, quick: bool) -> dict[str, Any]:  # Any: JSON values
 
 async def _measured(url: str, place: Path, session: Session, size: Size) -> dict[str, Any]:  # Any: JSON values
     starts: list[float] = []
-    spins: list[float] = []
+    bursts: list[Burst] = []
     pace = {"downscale_delay_s": size.downscale_delay_s, "queue_depth_interval_ms": round(size.look_idle_s * 1_000)}
     loaded = settings(url, place, POLICY | pace)
     async with pool_of(loaded, session, "bench.handlers:wait") as pool:
@@ -101,7 +104,7 @@ async def _measured(url: str, place: Path, session: Session, size: Size) -> dict
             starts.append(await _scaled(pool))
             await _shrunk(pool)
             await asyncio.sleep(size.rest_s)
-            spins.append(await _burst(pool, size.burst))
+            bursts.append(await burst_until_grown(pool, MOST, waiting=WAITING, jobs=_waiting))
             await _shrunk(pool)
         began = time.time()
         cycles = await _wave(pool, size)
@@ -111,11 +114,14 @@ async def _measured(url: str, place: Path, session: Session, size: Size) -> dict
         drained = await pool.stop()
     assert drained.report is not None
     wave = _wave_figures(cycles)
+    spins = [one.took_s for one in bursts]
+    sent = sum(one.sent for one in bursts) + wave["messages"]
     rounds = {"spinup_s": spins, "actors_start_s": starts, "back_to_min_s": [one.back_s for one in cycles]}
     return {
         "spinup_s": round(median(spins), 2),
         "actors_start_s": round(median(starts), 2),
-        "square_wave": wave | audit(_stored(pool), drained.report, size.burst * size.bursts + wave["messages"]),
+        "burst_messages": [one.sent for one in bursts],
+        "square_wave": wave | audit(_stored(pool), drained.report, sent),
         "idle_cpu_percent": round(idle, 2),
         "spread": spreads(rounds, 2),
         "decisions": decisions,
@@ -132,24 +138,6 @@ async def _scaled(pool: BenchPool) -> float:
     await pool.fix(1)
     await pool.ready(1)
     await pool.fix(None)
-    return took_s
-
-
-async def _burst(pool: BenchPool, count: int) -> float:
-    """Seconds from the first message until the most workers that are allowed are wanted and ready."""
-    before = (await pool.status()).done
-    began = time.perf_counter()
-    publishing = asyncio.create_task(pool.publish(_waiting(count)))
-    while True:
-        seen = await pool.status()
-        if seen.target == MOST and seen.workers == MOST:
-            break
-        if seen.done - before >= count and seen.target < MOST:
-            raise RuntimeError(f"the burst was over before the pool had grown to {MOST} workers (now {seen.target})")
-        await asyncio.sleep(0.01)
-    took_s = time.perf_counter() - began
-    await publishing
-    await pool.acked(before + count)
     return took_s
 
 

@@ -57,8 +57,9 @@ def compare(given: argparse.Namespace) -> int:
 def _print(facts: report.Facts, comparison: Comparison, *, as_json: bool) -> int:
     figures, pairs = comparison.figures(), comparison.pairs
     rows = [report.row(figure, pairs, facts.limit) for figure in figures]
-    cpu = report.cpu_rows(figures[0].window, pairs)
-    print(json.dumps(report.as_json(facts, rows, cpu, pairs)) if as_json else report.markdown(facts, rows, cpu))
+    cpu, sums = report.cpu_rows(figures[0].window, pairs), report.cpu_sums(figures, pairs)
+    found = (facts, rows, cpu, sums)
+    print(json.dumps(report.as_json(*found, pairs)) if as_json else report.markdown(*found))
     return exit_code(row.verdict for row in rows if row.verdict)
 
 

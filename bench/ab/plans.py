@@ -48,6 +48,7 @@ PLANS: Final[Mapping[str, Plan]] = {
             Figure(name="msg_s", window="empty"),
             Figure(name="10_KiB_msg_s", window="10 KiB"),
             Figure(name="100_KiB_msg_s", window="100 KiB"),
+            Figure(name="packed_records_s", window="packed"),
         ),
     ),
     "latency": Plan(

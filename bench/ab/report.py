@@ -52,6 +52,16 @@ class Cpu:
     head: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuSum:
+    """µs of CPU per message in one window, in all processes that the rule counts; medians of the rounds."""
+
+    window: str
+    base: float
+    head: float
+    ratio: Estimate | None
+
+
 def comparable(figures: Sequence[Figure], pairs: Sequence[Pair]) -> list[Figure]:
     """Those that both sides gave in every round, above 0."""
     measured = [side.result for pair in pairs for side in pair]
@@ -73,11 +83,19 @@ def row(figure: Figure, pairs: Sequence[Pair], limit: float) -> Row:
 
 
 def cpu_rows(window: str, pairs: Sequence[Pair]) -> list[Cpu]:
-    """Each role and the sum that the rule is about."""
+    """Each role in one window."""
     roles = sorted({role for pair in pairs for side in pair for role in side.cpu_us[window]})
-    rows = [Cpu(role=role, **_medians(window, role, pairs)) for role in roles]
-    sums = [statistics.median(counted_us(pair[side].cpu_us[window]) for pair in pairs) for side in (0, 1)]
-    return [*rows, Cpu(role="sum without ray and broker", base=sums[0], head=sums[1])]
+    return [Cpu(role=role, **_medians(window, role, pairs)) for role in roles]
+
+
+def cpu_sums(figures: Sequence[Figure], pairs: Sequence[Pair]) -> list[CpuSum]:
+    """What decides a figure that is not known well enough itself: one for each window, the main one first."""
+    return [_cpu_sum(window, pairs) for window in dict.fromkeys(one.window for one in figures)]
+
+
+def _cpu_sum(window: str, pairs: Sequence[Pair]) -> CpuSum:
+    base, head = (statistics.median(counted_us(pair[side].cpu_us[window]) for pair in pairs) for side in (0, 1))
+    return CpuSum(window=window, base=base, head=head, ratio=_cpu_estimate(window, pairs))
 
 
 def _medians(window: str, role: str, pairs: Sequence[Pair]) -> dict[str, float]:
@@ -96,8 +114,8 @@ def _positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
-def markdown(facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu]) -> str:
-    """For people. Ratios are above 1 where HEAD is better."""
+def markdown(facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu], sums: Sequence[CpuSum]) -> str:
+    """For people. Ratios are above 1 where HEAD is better; `cpu` is that of the first of `sums`."""
     lines = [
         f"## bench-ab {facts.bench}: {facts.base[:12]} (base), {facts.head[:12]} (head)",
         "",
@@ -107,12 +125,12 @@ def markdown(facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu]) -> str:
         "",
         f"| CPU, µs per {facts.cpu_per} | base | head | ratio | 95 % interval |",
         "|---|---:|---:|---:|---:|",
-        *(f"| {one.role} | {short(one.base)} | {short(one.head)} | | |" for one in cpu[:-1]),
-        _sum_line(cpu[-1], rows[0].cpu_ratio),
+        *(f"| {one.role} | {short(one.base)} | {short(one.head)} | | |" for one in cpu),
+        *(_sum_line(one) for one in sums),
         "",
         f"Rounds in turn: {facts.rounds}, {facts.seconds:.0f} s; {facts.stopped}. Load average before and after: "
         f"{facts.load[0]}, {facts.load[1]}. Ratios are above 1 where head is better; the interval of the median is "
-        "that of its order statistics.",
+        f"that of its order statistics. CPU by role is that of the window {sums[0].window!r}.",
     ]
     return "\n".join(lines)
 
@@ -123,9 +141,9 @@ def _line(one: Row) -> str:
     return f"| {one.figure} | {figures} | {said} |"
 
 
-def _sum_line(total: Cpu, ratio_: Estimate | None) -> str:
-    told = f"{ratio_.median:.3f} | {_ends(ratio_)}" if ratio_ else "| "
-    return f"| {total.role} | {short(total.base)} | {short(total.head)} | {told} |"
+def _sum_line(one: CpuSum) -> str:
+    told = f"{one.ratio.median:.3f} | {_ends(one.ratio)}" if one.ratio else "| "
+    return f"| sum without ray and broker, {one.window} | {short(one.base)} | {short(one.head)} | {told} |"
 
 
 def _ends(one: Estimate) -> str:
@@ -137,12 +155,15 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}"
 
 
-def as_json(facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu], pairs: Sequence[Pair]) -> dict[str, Any]:
+def as_json(  # Any: JSON values
+    facts: Facts, rows: Sequence[Row], cpu: Sequence[Cpu], sums: Sequence[CpuSum], pairs: Sequence[Pair]
+) -> dict[str, Any]:
     """For machines, with every round; an end of an interval that is not known is None."""
     return {
         **asdict(facts),
         "figures": {one.figure: _row_json(one) for one in rows},
         "cpu_us": {one.role: {"base": one.base, "head": one.head} for one in cpu},
+        "cpu_sum_us": {one.window: _sum_json(one) for one in sums},
         "each_round": [{"base": asdict(base), "head": asdict(head)} for base, head in pairs],
     }
 
@@ -156,6 +177,10 @@ def _row_json(one: Row) -> dict[str, Any]:  # Any: JSON values
         "outcome": one.verdict.outcome if one.verdict else None,
         "verdict": one.verdict.text if one.verdict else None,
     }
+
+
+def _sum_json(one: CpuSum) -> dict[str, Any]:  # Any: JSON values
+    return {"base": one.base, "head": one.head, "ratio": _estimate_json(one.ratio) if one.ratio else None}
 
 
 def _estimate_json(one: Estimate) -> dict[str, float | None]:

@@ -245,8 +245,40 @@ def test_rays_and_the_brokers_cpu_is_shown_and_not_counted() -> None:
     assert (row.base, row.head, row.ratio.median) == (100.0, 50.0, 0.5)
     assert row.cpu_ratio is not None
     assert row.cpu_ratio.median == 0.5
-    last = report.cpu_rows("empty", pairs)[-1]
-    assert (last.base, last.head) == (50.0, 100.0)
+    assert [one.role for one in report.cpu_rows("empty", pairs)] == ["broker", "ray", "router", "worker"]
+    [total] = report.cpu_sums([Figure(name="msg_s", window="empty")], pairs)
+    assert (total.base, total.head, total.ratio) == (50.0, 100.0, row.cpu_ratio)
+
+
+def test_the_cpu_of_each_window_is_told_once_the_main_one_first() -> None:
+    def side(small: float, large: float) -> Measured:
+        cpu_us = {"large": {"router": large, "ray": 9.0}, "small": {"router": small}}
+        return Measured(result={"msg_s": 1.0, "mb_s": 1.0, "large_msg_s": 1.0}, cpu_us=cpu_us)
+
+    figures = [
+        Figure(name="msg_s", window="small"),
+        Figure(name="large_msg_s", window="large"),
+        Figure(name="mb_s", window="large"),
+    ]
+    pairs = [(side(10.0, 400.0), side(20.0, 100.0))] * 6
+    sums = report.cpu_sums(figures, pairs)
+    assert [(one.window, one.base, one.head) for one in sums] == [("small", 10.0, 20.0), ("large", 400.0, 100.0)]
+    facts = report.Facts(
+        bench="toy",
+        base="a",
+        head="b",
+        cpu_per="message",
+        limit=0.03,
+        rounds=6,
+        seconds=1.0,
+        stopped="so many",
+        load=(0.0, 0.0),
+    )
+    rows = [report.row(figure, pairs, 0.03) for figure in figures]
+    told = report.markdown(facts, rows, report.cpu_rows("small", pairs), sums)
+    assert "| sum without ray and broker, small | 10 | 20 | 0.500 | 0.500 to 0.500 |" in told
+    assert "| sum without ray and broker, large | 400 | 100 | 4.000 | 4.000 to 4.000 |" in told
+    assert report.as_json(facts, rows, [], sums, pairs)["cpu_sum_us"]["large"]["ratio"]["median"] == 4.0
 
 
 def test_a_figure_that_one_side_lacks_is_not_compared() -> None:

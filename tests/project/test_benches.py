@@ -9,29 +9,35 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
-from bench import collector, errors, policies, spread, stations, usage, wave
+from bench import collector, errors, ordinary, policies, spread, stations, usage, wave
 from bench.__main__ import RESULTS, names, ratios, worse, write_page
+from bench.burst import burst_until_grown
 from bench.contracts import CONTRACTS, broken, paths
 from bench.switch import METERS, switch
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.message.message import Message
 from rabbitray.actors.message.wire import MessageLimits, decode
 from rabbitray.actors.router.intake.reading import read_delivery
-from rabbitray.actors.router.status import Counts
+from rabbitray.actors.router.status import Counts, PoolStatus
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, MetricsConfig, Totals
 from rabbitray.actors.telemetry.span import NO_SPAN
 from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.testing import work
 from rabbitray.actors.worker.meter import WorkerMeter
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.autoscale.simulation.compare import ComparisonRow
-from tests.kit.pool_status import QUIET_REPORT
+from tests.kit.pool_status import QUIET, QUIET_REPORT
 from tests.kit.root import ROOT
 
 
@@ -234,6 +240,82 @@ def test_a_job_worked_twice_is_seen_though_the_store_keeps_one_row() -> None:
     worse = replace(clean, counts=Counts(retried=1, dead=1), replaced=2)
     found = wave.audit({"n": 9, "jobs": 8, "charged": 1}, worse, 10)
     assert found == {"lost": 2, "duplicated": 1, "attempts_charged": 3, "busy_killed": 2}
+
+
+class _SlowlyGrowing:
+    """A pool that works 100 messages between two looks, as long as it has them, and needs `looks` of them to grow."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        self.sent = self.done = self.starved = 0
+
+    async def status(self) -> PoolStatus:
+        self.looks -= 1
+        self.done += min(100, self.sent - self.done)
+        self.starved += 0 < self.sent == self.done
+        return replace(QUIET, done=7 + self.done, target=4, workers=4 if self.looks < 0 else 1)
+
+    async def publish(self, many: Iterable[Job]) -> None:
+        self.sent += len(list(many))
+
+    async def acked(self, count: int) -> None:
+        assert count == 7 + self.sent
+
+
+def _empty_jobs(count: int) -> list[Job]:
+    return [Job()] * count
+
+
+async def test_a_burst_is_not_over_before_the_pool_has_grown() -> None:
+    pool = _SlowlyGrowing(looks=60)
+    found = await burst_until_grown(pool, 4, waiting=1_000, jobs=_empty_jobs, feed_s=0.001)
+    assert found.sent == pool.sent > 1_000
+    assert found.took_s > 0
+    assert pool.starved == 0
+
+
+async def test_a_burst_at_a_pool_that_never_grows_says_how_far_it_came() -> None:
+    with pytest.raises(RuntimeError, match=r"4 workers were not reached within 0\.05 s \(now 1 of 4\)"):
+        await burst_until_grown(_SlowlyGrowing(10**9), 4, waiting=1_000, jobs=_empty_jobs, within_s=0.05)
+
+
+def test_an_ordinary_message_has_2_kib_and_comes_to_ten_fields_in_a_pool_as_by_hand() -> None:
+    sent = dict(ordinary.documents(3))
+    assert {len(body) for body in sent.values()} == {ordinary.BODY_BYTES} == {2_048}
+    messages = [Message(body=body, message_id=key, content_type=ordinary.CONTENT_TYPE) for key, body in sent.items()]
+    outcomes = work(ordinary.HANDLER, messages)
+    by_hand = [ordinary.handle(msgspec.json.decode(body, type=ordinary.Order)) for body in sent.values()]
+    assert [outcome.result for outcome in outcomes] == by_hand
+    assert [(result["order"], len(result)) for result in by_hand] == [(key, 10) for key in sent]
+
+
+def test_the_table_of_throughput_begins_with_the_ordinary_message_and_ends_with_the_empty_one() -> None:
+    result = _filled(paths("throughput")) | {"rounds": 1, "load_average": 0.5, "load_average_before": 0.25}
+    code = "import json, sys; from bench.throughput import table; print(table(json.load(sys.stdin)))"
+    command = [sys.executable, "-c", code]  # in a process of its own: it sets the environment of Ray
+    done = subprocess.run(command, input=json.dumps(result), capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    told = [done.stdout.index(text) for text in ("2,048 bytes of JSON", "| 1 KiB", "| 1 MiB", "| empty, quorum")]
+    assert told == sorted(told)
+    assert "| CPU, µs per message or record | ordinary | 1 KiB | 10 KiB | 100 KiB | 1 MiB | packed" in done.stdout
+    assert "before and after: 0.25, 0.5" in done.stdout
+
+
+def _filled(wanted: list[str]) -> dict[str, Any]:  # Any: JSON values
+    """A result of the throughput bench with these figures in it, and what its table shows beside them."""
+    result: dict[str, Any] = {}
+    for path in wanted:
+        *steps, name = path.split(".")
+        place = result
+        for step in steps:
+            place = place.setdefault(step, {})
+        place[name] = 2
+    ends = {name: [1, 3] for name in ("msg_s", "by_hand_msg_s")}
+    shown = {"spread": ends, "cpu_us": {"router": 1.5}, "mb_s": 1.0}
+    for one in (result, result["ordinary"], *result["sizes"].values()):
+        one |= shown
+    result["ordinary"]["body_bytes"] = 2_048
+    return result | {"packed_cpu_us": {"10": {"router": 0.5}}}
 
 
 def test_the_message_of_the_station_bench_is_one_of_ours() -> None:
