@@ -9,6 +9,7 @@ import math
 from typing import Final
 
 CONTRACTS: Final[dict[str, str]] = {
+    "batch": "{1,10,100}.{batches,messages_in_a_batch,cpu_ms,by_process.router,by_process.store,by_process.workers}",
     "errors": "known known_oserror first unknown token regular_expressions",
     "idle": "cpu_percent.ours cpu_percent.empty_actors",
     "latency": "{10,100,1000}.{p50_ms,p95_ms,p99_ms,by_hand.p50_ms,by_hand.p99_ms} {10,100}.p50_ratio_to_by_hand",

@@ -59,6 +59,13 @@ PLANS: Final[Mapping[str, Plan]] = {
             Figure(name="ack_p99_ms", window="at 100/s", higher_is_better=False, judged=False),
         ),
     ),
+    "batch": Plan(
+        broker=True,
+        figures=(
+            *_lower("1 in a burst", "of_1_commit_p50_ms"),
+            *_lower("100 in a burst", "of_100_commit_p50_ms"),
+        ),
+    ),
     "publish": Plan(
         broker=True,
         figures=(

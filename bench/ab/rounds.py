@@ -187,6 +187,47 @@ async def _paced(pool: Any, seconds: float) -> None:  # Any: the side's own Benc
     await pool.acked(before + done.sent - done.failed)
 
 
+def batch(driver: Driver) -> Figures:
+    """ms from publishing to the commit, and CPU of a burst: of 1 and of 100 empty messages, as in bench.batch."""
+    from bench.pool import fixed, folder, local_ray, pool_of, settings
+
+    spans: dict[str, tuple[int, int]] = {}
+
+    async def measured(loaded: Any, session: Any) -> Any:  # Any: the side's own types
+        async with pool_of(loaded, session) as pool:
+            await _bursts(pool, 1, 100, 0.02)
+            driver.ready()
+            for size, times, every_s in ((1, 300, 0.02), (100, 60, 0.1)):
+                began = time.time_ns() // 1_000
+                with driver.window(f"{size} in a burst", times):
+                    await _bursts(pool, size, times, every_s)
+                spans[f"of_{size}_commit_p50_ms"] = began, time.time_ns() // 1_000
+        return pool
+
+    with folder() as place, local_ray(1) as session:
+        pool = asyncio.run(measured(settings(_url(), place, fixed(1)), session))
+        return {name: pool.rows(_BETWEEN_SQL.format(*span))[0]["p50"] for name, span in spans.items()}
+
+
+_BETWEEN_SQL = """
+SELECT quantile_cont(epoch_us(committed_at) - epoch_us(published_at), 0.5) / 1000 AS p50 FROM results
+WHERE epoch_us(received_at) BETWEEN {} AND {}
+"""
+
+
+async def _bursts(pool: Any, size: int, times: int, every_s: float) -> None:  # Any: the side's own BenchPool
+    from bench.pool import Publisher, compose, jobs
+
+    before = (await pool.status()).done
+    async with Publisher(compose.publisher(pool.loaded.settings)) as publisher:
+        began = time.perf_counter()
+        for number in range(times):
+            await asyncio.sleep(max(0.0, began + number * every_s - time.perf_counter()))
+            for sent in [publisher.submit(job) for job in jobs(size)]:
+                await sent
+    await pool.acked(before + size * times)
+
+
 def publish(driver: Driver) -> Figures:
     """Confirmed publishing to a quorum queue that nobody reads: pipelined, packed by 100, and one at a time."""
     from bench.pool import folder, settings
@@ -262,7 +303,7 @@ def _url() -> str:
 
 
 ROUNDS: dict[str, Callable[[Driver], Figures]] = {
-    one.__name__: one for one in (stations, throughput, latency, publish, worker)
+    one.__name__: one for one in (stations, throughput, latency, batch, publish, worker)
 }
 
 
