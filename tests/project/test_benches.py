@@ -42,7 +42,7 @@ from tests.kit.root import ROOT
 
 
 def test_every_bench_has_a_contract_and_every_contract_a_bench() -> None:
-    wanted = "throughput peers worker memory latency overhead idle load reaction errors policies publish store"
+    wanted = "batch throughput peers worker memory latency overhead idle load reaction errors policies publish store"
     assert set(wanted.split()) == set(CONTRACTS) == set(names())
 
 
