@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import ray
 from ray.actor import ActorHandle
@@ -30,6 +32,29 @@ def ray_attributes(actor_class: str, actor_name: str) -> dict[str, str]:
         "ray.node_id": context.get_node_id(),
         "ray.worker_id": context.get_worker_id(),
     }
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # in glibc's malloc.h
+_CHOSEN_BY: Final = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+KEPT_BYTES: Final = 32 * 1024 * 1024
+"""A batch of large bodies, and what its jobs make of them."""
+MAPPED_FROM_BYTES: Final = 4 * 1024 * 1024
+
+
+def keep_freed_memory() -> bool:
+    """Lets malloc keep up to KEPT_BYTES that were freed, for each of its arenas; what is MAPPED_FROM_BYTES large goes
+    back at once. False where there is no glibc, or the environment has chosen.
+
+    Bodies of 10 KiB and more are freed batch by batch. By itself glibc hands them back to the kernel each time, and
+    then takes them page by page again: 40 page faults for a message of 100 KiB, half of its CPU time in a worker.
+    """
+    if any(name in os.environ for name in _CHOSEN_BY):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, MAPPED_FROM_BYTES)) and bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES))
 
 
 def freeze_gc() -> None:

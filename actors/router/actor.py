@@ -10,7 +10,7 @@ import uuid
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import RabbitrayError
-from rabbitray.actors.remote.boot import Flush, ray_attributes
+from rabbitray.actors.remote.boot import Flush, keep_freed_memory, ray_attributes
 from rabbitray.actors.router.assemble import RouterSetup, assemble
 from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.actors.router.report import Drained, RouterReport, pool_status, router_report
@@ -28,6 +28,7 @@ class ConsumerRouter:
     """The consumer-router actor. `start` consumes; `drain` ends it."""
 
     def __init__(self, setup: RouterSetup) -> None:
+        keep_freed_memory()
         self._setup = setup
         self._flush: Flush = setup.boot("router", ray_attributes("ConsumerRouter", f"{setup.pool}-router"))
         self._looking = BackgroundTasks(log, "The router's housekeeping has failed")

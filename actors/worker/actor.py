@@ -20,7 +20,7 @@ from rabbitray.actors.message.finished_keys import decode_winners, encode_questi
 from rabbitray.actors.message.parcel import Shipment
 from rabbitray.actors.message.reply import Part, WorkerInfo
 from rabbitray.actors.message.rows import Stream, to_stream
-from rabbitray.actors.remote.boot import Boot, Flush, freeze_gc, ray_attributes
+from rabbitray.actors.remote.boot import Boot, Flush, freeze_gc, keep_freed_memory, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.metrics import NO_METRICS
@@ -63,6 +63,7 @@ class PoolWorker:
     """A processing actor. An exception of the handler's set-up fails the actor's start and is shown."""
 
     def __init__(self, setup: WorkerSetup) -> None:
+        keep_freed_memory()
         self._name = setup.config.name
         self._flush: Flush = setup.boot("worker", ray_attributes("PoolWorker", self._name))
         tracing = Tracing(queue=setup.config.queue, server=setup.server)
