@@ -96,13 +96,23 @@ class PlainPath:
         """Who declares again what a copy found missing."""
         return None
 
+    def _large(self) -> Any:
+        """Who publishes what lies in files."""
+        return None
+
     def settler_for(self, acks: Any) -> Settler:
         """A settler whose acks go there."""
         return Settler(
             self.limits,
             self.topology.queue,
             acks=acks,
-            outbox=CopyOutbox(self.sender, self.topology, outstanding=self.outstanding, way_again=self._way_again()),
+            outbox=CopyOutbox(
+                self.sender,
+                self.topology,
+                large=self._large(),
+                outstanding=self.outstanding,
+                way_again=self._way_again(),
+            ),
             record_dead_letters=self.recorder.record_dead_letters,
             rule=self.rule,
         )

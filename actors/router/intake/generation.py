@@ -20,12 +20,13 @@ from pamqp import commands as spec
 
 from rabbitray.actors.rabbitmq.consumer_timeout import Leave
 from rabbitray.actors.rabbitmq.errors import ack_timeout_s, describe, is_loss
+from rabbitray.actors.rabbitmq.guarded import CLOSE_WITHIN_S
 from rabbitray.actors.rabbitmq.versions import Behaviour
 from rabbitray.actors.router.delivery import NOBODYS, Delivery
 from rabbitray.actors.router.intake.ack_sender import AckSender
 from rabbitray.actors.router.intake.channel_consumers import ChannelConsumers, OnDelivery
 from rabbitray.actors.router.intake.config import IntakeConfig
-from rabbitray.actors.router.intake.connection import CLOSE_WITHIN_S, ScanningConnection, drop_connection
+from rabbitray.actors.router.intake.connection import ScanningConnection, drop_connection
 from rabbitray.actors.router.intake.frame_writer import FrameWriter
 from rabbitray.actors.router.intake.late import late_among
 from rabbitray.actors.telemetry.tracing import Tracing
