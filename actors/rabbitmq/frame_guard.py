@@ -175,7 +175,7 @@ class GuardedTransports(TransportFactory):
             raise reason from error
 
     @contextmanager
-    def closing(self, within_s: float) -> Iterator[None]:
+    def closing_within(self, within_s: float) -> Iterator[None]:
         """For a block that closes the connection: what the broker has not taken within `within_s` seconds is dropped.
 
         A broker in alarm reads nothing of a publisher; aiormq would wait for it, also where its `close` is cancelled.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import aio_pika
@@ -42,7 +43,11 @@ class GuardedConnection(aio_pika.Connection):
         with self._guarded.opening():
             await super().connect(timeout)
 
+    def closing_within(self, within_s: float) -> AbstractContextManager[None]:
+        """For a block that closes it, see `GuardedTransports.closing_within`."""
+        return self._guarded.closing_within(within_s)
+
     async def close(self, exc: ExceptionType | None = ConnectionClosed) -> None:
         """Closes it within CLOSE_WITHIN_S, whatever the broker does."""
-        with self._guarded.closing(CLOSE_WITHIN_S):
+        with self.closing_within(CLOSE_WITHIN_S):
             await super().close(exc)

@@ -137,11 +137,15 @@ class PlainPath:
         if self.factory.auto:
             await eventually(lambda: self.pool.count("ready") == workers)
 
-    async def stop(self) -> None:
-        """Ends everything; nothing may be left running."""
+    async def stop(self, within_s: float = 0.0) -> None:
+        """Ends everything; nothing may be left running. `within_s`: for what is in flight."""
         self.store.release()
-        await self.router.drain(0.0)
+        await self.router.drain(within_s)
         await asyncio.gather(self.pool.stop(0.01), self.isolated.stop(0.01))
+        await self._close()
+
+    async def _close(self) -> None:
+        """Ends the connections."""
         await self.intake.close()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from rabbitray.actors.message.wire import MessageLimits
@@ -21,8 +22,8 @@ from tests.kit.plain_path import PlainPath
 
 
 class RealPath(PlainPath):
-    """On the broker of `url`. `take_limited`: see Topology, `timeout`: see IntakeConfig; what is above `most_bytes` goes
-    into `spool`; other options are those of PlainPath.
+    """On the broker of `url`, consumed at `through`. `take_limited`: see Topology, `timeout`: see IntakeConfig; what is
+    above `most_bytes` goes into `spool`; other options are those of PlainPath.
     """
 
     def __init__(
@@ -32,9 +33,11 @@ class RealPath(PlainPath):
         take_limited: bool = False,
         timeout: ConsumerTimeout | None = None,
         most_bytes: int = DEFAULT_LIMITS.max_message_bytes,
+        through: str | None = None,
         **options: Any,
     ) -> None:
         self._url = url
+        self._through = through or url
         self._timeout = timeout or ConsumerTimeout()
         self._take_limited = take_limited
         self._message_limits = MessageLimits(max_message_bytes=most_bytes)
@@ -46,7 +49,7 @@ class RealPath(PlainPath):
 
     def _intake(self) -> Any:
         config = IntakeConfig(
-            url=Secret(self._url),
+            url=Secret(self._through),
             topology=self.topology,
             limits=self._message_limits,
             name="path",
@@ -75,7 +78,5 @@ class RealPath(PlainPath):
         await self.sender.open()
         await super().start(**options)
 
-    async def stop(self) -> None:
-        """Ends everything."""
-        await super().stop()
-        await self.sender.close()
+    async def _close(self) -> None:
+        await asyncio.gather(self.intake.close(), self.sender.close())

@@ -155,7 +155,7 @@ async def _open_channels(
 
 
 async def _close(connection: AbstractConnection, transports: GuardedTransports) -> None:
-    with transports.closing(_CLOSE_TIMEOUT_S):
+    with transports.closing_within(_CLOSE_TIMEOUT_S):
         await connection.close()
 
 

@@ -183,12 +183,16 @@ class Generation:
         return True
 
     async def close(self) -> None:
-        """Sends every ack that is safe, gives the rest back, ends, and closes channel and connection."""
-        if self.alive:
-            with self.noting_loss():
-                await self._close_channel()
-        self.end()
-        await self.drop()
+        """Sends every ack that is safe, gives the rest back, ends, and closes channel and connection.
+
+        Within CLOSE_WITHIN_S, whatever the broker does.
+        """
+        with self.connection.closing_within(CLOSE_WITHIN_S):
+            if self.alive:
+                with self.noting_loss():
+                    await self._close_channel()
+            self.end()
+            await self.drop()
 
     async def drop(self) -> None:
         """Closes the connection as it is; may be called twice."""
@@ -243,4 +247,4 @@ class Generation:
         """Once the broker confirms the end of the channel it has read every ack before it."""
         self.acks.settle_all()
         await self._writer.written(CLOSE_WITHIN_S)
-        await asyncio.wait_for(self.channel.close(), CLOSE_WITHIN_S)
+        await self.channel.close()
