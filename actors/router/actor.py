@@ -51,7 +51,8 @@ class ConsumerRouter:
         parts.pool.resize(setup.first_size(control))
         if control.get("paused"):
             await parts.router.hold("paused", str(control["paused"]))
-        await parts.router.start(setup.window, setup.batch_size)
+        window = setup.kept_window if parts.intake.single_active else setup.window
+        await parts.router.start(window, setup.batch_size)
         await parts.collector.start()
         self._upkeep = Upkeep(parts)
         self._looking.keep(self._upkeep.run, name="router-upkeep")
