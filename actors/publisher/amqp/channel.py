@@ -16,9 +16,9 @@ from rabbitray.actors.publisher.amqp.frames import append_publish
 from rabbitray.actors.publisher.amqp.returned import Returned
 from rabbitray.actors.publisher.message import Outgoing
 
-ALONE_FROM_BYTES: Final = 256 * 1024
-"""Before so many bytes are followed by more, the socket has taken them: a broker in alarm takes none, and what waits is
-a second time in memory."""
+DRAIN_FROM_BYTES: Final = 256 * 1024
+"""After a write of so many bytes the next one waits until the socket has taken it: what a broker in alarm does not read
+would all be in memory a second time."""
 
 Answered = Callable[[Sequence[Outgoing], bool], None]
 """Called with messages that the broker answered, in the order of sending, and whether it took them."""
@@ -74,7 +74,7 @@ class ConfirmChannel(Channel):
             append_publish(parts, self.number, out.method, out.header, out.body, frame_max)
         self.delivery_tag = tag
         payload = b"".join(parts)
-        written = asyncio.get_running_loop().create_future() if len(payload) >= ALONE_FROM_BYTES else None
+        written = asyncio.get_running_loop().create_future() if len(payload) >= DRAIN_FROM_BYTES else None
         return ChannelFrame(payload=payload, should_close=False, drain_future=written)
 
     async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
