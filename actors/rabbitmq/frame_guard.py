@@ -11,6 +11,7 @@ It also keeps what aiormq drops: why the broker refused a connection, and that w
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ from yarl import URL
 
 from rabbitray.actors.message.properties.property_list import Properties, from_raw
 from rabbitray.actors.rabbitmq.errors import NotAmqpError
+
+log = logging.getLogger(__name__)
 
 STREAM_BYTES = 1024 * 1024
 
@@ -152,11 +155,12 @@ class GuardedReader:
 
 
 class GuardedTransports(TransportFactory):
-    """aiormq's own transports with a GuardedReader in front."""
+    """aiormq's own transports with a GuardedReader in front. One for each connection."""
 
     def __init__(self, *, secure: bool) -> None:
         self._plain = TLSTransportFactory() if secure else TCPTransportFactory()
         self._guard: GuardedReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
 
     @contextmanager
     def opening(self) -> Iterator[None]:
@@ -170,10 +174,27 @@ class GuardedTransports(TransportFactory):
                 raise
             raise reason from error
 
+    @contextmanager
+    def closing_within(self, within_s: float) -> Iterator[None]:
+        """For a block that closes the connection: what the broker has not taken within `within_s` seconds is dropped.
+
+        A broker in alarm reads nothing of a publisher; aiormq would wait for it, also where its `close` is cancelled.
+        """
+        dropping = asyncio.get_running_loop().call_later(within_s, self._drop, within_s)
+        try:
+            yield
+        finally:
+            dropping.cancel()
+
+    def _drop(self, after_s: float) -> None:
+        if self._writer is not None:
+            log.warning("The broker did not answer the closing of a connection within %g s", after_s)
+            self._writer.transport.abort()
+
     async def create(self, url: URL, **options: Any) -> tuple[Any, asyncio.StreamWriter]:  # Any: duck-typed reader
-        reader, writer = await self._plain.create(url, limit=STREAM_BYTES, **options)
+        reader, self._writer = await self._plain.create(url, limit=STREAM_BYTES, **options)
         self._guard = GuardedReader(self.between(reader))
-        return self._guard, writer
+        return self._guard, self._writer
 
     def between(self, reader: asyncio.StreamReader) -> Any:  # Any: duck-typed reader
         """What the guard reads from, with the connection's bytes behind it."""

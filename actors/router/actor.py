@@ -52,7 +52,8 @@ class ConsumerRouter:
         parts.pool.resize(setup.first_size(control))
         if control.get("paused"):
             await parts.router.hold("paused", str(control["paused"]))
-        await parts.router.start(setup.window, setup.batch_size)
+        window = setup.kept_window if parts.intake.single_active else setup.window
+        await parts.router.start(window, setup.batch_size)
         await parts.collector.start()
         self._upkeep = Upkeep(parts)
         self._looking.keep(self._upkeep.run, name="router-upkeep")
@@ -135,9 +136,7 @@ class ConsumerRouter:
         report = await self.report()
         live.measure()
         await asyncio.gather(parts.pool.stop(5.0), parts.isolated.stop(1.0))
-        await parts.collector.close()
-        await parts.publisher.close()
-        await parts.intake.close()
+        await asyncio.gather(parts.collector.close(), parts.publisher.close(), parts.intake.close())
         await self._flushing.close()
         parts.metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, 5.0)

@@ -52,7 +52,10 @@ COLLECTOR_PAUSES = replace(RECONNECT, most_s=60.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterSetup:
-    """Everything that the router process needs."""
+    """Everything that the router process needs.
+
+    `window`: that it begins with; `kept_window`: instead, where no other can follow.
+    """
 
     pool: str
     namespace: str
@@ -72,6 +75,7 @@ class RouterSetup:
     dead_in_a_row: int = DEAD_IN_A_ROW_MOST
     wait_for_vanished: bool = True
     window: int = 100
+    kept_window: int = 100
     batch_size: int = 10
 
     def first_size(self, control: Mapping[str, object]) -> int:

@@ -77,6 +77,7 @@ class Router(Generic[P]):
             Arrivals(outstanding=outstanding),
             Buffer(),
         )
+        self._stopping = BackgroundTasks(log, "The consumer was not stopped")
         self._consumption = Consumption(
             source, on_hold=self._give_back_waiting, on_consume=lambda: self._dispatcher.expect_burst()
         )
@@ -152,12 +153,19 @@ class Router(Generic[P]):
         await self._consumption.release(name)
 
     async def drain(self, within_s: float) -> bool:
-        """Stops consuming, lets what is in flight finish, gives the rest back; True when all finished in time."""
-        await self._consumption.close()
+        """Stops consuming, lets what is in flight finish, gives the rest back; True when all finished in time.
+
+        RabbitMQ answers behind all that it has sent before, which may take as long as that is large: then this goes on
+        without its answer, and the connection's end is the consumer's, too.
+        """
+        now = asyncio.get_running_loop().time
+        deadline = now() + within_s
+        stopping = self._stopping.spawn(self._consumption.close())
+        await asyncio.wait({stopping}, timeout=within_s)
         self._give_back_waiting()
-        in_time = await self.tasks.finish(within_s)
+        in_time = await self.tasks.finish(deadline - now())
         self._give_back_waiting()
-        return in_time
+        return in_time and stopping.done()
 
     def tick(self) -> None:
         """Once a second: gives back what waits longer than `max_hold_s`, for a worker or for the store."""

@@ -27,7 +27,8 @@ class WindowLimits:
     `per_worker_min`, `per_worker_max`: the report's range for one worker, before a fast handler lifts it.
     `in_flight`: batches at a worker at the same time. `buffer_s`: how long the window feeds a fast worker.
     An adaptive batch holds at most `max_batch` messages and, of packed messages, at most `batch_records` records.
-    The first batch is the report's 10 until a speed is known, which takes a fraction of a second.
+    The first batch is the report's 10 until a speed is known, which takes a fraction of a second. Until a message has
+    come each is taken to have `largest_message` bytes (0: of any size).
     """
 
     window: int | None = None
@@ -41,6 +42,7 @@ class WindowLimits:
     max_batch: int = 500
     batch_records: int = 2_500
     byte_budget: int = 64 * 1024 * 1024
+    largest_message: int = 0
     first_window: int = 200
     first_batch: int = 10
 
@@ -136,7 +138,8 @@ def _fitting(seen: Snapshot, speed: float | None, limits: WindowLimits) -> tuple
         wide, why = _wide(seen, rate, limits), f"{rate:,.3g} msg/s each of {seen.fed} workers"
     if wide > limits.max_window:
         wide, why = limits.max_window, f"at most {limits.max_window}"
-    size = seen.pool.mean_message_bytes
+    known = seen.pool.mean_message_bytes
+    size = limits.largest_message if known is None else known
     if size and wide > limits.byte_budget / size:
         wide, why = int(limits.byte_budget / size), f"{limits.byte_budget:,} bytes in messages of {size:,.0f}"
     return max(1, wide), why

@@ -221,7 +221,8 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
         min_size=bounds.min_size,
         initial_size=bounds.initial_size,
         max_size=bounds.max_size,
-        window=fixed_window or START_WINDOW,
+        window=fixed_window or start_window(settings),
+        kept_window=fixed_window or START_WINDOW,
         batch_size=fixed_batch or START_BATCH,
     )
 
@@ -277,4 +278,10 @@ def window_limits(settings: Settings) -> WindowLimits:
         buffer_s=settings.window_buffer_s,
         max_window=settings.window_max_messages,
         byte_budget=settings.window_max_bytes,
+        largest_message=settings.max_message_bytes,
     )
+
+
+def start_window(settings: Settings) -> int:
+    """The window until a message has come, which may have any size."""
+    return max(1, min(START_WINDOW, settings.window_max_bytes // settings.max_message_bytes))

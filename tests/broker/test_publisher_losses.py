@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -18,6 +16,7 @@ from rabbitray.actors.publisher import Publisher
 from rabbitray.cluster.broker import PrivateBroker
 from tests.kit.eventually import eventually
 from tests.kit.killed_task import UnexpectedError, kill_task
+from tests.kit.memory_alarm import memory_alarm
 from tests.kit.publishing import QUEUE, config, some_jobs
 from tests.kit.queue_access import declare, drained
 
@@ -125,15 +124,6 @@ async def test_messages_wait_for_a_broker_that_comes_back_until_their_deadline(
         await asyncio.to_thread(own_broker.start)
         await waiting
     assert [message.message_id for message in await drained(own_url, QUEUE)] == ["patient"]
-
-
-@contextmanager
-def memory_alarm(broker: PrivateBroker) -> Iterator[None]:
-    broker.ctl("set_vm_memory_high_watermark", "0.00001")
-    try:
-        yield
-    finally:
-        broker.ctl("set_vm_memory_high_watermark", "0.4")
 
 
 async def test_a_broker_alarm_gives_a_typed_error_after_the_timeout_and_then_it_goes_on(

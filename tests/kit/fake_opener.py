@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from aiormq.abc import ChannelFrame
@@ -79,6 +80,10 @@ class FakeAmqpChannel:
 
     async def close(self) -> None:
         self.is_closed = True
+
+    def closing_within(self, within_s: float) -> AbstractContextManager[None]:
+        """Of the connection, whose end takes no time."""
+        return nullcontext()
 
 
 class FakeOpener:

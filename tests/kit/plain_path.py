@@ -96,13 +96,23 @@ class PlainPath:
         """Who declares again what a copy found missing."""
         return None
 
+    def _large(self) -> Any:
+        """Who publishes what lies in files."""
+        return None
+
     def settler_for(self, acks: Any) -> Settler:
         """A settler whose acks go there."""
         return Settler(
             self.limits,
             self.topology.queue,
             acks=acks,
-            outbox=CopyOutbox(self.sender, self.topology, outstanding=self.outstanding, way_again=self._way_again()),
+            outbox=CopyOutbox(
+                self.sender,
+                self.topology,
+                large=self._large(),
+                outstanding=self.outstanding,
+                way_again=self._way_again(),
+            ),
             record_dead_letters=self.recorder.record_dead_letters,
             rule=self.rule,
         )
@@ -127,11 +137,15 @@ class PlainPath:
         if self.factory.auto:
             await eventually(lambda: self.pool.count("ready") == workers)
 
-    async def stop(self) -> None:
-        """Ends everything; nothing may be left running."""
+    async def stop(self, within_s: float = 0.0) -> None:
+        """Ends everything; nothing may be left running. `within_s`: for what is in flight."""
         self.store.release()
-        await self.router.drain(0.0)
+        await self.router.drain(within_s)
         await asyncio.gather(self.pool.stop(0.01), self.isolated.stop(0.01))
+        await self._close()
+
+    async def _close(self) -> None:
+        """Ends the connections."""
         await self.intake.close()
 
     @property

@@ -53,6 +53,7 @@ STEPS: Final = {
     "actors/router/intake/consumer.py:Intake._adopt": "marks the channel as lost; the watch opens the next one",
     "actors/router/router.py:Router._run": "gives the messages of the batch back",
     "actors/router/router.py:Router._tend_probes": "the next look tries it again",
+    "actors/router/router.py:Router.drain": "the end of its connection ends the consumer",
     "actors/router/router.py:Router.receive": "gives the message back; the next delivery stops the probe again",
     "actors/router/router.py:Router.work": "gives the messages of the part back",
     "actors/router/settlement/dropped.py:Collector._take": "gives the message back",

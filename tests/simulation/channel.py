@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from struct import Struct
 from typing import Any
@@ -131,6 +132,10 @@ class SimChannel:
         """Of the channel and of the connection."""
         await asyncio.sleep(0)
         self.cut()
+
+    def closing_within(self, within_s: float) -> AbstractContextManager[None]:
+        """Of the connection, whose end takes no time."""
+        return nullcontext()
 
     async def _call(self, place: str, act: Callable[[], None]) -> None:
         """One RPC; the fault says when it is done and when it is answered."""

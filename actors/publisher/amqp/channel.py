@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Final
@@ -14,6 +15,10 @@ from pamqp.header import ContentHeader
 from rabbitray.actors.publisher.amqp.frames import append_publish
 from rabbitray.actors.publisher.amqp.returned import Returned
 from rabbitray.actors.publisher.message import Outgoing
+
+DRAIN_FROM_BYTES: Final = 256 * 1024
+"""After a write of so many bytes the next one waits until the socket has taken it: what a broker in alarm does not read
+would all be in memory a second time."""
 
 Answered = Callable[[Sequence[Outgoing], bool], None]
 """Called with messages that the broker answered, in the order of sending, and whether it took them."""
@@ -68,7 +73,9 @@ class ConfirmChannel(Channel):
             out.on_wire = out.sent = True
             append_publish(parts, self.number, out.method, out.header, out.body, frame_max)
         self.delivery_tag = tag
-        return ChannelFrame(payload=b"".join(parts), should_close=False)
+        payload = b"".join(parts)
+        written = asyncio.get_running_loop().create_future() if len(payload) >= DRAIN_FROM_BYTES else None
+        return ChannelFrame(payload=payload, should_close=False, drain_future=written)
 
     async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
         tag = frame.delivery_tag or 0

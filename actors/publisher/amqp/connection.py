@@ -20,7 +20,7 @@ from rabbitray.actors.publisher.config import PublisherConfig
 from rabbitray.actors.rabbitmq.addresses import checked
 from rabbitray.actors.rabbitmq.errors import describe, thrown_in
 from rabbitray.actors.rabbitmq.failover import Addresses
-from rabbitray.actors.rabbitmq.frame_guard import transports_for
+from rabbitray.actors.rabbitmq.frame_guard import GuardedTransports, transports_for
 from rabbitray.actors.secret import NO_SECRETS, Redactor, Secret, without_credentials
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,14 @@ class Link:
     """An open connection with its channels; `lost` is done as soon as any of them is gone."""
 
     def __init__(
-        self, connection: AbstractConnection, channels: list[ConfirmChannel], redact: Redactor = NO_SECRETS
+        self,
+        connection: AbstractConnection,
+        transports: GuardedTransports,
+        channels: list[ConfirmChannel],
+        redact: Redactor = NO_SECRETS,
     ) -> None:
         self._connection = connection
+        self._transports = transports
         self._redact = redact
         self.channels = channels
         self.lost: asyncio.Future[Loss] = asyncio.get_running_loop().create_future()
@@ -70,8 +75,12 @@ class Link:
             async with asyncio.timeout(timeout_s):
                 with transports.opening():
                     connection = await aiormq.connect(url, transport_factory=transports)
-                channels = await _open_channels(connection, config, answered, kind)
-                return cls(connection, channels, addresses.redact)
+                try:
+                    channels = await _open_channels(connection, config, answered, kind)
+                except BaseException:
+                    await _close(connection, transports)
+                    raise
+                return cls(connection, transports, channels, addresses.redact)
 
         try:
             return await addresses.connect(attempt, config.connect_timeout_s)
@@ -106,12 +115,9 @@ class Link:
         return False
 
     async def close(self) -> None:
-        """Close the connection; after 3 s without the broker's answer it is left to the heartbeat."""
+        """Close the connection, within 3 s whatever the broker does."""
         try:
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                await self._connection.close()
-        except TimeoutError:
-            log.warning("The broker did not answer the closing of a connection within %s s", _CLOSE_TIMEOUT_S)
+            await _close(self._connection, self._transports)
         except asyncio.CancelledError as error:
             if not thrown_in(error):
                 raise
@@ -142,14 +148,15 @@ async def reopen(config: PublisherConfig, answered: Answered, addresses: Address
 async def _open_channels(
     connection: AbstractConnection, config: PublisherConfig, answered: Answered, kind: type[ConfirmChannel]
 ) -> list[ConfirmChannel]:
-    try:
-        return [
-            await kind.opened(connection, number, answered, config.connect_timeout_s)
-            for number in range(FIRST_CHANNEL, FIRST_CHANNEL + config.channels)
-        ]
-    except BaseException:
+    return [
+        await kind.opened(connection, number, answered, config.connect_timeout_s)
+        for number in range(FIRST_CHANNEL, FIRST_CHANNEL + config.channels)
+    ]
+
+
+async def _close(connection: AbstractConnection, transports: GuardedTransports) -> None:
+    with transports.closing_within(_CLOSE_TIMEOUT_S):
         await connection.close()
-        raise
 
 
 def addresses_of(config: PublisherConfig) -> Addresses:

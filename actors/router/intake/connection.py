@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import aio_pika
 from yarl import URL
@@ -14,21 +13,19 @@ from rabbitray.actors.rabbitmq.guarded import GuardedConnection
 from rabbitray.actors.router.intake.scanning_reader import ScanningReader
 from rabbitray.actors.secret import Secret
 
-CLOSE_WITHIN_S = 5.0
-
 
 class ScanningConnection(GuardedConnection):
     """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanning_reader`."""
 
-    def __init__(self, url: URL, *arguments: Any, **options: Any) -> None:  # Any: handed through to aio-pika
-        super().__init__(url, *arguments, **options)
-        self._transports = ScanningTransports(secure=URL(url).scheme == "amqps")
-        self.kwargs["transport_factory"] = self._transports
+    def transports(self, url: URL) -> ScanningTransports:
+        """What its bytes come through."""
+        self._scanning = ScanningTransports(secure=url.scheme == "amqps")
+        return self._scanning
 
     @property
     def scanner(self) -> ScanningReader | None:
         """What reads the bytes of this connection."""
-        return self._transports.reader
+        return self._scanning.reader
 
 
 class ScanningTransports(GuardedTransports):
@@ -58,7 +55,7 @@ async def connect(url: Secret, *, timeout_s: float, heartbeat_s: int, name: str)
 async def drop_connection(connection: aio_pika.abc.AbstractConnection) -> None:
     """Closes a connection in whatever state it is; may be called twice."""
     try:
-        await asyncio.wait_for(connection.close(), CLOSE_WITHIN_S)
+        await connection.close()
     except BaseException as error:
         if not is_loss(error):
             raise

@@ -20,12 +20,13 @@ from pamqp import commands as spec
 
 from rabbitray.actors.rabbitmq.consumer_timeout import Leave
 from rabbitray.actors.rabbitmq.errors import ack_timeout_s, describe, is_loss
+from rabbitray.actors.rabbitmq.guarded import CLOSE_WITHIN_S
 from rabbitray.actors.rabbitmq.versions import Behaviour
 from rabbitray.actors.router.delivery import NOBODYS, Delivery
 from rabbitray.actors.router.intake.ack_sender import AckSender
 from rabbitray.actors.router.intake.channel_consumers import ChannelConsumers, OnDelivery
 from rabbitray.actors.router.intake.config import IntakeConfig
-from rabbitray.actors.router.intake.connection import CLOSE_WITHIN_S, ScanningConnection, drop_connection
+from rabbitray.actors.router.intake.connection import ScanningConnection, drop_connection
 from rabbitray.actors.router.intake.frame_writer import FrameWriter
 from rabbitray.actors.router.intake.late import late_among
 from rabbitray.actors.telemetry.tracing import Tracing
@@ -182,12 +183,16 @@ class Generation:
         return True
 
     async def close(self) -> None:
-        """Sends every ack that is safe, gives the rest back, ends, and closes channel and connection."""
-        if self.alive:
-            with self.noting_loss():
-                await self._close_channel()
-        self.end()
-        await self.drop()
+        """Sends every ack that is safe, gives the rest back, ends, and closes channel and connection.
+
+        Within CLOSE_WITHIN_S, whatever the broker does.
+        """
+        with self.connection.closing_within(CLOSE_WITHIN_S):
+            if self.alive:
+                with self.noting_loss():
+                    await self._close_channel()
+            self.end()
+            await self.drop()
 
     async def drop(self) -> None:
         """Closes the connection as it is; may be called twice."""
@@ -242,4 +247,4 @@ class Generation:
         """Once the broker confirms the end of the channel it has read every ack before it."""
         self.acks.settle_all()
         await self._writer.written(CLOSE_WITHIN_S)
-        await asyncio.wait_for(self.channel.close(), CLOSE_WITHIN_S)
+        await self.channel.close()

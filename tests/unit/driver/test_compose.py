@@ -92,3 +92,11 @@ def test_without_retries_nothing_is_sent_to_a_rung_that_is_not_made() -> None:
     """What is not due, and what fails in an outage, would come back at once, over and over."""
     assert compose.rungs(made(max_retries=0)) == compose.topology(made(queue="q", max_retries=0)).rung_delays_ms == ()
     assert compose.rungs(made(max_retries=1)) == compose.topology(made(queue="q", max_retries=1)).rung_delays_ms != ()
+
+
+def test_what_comes_before_a_size_is_known_fits_into_the_windows_bytes() -> None:
+    settings = made(window_max_bytes="64MiB", max_message_bytes="16MiB")
+    assert (compose.start_window(settings), compose.window_limits(settings).largest_message) == (4, 2**24)
+    assert compose.start_window(made(window_max_bytes="64GiB")) == compose.START_WINDOW
+    loaded = load({"prefetch_count": 50}, {}, None)
+    assert compose.router(loaded, "a:b", 1).window == compose.router(loaded, "a:b", 1).kept_window == 50

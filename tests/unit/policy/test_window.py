@@ -192,3 +192,12 @@ def test_where_a_hand_over_gives_the_queue_away_the_window_stays_and_the_reason_
         assert (found.messages, found.changed) == (200, False)
         assert why in found.reason
     assert found.batch_size >= 1
+
+
+def test_until_a_message_has_come_each_may_be_the_largest() -> None:
+    limits = WindowLimits(byte_budget=64_000, largest_message=16_000)
+    unknown = window(seen(ready=0, workers=2, window=4), Memory(), limits)
+    assert (unknown.messages, unknown.changed) == (4, False)
+    small = window(seen(ready=500, workers=2, window=4, mean_message_bytes=100.0), Memory(), limits)
+    assert small.messages == limits.first_window
+    assert window(seen(ready=500, workers=2, window=4, mean_message_bytes=0.0), Memory(), limits).messages == 200

@@ -369,6 +369,18 @@ async def test_a_drain_ends_at_its_deadline_and_acks_nothing_after_it() -> None:
         assert path.broker.ready == 2
 
 
+async def test_a_drain_goes_on_where_the_broker_does_not_answer_that_the_consumer_is_stopped() -> None:
+    async with path_of() as path:
+        path.store.hold()
+        path.publish("k0")
+        worker, batch = await path.batch()
+        path.intake.pause = asyncio.Event().wait
+        worker.done(batch)
+        assert not await path.router.drain(0.05)
+        await path.intake.close()
+        assert (path.broker.unacked, path.broker.ready) == (0, 1)
+
+
 async def test_what_comes_back_during_a_drain_is_given_back() -> None:
     async with path_of() as path:
         path.publish(*names(3))
