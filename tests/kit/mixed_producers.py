@@ -36,11 +36,14 @@ NO_FLOATS = "pika"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shop:
-    """Where the producers send. `urls`: of each producer's own login; `folder`: that the messages name."""
+    """Where the producers send. `urls`: of each producer's own login; `folder`: that the messages name; `kind`: of the
+    queue, `classic` with ten priorities or `quorum`.
+    """
 
     queue: str
     folder: str
     urls: dict[str, str]
+    kind: str = "classic"
 
     @property
     def tap(self) -> str:
@@ -194,9 +197,21 @@ def by_celery(shop: Shop, count: int) -> None:
     app.close()
 
 
+class _OfAKind(RabbitmqBroker):
+    """Dramatiq's broker, whose queues are of a kind, as those of a vhost with a default type."""
+
+    def __init__(self, kind: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._kind = kind
+
+    def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+        return {**super()._build_queue_arguments(queue_name), "x-queue-type": self._kind}
+
+
 @contextmanager
 def _dramatiq(url: str, shop: Shop) -> Iterator[RabbitmqBroker]:
-    broker = RabbitmqBroker(url=url, max_priority=10, middleware=[])
+    priorities = 10 if shop.kind == "classic" else None
+    broker = _OfAKind(shop.kind, url=url, max_priority=priorities, middleware=[])
     try:
         yield broker
     finally:

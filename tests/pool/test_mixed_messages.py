@@ -120,12 +120,13 @@ def assert_every_property_was_sent(sent: Mapping[str, Sent]) -> None:
     assert not [field for field in dull if not field.startswith("dramatiq") and not field.endswith("exchange")], dull
 
 
+@pytest.mark.parametrize("kind", ["classic", "quorum"])
 @pytest.mark.parametrize("count", [500, MESSAGES], ids=lambda count: f"{count}-messages")
 async def test_each_property_of_each_message_is_as_it_was_sent(
-    amqp_url: str, logins: dict[str, str], tmp_path: Path, count: int
+    amqp_url: str, logins: dict[str, str], tmp_path: Path, count: int, kind: str
 ) -> None:
-    loaded = settings_for(amqp_url, tmp_path)
-    shop = Shop(queue=loaded.settings.queue, folder=str(tmp_path), urls=logins)
+    loaded = settings_for(amqp_url, tmp_path, queue_type=kind)
+    shop = Shop(queue=loaded.settings.queue, folder=str(tmp_path), urls=logins, kind=kind)
     producers.declare(amqp_url, shop)
     (tmp_path / handler.CLOSED).touch()
     account = await sent_and_worked(loaded, shop, count)

@@ -7,12 +7,14 @@ from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError
 
 from rabbitray.actors.errors import PayloadLostError, RabbitrayError, StoreUnavailableError
 from rabbitray.actors.remote.calls import MAY_PASS, RAISED, ActorLostError, NamedActor, last_line
+from rabbitray.actors.store.answers import Answer, encode
 from rabbitray.actors.store.client import StoreClient
 from rabbitray.cluster.operate.running_pool import NotRunningError, translated
 from tests.kit.fake_actors import FakeActor, FakeActors, raised_in_actor
 from tests.kit.ray_errors import named, ray_errors
 
 ERRORS = [error for error in ray_errors() if not isinstance(error, RAISED)]
+COMMITTED = Answer(committed=1)
 LOOK_UPS = [RuntimeError("no GCS client"), OSError("refused"), *ERRORS]
 
 
@@ -39,30 +41,31 @@ async def test_an_error_of_the_method_leaves_the_actor_known(error: RayError) ->
 @pytest.mark.parametrize("error", ERRORS, ids=named)
 async def test_to_the_router_the_store_is_unavailable_or_the_rows_are_lost(error: RayError) -> None:
     store = FakeActor(error)
-    client = StoreClient("p-store", "ns", "orders", find=FakeActors(store, FakeActor("committed")).find)
+    client = StoreClient("p-store", "ns", "orders", find=FakeActors(store, FakeActor(encode(COMMITTED))).find)
     lost = isinstance(error, ObjectLostError)
     with pytest.raises(PayloadLostError if lost else StoreUnavailableError):
         await client.write(object(), (), None)
-    assert await client.write(object(), (), None) == "committed"
+    assert await client.write(object(), (), None) == COMMITTED
 
 
 @pytest.mark.parametrize("error", LOOK_UPS, ids=named)
 async def test_whatever_a_look_up_raises_the_store_is_unavailable(error: Exception) -> None:
     """Nothing runs again for it: the rows are there, and are written when the store is found."""
-    client = StoreClient("p-store", "ns", "orders", find=FakeActors(error, FakeActor("committed")).find)
+    client = StoreClient("p-store", "ns", "orders", find=FakeActors(error, FakeActor(encode(COMMITTED))).find)
     with pytest.raises(StoreUnavailableError):
         await client.write(object(), (), None)
-    assert await client.write(object(), (), None) == "committed"
+    assert await client.write(object(), (), None) == COMMITTED
 
 
 @pytest.mark.parametrize("error", [error for error in ERRORS if type(error) is not RayError], ids=named)
 async def test_rows_that_the_store_cannot_fetch(error: RayError) -> None:
     """The store meets the error, not the router: it is there. Where its node has no room, there will be some."""
-    client = StoreClient("p-store", "ns", "orders", find=FakeActors(FakeActor(raised_in_actor(error), "again")).find)
+    store = FakeActor(raised_in_actor(error), encode(COMMITTED))
+    client = StoreClient("p-store", "ns", "orders", find=FakeActors(store).find)
     no_room = isinstance(error, ObjectStoreFullError | OutOfDiskError)
     with pytest.raises(StoreUnavailableError if no_room else PayloadLostError):
         await client.write(object(), (), None)
-    assert await client.write(object(), (), None) == "again"
+    assert await client.write(object(), (), None) == COMMITTED
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=named)
