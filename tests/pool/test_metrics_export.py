@@ -83,7 +83,7 @@ async def test_every_measurement_of_the_table_is_exported_where_it_is_switched_o
         await eventually(lambda: strayed(pool), within_s=30)
         await without_rungs(amqp_url, loaded)
         await pool.publish([Job(id="no-way-back", payload={"do": "raise", "times": 1})])
-        await eventually(lambda: came_back(pool), within_s=30)
+        await eventually(lambda: came_back(pool), within_s=60)
         table = set(kpi.TABLE.values()) - NEEDS_A_FAULT
         samples = await shown(loaded.settings.pool, {series for one in table for series in names_of(one)})
         check_totals(samples)
