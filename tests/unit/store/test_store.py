@@ -156,6 +156,29 @@ async def test_what_was_committed_before_the_file_failed_is_answered_as_committe
     core.close()
 
 
+class Miscounts(Incoming):
+    """A connection whose first commit of rows alone holds fewer than were meant."""
+
+    commits = 0
+
+    def _commit_alone(self, expected: int) -> None:
+        Miscounts.commits += 1
+        super()._commit_alone(expected + (Miscounts.commits == 1))
+
+
+async def test_a_commit_of_fewer_rows_than_meant_answers_nobody_and_is_learned_from_the_file(
+    config: StoreConfig,
+) -> None:
+    core = CommitThread(config, Snapshots(), Miscounts)
+    core.open()
+    call = Call(epoch=core.register("a"), rows=rows_of(["a"]), queue="jobs")
+    [answer] = core.commit([call])
+    assert isinstance(answer, StoreUnavailableError)
+    assert "held 1" in str(answer)
+    assert core.commit([call]) == [Answer(duplicates=(0,))]
+    core.close()
+
+
 async def test_text_that_is_not_unicode_rejects_its_row_only(store: Store) -> None:
     epoch = await store.register("a")
     rows = rows_of(["a", "b", "c"])
@@ -300,6 +323,7 @@ def test_each_commit_of_a_connection_stores_its_own_rows(config: StoreConfig) ->
         with pytest.raises(duckdb.Error, match="JSON"):
             incoming.append(lost, identities(lost), seq + 1, epoch=0)
     assert con.execute("SELECT seq, key FROM results ORDER BY seq").fetchall() == [(0, "a"), (1, "b")]
+    assert scalar(con, "SELECT count(DISTINCT committed_at) FROM results") == 2, "each at its own time"
     con.close()
 
 
