@@ -49,7 +49,7 @@ class BackgroundTasks:
             try:
                 return await work()
             except (Exception, asyncio.CancelledError) as error:  # whatever it is: what must go on does
-                if _asked_to_end():  # whoever cancelled it waits for its end, also where its clean-up fails
+                if asked_to_end():  # whoever cancelled it waits for its end, also where its clean-up fails
                     raise
                 self._log.error("%s; it begins again in %g s", self._failed, AGAIN_S, exc_info=error)
             await asyncio.sleep(AGAIN_S)
@@ -95,7 +95,8 @@ def _failure(task: asyncio.Task[None]) -> BaseException | None:
     return None if task.cancelling() else asyncio.CancelledError("a future that it awaited was cancelled")
 
 
-def _asked_to_end() -> bool:
+def asked_to_end() -> bool:
+    """Whether somebody has cancelled the task that asks, also where a call below has swallowed it."""
     task = _current()
     return task is not None and task.cancelling() > 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import weakref
@@ -18,6 +19,8 @@ _ON_DISK = Path("/var/tmp")  # what `/tmp` holds is in memory on many systems
 
 class SpooledBody:
     """The body of one message in a file, which is gone as soon as nobody has this object any more.
+
+    An error that ended a connection may keep it until the next collection of garbage.
 
     `size`: bytes that the message says it has; `error`: why they are not all there. `write` and `read` block: they are
     for a thread.
@@ -78,11 +81,18 @@ class Spool:
 
     def begin(self, size: int) -> SpooledBody:
         """A body of `size` bytes, of which none is there yet."""
-        used = self.size
+        used = self._used(size)
         full = f"no room for its body of {size:,} bytes: {used:,} of others wait in {self._folder}"
         body = SpooledBody(size, self._folder, full if used and used + size > self._most_bytes else None)
         self._bodies.add(body)
         return body
+
+    def _used(self, wanted: int) -> int:
+        """Bytes of the others; before there is no room for `wanted` more, what nobody can reach is let go of."""
+        if (used := self.size) and used + wanted > self._most_bytes:
+            gc.collect()
+            used = self.size
+        return used
 
 
 def _folder() -> Path:

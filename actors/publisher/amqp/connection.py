@@ -13,6 +13,7 @@ from aiormq.abc import AbstractConnection
 from pamqp.exceptions import PAMQPException
 from yarl import URL
 
+from rabbitray.actors.background import asked_to_end
 from rabbitray.actors.backoff import Backoff
 from rabbitray.actors.errors import BrokerUnreachableError, ConfigurationError
 from rabbitray.actors.publisher.amqp.channel import FIRST_CHANNEL, Answered, ConfirmChannel
@@ -83,13 +84,17 @@ class Link:
                 return cls(connection, transports, channels, addresses.redact)
 
         try:
-            return await addresses.connect(attempt, config.connect_timeout_s)
+            link = await addresses.connect(attempt, config.connect_timeout_s)
         except CONNECT_ERRORS as error:
             raise _unreachable(addresses, config, error) from error
         except asyncio.CancelledError as error:
             if not thrown_in(error):
                 raise
             raise _unreachable(addresses, config, TimeoutError("no heartbeat")) from error
+        if asked_to_end():  # before Python 3.12 `wait_for`, which aiormq uses, may swallow it
+            await link.close()
+            raise asyncio.CancelledError
+        return link
 
     def least_busy(self) -> ConfirmChannel:
         """Return the channel with the fewest messages in flight."""

@@ -109,14 +109,20 @@ class Scanner:
 
     def flush(self) -> None:
         """Writes what is to be spooled; blocks, so a thread does it."""
-        assert self._spooled is not None
-        self._spooled.write(self._pieces)
+        body, pieces = self._spooled, self._pieces
+        assert body is not None
         self._pieces = []
+        body.write(pieces)
 
     def flushed(self) -> None:
         """`flush` is done: a delivery that is whole is taken."""
         if not self._missing:
             self._finish()
+
+    def give_up(self) -> None:
+        """No more bytes come: of a delivery that has begun nothing is kept, here or in a file."""
+        self._method = self._properties = self._spooled = None
+        self._pieces = []
 
     def _read_header(self, kind: int, data: bytearray, start: int, end: int) -> None:
         if kind != FRAME_HEADER or end - start < _HEADER.size:

@@ -60,6 +60,15 @@ class ScanningReader:
 
     async def _take_deliveries(self, scanner: Scanner) -> None:
         """Takes deliveries until a frame of aiormq's stands at the front, or it must see one."""
+        try:
+            await self._scan_all(scanner)
+        except BaseException:
+            scanner.give_up()  # nobody reads on
+            raise
+        if self._eof:
+            scanner.give_up()
+
+    async def _scan_all(self, scanner: Scanner) -> None:
         while True:
             self._at, stop = scanner.scan(self._data, self._at)
             if stop is Stop.OTHER:

@@ -61,6 +61,7 @@ class Collector:
     ) -> None:
         self._again_s = again_s
         self._in_hand: set[Delivery] = set()
+        self._closing = False
         self._intake = Intake(
             config, on_delivery=self._take, on_lost=self._lost, held=lambda: self._in_hand, opener=opener
         )
@@ -100,7 +101,8 @@ class Collector:
         self._intake.doubt(queue)
 
     async def close(self) -> None:
-        """Stops; what is not settled stays in its queue. May be called twice and before `start`."""
+        """Stops; what is not settled, or comes now, stays in its queue. May be called twice and before `start`."""
+        self._closing = True
         await self._tasks.close()
         await self._intake.close()
 
@@ -110,6 +112,8 @@ class Collector:
         return self._settler.tally
 
     def _take(self, delivery: Delivery) -> None:
+        if self._closing:
+            return
         if delivery.stray:
             self._settler.whole.discard(delivery)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,16 @@ def test_what_is_not_all_there_is_not_read(tmp_path: Path) -> None:
     assert body.read(0, 5) == b"short"
     with pytest.raises(OSError, match="ends early"):
         body.read(0, 10)
+
+
+def test_bodies_that_nobody_can_reach_take_no_room(tmp_path: Path) -> None:
+    """An error and the frames of its traceback hold each other, and with them what was sent when it came."""
+    spool = Spool(tmp_path, most_bytes=100)
+    lost: list[object] = [spool.begin(100)]
+    lost.append(lost)
+    del lost
+    gc.disable()
+    try:
+        assert spool.begin(60).error is None
+    finally:
+        gc.enable()

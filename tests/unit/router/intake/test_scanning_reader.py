@@ -15,6 +15,7 @@ from rabbitray.actors.router.intake.scanner import Scanner
 from rabbitray.actors.router.intake.scanning_reader import ScanningReader
 from rabbitray.actors.router.spool import Spool
 from tests.kit.amqp_frames import CHANNEL, LIMITS, frames, read_through
+from tests.kit.eventually import eventually
 
 BEAT = pamqp.frame.marshal(heartbeat.Heartbeat(), 0)
 
@@ -76,3 +77,22 @@ async def test_the_end_of_the_connection_is_told() -> None:
     with pytest.raises(asyncio.IncompleteReadError):
         await reader.readexactly(6)
     assert reader.at_eof()
+
+
+@pytest.mark.parametrize("end", ["of the stream", "of its reader", "by an error"])
+async def test_of_a_delivery_that_is_cut_short_nothing_is_kept(end: str) -> None:
+    spool, source = Spool(), asyncio.StreamReader()
+    reader = ScanningReader(source)
+    reader.watch(Scanner(CHANNEL, lambda _: None, limits=LIMITS, spool=spool))
+    reading = asyncio.create_task(reader.readexactly(1))
+    source.feed_data(b"".join(frames(1, b"x" * 5_000, step=50))[:2_000])
+    await eventually(lambda: spool.size == 5_000)
+    match end:
+        case "of the stream":
+            source.feed_eof()
+        case "of its reader":
+            reading.cancel()
+        case _:
+            source.set_exception(ConnectionResetError())
+    await asyncio.wait({reading})
+    assert spool.size == 0
