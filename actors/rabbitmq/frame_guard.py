@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory, exception_by_code
-from aiormq.exceptions import AMQPError
+from aiormq.connection import TransportFactory, exception_by_code
+from aiormq.exceptions import AMQPConnectionError, AMQPError
 from pamqp.commands import Connection
 from yarl import URL
 
@@ -84,46 +85,42 @@ def _decodable(text: bytes) -> bytes:
 
 
 class GuardedReader:
-    """What aiormq reads from: a StreamReader, or what acts as one. aiormq reads a frame in three steps.
-
-    Of a StreamReader the first two are read as one, which takes less time than the guard does.
+    """What aiormq reads from instead of a StreamReader. It reads a frame in three steps; the first two are read as one
+    here, which takes less time than the guard does.
     """
 
-    def __init__(self, reader: Any) -> None:  # Any: duck-typed reader
+    def __init__(self, reader: asyncio.StreamReader) -> None:
         self._reader = reader
-        self._both = isinstance(reader, asyncio.StreamReader)
         self._step = 0
         self._kind = 0
-        self._head = b""  # what the second step reads, where it is here already
+        self._head = b""  # what the second step reads
         self._content: bytes | None = None  # of a frame that was replaced: its payload and end
         self._method = b""  # the last method frame
 
     def at_eof(self) -> bool:
         """Whether nothing more can come."""
-        return bool(self._reader.at_eof())
+        return self._reader.at_eof()
 
     async def read(self, count: int = -1) -> bytes:
         """Whatever is here, up to `count` bytes (-1: all)."""
-        found: bytes = await self._reader.read(count)
-        return found
+        return await self._reader.read(count)
 
     async def readexactly(self, count: int) -> bytes:
         """As StreamReader does it, with other bytes where they are a stranger's."""
         step = self._step
         if step == 0:
             self._step = 1
-            first: bytes = await self._reader.readexactly(_HEAD if self._both else count)
+            first = await self._reader.readexactly(_HEAD)
             self._kind, self._head = first[0], first[1:]
             return first[:1]
         if step == 1:
             self._step = 2
-            head: bytes = self._head or await self._reader.readexactly(count)
-            return await self._replace(head) if self._kind == _HEADER else head
+            return await self._replace(self._head) if self._kind == _HEADER else self._head
         self._step = 0
         if self._kind == _HEADER and self._content is not None:
             content, self._content = self._content, None
             return content
-        found: bytes = await self._reader.readexactly(count)
+        found = await self._reader.readexactly(count)
         if self._kind != _METHOD:
             return found
         self._method = found
@@ -145,7 +142,7 @@ class GuardedReader:
     async def _replace(self, head: bytes) -> bytes:
         """Reads the frame whose channel and length `head` is; returns the head of the one that aiormq shall have."""
         (size,) = _SIZE.unpack_from(head, 2)
-        frame: bytes = await self._reader.readexactly(size + _END)
+        frame = await self._reader.readexactly(size + _END)
         if size < _FIXED:  # no content header: aiormq says so
             self._content = frame
             return head
@@ -155,10 +152,10 @@ class GuardedReader:
 
 
 class GuardedTransports(TransportFactory):
-    """aiormq's own transports with a GuardedReader in front. One for each connection."""
+    """Transports of a connection, TLS where it is `secure`, with a GuardedReader in front. One for each connection."""
 
     def __init__(self, *, secure: bool) -> None:
-        self._plain = TLSTransportFactory() if secure else TCPTransportFactory()
+        self._secure = secure
         self._guard: GuardedReader | None = None
         self._writer: asyncio.StreamWriter | None = None
 
@@ -192,13 +189,24 @@ class GuardedTransports(TransportFactory):
             self._writer.transport.abort()
 
     async def create(self, url: URL, **options: Any) -> tuple[Any, asyncio.StreamWriter]:  # Any: duck-typed reader
-        reader, self._writer = await self._plain.create(url, limit=STREAM_BYTES, **options)
-        self._guard = GuardedReader(self.between(reader))
+        """What aiormq reads from and writes to."""
+        provider = options.pop("ssl_context_provider")
+        context = await provider.get_context() if self._secure else None
+        try:
+            reader, self._writer = await self.streams(url, context, **options)
+        except OSError as error:  # as aiormq's own transports do
+            raise AMQPConnectionError(*error.args) from error
+        self._guard = GuardedReader(reader)
         return self._guard, self._writer
 
-    def between(self, reader: asyncio.StreamReader) -> Any:  # Any: duck-typed reader
-        """What the guard reads from, with the connection's bytes behind it."""
-        return reader
+    async def streams(
+        self,
+        url: URL,
+        context: ssl.SSLContext | None,
+        **options: Any,  # Any: of `asyncio.create_connection`
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The two ends of a connection that is open; `context`: for TLS. Raises OSError."""
+        return await asyncio.open_connection(url.host, url.port, ssl=context, limit=STREAM_BYTES, **options)
 
 
 def transports_for(url: URL) -> GuardedTransports:

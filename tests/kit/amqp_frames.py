@@ -14,7 +14,7 @@ from pamqp.exceptions import PAMQPException
 
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.router.intake.scanner import DELIVER, Scanned, Scanner, Stop
-from rabbitray.actors.router.intake.scanning_reader import ScanningReader
+from rabbitray.actors.router.intake.scanning_protocol import ScanningProtocol
 from rabbitray.actors.router.spool import Spool
 
 CHANNEL = 1
@@ -79,10 +79,11 @@ def scanned(chunks: Iterable[bytes], *, limits: MessageLimits = LIMITS, folder: 
 def _scan(scanner: Scanner, data: bytearray, read: Read) -> int:
     at = 0
     while True:
-        at, stop = scanner.scan(data, at)
+        at, stop = scanner.scan(data, at, len(data))
         if stop is Stop.SPOOLED:
-            scanner.flush()
-            scanner.flushed()
+            spooled, pieces = scanner.to_write()
+            spooled.write(pieces)
+            scanner.written()
         elif stop is Stop.MORE:
             return at
         else:
@@ -93,14 +94,57 @@ def _scan(scanner: Scanner, data: bytearray, read: Read) -> int:
             at = end
 
 
-async def read_through(chunks: Iterable[bytes], *, limits: MessageLimits = LIMITS) -> Read:
-    """The same through a ScanningReader, read in aiormq's three steps."""
-    source = asyncio.StreamReader()
+class Source(asyncio.Transport):
+    """The transport of a ScanningProtocol, which a test gives the bytes. `reads`: cleared while it must not."""
+
+    def __init__(self, scanner: Scanner | None = None, *, sign_of_life_s: float = 1.0) -> None:
+        super().__init__()
+        self.reader = asyncio.StreamReader()
+        self.protocol = ScanningProtocol(self.reader, sign_of_life_s=sign_of_life_s)
+        self.protocol.connection_made(self)
+        self.reads = asyncio.Event()
+        self.reads.set()
+        self.aborted = False
+        self._left = bytearray()
+        if scanner is not None:
+            self.protocol.watch(scanner)
+
+    def feed(self, chunk: bytes) -> None:
+        """These bytes come, as far as the protocol has room for them in as many reads as that takes."""
+        self._left += chunk
+        while self._left and self.reads.is_set() and not self.aborted:
+            room = self.protocol.get_buffer(-1)
+            count = min(len(room), len(self._left))
+            room[:count] = self._left[:count]
+            del self._left[:count]
+            self.protocol.buffer_updated(count)
+
+    def pause_reading(self) -> None:
+        self.reads.clear()
+
+    def resume_reading(self) -> None:
+        self.reads.set()
+        self.feed(b"")
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.reads.set()
+        self.protocol.connection_lost(None)
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+
+async def read_through(chunks: Iterable[bytes], *, limits: MessageLimits = LIMITS, folder: Path | None = None) -> Read:
+    """The same through a ScanningProtocol, read in aiormq's three steps."""
+    read = Read()
+    source = Source(Scanner(CHANNEL, read.taken.append, limits=limits, spool=Spool(folder)))
     for chunk in chunks:
-        source.feed_data(chunk)
-    source.feed_eof()
-    read, reader = Read(), ScanningReader(source)
-    reader.watch(Scanner(CHANNEL, read.taken.append, limits=limits, spool=Spool()))
+        source.feed(chunk)
+        await source.reads.wait()
+    if not source.aborted:
+        source.protocol.eof_received()
+    reader = source.reader
     try:
         while True:
             head = await reader.readexactly(1)

@@ -2,7 +2,7 @@
 
 config             which queue, which bounds
 connection         makes the connection
-scanning_reader    what aiormq reads the connection's bytes from
+scanning_protocol  what the connection's bytes arrive in, and which of them aiormq reads
 scanner            takes deliveries out of them
 reading            a delivery's identity and headers, clamped
 channel_consumers  who consumes on a channel, and what each one holds

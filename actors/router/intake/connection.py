@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from typing import Any
 
 import aio_pika
 from yarl import URL
 
 from rabbitray.actors.rabbitmq.errors import is_loss
-from rabbitray.actors.rabbitmq.frame_guard import GuardedTransports
+from rabbitray.actors.rabbitmq.frame_guard import STREAM_BYTES, GuardedTransports
 from rabbitray.actors.rabbitmq.guarded import GuardedConnection
-from rabbitray.actors.router.intake.scanning_reader import ScanningReader
+from rabbitray.actors.router.intake.scanning_protocol import ScanningProtocol
 from rabbitray.actors.secret import Secret
 
 
 class ScanningConnection(GuardedConnection):
-    """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanning_reader`."""
+    """A connection of aio-pika whose deliveries can be taken out of its bytes, see `scanning_protocol`."""
 
     def transports(self, url: URL) -> ScanningTransports:
         """What its bytes come through."""
@@ -23,20 +25,27 @@ class ScanningConnection(GuardedConnection):
         return self._scanning
 
     @property
-    def scanner(self) -> ScanningReader | None:
-        """What reads the bytes of this connection."""
-        return self._scanning.reader
+    def protocol(self) -> ScanningProtocol | None:
+        """What the bytes of this connection arrive in."""
+        return self._scanning.protocol
 
 
 class ScanningTransports(GuardedTransports):
-    """Guarded transports with a ScanningReader behind the guard."""
+    """Guarded transports whose bytes arrive in a ScanningProtocol."""
 
-    reader: ScanningReader | None = None
+    protocol: ScanningProtocol | None = None
 
-    def between(self, reader: asyncio.StreamReader) -> ScanningReader:
-        """The scanner of this connection."""
-        self.reader = ScanningReader(reader)
-        return self.reader
+    async def streams(
+        self, url: URL, context: ssl.SSLContext | None, **options: Any
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The two ends for aiormq."""
+        reader = asyncio.StreamReader(limit=STREAM_BYTES)
+        made = self.protocol = ScanningProtocol(reader)
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(
+            lambda: made, url.host or "localhost", url.port or 5672, ssl=context, **options
+        )
+        return reader, asyncio.StreamWriter(transport, made, reader, loop)
 
 
 async def connect(url: Secret, *, timeout_s: float, heartbeat_s: int, name: str) -> ScanningConnection:

@@ -117,7 +117,7 @@ class GenerationOpener:
         connection.close_callbacks.add(generation.on_connection_closed)
         channel.closing.add_done_callback(generation.on_channel_closed)
         channel.on_consumer_cancel_callbacks.add(generation.on_broker_cancel)
-        if (reader := connection.scanner) is not None:
+        if (protocol := connection.protocol) is not None:
             take = generation.consumers.take_scanned
-            reader.watch(Scanner(channel.number, take, limits=self._config.limits, spool=self._spool))
+            protocol.watch(Scanner(channel.number, take, limits=self._config.limits, spool=self._spool))
         return generation

@@ -3,7 +3,7 @@
 aiormq reads each frame with three awaits and puts it through two queues: about 35 us for the three frames of a
 message, more than all that we do with it. The scanner takes every delivery of one channel, frame by frame, and leaves
 every other frame to aiormq. What it has read of a delivery that has begun is kept, so nothing is read twice, and a body
-is in memory once.
+is in memory once: of a large one the connection writes the bytes where they stay.
 
 A message beyond the limits costs its transfer and no memory: a body goes into a file piece by piece, a header table
 is not read. Its delivery says why it is refused.
@@ -14,6 +14,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from enum import Enum
+from io import BytesIO
+from typing import Final
 
 import msgspec
 
@@ -23,7 +25,12 @@ from rabbitray.actors.router.spool import Spool, SpooledBody
 
 FRAME_METHOD, FRAME_HEADER, FRAME_BODY = 1, 2, 3
 FRAME_END = 0xCE
+HEAD_BYTES: Final = 7
+"""Of a frame before its payload: kind, channel, size."""
 DELIVER = b"\x00\x3c\x00\x3c"  # class 60, method 60
+
+APART_FROM: Final = 64 * 1024
+"""Bytes of a frame of a body that are still to come, from which on they are not waited for together."""
 
 _FRAME = struct.Struct(">BHI")
 _HEADER = struct.Struct(">HHQH")
@@ -74,24 +81,35 @@ class Scanner:
         self._method: Method | None = None  # of a delivery that has begun
         self._properties: Properties | None = None  # once its header is there
         self._missing = 0  # bytes of its body that are still to come
-        self._pieces: list[bytes] = []  # of its body; where that is spooled: what is not written yet
+        self._due = 0  # of a frame of its body that is taken in pieces: bytes still to come, and its end
+        self._body = b""  # where it came in one frame
+        self._growing: GrowingBody | None = None  # where it comes in several pieces
+        self._pieces: list[bytes] = []  # of one that is spooled: what is not written yet
         self._spooled: SpooledBody | None = None
 
-    def scan(self, data: bytearray, at: int) -> tuple[int, Stop]:
-        """Takes the whole frames from `at` on; where it stopped, and why.
+    def scan(self, data: bytearray, at: int, have: int) -> tuple[int, Stop]:
+        """Takes the frames from `at` on, of the `have` bytes that are there; where it stopped, and why.
 
-        After SPOOLED, `flush` must be done before the next scan. Raises ConnectionError for bytes that are no AMQP.
+        After SPOOLED, what is `to_write` must be `written` before the next scan. Raises ConnectionError for bytes that are no AMQP.
         """
-        have, channel, frame_at = len(data), self._channel, _FRAME.unpack_from
-        while have - at >= 7:
+        if self._due:
+            at = self._take_due(data, at, have)
+            if self._due or not self._go_on():
+                return at, self._more()
+        channel, frame_at = self._channel, _FRAME.unpack_from
+        while have - at >= HEAD_BYTES:
             kind, number, size = frame_at(data, at)
             if number != channel:
                 return at, Stop.OTHER
-            start, end = at + 7, at + 7 + size
+            start, end = at + HEAD_BYTES, at + HEAD_BYTES + size
             if end >= have:
-                break
+                if self._properties is None or end - have < APART_FROM:
+                    break
+                self._require_body(kind, size)
+                self._due = size + 1
+                return self._take_due(data, start, have), self._more()
             if data[end] != FRAME_END:
-                raise ConnectionError(f"a frame of {size:,} bytes has no end")
+                raise _no_end(size)
             if self._method is None:
                 if kind != FRAME_METHOD or data[start : start + 4] != DELIVER:
                     return at, Stop.OTHER
@@ -99,30 +117,52 @@ class Scanner:
             elif self._properties is None:
                 self._read_header(kind, data, start, end)
             else:
-                self._add(kind, bytes(memoryview(data)[start:end]))
+                self._require_body(kind, size)
+                self._add(data, start, end)
             at = end + 1
-            if not self._missing and self._properties is not None:
-                if self._spooled is not None:
-                    return at, Stop.SPOOLED
-                self._finish()
-        return at, Stop.SPOOLED if self._pieces and self._spooled is not None else Stop.MORE
+            if not self._missing and self._properties is not None and not self._go_on():
+                return at, Stop.SPOOLED
+        return at, self._more()
 
-    def flush(self) -> None:
-        """Writes what is to be spooled; blocks, so a thread does it."""
-        body, pieces = self._spooled, self._pieces
-        assert body is not None
-        self._pieces = []
-        body.write(pieces)
+    def room(self) -> memoryview | None:
+        """Where the next bytes of the connection may be put instead of into a buffer, see `filled`; None: nowhere.
 
-    def flushed(self) -> None:
-        """`flush` is done: a delivery that is whole is taken."""
-        if not self._missing:
+        All bytes that were there before must have been scanned.
+        """
+        if self._growing is None or self._due <= APART_FROM:
+            return None
+        payload = self._due - 1
+        behind = 1 + HEAD_BYTES  # of the next frame, where the body is so long that its bytes come over them
+        return self._growing.room(payload + behind if self._missing >= payload + behind else payload)
+
+    def filled(self, count: int) -> bytes:
+        """So many bytes were put into `room`. Returns those behind the frame's payload, which are scanned next."""
+        assert self._growing is not None
+        payload = min(count, self._due - 1)
+        self._growing.filled(payload)
+        self._missing -= payload
+        self._due -= payload
+        return self._growing.ahead(count - payload)
+
+    def to_write(self) -> tuple[SpooledBody, list[bytes]]:
+        """What is to be written next, and to which file; that blocks, so it is for a thread."""
+        assert self._spooled is not None
+        pieces, self._pieces = self._pieces, []
+        return self._spooled, pieces
+
+    def written(self) -> None:
+        """That is done: a delivery that is whole is taken."""
+        if not self._missing and not self._due:
             self._finish()
 
     def give_up(self) -> None:
         """No more bytes come: of a delivery that has begun nothing is kept, here or in a file."""
-        self._method = self._properties = self._spooled = None
+        self._method = self._properties = self._spooled = self._growing = None
+        self._missing = self._due = 0
         self._pieces = []
+
+    def _more(self) -> Stop:
+        return Stop.SPOOLED if self._pieces else Stop.MORE
 
     def _read_header(self, kind: int, data: bytearray, start: int, end: int) -> None:
         if kind != FRAME_HEADER or end - start < _HEADER.size:
@@ -135,24 +175,88 @@ class Scanner:
         if size > self._limits.max_message_bytes:
             self._spooled = self._spool.begin(size)
 
-    def _add(self, kind: int, piece: bytes) -> None:
-        if kind != FRAME_BODY or len(piece) > self._missing:
-            raise ConnectionError(
-                f"a frame of kind {kind}, {len(piece):,} bytes, where {self._missing:,} of a body are"
-            )
-        self._missing -= len(piece)
-        self._pieces.append(piece)
+    def _require_body(self, kind: int, size: int) -> None:
+        if kind != FRAME_BODY or size > self._missing:
+            raise ConnectionError(f"a frame of kind {kind}, {size:,} bytes, where {self._missing:,} of a body are")
+
+    def _take_due(self, data: bytearray, at: int, have: int) -> int:
+        """Takes what is there of a frame that has begun; returns where that ends."""
+        end = min(have, at + self._due - 1)
+        if end > at:
+            self._due -= end - at
+            self._add(data, at, end)
+        if self._due == 1 and end < have:
+            if data[end] != FRAME_END:
+                raise _no_end(0)
+            self._due, end = 0, end + 1
+        return end
+
+    def _add(self, data: bytearray, start: int, end: int) -> None:
+        """More of the body."""
+        if self._spooled is not None:
+            self._pieces.append(bytes(memoryview(data)[start:end]))
+        elif self._growing is not None:
+            self._growing.add(memoryview(data)[start:end])
+        elif end - start == self._missing:
+            self._body = bytes(memoryview(data)[start:end])
+        else:
+            self._growing = GrowingBody(self._missing)
+            self._growing.add(memoryview(data)[start:end])
+        self._missing -= end - start
+
+    def _go_on(self) -> bool:
+        """Takes a delivery whose last frame this was. False where it must be written to a file before the next one."""
+        if not self._missing:
+            if self._spooled is not None:
+                return False
+            self._finish()
+        return True
 
     def _finish(self) -> None:
         """Takes the delivery, of which every byte is there."""
-        method, properties, pieces, spooled = self._method, self._properties, self._pieces, self._spooled
+        method, properties, spooled = self._method, self._properties, self._spooled
+        body = self._body if self._growing is None else self._growing.whole()
         assert method is not None
         assert properties is not None
-        self._method = self._properties = self._spooled = None
-        self._pieces = []
+        self._method = self._properties = self._spooled = self._growing = None
+        self._body = b""
         consumer, tag, redelivered, route = method
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self._take(Scanned(consumer, tag, redelivered, properties, body, route, spooled))
+
+
+class GrowingBody:
+    """A body of `size` bytes that comes in pieces, each put where it stays."""
+
+    def __init__(self, size: int) -> None:
+        self._file = BytesIO(bytes(size))  # gives away what it holds, without a copy
+        self._view = self._file.getbuffer()
+        self._at = 0
+
+    def add(self, piece: memoryview) -> None:
+        """The next bytes."""
+        self.room(len(piece))[:] = piece
+        self._at += len(piece)
+
+    def room(self, count: int) -> memoryview:
+        """Where the next `count` bytes go."""
+        return self._view[self._at : self._at + count]
+
+    def filled(self, count: int) -> None:
+        """So many were put there."""
+        self._at += count
+
+    def ahead(self, count: int) -> bytes:
+        """What was put behind them."""
+        return bytes(self.room(count))
+
+    def whole(self) -> bytes:
+        """The body, of which all bytes are there."""
+        self._view.release()
+        return self._file.getvalue()
+
+
+def _no_end(size: int) -> ConnectionError:
+    return ConnectionError(f"a frame of {size:,} bytes has no end")
 
 
 def _deliver(data: bytearray, at: int, end: int) -> Method:

@@ -36,44 +36,14 @@ def get_ok(key: bytes) -> bytes:
     return framed(1, b"\x00\x3c\x00\x47" + bytes(7) + b"\x09\x01" + short(b"ex") + short(key) + b"\0\0\0\xff")
 
 
-class Duck:
-    """Acts as a StreamReader, and counts on being read in aiormq's three steps."""
-
-    def __init__(self, reader: asyncio.StreamReader) -> None:
-        self._reader = reader
-        self._step = 0
-
-    def at_eof(self) -> bool:
-        return self._reader.at_eof()
-
-    async def readexactly(self, count: int) -> bytes:
-        assert (self._step, count) in ((0, 1), (1, 6)) or self._step == 2
-        self._step = (self._step + 1) % 3
-        return await self._reader.readexactly(count)
-
-
 def received(*frames: bytes, guarded: bool = True) -> list[Any]:
-    """What aiormq makes of these frames, over a StreamReader and over what acts as one."""
-    found = _received(frames, guarded=guarded, duck=False)
-    if guarded:
-        same = _received(frames, guarded=True, duck=True)
-        assert [(*one[:2], _fields(one[2])) for one in same] == [(*one[:2], _fields(one[2])) for one in found]
-    return found
-
-
-def _fields(found: Any) -> Any:
-    if isinstance(found, ContentHeader):
-        return found.body_size, original(found.properties).raw
-    return type(found), getattr(found, "value", None), getattr(found, "routing_key", None)
-
-
-def _received(frames: tuple[bytes, ...], *, guarded: bool, duck: bool) -> list[Any]:
+    """What aiormq makes of these frames."""
 
     async def read() -> list[Any]:
         source = asyncio.StreamReader()
         source.feed_data(b"".join(frames))
         source.feed_eof()
-        reader: Any = GuardedReader(Duck(source) if duck else source) if guarded else source
+        reader: Any = GuardedReader(source) if guarded else source
         receiver = FrameReceiver(reader)
         return [await receiver.get_frame() for _ in frames]
 
