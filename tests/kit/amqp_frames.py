@@ -119,6 +119,11 @@ class Source(asyncio.Transport):
             del self._left[:count]
             self.protocol.buffer_updated(count)
 
+    async def read(self) -> None:
+        """Returns when all of them were taken."""
+        while not (self.reads.is_set() or self.aborted):
+            await self.reads.wait()
+
     def pause_reading(self) -> None:
         self.reads.clear()
 
@@ -141,7 +146,7 @@ async def read_through(chunks: Iterable[bytes], *, limits: MessageLimits = LIMIT
     source = Source(Scanner(CHANNEL, read.taken.append, limits=limits, spool=Spool(folder)))
     for chunk in chunks:
         source.feed(chunk)
-        await source.reads.wait()
+        await source.read()
     if not source.aborted:
         source.protocol.eof_received()
     reader = source.reader

@@ -77,7 +77,7 @@ async def test_bytes_that_arrive_are_a_sign_of_life(size: int) -> None:
     source = Source(scanner(), sign_of_life_s=0.0)
     for at in range(0, len(stream), 100):
         source.feed(stream[at : at + 100])
-        await source.reads.wait()
+        await source.read()
     source.protocol.eof_received()
     beats = await source.reader.read()
     assert source.reads.is_set()
