@@ -117,9 +117,9 @@ class Autoscaler:
         with self._tracing.resize_span(had=self._size, wanted=target, reason=reason):
             await self._router.call("resize", target, reason)
 
-    async def widen(self, window: int, batch_size: int) -> None:
+    async def widen(self, window: int, batch_size: int, *, backlog: bool) -> None:
         """Uses this window and batch size."""
-        await self._router.call("widen", window, batch_size)
+        await self._router.call("widen", window, batch_size, backlog)
 
     async def decide(self, record: DecisionRecord) -> None:
         """Keeps one decision, here and in the `decisions` table."""

@@ -43,8 +43,8 @@ class ResizablePool(Protocol):
         """Aim at `target` workers."""
         ...
 
-    async def widen(self, window: int, batch_size: int) -> None:
-        """Use this window (a hand-over, if it is new) and this batch size."""
+    async def widen(self, window: int, batch_size: int, *, backlog: bool) -> None:
+        """Use this window (a hand-over, if it is new) and this batch size; `backlog`: the queue holds more."""
         ...
 
 
@@ -202,8 +202,8 @@ class AutoscaleLoop:
         if decision.wanted != seen.pool.target:
             log.info("resize to %d: %s", decision.wanted, decision.reason)
             await self._pool.resize(decision.wanted, decision.reason)
-        if widened.changed or widened.batch_size != seen.pool.batch_size:
-            await self._pool.widen(widened.messages, widened.batch_size)
+        if widened.differs(seen.pool):
+            await self._pool.widen(widened.messages, widened.batch_size, backlog=widened.backlog)
         if widened.changed:
             memory = replace(memory, window_changed_at=seen.now)
         for record in self._journal.records(seen, decision, widened, self._wall()):

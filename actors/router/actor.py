@@ -83,9 +83,9 @@ class ConsumerRouter:
         parts.pool.resize(target)
         parts.router.wake()
 
-    async def widen(self, window: int, batch_size: int) -> None:
-        """Sets the prefetch window (messages) and the batch size (records)."""
-        await self._live.parts.router.set_window(window, batch_size)
+    async def widen(self, window: int, batch_size: int, backlog: bool) -> None:
+        """Sets the prefetch window (messages) and the batch size (records); whether the queue holds more than those."""
+        await self._live.parts.router.set_window(window, batch_size, backlog=backlog)
 
     async def pause(self, reason: str) -> None:
         """Stops consuming until `resume`; survives a restart."""

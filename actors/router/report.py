@@ -182,6 +182,7 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
         window=router.window,
         old_window_held=parts.intake.held_by_old,
         batch_size=router.batch_size,
+        backlog=router.backlog,
         mean_message_bytes=arrivals.mean_message_bytes,
         slots=max((member.slots for member in pool.members), default=1),
         pending_s=max(starting, default=None),

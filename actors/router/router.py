@@ -139,9 +139,17 @@ class Router(Generic[P]):
         self._dispatcher.batch_size = batch_size
         await self._consumption.start(window)
 
-    async def set_window(self, window: int, batch_size: int) -> None:
-        """Prefetch in messages (>= 1) and records for each batch; a change of window is a consumer hand-over."""
-        self._dispatcher.batch_size = batch_size
+    @property
+    def backlog(self) -> bool:
+        """Whether the queue held more than a window when it was looked at last."""
+        return self._dispatcher.backlog
+
+    async def set_window(self, window: int, batch_size: int, *, backlog: bool = False) -> None:
+        """Prefetch in messages (>= 1) and records for each batch; a change of window is a consumer hand-over.
+
+        `backlog`: the queue holds more than a window, so batches wait until they are worth what they cost.
+        """
+        self._dispatcher.batch_size, self._dispatcher.backlog = batch_size, backlog
         await self._consumption.set_window(window)
 
     async def hold(self, name: str, reason: str) -> None:

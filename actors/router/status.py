@@ -48,6 +48,7 @@ class PoolStatus:
     epoch: int
     records_per_message: float = 1.0  # smoothed; above 1 where messages are packed
     window_fixed: str | None = None  # why the window must not change
+    backlog: bool = False  # the queue held more than a window, as the autoscaler told last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

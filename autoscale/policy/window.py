@@ -11,6 +11,7 @@ from math import ceil, floor
 from typing import Final
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.router.status import PoolStatus
 from rabbitray.autoscale.policy.rates import speed_of
 from rabbitray.autoscale.policy.signals import Memory, Snapshot
 
@@ -58,12 +59,20 @@ class WindowLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowDecision:
-    """The window in messages and the batch size to use; `changed` where the window needs a hand-over."""
+    """The window in messages and the batch size to use; `changed` where the window needs a hand-over.
+
+    `backlog`: more waits in the queue than a window holds.
+    """
 
     messages: int
     batch_size: int
     reason: str
     changed: bool
+    backlog: bool = False
+
+    def differs(self, pool: PoolStatus) -> bool:
+        """Whether the pool must be told."""
+        return self.changed or (self.batch_size, self.backlog) != (pool.batch_size, pool.backlog)
 
 
 def report_prefetch(
@@ -99,7 +108,8 @@ def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecisi
     messages = now if kept else fits
     batch = _settled(seen.pool.batch_size, batch_size(seen, speed, messages, limits), limits)
     reason = f"window {messages}: {kept or why}; batch {batch}"
-    return WindowDecision(messages=messages, batch_size=batch, reason=reason, changed=messages != now)
+    backlog = (seen.ready or 0) > messages
+    return WindowDecision(messages=messages, batch_size=batch, reason=reason, changed=messages != now, backlog=backlog)
 
 
 def batch_size(seen: Snapshot, speed: float | None, messages: int, limits: WindowLimits) -> int:

@@ -56,6 +56,7 @@ class Dispatcher(Generic[P]):
         self._timer: asyncio.TimerHandle | None = None
         self._woken = False
         self.batch_size = 1  # records
+        self.backlog = False  # the queue holds more than a window
 
     @property
     def probes_out(self) -> bool:
@@ -109,7 +110,9 @@ class Dispatcher(Generic[P]):
         now, wanted, wait_s = self._clock(), float(self.batch_size), math.inf
         idle = not member.batches
         if idle or member.open_jobs < member.slots:
-            wanted = self._forecast.wanted(self.batch_size, self._arrivals.received, now, idle=idle)
+            each = self._buffer.records / len(self._buffer)
+            full, received = self.batch_size / each, self._arrivals.received
+            wanted = each * self._forecast.wanted(full, received, now, idle=idle, backlog=self.backlog)
             wait_s = self._forecast.wait_s
         return BufferFront(
             now=now,

@@ -90,7 +90,8 @@ class Scanner:
     def scan(self, data: bytearray, at: int, have: int) -> tuple[int, Stop]:
         """Takes the frames from `at` on, of the `have` bytes that are there; where it stopped, and why.
 
-        After SPOOLED, what is `to_write` must be `written` before the next scan. Raises ConnectionError for bytes that are no AMQP.
+        After SPOOLED, what is `to_write` must be `written` before the next scan. Raises ConnectionError for bytes that
+        are no AMQP.
         """
         if self._due:
             at = self._take_due(data, at, have)

@@ -25,6 +25,7 @@ class FakeWorld:
     now: float = 0.0
     fail: Exception | None = None
     looks: int = 0
+    widened: int = 0
     resized: list[int] = field(default_factory=list)
     records: list[DecisionRecord] = field(default_factory=list)
 
@@ -41,8 +42,9 @@ class FakeWorld:
         self.resized.append(target)
         self.pool = replace(self.pool, target=target, workers=target)
 
-    async def widen(self, window: int, batch_size: int) -> None:
-        self.pool = replace(self.pool, window=window, batch_size=batch_size)
+    async def widen(self, window: int, batch_size: int, *, backlog: bool) -> None:
+        self.pool = replace(self.pool, window=window, batch_size=batch_size, backlog=backlog)
+        self.widened += 1
 
     async def decide(self, record: DecisionRecord) -> None:
         self.records.append(record)
@@ -148,6 +150,21 @@ async def test_the_window_follows() -> None:
     loop = world.loop()
     await loop.run_once()
     assert world.pool.window == 200
+
+
+@pytest.mark.parametrize(("depth", "backlog"), [(20_000, True), (3, False), (None, False)])
+async def test_the_pool_is_told_once_whether_the_queue_holds_more_than_a_window(
+    depth: int | None, backlog: bool
+) -> None:
+    world = FakeWorld(depth=depth)
+    loop = world.loop()
+    await ticks(world, loop, 10)
+    told = world.widened
+    await ticks(world, loop, 5)
+    assert (world.pool.backlog, world.widened) == (backlog, told)
+    world.depth = 0
+    await ticks(world, loop, 1)
+    assert not world.pool.backlog
 
 
 async def test_a_failed_tick_is_logged_and_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
