@@ -172,7 +172,7 @@ class Settings(BaseModel):
     )  # fmt: skip
     batch_timeout_ms: int = _batch(
         50, env="QUEUE_BATCH_TIMEOUT", aliases=("CONSUMER_BATCH_TIMEOUT",), ge=0, le=60_000,
-        help="Longest wait for a batch to fill; while a worker idles only where the router has much to do.",
+        help="Longest wait for a batch to fill; while a worker idles only under load or with a backlog.",
     )  # fmt: skip
     prefetch_count: PrefetchCount = _batch(
         "adaptive", env="RABBITMQ_PREFETCH_COUNT", aliases=("PREFETCH_COUNT",),
