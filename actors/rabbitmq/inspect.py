@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from aio_pika.abc import AbstractConnection
+from yarl import URL
 
 from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.rabbitmq.addresses import address
@@ -71,17 +72,21 @@ async def contact(urls: Secret, *, within_s: float, name: str = "rabbitray") -> 
 
 
 async def unreachable(urls: Secret, connected: AbstractConnection, *, within_s: float) -> list[str]:
-    """What is wrong with each of several addresses beside the one that is connected to, a line each; one try each."""
+    """What is wrong with each of several URLs beside the one that is connected to, a line each; one try each.
+
+    Two of them may name the same address with different logins.
+    """
     lines = []
-    for url in several(urls):
-        if address(url) == address_of(connected):
+    used = _url_of(connected)
+    for number, url in enumerate(several(urls), 1):
+        if _without_parameters(URL(url.reveal())) == used:
             continue
         try:
             connection = await connect_guarded(url, within_s, name="rabbitray")
         except BaseException as error:
             if not is_loss(error):
                 raise
-            lines.append(f"RabbitMQ at {address(url)}: {describe(error, Redactor(urls))}")
+            lines.append(f"RabbitMQ at {address(url)} (URL {number}): {describe(error, Redactor(urls))}")
         else:
             await connection.close()
     return lines
@@ -155,11 +160,10 @@ def place_of(connection: AbstractConnection) -> str:
     return without_credentials(_url_of(connection))
 
 
-def address_of(connection: AbstractConnection) -> str:
-    """host:port/vhost that was connected to."""
-    return address(_url_of(connection))
-
-
 def _url_of(connection: AbstractConnection) -> Secret:
     assert isinstance(connection, GuardedConnection)
-    return Secret(str(connection.url.with_query(None)))
+    return _without_parameters(connection.url)
+
+
+def _without_parameters(url: URL) -> Secret:
+    return Secret(str(url.with_query(None)))

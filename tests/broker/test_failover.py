@@ -171,11 +171,25 @@ def test_commands_take_the_first_address_that_lets_them_in(
     checked = run("check", "--no-ray")
     assert f"at amqp://***@{second.at}, login accepted" in checked.out
     assert checked.code == 0
-    assert "warn   broker    RabbitMQ at 127.0.0.1:1/: " in checked.out
-    assert f"warn   broker    RabbitMQ at {first.at}: login refused; check user and password" in checked.out
+    assert "warn   broker    RabbitMQ at 127.0.0.1:1/ (URL 1): " in checked.out
+    assert f"warn   broker    RabbitMQ at {first.at} (URL 2): login refused; check user and password" in checked.out
     assert run("publish", "--generate", "2", "--create").code == 0
     assert run("dlq", "ls").code == 0
     assert len(asyncio.run(drained(second.root, QUEUE))) == 2
+
+
+def test_check_tries_each_login_of_one_address(
+    run: Run, places: tuple[Place, Place], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = places
+    good, bad = first.root, f"{first.url}?heartbeat=30"
+    empty_file(Path("results.duckdb"))
+    first.lose()
+    for urls, number in ((f"{good} {bad}", 2), (f"{bad} {good}", 1)):
+        monkeypatch.setenv("RABBITMQ_URL", urls)
+        warned = [line for line in run("check", "--no-ray").out.splitlines() if "login refused" in line]
+        assert len(warned) == 1
+        assert warned[0].startswith(f"warn   broker    RabbitMQ at {first.at} (URL {number}): login refused;")
 
 
 @pytest.mark.parametrize("arguments", [("publish", "--generate", "1"), ("check", "--no-ray")])

@@ -93,7 +93,7 @@ FAULTS: Final[dict[str, Fault]] = {
         blocks=True,
     ),
     "disk alarm": Fault(
-        begin=_alarm("set_disk_free_limit", "1000TB", "disk_free_alarm"),
+        begin=_alarm("set_disk_free_limit", "1000000GB", "disk_free_alarm"),
         end=lambda roles: roles.leader.ctl("set_disk_free_limit", "50MB"),
         lasts_s=10.0,
         blocks=True,
