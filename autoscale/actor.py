@@ -12,7 +12,7 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
-from rabbitray.actors.remote.nodes import fitting, free_cpus
+from rabbitray.actors.remote.nodes import fitting, free_cpus, growable
 from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.secret import Secret
@@ -103,12 +103,13 @@ class Autoscaler:
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
         seen: PoolStatus = await self._router.call("status")
-        placeable = await self._thread.call(self._placeable)
+        placeable, growable = await self._thread.call(self._room)
         self._size = seen.workers + seen.starting
         return replace(
             seen,
             at=asyncio.get_running_loop().time(),
             placeable=placeable,
+            growable=growable,
             can_grow_nodes=self._setup.can_grow_nodes,
         )
 
@@ -152,9 +153,11 @@ class Autoscaler:
         await asyncio.get_running_loop().run_in_executor(None, self._flush, FLUSH_WITHIN_S)
         self._done.set()
 
-    def _placeable(self) -> int:
-        """Workers that the cluster's free CPUs have room for now."""
-        return fitting(free_cpus(), self._setup.num_cpus)
+    def _room(self) -> tuple[int, int | None]:
+        """Workers that the cluster's free CPUs have room for now, and those that its node types may still bring."""
+        setup = self._setup
+        more = growable(setup.num_cpus) if setup.can_grow_nodes else None
+        return fitting(free_cpus(), setup.num_cpus), more
 
     def __repr__(self) -> str:
         return f"Autoscaler({self._setup.pool}-autoscaler)"

@@ -1,7 +1,7 @@
 """What every Ray actor here shares.
 
 boot     how a process starts its logging and telemetry; Ray's ids of it
-compat   what rests on the wording of Ray's errors
+compat   what rests on Ray's inside, and on the wording of its errors
 calls    the one way to call an actor, by name too; what Ray's errors say
 gcs      whether a Ray answers, and takes this process
 nodes    free CPUs, nodes that are about to go

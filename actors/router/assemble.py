@@ -13,6 +13,7 @@ from rabbitray.actors.remote.boot import Boot, Rows
 from rabbitray.actors.remote.calls import WakeAutoscaler
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.dispatch.lending import Lending
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.dispatch.workers import RayFactory
@@ -106,6 +107,7 @@ class Parts:
     pool: Pool[Rows]
     isolated: Pool[Rows]  # the quarantine's
     quarantine: Quarantine[Rows]
+    lending: Lending[Rows]
     settler: Settler
     collector: Collector
     router: Router[Rows]
@@ -157,6 +159,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         pool=pool,
         isolated=isolated,
         quarantine=quarantine,
+        lending=Lending(pool, isolated),
         settler=settler,
         collector=collector,
         router=_router(setup, intake, pool, settler, quarantine, store, metrics, outstanding),

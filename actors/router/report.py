@@ -90,6 +90,7 @@ class RouterReport:
     retries_overdue: int = 0  # those that should be back by now
     uncollected: str | None = None  # why what the broker dropped cannot be collected
     vanished: tuple[VanishedQueue, ...] = ()  # queues of ours that were gone, until somebody confirms it
+    isolation_waits_s: float | None = None  # for a place in the cluster, where a suspect needs a worker of its own
     declared_again: int = 0  # how often a queue, or its binding, had to be declared again
 
     @property
@@ -140,6 +141,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         retries_overdue=parts.outstanding.overdue,
         uncollected=parts.collector.stuck,
         vanished=parts.watch.vanished.events,
+        isolation_waits_s=parts.lending.waiting_s,
         declared_again=parts.watch.declared_again,
     )
 
@@ -187,6 +189,7 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
         pending_s=max(starting, default=None),
         epoch=parts.store.epoch,
         records_per_message=arrivals.records_per_message,
+        lent=min(pool.lent, pool.target),
         window_fixed=SINGLE_ACTIVE if parts.intake.single_active else None,
     )
 

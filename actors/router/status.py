@@ -47,6 +47,8 @@ class PoolStatus:
     pending_s: float | None  # age of the oldest starting worker
     epoch: int
     records_per_message: float = 1.0  # smoothed; above 1 where messages are packed
+    growable: int | None = None  # how many more workers the nodes have room for that may come; None: unknown
+    lent: int = 0  # places of `target` that the quarantine's workers have meanwhile
     window_fixed: str | None = None  # why the window must not change
 
 

@@ -32,6 +32,7 @@ class Upkeep:
         self._looks = itertools.count()
         self._nodes = BackgroundTasks(log, "Ray was not asked which nodes are draining")
         self._thread = RayThread("draining-nodes")
+        self._lending = BackgroundTasks(log, "The pool could not lend a place")
         self._saving = BackgroundTasks(log, "What is out in rungs was not saved")
         self._saved = parts.outstanding.state()
         self._queues = BackgroundTasks(log, "The depths of our queues were not looked at")
@@ -54,6 +55,8 @@ class Upkeep:
         self.parts.router.tick()
         self.parts.outstanding.expire(time.time_ns() // 1_000_000)
         self.measure()
+        if not self._lending.running:
+            self._lending.spawn(self.parts.lending.look(), name="lending")
         look = next(self._looks)
         if look % DRAINING_EVERY_LOOKS == 0 and not self._nodes.running:
             self._nodes.spawn(self._leave_draining(), name="draining-nodes")
@@ -80,7 +83,7 @@ class Upkeep:
 
     async def close(self) -> None:
         """Ends what is under way beside the looks."""
-        await asyncio.gather(self._nodes.close(), self._saving.close(), self._queues.close())
+        await asyncio.gather(self._nodes.close(), self._lending.close(), self._saving.close(), self._queues.close())
 
     async def _leave_draining(self) -> None:
         """Beside the looks: Ray's GCS may take a minute to answer, and the looks go on meanwhile."""

@@ -105,6 +105,11 @@ class PoolWorker:
         stream = to_stream(rows)
         return self._usage.encoded(part, stream), stream
 
+    @ray.method(enable_task_events=False)
+    async def ended(self) -> None:
+        """Lasts until `stop`: whoever waits for it hears from Ray of every other end."""
+        await self._ended.wait()
+
     async def stop(self) -> None:
         """Ends the handler and sends what traces are left. What its end raises is told in the log, which hides secrets:
         Ray would show it as it is.

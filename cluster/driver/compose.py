@@ -180,10 +180,10 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
     )
 
 
-def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
-    """The consumer-router actor; `max_size`: what fits where the settings leave it open."""
+def router(loaded: Loaded, handler: str, fits: int) -> RouterSetup:
+    """The consumer-router actor; `fits`: with how many workers it begins at most where the settings leave it open."""
     settings = loaded.settings
-    bounds = autoscale_limits(settings, max_size)
+    bounds = autoscale_limits(settings, fits)
     fixed_window = None if settings.prefetch_count == "adaptive" else settings.prefetch_count
     fixed_batch = None if settings.batch_size == "adaptive" else settings.batch_size
     return RouterSetup(
@@ -228,7 +228,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
 
 
 def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
-    """The autoscaler; `max_size`: what fits where the settings leave it open."""
+    """The autoscaler; `max_size`: the bound where the settings leave it open; what fits it looks at all the time."""
     settings = loaded.settings
     return AutoscalerSetup(
         pool=settings.pool,

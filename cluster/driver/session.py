@@ -25,12 +25,16 @@ ANSWER_WITHIN_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Where the actors run. `max_size`: workers that fit or may come; `dashboard`: its address, if there is one."""
+    """Where the actors run. `dashboard`: its address, if there is one.
+
+    `max_size`: the bound of the pool; `fits`: workers that have a place now, or may have one soon: those to begin with.
+    """
 
     node_id: str
     job_id: str
     local: bool
     max_size: int
+    fits: int
     dashboard: str | None
 
 
@@ -58,7 +62,8 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
         node_id=runtime.get_node_id(),
         job_id=runtime.get_job_id(),
         local=local,
-        max_size=most if local else settings.max_size or _most_of_cluster(settings),
+        max_size=most if local else settings.max_size or MOST_WORKERS,
+        fits=most if local else settings.max_size or _most_of_cluster(settings),
         dashboard=context.dashboard_url or None,
     )
 

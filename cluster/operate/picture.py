@@ -39,7 +39,8 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """Workers. `possible`: what the cluster has room for, those that are there included; `fixed`: by `scale N`."""
+    """Workers. `possible`: what the cluster has or may get room for, with those that are there; `fixed`: by `scale N`;
+    `lent`: places that workers have meanwhile which run suspects of a crash alone."""
 
     wanted: int
     had: int
@@ -48,6 +49,7 @@ class Sizes:
     retiring: int
     possible: int | None
     fixed: int | None
+    lent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,6 +46,11 @@ def problems(look: Look) -> tuple[str, ...]:
         found.append(f"workers cannot start: {report.start_error}")
     elif status.target and not status.workers and (status.pending_s or 0.0) > STARTING_TOO_LONG_S:
         found.append(f"no worker has started for {status.pending_s:.0f} s: is there room in the cluster?")
+    if report.isolation_waits_s is not None:
+        found.append(
+            f"messages that may end workers wait to run alone: their worker has had no place in the cluster for "
+            f"{report.isolation_waits_s:.0f} s"
+        )
     if report.endings.too_many_dead:
         found.append(too_many_dead(report.endings))
     if report.loop_lag_s > LAG_TOO_LONG_S:

@@ -68,8 +68,9 @@ def _sizes(look: Look) -> Sizes:
         busy=status.busy,
         starting=status.starting,
         retiring=status.retiring,
-        possible=None if status.placeable is None else there + status.placeable,
+        possible=None if status.placeable is None else there + status.lent + status.placeable + (status.growable or 0),
         fixed=fixed if isinstance(fixed, int) else None,
+        lent=status.lent,
     )
 
 

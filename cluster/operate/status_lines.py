@@ -17,11 +17,12 @@ def lines(seen: Picture) -> list[str]:
     """The picture for people."""
     size, messages, rates, latency = seen.size, seen.messages, seen.rates, seen.latency_ms
     fixed = f", fixed at {size.fixed}" if size.fixed is not None else ""
+    lent = f", {size.lent} lent to run suspects of a crash alone" if size.lent else ""
     holds = "; ".join(f"{name}: {why}" for name, why in seen.holds.items()) or "none"
     return [
         f"pool {seen.pool} on queue {seen.queue}: {seen.state}",
         *(f"  ! {problem}" for problem in seen.problems),
-        f"workers   {size.had} of {size.wanted} wanted{fixed}; {size.busy} busy, {size.starting} starting, "
+        f"workers   {size.had} of {size.wanted} wanted{fixed}{lent}; {size.busy} busy, {size.starting} starting, "
         f"{size.retiring} retiring, {known(size.possible)} possible",
         f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
         f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",

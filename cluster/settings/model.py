@@ -154,7 +154,8 @@ class Settings(BaseModel):
     initial_size: int = _pool(1, ge=0, le=10_000, help="Workers at the start; by default 1 or min_size.")
     max_size: int | None = _pool(
         None, aliases=("WORKER_POOL_SIZE",), ge=1, le=10_000, none="auto", report="10, fixed",
-        help=f"Most workers; auto: what the cluster can place, or may grow to, at most {MOST_WORKERS_BY_DEFAULT}.",
+        help=f"Most workers; auto: what the cluster has room for at each look, or may grow to, at most "
+        f"{MOST_WORKERS_BY_DEFAULT}.",
     )  # fmt: skip
     worker_num_cpus: float = _pool(1.0, gt=0, le=1024, help="CPUs that Ray reserves for each worker.")
     queue_concurrency: int = _pool(

@@ -9,6 +9,7 @@ pool              the members: pick, run, retire, replace
 worker_starts     those that are missing are asked for, until they are ready
 isolation         what becomes of a message in whose run alone a worker was lost (pure)
 quarantine        suspects of a crash run one after another, beside the pool
+lending           the pool gives a place up while the quarantine's worker waits for one
 memory_deaths     what Ray says of a worker that its memory monitor ended (pure)
 workers           the handles on the Ray actors
 """

@@ -57,8 +57,10 @@ class Pool(Generic[P]):
             on_ready=self._join,
         )
         self._tasks = BackgroundTasks(log, "An end of a worker failed")
+        self._watches = BackgroundTasks(log, "A worker is not watched any more")
         self._stopped = False
         self.target = 0
+        self.lent = 0
         self.replaced = 0
         self.busy_s = 0.0  # seconds in which workers were busy, over all workers, past ones too
 
@@ -110,8 +112,21 @@ class Pool(Generic[P]):
     def resize(self, target: int) -> None:
         """Sets how many workers there shall be; starts or retires the difference."""
         self.target = target
+        self._fit()
+
+    def lend(self, places: int) -> None:
+        """So many workers fewer than the target, for as long as somebody else needs their places; 0 ends it."""
+        self.lent = places
+        self._fit()
+
+    @property
+    def wanted(self) -> int:
+        """How many workers there shall be now: the target without what is lent."""
+        return max(0, self.target - self.lent)
+
+    def _fit(self) -> None:
         staying = [member for member in self.members if member.state != "retiring"]
-        for member in sorted(staying, key=_retire_order)[: max(0, len(staying) - target)]:
+        for member in sorted(staying, key=_retire_order)[: max(0, len(staying) - self.wanted)]:
             self._retire(member)
         self._starts.fill()
 
@@ -165,7 +180,7 @@ class Pool(Generic[P]):
         self._stopped = True
         self.target = 0
         members, self._members = list(self._members.values()), {}
-        ending = self._tasks.cancel() + self._starts.cancel()
+        ending = self._tasks.cancel() + self._starts.cancel() + self._watches.cancel()
         for member in members:
             member.suspects = frozenset()
         await asyncio.gather(*(_stop(member, within_s) for member in members))
@@ -173,11 +188,22 @@ class Pool(Generic[P]):
 
     def _missing(self) -> int:
         """How many workers are wanted beyond those that are there or pending; negative for too many."""
-        return 0 if self._stopped else self.target - sum(member.state != "retiring" for member in self.members)
+        return 0 if self._stopped else self.wanted - sum(member.state != "retiring" for member in self.members)
 
     def _join(self, member: Member[P]) -> None:
         self._members[member.name] = member
+        self._watches.spawn(self._watch(member))
         self._on_change()
+
+    async def _watch(self, member: Member[P]) -> None:
+        """Replaces a worker that ends without work. One with work is replaced by it, which knows what is suspect."""
+        why = "its process ended"
+        try:
+            await member.handle.ended()
+        except WorkerLostError as loss:
+            why = str(loss)
+        if not member.batches:
+            self.remove(member, why=why)
 
     def _account(self, member: Member[P], batch: Batch, part: Part) -> None:
         member.jobs += part.jobs

@@ -25,7 +25,7 @@ from rabbitray.actors.message.parcel import Shipment, shipment_bytes
 from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line
-from rabbitray.actors.remote.nodes import node_leaves, node_stays
+from rabbitray.actors.remote.nodes import node_leaves, node_stays, waits_for_place
 from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 CALLS_MOST = 1_000
 CAUSE_WITHIN_S = 5.0
+ASK_AGAIN_S = 2.0
 
 
 class WorkerThreads:
@@ -129,6 +130,27 @@ class RayWorker:
         if part.usage is not None:
             self._rss_bytes = part.usage.rss_bytes
         return part, refs[1]
+
+    async def ended(self) -> None:
+        """Lasts as long as the worker's process; raises WorkerLostError where that ends before `stop`.
+
+        One call to Ray for each worker, which Ray answers when it hears of the end.
+        """
+        while True:
+            try:
+                await self._actor.ended.remote()
+            except ActorUnavailableError:  # it may be back
+                await asyncio.sleep(ASK_AGAIN_S)
+            except RayError as error:
+                raise self._lost(error) from error
+            else:
+                return
+
+    async def waits_for_place(self) -> bool:
+        """Whether the cluster has no place for it yet; False where Ray does not say."""
+        if not self._creation.done() or self._creation.cancelled() or self._creation.exception() is not None:
+            return False
+        return await self._threads.asks.call(waits_for_place, self._actor)
 
     async def node_leaves(self) -> bool:
         """Whether its node goes or is gone; all who ask share one answer, some seconds later."""

@@ -61,7 +61,7 @@ PRINTED = (
     'the pool waits for it, confirm it with `rabbitray resume --vanished`", '
     '"2 retries should be back from their rungs: is the queue full, or a policy on them?", '
     '"1 messages that RabbitMQ dropped are not collected: 541"], '
-    '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
+    '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3, "lent": 0}, '
     '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '
     '"uncommitted_bytes": 7000000, "retries_out": 6, '
     '"retries_until": "2025-10-09T08:59:20+00:00", "retries_overdue": 2, "dropped": 1}, '

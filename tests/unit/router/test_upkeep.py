@@ -37,6 +37,7 @@ def upkeep_of(outstanding: OutstandingRetries, store: Store, queues: VanishedQue
         meter=None,
         pool=SimpleNamespace(leave=lambda _: None),
         isolated=SimpleNamespace(leave=lambda _: None),
+        lending=SimpleNamespace(look=nothing),
         outstanding=outstanding,
         watch=SimpleNamespace(vanished=VanishedQueues() if queues is None else queues, look=nothing),
         store=store,

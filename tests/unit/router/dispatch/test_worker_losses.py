@@ -20,7 +20,7 @@ from ray.exceptions import (
 
 from rabbitray.actors.message.parcel import pack_parcels
 from rabbitray.actors.message.reply import Part, Usage, WorkerInfo, encode_part
-from rabbitray.actors.remote.compat import GB
+from rabbitray.actors.remote.compat.texts import GB
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.workers import RayWorker, WorkerThreads
 from tests.kit.ray_errors import named, ray_errors
