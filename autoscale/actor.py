@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -103,7 +104,7 @@ class Autoscaler:
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
         seen: PoolStatus = await self._router.call("status")
-        placeable, growable = await self._thread.call(self._room)
+        placeable, growable = await self._thread.call(self._room, seen.silent)
         self._size = seen.workers + seen.starting
         return replace(
             seen,
@@ -153,11 +154,11 @@ class Autoscaler:
         await asyncio.get_running_loop().run_in_executor(None, self._flush, FLUSH_WITHIN_S)
         self._done.set()
 
-    def _room(self) -> tuple[int, int | None]:
+    def _room(self, silent: Collection[str]) -> tuple[int, int | None]:
         """Workers that the cluster's free CPUs have room for now, and those that its node types may still bring."""
         setup = self._setup
         more = growable(setup.num_cpus) if setup.can_grow_nodes else None
-        return fitting(free_cpus(), setup.num_cpus), more
+        return fitting(free_cpus(without=silent), setup.num_cpus), more
 
     def __repr__(self) -> str:
         return f"Autoscaler({self._setup.pool}-autoscaler)"

@@ -147,5 +147,7 @@ class WorkerInfo:
     slots: int
     pid: int
     node: str
+    host: str = ""  # name of its machine
+    address: str = ""  # of its node, as Ray has it
     usage: Usage | None = None
     asks_message: bool = False  # its handler or decoder wants the whole message: parcels go there with an envelope

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
 import ray
@@ -33,6 +33,11 @@ def draining_nodes() -> dict[str, int]:
         return {}
 
 
+def is_head(node: str) -> bool:
+    """Whether this node is the head's. Blocks."""
+    return any(one["NodeID"] == node and HEAD in one["Resources"] for one in ray.nodes())
+
+
 def node_stays(node: str) -> bool:
     """Whether Ray says that a node is there and not drained; False, too, where it says nothing. Blocks."""
     try:
@@ -57,15 +62,15 @@ def fitting(free: Iterable[float], num_cpus: float) -> int:
     return sum(int(cpus / num_cpus + 1e-6) for cpus in free)
 
 
-def free_cpus() -> list[float]:
-    """Free CPUs of each node that stays: two questions to Ray, however many nodes and workers there are. Blocks.
+def free_cpus(*, without: Collection[str] = ()) -> list[float]:
+    """Free CPUs of each node that stays and is none of `without`: two questions to Ray, however many nodes there are.
 
-    Where Ray's private call is gone, all nodes count as one.
+    Blocks. Where Ray's private call is gone, all nodes count as one.
     """
     nodes = inside.free_of_nodes()
     if nodes is None:
         return [ray.available_resources().get("CPU", 0.0)]
-    leaving = draining_nodes()
+    leaving = {*draining_nodes(), *without}
     return [free.get("CPU", 0.0) for node, free in nodes.items() if node not in leaving]
 
 

@@ -48,6 +48,8 @@ class PoolStatus:
     epoch: int
     records_per_message: float = 1.0  # smoothed; above 1 where messages are packed
     growable: int | None = None  # how many more workers the nodes have room for that may come; None: unknown
+    silent: tuple[str, ...] = ()  # nodes with workers of ours that give no answer
+    silent_workers: int = 0  # on them
     lent: int = 0  # places of `target` that the quarantine's workers have meanwhile
     window_fixed: str | None = None  # why the window must not change
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,7 +90,15 @@ class PoolWorker:
             self._tasks.keep(lambda: self._usage.run(self._ended), name="worker-usage")
             self._tasks.keep(lambda: self._metrics.run(self._ended), name="worker-metrics")
         worker = self._worker
-        return WorkerInfo(slots=worker.slots, pid=os.getpid(), node=node, usage=usage, asks_message=worker.asks_message)
+        return WorkerInfo(
+            slots=worker.slots,
+            pid=os.getpid(),
+            node=node,
+            host=socket.gethostname(),
+            address=ray.util.get_node_ip_address(),
+            usage=usage,
+            asks_message=worker.asks_message,
+        )
 
     @ray.method(num_returns=2, enable_task_events=False)
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[bytes, Stream]:

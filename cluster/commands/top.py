@@ -19,7 +19,7 @@ from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.keyboard import Keys, typed
-from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.options import ON_HOST, REACH, with_settings
 from rabbitray.cluster.cli.terminal import Terminal, tell, tell_json
 from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
@@ -43,8 +43,9 @@ DRAIN_QUESTION = "Drain? What is in flight finishes, then the pool ends. y: yes,
     "--every", "every_s", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, metavar="SECONDS",
     help="Time between looks.",
 )  # fmt: skip
+@ON_HOST
 @with_settings(*REACH)
-def command(loaded: Loaded, once: bool, as_json: bool, every_s: float) -> int:
+def command(loaded: Loaded, once: bool, as_json: bool, every_s: float, host: str | None) -> int:
     """A live dashboard of a running pool: queue, throughput, errors against their targets, workers, decisions.
 
     \b
@@ -58,19 +59,19 @@ def command(loaded: Loaded, once: bool, as_json: bool, every_s: float) -> int:
         )
     with running(loaded.settings) as pool:
         if as_json:
-            tell_json(picture(look(pool, loaded, every_s)).as_json())
+            tell_json(picture(look(pool, loaded, every_s)).on_host(host).as_json())
         elif once:
             usage = LocalUsage()
             usage.read(_pids(pool.report().workers))  # from here on CPU is measured
-            _print_once(look(pool, loaded, every_s), usage)
+            _print_once(look(pool, loaded, every_s), usage, host)
         else:
-            tell(asyncio.run(Screen(pool, loaded, every_s).run()))
+            tell(asyncio.run(Screen(pool, loaded, every_s, host).run()))
     return 0
 
 
-def _print_once(seen: Look, usage: LocalUsage) -> None:
+def _print_once(seen: Look, usage: LocalUsage, host: str | None) -> None:
     """One frame, as long as it takes, as wide as the terminal or 80."""
-    now = picture(seen)
+    now = picture(seen).on_host(host)
     view = View(
         seen=now,
         at=time.time(),
@@ -103,8 +104,8 @@ class Seen:
 class Screen:
     """The live dashboard: looks at the pool beside, draws, and does what the keys say."""
 
-    def __init__(self, pool: RunningPool, loaded: Loaded, every_s: float) -> None:
-        self._pool = pool
+    def __init__(self, pool: RunningPool, loaded: Loaded, every_s: float, host: str | None = None) -> None:
+        self._pool, self._host = pool, host
         self._queue = loaded.settings.queue
         self._every_s = every_s
         self._probe = DepthProbe(loaded.settings.rabbitmq_url, loaded.settings.queue, timeout_s=2.0)
@@ -192,7 +193,7 @@ class Screen:
                 ready=ready,
             )
         )
-        self._keep(seen)
+        self._keep(seen.on_host(self._host))
 
     def _keep(self, seen: Picture) -> None:
         """The frame compares with the oldest picture kept, some seconds ago."""

@@ -218,6 +218,7 @@ def router(loaded: Loaded, handler: str, fits: int) -> RouterSetup:
         max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
         max_crashes=settings.max_crashes,
         start_timeout_s=settings.start_timeout_s,
+        silent_node_timeout_s=settings.silent_node_timeout_s,
         min_size=bounds.min_size,
         initial_size=bounds.initial_size,
         max_size=bounds.max_size,

@@ -14,7 +14,7 @@ import ray
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
-from rabbitray.actors.router.actor import DRAIN_ASKED
+from rabbitray.actors.router.end_asked import ENDS_WELL
 from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry.metrics import Percentiles
@@ -174,8 +174,8 @@ class Driver:
             other.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         for ended in done:
-            if waits[ended] == "fenced" and ended.result() == DRAIN_ASKED:
-                return End(reason=DRAIN_ASKED)
+            if waits[ended] == "fenced" and ended.result() in ENDS_WELL:
+                return End(reason=ended.result())
             if waits[ended] == "fenced":
                 raise RabbitrayError(f"pool {self.loaded.settings.pool!r} stopped: {ended.result()}")
             ended.result()

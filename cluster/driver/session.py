@@ -16,6 +16,7 @@ import ray
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.remote.gcs import require_gcs
+from rabbitray.actors.remote.nodes import is_head
 from rabbitray.cluster.settings import Settings
 
 MOST_WORKERS = 32
@@ -25,7 +26,7 @@ ANSWER_WITHIN_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Where the actors run. `dashboard`: its address, if there is one.
+    """Where the actors run: `node_id`, which is the head's or not. `dashboard`: its address, if there is one.
 
     `max_size`: the bound of the pool; `fits`: workers that have a place now, or may have one soon: those to begin with.
     """
@@ -35,6 +36,7 @@ class Session:
     local: bool
     max_size: int
     fits: int
+    on_head: bool
     dashboard: str | None
 
 
@@ -58,12 +60,14 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
                 f"Ray at {settings.ray_address} cannot be reached: {error}; is the cluster up (`ray status`)?"
             ) from error
     runtime = ray.get_runtime_context()
+    node = runtime.get_node_id()
     return Session(
-        node_id=runtime.get_node_id(),
+        node_id=node,
         job_id=runtime.get_job_id(),
         local=local,
         max_size=most if local else settings.max_size or MOST_WORKERS,
         fits=most if local else settings.max_size or _most_of_cluster(settings),
+        on_head=local or is_head(node),
         dashboard=context.dashboard_url or None,
     )
 

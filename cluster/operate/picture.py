@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from rabbitray.actors.router.dispatch.node_watch import NodeEvent
 from rabbitray.actors.router.endings import NONE_ENDED, LastEndings
 from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.actors.router.report import RouterReport, WorkerRow
@@ -128,6 +129,15 @@ class Picture:
     broker: str
     spans_lost: int
     workers: tuple[WorkerRow, ...]
+    node_events: tuple[NodeEvent, ...] = ()
+
+    def on_host(self, host: str | None) -> Picture:
+        """The same with those workers only whose machine has this in its name, or this address; None: all of them."""
+        if host is None:
+            return self
+        return replace(
+            self, workers=tuple(one for one in self.workers if host in (one.host or "") or host == one.address)
+        )
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON values
         """As `status --json` and `top --json` print it."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.holds.vanished import VANISHED
+from rabbitray.actors.router.report import WorkerRow
 from rabbitray.cluster.operate.picture import Look, State
-from rabbitray.cluster.operate.status_lines import error_line, known
+from rabbitray.cluster.operate.status_lines import error_line, known, place
 
 STARTING_TOO_LONG_S: Final = 60.0
 LAG_TOO_LONG_S: Final = 1.0
@@ -46,6 +47,7 @@ def problems(look: Look) -> tuple[str, ...]:
         found.append(f"workers cannot start: {report.start_error}")
     elif status.target and not status.workers and (status.pending_s or 0.0) > STARTING_TOO_LONG_S:
         found.append(f"no worker has started for {status.pending_s:.0f} s: is there room in the cluster?")
+    found += _silent_nodes(report.workers)
     if report.isolation_waits_s is not None:
         found.append(
             f"messages that may end workers wait to run alone: their worker has had no place in the cluster for "
@@ -69,6 +71,18 @@ def problems(look: Look) -> tuple[str, ...]:
     if look.decisions is None:
         found.append("the autoscaler does not answer")
     return tuple(found)
+
+
+def _silent_nodes(workers: Iterable[WorkerRow]) -> Iterator[str]:
+    """A line for each node that gives no answer."""
+    silent: dict[str, list[WorkerRow]] = {}
+    for worker in workers:
+        if worker.silent_s is not None:
+            silent.setdefault(place(worker), []).append(worker)
+    for name, there in silent.items():
+        for_s = max(worker.silent_s or 0.0 for worker in there)
+        batches = sum(worker.batches for worker in there)
+        yield f"node {name} has given no answer for {for_s:.0f} s: {len(there)} workers with {batches} batches"
 
 
 def too_many_dead(endings: LastEndings) -> str:

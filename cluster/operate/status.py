@@ -12,6 +12,7 @@ from rabbitray.cluster.operate.problems import problems, state
 
 REASONS_SHOWN: Final = 3
 ERRORS_SHOWN: Final = 3
+NODE_EVENTS_SHOWN: Final = 5
 
 
 def picture(look: Look) -> Picture:
@@ -55,13 +56,14 @@ def picture(look: Look) -> Picture:
         broker=report.broker,
         spans_lost=report.spans_lost,
         workers=report.workers,
+        node_events=report.node_events[-NODE_EVENTS_SHOWN:],
     )
 
 
 def _sizes(look: Look) -> Sizes:
     status = look.status
     fixed = (look.control or {}).get("fixed_size")
-    there = status.workers + status.starting + status.retiring
+    there = status.workers + status.starting + status.retiring - status.silent_workers
     return Sizes(
         wanted=status.target,
         had=status.workers,

@@ -236,6 +236,11 @@ class Settings(BaseModel):
         None, gt=0, le=86_400, none="auto",
         help=f"Longest time that a message is held; auto: {DERIVED_HOLD_S:g}, more for long handlers.",
     )  # fmt: skip
+    silent_node_timeout_s: float = _retry(
+        30.0, ge=0, le=86_400,
+        help="What the workers of a node that gives no answer have in hand runs elsewhere after this time; a handler "
+        "may run twice where the node lives; 0: when Ray calls it dead, which may take a minute.",
+    )  # fmt: skip
     max_crashes: int = _retry(2, ge=1, le=100, help="A job that killed its worker this often, alone, is a dead letter.")
     error_categories: str = _retry(
         "", pattern=r"^\s*([\w.]+\s*=\s*(transient|permanent|unknown)\s*(,|$)\s*)*$",

@@ -86,6 +86,7 @@ async def pool_of(loaded: Loaded, handler: str = HANDLE) -> AsyncIterator[Runnin
         local=True,
         max_size=loaded.settings.max_size or 4,
         fits=loaded.settings.max_size or 4,
+        on_head=True,
         dashboard=None,
     )
     service = Service(loaded, handler, session)

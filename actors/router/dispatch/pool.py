@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -161,9 +161,20 @@ class Pool(Generic[P]):
         """The worker has this batch in hand no longer, be it that it never ran: one that retires may end now."""
         member.batches.pop(batch.id, None)
         member.slow.pop(batch.id, None)
+        member.replies.pop(batch.id, None)
         if member.state == "retiring" and not member.batches:
             self._end(member)
         self._on_change()
+
+    def give_up(self, members: Iterable[Member[P]], why: str) -> None:
+        """Nobody waits for these workers any more, of which nothing is heard: what they have goes to others at once."""
+        for member in members:
+            if self._members.get(member.name) is not member:
+                continue
+            member.given_up = WorkerLostError("node_silent", why, may_be_poison=False)
+            self.remove(member, why=why)
+            for bound in member.replies.values():
+                bound.reschedule(asyncio.get_running_loop().time())
 
     def remove(self, member: Member[P], *, why: str) -> None:
         """Kills a worker and replaces it."""
@@ -219,12 +230,13 @@ class Pool(Generic[P]):
     async def _reply(self, member: Member[P], batch: Batch, call: Awaitable[tuple[Part, P]]) -> tuple[Part, P]:
         """The answer of a worker, which is due within `handler_timeout_s` even when nothing finished."""
         try:
-            async with asyncio.timeout(self._config.handler_timeout_s + REPLY_GRACE_S):
+            async with asyncio.timeout(self._config.handler_timeout_s + REPLY_GRACE_S) as bound:
+                member.replies[batch.id] = bound
                 return await call
         except WorkerLostError as loss:
-            raise await self._lost(member, batch, loss) from loss
+            raise await self._lost(member, batch, member.given_up or loss) from loss
         except TimeoutError:
-            raise await self._lost(member, batch, self._hung(batch)) from None
+            raise await self._lost(member, batch, member.given_up or self._hung(batch)) from None
         except Exception as error:
             log.exception("Worker %s gave no usable answer on batch %s", member.name, batch.id)
             unusable = WorkerLostError("worker_error", f"{type(error).__name__}: {error}", may_be_poison=True)
@@ -266,8 +278,8 @@ class Pool(Generic[P]):
 
 
 def _retire_order(member: Member[P]) -> tuple[int, int]:
-    """Pending before idle before least loaded."""
-    return (0, 0) if member.state == "starting" else (1, len(member.batches))
+    """Pending before those of which nothing is heard before idle before least loaded."""
+    return (0, 0) if member.state == "starting" or member.silent else (1, len(member.batches))
 
 
 async def _stop(member: Member[P], within_s: float) -> None:
