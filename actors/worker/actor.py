@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,14 @@ from rabbitray.actors.message.finished_keys import decode_winners, encode_questi
 from rabbitray.actors.message.parcel import Shipment
 from rabbitray.actors.message.reply import Part, WorkerInfo
 from rabbitray.actors.message.rows import Stream, to_stream
-from rabbitray.actors.remote.boot import Boot, Flush, freeze_gc, keep_freed_memory, ray_attributes
+from rabbitray.actors.remote.boot import (
+    Boot,
+    Flush,
+    drop_teardown_messages,
+    freeze_gc,
+    keep_freed_memory,
+    ray_attributes,
+)
 from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.metrics import NO_METRICS
@@ -64,6 +72,7 @@ class PoolWorker:
     """A processing actor. An exception of the handler's set-up fails the actor's start and is shown."""
 
     def __init__(self, setup: WorkerSetup) -> None:
+        drop_teardown_messages()
         keep_freed_memory()
         self._name = setup.config.name
         self._flush: Flush = setup.boot("worker", ray_attributes("PoolWorker", self._name))
@@ -99,6 +108,14 @@ class PoolWorker:
             usage=usage,
             asks_message=worker.asks_message,
         )
+
+    async def wall_clock(self) -> float:
+        """Unix seconds, as this machine has them."""
+        return time.time()
+
+    async def correct_clock(self, ahead_s: float) -> None:
+        """The clock of this machine is so far ahead of the router's: times are told by that one from now on."""
+        self._worker.clock_us = round(ahead_s * 1_000_000)
 
     @ray.method(num_returns=2, enable_task_events=False)
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[bytes, Stream]:

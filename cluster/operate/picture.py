@@ -101,13 +101,15 @@ class Picture:
 
     `conflicts`: messages that came under the key of another one's result, since the store started. `counts` and
     `latency_ms` are of all since the router started; `acked_s_ago`: so many seconds ago the last message was acked.
-    `vanished`: queues that were gone, until somebody confirms it.
+    `warnings`: what makes figures wrong, and the pool not worse. `vanished`: queues that were gone, until somebody
+    confirms it.
     """
 
     pool: str
     queue: str
     state: State
     problems: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     size: Sizes
     messages: Messages
     window: int

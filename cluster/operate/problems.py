@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from rabbitray.actors.message.reply import CLOCK_OFF_S
 from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.holds.vanished import VANISHED
 from rabbitray.actors.router.report import WorkerRow
@@ -13,6 +14,7 @@ from rabbitray.cluster.operate.status_lines import error_line, known, place
 
 STARTING_TOO_LONG_S: Final = 60.0
 LAG_TOO_LONG_S: Final = 1.0
+BEHIND_S: Final = 60.0
 TOLD_ELSEWHERE: Final = ("paused", VANISHED)
 """Holds that have no line of their own: somebody's will, and what the queues that vanished say."""
 
@@ -70,6 +72,33 @@ def problems(look: Look) -> tuple[str, ...]:
         found.append(f"the store cannot commit: {look.store.paused}")
     if look.decisions is None:
         found.append("the autoscaler does not answer")
+    return tuple(found)
+
+
+def clocks(look: Look) -> tuple[str, ...]:
+    """Which clocks are off by so much that figures are wrong, a line each.
+
+    That a producer's is behind shows only where messages come that cannot have waited: the queue is empty.
+    """
+    report, found = look.report, []
+    off = {place(worker): worker.clock_s for worker in report.workers if abs(worker.clock_s or 0.0) >= CLOCK_OFF_S}
+    found += [
+        f"the clock of node {name} is {abs(ahead_s):,.0f} s {'ahead' if ahead_s > 0 else 'behind'}: the times of its "
+        "workers are corrected"
+        for name, ahead_s in off.items()
+        if ahead_s is not None
+    ]
+    if report.ahead:
+        found.append(
+            f"{report.ahead:,} messages were published by a clock that is ahead, the last by {report.ahead_s:,.0f} s: "
+            "they are not in the latency"
+        )
+    came, late_s = report.received - look.earlier.received, report.newest_s or 0.0
+    if look.ready == 0 and came and late_s >= BEHIND_S:
+        found.append(
+            f"the queue is empty, and what comes was published {late_s:,.0f} s ago: a producer's clock is behind, and "
+            "the latency is too long by that, or the messages were on their way for so long"
+        )
     return tuple(found)
 
 

@@ -23,6 +23,7 @@ def lines(seen: Picture) -> list[str]:
     return [
         f"pool {seen.pool} on queue {seen.queue}: {seen.state}",
         *(f"  ! {problem}" for problem in seen.problems),
+        *(f"  note: {warning}" for warning in seen.warnings),
         f"workers   {size.had} of {size.wanted} wanted{fixed}{lent}; {size.busy} busy, {size.starting} starting, "
         f"{size.retiring} retiring, {known(size.possible)} possible",
         f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "

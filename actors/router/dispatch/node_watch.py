@@ -99,6 +99,10 @@ class NodeWatch(Generic[P]):
         known = self._known.get(node)
         return self._clock() - known.heard_at if known is not None and known.silent else None
 
+    def of(self, member: Member[P]) -> float | None:
+        """The same of a worker's node."""
+        return self.silent_s(member.info.node) if member.info is not None else None
+
     @property
     def silent(self) -> tuple[str, ...]:
         """The ids of the nodes that are silent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -22,7 +23,7 @@ from ray.exceptions import (
 )
 
 from rabbitray.actors.message.parcel import Shipment, shipment_bytes
-from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
+from rabbitray.actors.message.reply import CLOCK_OFF_S, Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.remote.nodes import node_leaves, node_stays, waits_for_place
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 CALLS_MOST = 1_000
 CAUSE_WITHIN_S = 5.0
 ASK_AGAIN_S = 2.0
+CLOCK_NOISE_S = 0.02
+"""An offset of clocks below this, and half of what the question took, is none."""
 
 
 class WorkerThreads:
@@ -74,10 +77,23 @@ class RayWorker:
         """Waits until the worker has loaded its handler; WorkerLostError says why it could not."""
         try:
             actor = await asyncio.wrap_future(self._creation)
-            self._info = await actor.ready.remote()
+            self._info = replace(await actor.ready.remote(), clock_s=await self._clock_s(actor))
         except Exception as error:  # the creation raises all kinds where Ray's GCS gives no answer
             raise WorkerLostError("start_failed", last_line(error), may_be_poison=False) from error
         return self._info
+
+    async def _clock_s(self, actor: Actor) -> float:
+        """How far the worker's clock is ahead of ours; it corrects its times by that where it is more than noise."""
+        asked_s = time.time()
+        there_s: float = await actor.wall_clock.remote()
+        took_s = time.time() - asked_s
+        ahead_s = there_s - asked_s - took_s / 2
+        if abs(ahead_s) < CLOCK_NOISE_S + took_s / 2:
+            return 0.0
+        await actor.correct_clock.remote(ahead_s)
+        if abs(ahead_s) >= CLOCK_OFF_S:
+            log.warning("The clock of worker %s is %+.1f s off: its times are corrected", self._name, ahead_s)
+        return ahead_s
 
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
         """Starts a batch; the rows stay where they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -45,10 +46,15 @@ def worker(first: bytes | Exception, then: Exception | None = None, cause: Excep
         usage = Usage(cpu_percent=None, rss_bytes=GB // 10)
         return WorkerInfo(slots=1, pid=4711, node="node", usage=usage)
 
+    async def wall_clock() -> float:
+        return time.time()
+
     actor = SimpleNamespace(
         run=SimpleNamespace(remote=lambda *_: ended(first)),
         more=SimpleNamespace(remote=lambda *_: ended(then)),
         ready=SimpleNamespace(remote=ready),
+        wall_clock=SimpleNamespace(remote=wall_clock),
+        correct_clock=SimpleNamespace(remote=lambda _: wall_clock()),
     )
     created: Future[Any] = Future()
     created.set_result(actor)
