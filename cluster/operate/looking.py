@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from rabbitray.actors.errors import RabbitrayError
-from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.rabbitmq.depth import DepthLink, DepthProbe
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.operate.picture import Look
 from rabbitray.cluster.operate.running_pool import RunningPool
@@ -47,7 +47,11 @@ def _if_it_answers(pool: RunningPool, actor: str, method: str) -> Any:  # Any: a
 
 async def _depths(loaded: Loaded) -> tuple[int | None, int | None]:
     """What waits in the main queue and in the dropped one."""
-    main, dropped = await asyncio.gather(*(_ready(loaded, name) for name in _queues(loaded)))
+    link = DepthLink(loaded.settings.rabbitmq_url, "how much waits", timeout_s=2.0)
+    try:
+        main, dropped = await asyncio.gather(*(_ready(loaded, name, link) for name in _queues(loaded)))
+    finally:
+        await link.close()
     return main, dropped
 
 
@@ -56,9 +60,5 @@ def _queues(loaded: Loaded) -> tuple[str, str]:
     return topology.queue, topology.dropped_queue
 
 
-async def _ready(loaded: Loaded, queue: str) -> int | None:
-    probe = DepthProbe(loaded.settings.rabbitmq_url, queue, timeout_s=2.0)
-    try:
-        return await probe.ready()
-    finally:
-        await probe.close()
+async def _ready(loaded: Loaded, queue: str, link: DepthLink) -> int | None:
+    return await DepthProbe(loaded.settings.rabbitmq_url, queue, link=link).ready()
