@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 from rabbitray.actors.background import BackgroundTasks
-from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.rabbitmq.depth import DepthLink, DepthProbe
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.remote.nodes import fitting, free_cpus, growable
@@ -41,6 +41,7 @@ class AutoscalerSetup:
     url: Secret
     boot: Boot
     metering: Metering = field(default_factory=Metering)
+    dropped_queue: str = ""
     num_cpus: float = 1.0
     can_grow_nodes: bool = False
     limits: PolicyLimits = field(default_factory=PolicyLimits)
@@ -55,7 +56,9 @@ class Autoscaler:
         self._setup = setup
         self._flush: Flush = setup.boot("autoscaler", ray_attributes("Autoscaler", f"{setup.pool}-autoscaler"))
         self._tracing = Tracing(queue=setup.queue)
-        self._probe = DepthProbe(setup.url, setup.queue)
+        self._link = DepthLink(setup.url, f"how much waits in {setup.queue}")
+        self._probe = DepthProbe(setup.url, setup.queue, link=self._link)
+        self._dropped = DepthProbe(setup.url, setup.dropped_queue or setup.queue, link=self._link)
         self._store = NamedActor(f"{setup.pool}-store", setup.namespace)
         self._router = NamedActor(f"{setup.pool}-router", setup.namespace)
         self._thread = RayThread("free-cpus")  # the depth's connection is on this event loop
@@ -100,6 +103,10 @@ class Autoscaler:
     async def decisions(self) -> list[DecisionRecord]:
         """The last decisions, newest last."""
         return list(self._decided)
+
+    async def depths(self) -> tuple[int | None, int | None]:
+        """Messages ready now in the main queue, and in the one of what RabbitMQ dropped; None for what is not known."""
+        return await self._probe.ready(), await self._dropped.ready() if self._setup.dropped_queue else None
 
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
@@ -149,7 +156,7 @@ class Autoscaler:
         if self._run is not None:
             await asyncio.wait({self._run}, timeout=LOOK_ENDS_WITHIN_S)
             self._run.cancel()
-        await self._probe.close()
+        await self._link.close()
         self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, FLUSH_WITHIN_S)
         self._done.set()

@@ -15,7 +15,6 @@ import click
 from rich.live import Live
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
-from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.keyboard import Keys, typed
@@ -108,7 +107,6 @@ class Screen:
         self._pool, self._host = pool, host
         self._queue = loaded.settings.queue
         self._every_s = every_s
-        self._probe = DepthProbe(loaded.settings.rabbitmq_url, loaded.settings.queue, timeout_s=2.0)
         self._redact = Redactor(*loaded.secrets)
         self._usage = LocalUsage()
         self._report: RouterReport | None = None
@@ -131,7 +129,6 @@ class Screen:
             finally:
                 looking.cancel()
                 await asyncio.gather(looking, return_exceptions=True)
-                await self._probe.close()
 
     async def _show(self, keys: Keys, live: Live, looking: asyncio.Task[None]) -> str:
         """Draws after each key and each look; ends with whatever ends the looking."""
@@ -172,7 +169,8 @@ class Screen:
 
     async def _look(self) -> None:
         earlier, earlier_at = self._report, self._reported_at
-        report, ready = await asyncio.gather(self._ask_report(), self._probe.ready())
+        report, depths = await asyncio.gather(self._ask_report(), self._if_it_answers("autoscaler", "depths"))
+        ready, dropped = depths or (None, None)
         self._report, self._reported_at = report, time.monotonic()
         decisions, store, control = await asyncio.gather(
             self._if_it_answers("autoscaler", "decisions"),
@@ -191,6 +189,7 @@ class Screen:
                 store=store,
                 control=control,
                 ready=ready,
+                dropped=dropped,
             )
         )
         self._keep(seen.on_host(self._host))

@@ -17,6 +17,7 @@ from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.remote.gcs import require_gcs
 from rabbitray.actors.remote.nodes import is_head
+from rabbitray.cluster.operate.local_usage import raylet_here
 from rabbitray.cluster.settings import Settings
 
 MOST_WORKERS = 32
@@ -98,7 +99,15 @@ def _init(settings: Settings, address: str, **own: Any) -> Any:  # Any: argument
 
 
 def require_reachable(address: str | None) -> None:
-    """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes."""
+    """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes.
+
+    So it does where the address is that of the dashboard, which takes jobs and no drivers.
+    """
+    if address is not None and address.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"{address} is the address of Ray's dashboard, which takes jobs: `ray job submit --address {address} -- "
+            "rabbitray status --queue NAME`, or on the cluster itself, `ray exec CLUSTER.yaml 'rabbitray status ...'`"
+        )
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return  # auto, local, or a form that only Ray knows
@@ -111,11 +120,25 @@ def require_reachable(address: str | None) -> None:
         ) from error
 
 
+def require_node(address: str | None) -> None:
+    """Raises ConfigurationError where no node of a Ray runs on this machine, though an address is given (`host:port`):
+    a driver talks to Ray through the node that it is on, and Ray itself would wait for one without a word.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if "://" in host or not port.isdecimal() or raylet_here():
+        return
+    raise ConfigurationError(
+        f"this machine is no node of the Ray at {address}: run the command on one, `ray exec CLUSTER.yaml 'rabbitray "
+        f"status ...'`, or as a job, `ray job submit --address http://{host}:8265 -- rabbitray status --queue NAME`"
+    )
+
+
 def require_ray(address: str | None) -> None:
     """Raises ConfigurationError where no Ray answers at the address (None: on this machine), or none that takes this
     process. To be called before `join`.
     """
     require_reachable(address)
+    require_node(address)
     require_gcs("auto" if address is None else address, within_s=ANSWER_WITHIN_S)
 
 

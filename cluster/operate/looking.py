@@ -19,7 +19,7 @@ QUICK_S = 5.0
 def look(pool: RunningPool, loaded: Loaded, over_s: float) -> Look:
     """Asks the actors twice, `over_s` apart; whoever does not answer is a problem that the picture shows."""
     earlier, began = pool.report(), time.monotonic()
-    ready, dropped = asyncio.run(_depths(loaded))
+    ready, dropped = _depths(pool, loaded)
     time.sleep(max(0.0, began + over_s - time.monotonic()))
     report = pool.report()
     apart_s = time.monotonic() - began
@@ -45,8 +45,17 @@ def _if_it_answers(pool: RunningPool, actor: str, method: str) -> Any:  # Any: a
         return None
 
 
-async def _depths(loaded: Loaded) -> tuple[int | None, int | None]:
-    """What waits in the main queue and in the dropped one."""
+def _depths(pool: RunningPool, loaded: Loaded) -> tuple[int | None, int | None]:
+    """What waits in the main queue and in the dropped one, as the pool sees it: its broker may not be the one that this
+    machine knows of, if any. Where the pool does not say: as that one says.
+    """
+    depths = _if_it_answers(pool, "autoscaler", "depths")
+    if depths is not None or not loaded.is_set("rabbitmq_url"):
+        return depths or (None, None)
+    return asyncio.run(_of_the_broker(loaded))
+
+
+async def _of_the_broker(loaded: Loaded) -> tuple[int | None, int | None]:
     link = DepthLink(loaded.settings.rabbitmq_url, "how much waits", timeout_s=2.0)
     try:
         main, dropped = await asyncio.gather(*(_ready(loaded, name, link) for name in _queues(loaded)))
