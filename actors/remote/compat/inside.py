@@ -1,7 +1,8 @@
 """Ray's private calls (2.60): each returns None, or what is said at it, where a later Ray has it no more.
 
 What Ray has no public call for: which nodes are drained, what each of them has free, whether an actor has its place,
-what the node types of the cluster may still bring, whether a raylet answers. All but `open_raylet` wait for the GCS.
+what the node types of the cluster may still bring, whether a raylet or a GCS answers. All but `open_raylet` wait for
+the GCS.
 """
 
 from __future__ import annotations
@@ -92,3 +93,38 @@ def open_raylet(address: str) -> Callable[[float], Awaitable[bool]] | None:
             return True
 
     return answers
+
+
+def connect_to_gcs(address: str) -> object | None:
+    """A client of the GCS at this address ("auto": of this machine). Raises ConnectionError where none is there, and
+    Ray's errors where it refuses this process; waits for as long as it gives no answer.
+    """
+    try:
+        from ray._private.services import canonicalize_bootstrap_address
+    except ImportError:
+        return None
+    client: Any = getattr(ray._raylet, "GcsClient", None)  # no stubs
+    if client is None:
+        return None
+    if address == "auto":
+        _use_local_token()
+    where = canonicalize_bootstrap_address(address)
+    return None if where is None else client(address=where)
+
+
+def _use_local_token() -> None:
+    """As `ray.init` does it: a local Ray has token auth on by itself (2.57 and later)."""
+    try:
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+    except ImportError:
+        return
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def gcs_addresses_here() -> set[str]:
+    """The addresses of the Rays that have a node on this machine; empty where Ray does not say."""
+    try:
+        from ray._private.services import find_gcs_addresses
+    except ImportError:
+        return set()
+    return set(find_gcs_addresses())
