@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -27,6 +27,7 @@ from rabbitray.autoscale.queue_meter import QueueMeter
 actor_log = logging.getLogger(__name__)
 
 REASONS_KEPT = 20
+OTHERS_MOST = 20
 LOOK_ENDS_WITHIN_S = 2.0
 FLUSH_WITHIN_S = 2.0
 
@@ -41,7 +42,6 @@ class AutoscalerSetup:
     url: Secret
     boot: Boot
     metering: Metering = field(default_factory=Metering)
-    dropped_queue: str = ""
     num_cpus: float = 1.0
     can_grow_nodes: bool = False
     limits: PolicyLimits = field(default_factory=PolicyLimits)
@@ -58,7 +58,7 @@ class Autoscaler:
         self._tracing = Tracing(queue=setup.queue)
         self._link = DepthLink(setup.url, f"how much waits in {setup.queue}")
         self._probe = DepthProbe(setup.url, setup.queue, link=self._link)
-        self._dropped = DepthProbe(setup.url, setup.dropped_queue or setup.queue, link=self._link)
+        self._others: dict[str, DepthProbe] = {}
         self._store = NamedActor(f"{setup.pool}-store", setup.namespace)
         self._router = NamedActor(f"{setup.pool}-router", setup.namespace)
         self._thread = RayThread("free-cpus")  # the depth's connection is on this event loop
@@ -104,9 +104,18 @@ class Autoscaler:
         """The last decisions, newest last."""
         return list(self._decided)
 
-    async def depths(self) -> tuple[int | None, int | None]:
-        """Messages ready now in the main queue, and in the one of what RabbitMQ dropped; None for what is not known."""
-        return await self._probe.ready(), await self._dropped.ready() if self._setup.dropped_queue else None
+    async def depths(self, queues: Sequence[str]) -> list[int | None]:
+        """Messages ready now in each of these queues of ours, as the pool's own broker says it; None for what is not
+        known.
+        """
+        return [await self._probe_of(queue).ready() for queue in queues]
+
+    def _probe_of(self, queue: str) -> DepthProbe:
+        if queue == self._setup.queue:
+            return self._probe
+        if len(self._others) >= OTHERS_MOST:
+            self._others.clear()
+        return self._others.setdefault(queue, DepthProbe(self._setup.url, queue, link=self._link))
 
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""

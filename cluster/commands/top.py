@@ -22,7 +22,7 @@ from rabbitray.cluster.cli.options import ON_HOST, REACH, with_settings
 from rabbitray.cluster.cli.terminal import Terminal, tell, tell_json
 from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
-from rabbitray.cluster.operate.looking import look
+from rabbitray.cluster.operate.looking import look, queues_of
 from rabbitray.cluster.operate.picture import Look, Picture
 from rabbitray.cluster.operate.running_pool import NotRunningError, RunningPool, running
 from rabbitray.cluster.operate.status import picture
@@ -105,7 +105,7 @@ class Screen:
 
     def __init__(self, pool: RunningPool, loaded: Loaded, every_s: float, host: str | None = None) -> None:
         self._pool, self._host = pool, host
-        self._queue = loaded.settings.queue
+        self._queue, self._queues = loaded.settings.queue, queues_of(loaded)
         self._every_s = every_s
         self._redact = Redactor(*loaded.secrets)
         self._usage = LocalUsage()
@@ -169,7 +169,9 @@ class Screen:
 
     async def _look(self) -> None:
         earlier, earlier_at = self._report, self._reported_at
-        report, depths = await asyncio.gather(self._ask_report(), self._if_it_answers("autoscaler", "depths"))
+        report, depths = await asyncio.gather(
+            self._ask_report(), self._if_it_answers("autoscaler", "depths", self._queues)
+        )
         ready, dropped = depths or (None, None)
         self._report, self._reported_at = report, time.monotonic()
         decisions, store, control = await asyncio.gather(
@@ -260,8 +262,8 @@ class Screen:
 
         return await asyncio.get_running_loop().run_in_executor(None, ask)
 
-    async def _if_it_answers(self, actor: str, method: str) -> Any:  # Any: as RunningPool.ask
+    async def _if_it_answers(self, actor: str, method: str, *arguments: object) -> Any:  # Any: as RunningPool.ask
         try:
-            return await self._ask(actor, method)
+            return await self._ask(actor, method, *arguments)
         except RabbitrayError:  # the picture says which one is silent
             return None

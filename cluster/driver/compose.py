@@ -235,7 +235,6 @@ def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
         pool=settings.pool,
         namespace=settings.ray_namespace,
         queue=settings.queue,
-        dropped_queue=topology(settings).dropped_queue,
         url=settings.rabbitmq_url,
         boot=boot(loaded),
         metering=metering(loaded),

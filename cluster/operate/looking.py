@@ -38,9 +38,9 @@ def look(pool: RunningPool, loaded: Loaded, over_s: float) -> Look:
     )
 
 
-def _if_it_answers(pool: RunningPool, actor: str, method: str) -> Any:  # Any: as `ask`
+def _if_it_answers(pool: RunningPool, actor: str, method: str, *arguments: object) -> Any:  # Any: as `ask`
     try:
-        return pool.ask(actor, method, within_s=QUICK_S)
+        return pool.ask(actor, method, *arguments, within_s=QUICK_S)
     except RabbitrayError:  # the picture says which one is silent
         return None
 
@@ -49,22 +49,24 @@ def _depths(pool: RunningPool, loaded: Loaded) -> tuple[int | None, int | None]:
     """What waits in the main queue and in the dropped one, as the pool sees it: its broker may not be the one that this
     machine knows of, if any. Where the pool does not say: as that one says.
     """
-    depths = _if_it_answers(pool, "autoscaler", "depths")
+    depths = _if_it_answers(pool, "autoscaler", "depths", queues_of(loaded))
     if depths is not None or not loaded.is_set("rabbitmq_url"):
-        return depths or (None, None)
+        ready, dropped = depths or (None, None)
+        return ready, dropped
     return asyncio.run(_of_the_broker(loaded))
 
 
 async def _of_the_broker(loaded: Loaded) -> tuple[int | None, int | None]:
     link = DepthLink(loaded.settings.rabbitmq_url, "how much waits", timeout_s=2.0)
     try:
-        main, dropped = await asyncio.gather(*(_ready(loaded, name, link) for name in _queues(loaded)))
+        main, dropped = await asyncio.gather(*(_ready(loaded, name, link) for name in queues_of(loaded)))
     finally:
         await link.close()
     return main, dropped
 
 
-def _queues(loaded: Loaded) -> tuple[str, str]:
+def queues_of(loaded: Loaded) -> tuple[str, str]:
+    """The main queue, and the one of what RabbitMQ dropped."""
     topology = compose.topology(loaded.settings)
     return topology.queue, topology.dropped_queue
 

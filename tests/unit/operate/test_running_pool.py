@@ -53,7 +53,7 @@ def test_the_pool_says_how_much_waits_whatever_broker_this_machine_knows_of() ->
         "store_stats": None,
         "store_control": {},
     }
-    pool: Any = FakePool(**answers, autoscaler_depths=(77, 3))
+    pool: Any = FakePool(**answers, autoscaler_depths=[[77, 3], [77, 3]])
     began = time.monotonic()
     for environ in ({}, NOWHERE):  # no address, or one where nothing answers
         messages = picture(look(pool, load({}, environ, None), 0.0)).messages
