@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -42,7 +42,7 @@ class Victim:
         os._exit(code)
 
     @ray.method(num_returns="streaming", _generator_backpressure_num_objects=4)
-    def stream(self, count: int) -> Iterator[float]:
+    async def stream(self, count: int) -> AsyncIterator[float]:
         """When each of them was made."""
         for _ in range(count):
             yield time.monotonic()
