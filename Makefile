@@ -8,7 +8,7 @@ BROKER := $(if $(RABBITMQ_URL),,broker)
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rabbitmq test-unit lint docs bench bench-compare bench-ab faults
+.PHONY: help demo test test-rabbitmq test-ray test-unit lint docs bench bench-compare bench-ab faults
 
 help: ## list the targets
 	@echo "rabbitray: an elastic pool of Ray actors that works a RabbitMQ queue"
@@ -30,6 +30,10 @@ test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some)
 test-rabbitmq: ## tests/broker and tests/pool on RabbitMQ 3.10, 4.0 and 4.3
 	@$(PREPARE) python broker test-tools
 	@$(PY) -m tests.on_rabbitmq all $(SIDE_BY_SIDE) $(ARGS)
+
+test-ray: ## what rests on Ray's inside, on the newest Ray, or RAY=2.57.0 (ARGS="tests/pool/test_path.py": that, too)
+	@$(PREPARE) python broker
+	@$(PY) -m tests.on_ray $(or $(RAY),newest) $(ARGS)
 
 test-unit: ## the quick tests that need neither broker nor Ray: under a minute
 	@$(PREPARE) python

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
 from rabbitray.actors.background import BackgroundTasks
-from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.rabbitmq.depth import DepthLink, DepthProbe
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
-from rabbitray.actors.remote.nodes import fitting, free_cpus
+from rabbitray.actors.remote.nodes import fitting, free_cpus, growable
 from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.secret import Secret
@@ -26,6 +27,7 @@ from rabbitray.autoscale.queue_meter import QueueMeter
 actor_log = logging.getLogger(__name__)
 
 REASONS_KEPT = 20
+OTHERS_MOST = 20
 LOOK_ENDS_WITHIN_S = 2.0
 FLUSH_WITHIN_S = 2.0
 
@@ -54,7 +56,9 @@ class Autoscaler:
         self._setup = setup
         self._flush: Flush = setup.boot("autoscaler", ray_attributes("Autoscaler", f"{setup.pool}-autoscaler"))
         self._tracing = Tracing(queue=setup.queue)
-        self._probe = DepthProbe(setup.url, setup.queue)
+        self._link = DepthLink(setup.url, f"how much waits in {setup.queue}")
+        self._probe = DepthProbe(setup.url, setup.queue, link=self._link)
+        self._others: dict[str, DepthProbe] = {}
         self._store = NamedActor(f"{setup.pool}-store", setup.namespace)
         self._router = NamedActor(f"{setup.pool}-router", setup.namespace)
         self._thread = RayThread("free-cpus")  # the depth's connection is on this event loop
@@ -100,15 +104,29 @@ class Autoscaler:
         """The last decisions, newest last."""
         return list(self._decided)
 
+    async def depths(self, queues: Sequence[str]) -> list[int | None]:
+        """Messages ready now in each of these queues of ours, as the pool's own broker says it; None for what is not
+        known.
+        """
+        return [await self._probe_of(queue).ready() for queue in queues]
+
+    def _probe_of(self, queue: str) -> DepthProbe:
+        if queue == self._setup.queue:
+            return self._probe
+        if len(self._others) >= OTHERS_MOST:
+            self._others.clear()
+        return self._others.setdefault(queue, DepthProbe(self._setup.url, queue, link=self._link))
+
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
         seen: PoolStatus = await self._router.call("status")
-        placeable = await self._thread.call(self._placeable)
+        placeable, growable = await self._thread.call(self._room, seen.silent)
         self._size = seen.workers + seen.starting
         return replace(
             seen,
             at=asyncio.get_running_loop().time(),
             placeable=placeable,
+            growable=growable,
             can_grow_nodes=self._setup.can_grow_nodes,
         )
 
@@ -147,14 +165,16 @@ class Autoscaler:
         if self._run is not None:
             await asyncio.wait({self._run}, timeout=LOOK_ENDS_WITHIN_S)
             self._run.cancel()
-        await self._probe.close()
+        await self._link.close()
         self._metrics.flush()
         await asyncio.get_running_loop().run_in_executor(None, self._flush, FLUSH_WITHIN_S)
         self._done.set()
 
-    def _placeable(self) -> int:
-        """Workers that the cluster's free CPUs have room for now."""
-        return fitting(free_cpus(), self._setup.num_cpus)
+    def _room(self, silent: Collection[str]) -> tuple[int, int | None]:
+        """Workers that the cluster's free CPUs have room for now, and those that its node types may still bring."""
+        setup = self._setup
+        more = growable(setup.num_cpus) if setup.can_grow_nodes else None
+        return fitting(free_cpus(without=silent), setup.num_cpus), more
 
     def __repr__(self) -> str:
         return f"Autoscaler({self._setup.pool}-autoscaler)"

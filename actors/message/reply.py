@@ -14,6 +14,9 @@ Category = Literal["transient", "permanent", "unknown"]
 
 _REASON_MOST: Final = 64
 
+CLOCK_OFF_S: Final = 2.0
+"""From here on it is worth a line that the clock of a node is off."""
+
 
 class Failure(Record, frozen=True, kw_only=True, array_like=True):
     """A record that did not end DONE, and why. `position`: of its message in the batch."""
@@ -147,5 +150,8 @@ class WorkerInfo:
     slots: int
     pid: int
     node: str
+    host: str = ""  # name of its machine
+    address: str = ""  # of its node, as Ray has it
+    clock_s: float = 0.0  # how far its machine's clock is ahead of the router's, by which its times are corrected
     usage: Usage | None = None
     asks_message: bool = False  # its handler or decoder wants the whole message: parcels go there with an envelope

@@ -25,7 +25,7 @@ from ray.exceptions import (
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import ERROR_TEXT_MOST, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
-from rabbitray.actors.remote.compat import death_cause, without_guesses
+from rabbitray.actors.remote.compat.texts import death_cause, without_guesses
 from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
 from rabbitray.actors.secret import NO_SECRETS
 

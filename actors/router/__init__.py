@@ -14,6 +14,7 @@ endings      how the last jobs ended, and when too many of them are dead letters
 status       what the autoscaler decides on
 report       what the router says of itself: one value
 meter        measurements of this process
+end_asked    that this router is to end for good, by whom and in which time
 upkeep       once a second: what must not wait for ever
 assemble     puts the parts together
 actor        a Ray actor of them

@@ -7,11 +7,15 @@ import logging
 import os
 import time
 import uuid
+from dataclasses import replace
+
+import ray
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.remote.boot import Flush, keep_freed_memory, ray_attributes
 from rabbitray.actors.router.assemble import RouterSetup, assemble
+from rabbitray.actors.router.end_asked import EndAsked
 from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.actors.router.report import Drained, RouterReport, pool_status, router_report
 from rabbitray.actors.router.status import PoolStatus
@@ -19,9 +23,6 @@ from rabbitray.actors.router.upkeep import Upkeep
 from rabbitray.actors.store.client import StoreClient
 
 log = logging.getLogger(__name__)
-
-DRAIN_ASKED = "asked to drain"
-"""What `watch` returns when `rabbitray drain` asked for the end; anything else is a failure."""
 
 
 class ConsumerRouter:
@@ -35,7 +36,7 @@ class ConsumerRouter:
         self._flushing = BackgroundTasks(log, "The router's metrics are not sent")
         self._upkeep: Upkeep | None = None  # and with it all parts, once they work
         self._drained = False
-        self._drain_asked = asyncio.Event()
+        self._end = EndAsked()
 
     async def start(self) -> list[str]:
         """Reads the control table, connects, registers at the store, starts the pool and consumes.
@@ -45,7 +46,8 @@ class ConsumerRouter:
         setup = self._setup
         store = StoreClient(f"{setup.pool}-store", setup.namespace, setup.intake.topology.queue)
         control = await store.control()
-        parts = assemble(setup, control, store)
+        node = ray.get_runtime_context().get_node_id()
+        parts = assemble(replace(setup, node=node), control, store)
         warnings = await parts.intake.open()
         await parts.publisher.__aenter__()
         await store.register(f"{setup.pool}-router {uuid.uuid4().hex[:8]} pid {os.getpid()}")
@@ -55,7 +57,7 @@ class ConsumerRouter:
         window = setup.kept_window if parts.intake.single_active else setup.window
         await parts.router.start(window, setup.batch_size)
         await parts.collector.start()
-        self._upkeep = Upkeep(parts)
+        self._upkeep = Upkeep(parts, on_draining=lambda draining: self._end.by_node(node, draining))
         self._looking.keep(self._upkeep.run, name="router-upkeep")
         self._flushing.keep(lambda: parts.metrics.run(asyncio.Event()), name="router-metrics")
         return warnings
@@ -107,18 +109,17 @@ class ConsumerRouter:
         return list(confirmed)
 
     async def watch(self) -> str:
-        """Lasts as long as this actor works; returns why it ended for good, or DRAIN_ASKED."""
+        """Lasts as long as this actor works; returns why it ended for good; one of ENDS_WELL is no failure."""
         fenced = self._live.parts.router.fenced
-        ends = [asyncio.create_task(event.wait()) for event in (fenced, self._drain_asked)]
+        ends = [asyncio.create_task(event.wait()) for event in (fenced, self._end.event)]
         _, open_ends = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in open_ends:
             task.cancel()
-        return "another router has taken over this pool" if fenced.is_set() else DRAIN_ASKED
+        return "another router has taken over this pool" if fenced.is_set() else self._end.why
 
     async def ask_drain(self) -> None:
         """Lets the driver, which waits in `watch`, drain and end the pool."""
-        log.info("Draining: asked to by `rabbitray drain`")
-        self._drain_asked.set()
+        self._end.by_command()
 
     async def drain(self, within_s: float) -> Drained:
         """Stop order: intake, in-flight work up to the deadline, give back, workers, connections, traces."""
@@ -128,7 +129,7 @@ class ConsumerRouter:
         self._drained, parts = True, live.parts
         await self._looking.close()
         await live.close()
-        clean = await parts.router.drain(within_s)
+        clean = await parts.router.drain(self._end.in_time(within_s))
         try:
             await live.save()
         except Exception:  # the next router counts from what was saved last

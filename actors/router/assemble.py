@@ -11,8 +11,11 @@ from rabbitray.actors.rabbitmq.addresses import address
 from rabbitray.actors.rabbitmq.reconnect import RECONNECT
 from rabbitray.actors.remote.boot import Boot, Rows
 from rabbitray.actors.remote.calls import WakeAutoscaler
+from rabbitray.actors.remote.raylets import Raylets
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.dispatch.lending import Lending
+from rabbitray.actors.router.dispatch.node_watch import NodeWatch
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
 from rabbitray.actors.router.dispatch.workers import RayFactory
@@ -54,6 +57,7 @@ COLLECTOR_PAUSES = replace(RECONNECT, most_s=60.0)
 class RouterSetup:
     """Everything that the router process needs.
 
+    `node`: where it runs; `silent_node_timeout_s`: see NodeWatch.
     `window`: that it begins with; `kept_window`: instead, where no other can follow.
     """
 
@@ -69,6 +73,8 @@ class RouterSetup:
     max_tasks_in_flight_per_actor: int = 2
     max_crashes: int = 2
     start_timeout_s: float = 300.0
+    silent_node_timeout_s: float = 30.0
+    node: str = ""
     min_size: int = 0
     initial_size: int = 1
     max_size: int = 32
@@ -106,6 +112,8 @@ class Parts:
     pool: Pool[Rows]
     isolated: Pool[Rows]  # the quarantine's
     quarantine: Quarantine[Rows]
+    lending: Lending[Rows]
+    nodes: NodeWatch[Rows]
     settler: Settler
     collector: Collector
     router: Router[Rows]
@@ -157,6 +165,10 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         pool=pool,
         isolated=isolated,
         quarantine=quarantine,
+        lending=Lending(pool, isolated),
+        nodes=NodeWatch(
+            (pool, isolated), Raylets(), give_up_s=setup.silent_node_timeout_s, on_change=on_change, home=setup.node
+        ),
         settler=settler,
         collector=collector,
         router=_router(setup, intake, pool, settler, quarantine, store, metrics, outstanding),

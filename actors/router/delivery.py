@@ -25,6 +25,9 @@ _numbers = itertools.count(1)
 NOBODYS = 0
 """The generation of a delivery that RabbitMQ has taken back: channels count from 1."""
 
+SKEWED_MS = 1_000
+"""A producer whose clock is further ahead says nothing of how long its message took."""
+
 MOST_MESSAGES = 500
 """In one batch, however few records they hold: its span links each, and keeps 1,000 links."""
 
@@ -49,6 +52,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     replays: int = 0  # how often it was replayed from the dead letters
     spooled: SpooledBody | None = None  # where the body is, of one that is refused for its size
     route: bytes = b""  # exchange and routing key that it came with, see `read_route`
+    ahead_ms: int = 0  # so far its producer's clock is ahead of ours, at least
     keys: list[str | None] | None = None  # of its records, as a worker read them in its body
 
     def with_envelope(self, copies_come_by: Collection[bytes] = ()) -> Parcel:

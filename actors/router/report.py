@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # whoever only reads a report needs neither AMQP nor Arrow fo
     from rabbitray.actors.remote.boot import Rows
     from rabbitray.actors.router.assemble import Parts
     from rabbitray.actors.router.dispatch.member import Member, State
+    from rabbitray.actors.router.dispatch.node_watch import NodeEvent
 
 SINGLE_ACTIVE = "single active consumer: a change of the window would give the queue to another pool"
 """Why the window stays as it is. (A consumer priority changes nothing: rabbitmq-server#14141.)"""
@@ -49,6 +50,10 @@ class WorkerRow:
     busy_s: float
     cpu_percent: float | None = None
     rss_bytes: int | None = None
+    host: str | None = None  # name of its machine
+    address: str | None = None  # of its node
+    silent_s: float | None = None  # its node gives no answer for so long
+    clock_s: float | None = None  # how far its machine's clock is ahead of the router's; its times are corrected by it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +95,11 @@ class RouterReport:
     retries_overdue: int = 0  # those that should be back by now
     uncollected: str | None = None  # why what the broker dropped cannot be collected
     vanished: tuple[VanishedQueue, ...] = ()  # queues of ours that were gone, until somebody confirms it
+    node_events: tuple[NodeEvent, ...] = ()  # the last ones, the newest last
+    ahead: int = 0  # messages whose producer's clock is ahead of the router's: they have no latency
+    ahead_s: float = 0.0  # by so much, of the last of them
+    newest_s: float | None = None  # publish to arrival, of the last message that came for the first time
+    isolation_waits_s: float | None = None  # for a place in the cluster, where a suspect needs a worker of its own
     declared_again: int = 0  # how often a queue, or its binding, had to be declared again
 
     @property
@@ -121,7 +131,9 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         write_ms=parts.written.latency.summary(),
         holds=holds_of(parts),
         errors=router.recent.errors(now),
-        workers=tuple(worker_row(member, now) for member in [*pool.members, *parts.isolated.members]),
+        workers=tuple(
+            worker_row(member, now, parts.nodes.of(member)) for member in [*pool.members, *parts.isolated.members]
+        ),
         quarantined=len(parts.quarantine),
         uncommitted_bytes=router.uncommitted.size,
         replaced=pool.replaced,
@@ -140,6 +152,11 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         retries_overdue=parts.outstanding.overdue,
         uncollected=parts.collector.stuck,
         vanished=parts.watch.vanished.events,
+        node_events=tuple(parts.nodes.events),
+        ahead=router.arrivals.ahead,
+        ahead_s=router.arrivals.ahead_ms / 1000,
+        newest_s=None if router.arrivals.newest_ms is None else router.arrivals.newest_ms / 1000,
+        isolation_waits_s=parts.lending.waiting_s,
         declared_again=parts.watch.declared_again,
     )
 
@@ -188,6 +205,9 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
         pending_s=max(starting, default=None),
         epoch=parts.store.epoch,
         records_per_message=arrivals.records_per_message,
+        silent=parts.nodes.silent,
+        silent_workers=sum(member.silent for member in pool.members),
+        lent=min(pool.lent, pool.target),
         window_fixed=SINGLE_ACTIVE if parts.intake.single_active else None,
     )
 
@@ -204,16 +224,21 @@ def _ago(at: float | None) -> float | None:
     return None if at is None else round(max(0.0, time.time() - at), 1)
 
 
-def worker_row(member: Member[Rows], now: float) -> WorkerRow:
-    """One worker at `now`."""
+def worker_row(member: Member[Rows], now: float, silent_s: float | None = None) -> WorkerRow:
+    """One worker at `now`; `silent_s`: its node has given no answer for so long."""
     usage, fresh = member.usage, now - member.used_at < USAGE_FRESH_S
+    info = member.info
     return WorkerRow(
         name=member.name,
         state=member.state,
-        pid=member.info.pid if member.info else None,
+        pid=info.pid if info else None,
         batches=len(member.batches),
         jobs=member.jobs,
         busy_s=round(member.busy_s, 3),
         cpu_percent=usage.cpu_percent if usage and fresh else None,
         rss_bytes=usage.rss_bytes if usage else None,
+        host=(info.host or None) if info else None,
+        address=(info.address or None) if info else None,
+        silent_s=None if silent_s is None else round(silent_s, 1),
+        clock_s=round(info.clock_s, 3) if info else None,
     )

@@ -47,6 +47,10 @@ class PoolStatus:
     pending_s: float | None  # age of the oldest starting worker
     epoch: int
     records_per_message: float = 1.0  # smoothed; above 1 where messages are packed
+    growable: int | None = None  # how many more workers the nodes have room for that may come; None: unknown
+    silent: tuple[str, ...] = ()  # nodes with workers of ours that give no answer
+    silent_workers: int = 0  # on them
+    lent: int = 0  # places of `target` that the quarantine's workers have meanwhile
     window_fixed: str | None = None  # why the window must not change
     backlog: bool = False  # the queue held more than a window, as the autoscaler told last
 

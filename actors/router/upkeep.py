@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Callable, Mapping
 
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.remote.nodes import draining_nodes
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 DRAINING_EVERY_LOOKS = 5
+ANSWERS_EVERY_LOOKS = 2
 SAVING_EVERY_LOOKS = 5
 QUEUES_EVERY_LOOKS = 5
 DEPTHS_SAVED_EVERY_S = 60.0
@@ -24,14 +26,20 @@ DEPTHS_SAVED_EVERY_S = 60.0
 
 
 class Upkeep:
-    """Gives back what waits too long, leaves nodes that go away, measures. Belongs to the router's event loop."""
+    """Gives back what waits too long, leaves nodes that go away, measures. Belongs to the router's event loop.
 
-    def __init__(self, parts: Parts) -> None:
+    `on_draining` is told the nodes that are drained, by id, with their deadlines (Unix ms; 0: none).
+    """
+
+    def __init__(self, parts: Parts, *, on_draining: Callable[[Mapping[str, int]], None]) -> None:
         self.parts = parts
+        self._on_draining = on_draining
         self.loop_lag_s = 0.0  # how late the event loop ran at the last look
         self._looks = itertools.count()
         self._nodes = BackgroundTasks(log, "Ray was not asked which nodes are draining")
         self._thread = RayThread("draining-nodes")
+        self._lending = BackgroundTasks(log, "The pool could not lend a place")
+        self._answers = BackgroundTasks(log, "The nodes were not asked for a sign of life")
         self._saving = BackgroundTasks(log, "What is out in rungs was not saved")
         self._saved = parts.outstanding.state()
         self._queues = BackgroundTasks(log, "The depths of our queues were not looked at")
@@ -54,7 +62,11 @@ class Upkeep:
         self.parts.router.tick()
         self.parts.outstanding.expire(time.time_ns() // 1_000_000)
         self.measure()
+        if not self._lending.running:
+            self._lending.spawn(self.parts.lending.look(), name="lending")
         look = next(self._looks)
+        if look % ANSWERS_EVERY_LOOKS == 0 and not self._answers.running:
+            self._answers.spawn(self.parts.nodes.look(), name="nodes-answer")
         if look % DRAINING_EVERY_LOOKS == 0 and not self._nodes.running:
             self._nodes.spawn(self._leave_draining(), name="draining-nodes")
         if look % SAVING_EVERY_LOOKS == 0 and not self._saving.running:
@@ -80,13 +92,20 @@ class Upkeep:
 
     async def close(self) -> None:
         """Ends what is under way beside the looks."""
-        await asyncio.gather(self._nodes.close(), self._saving.close(), self._queues.close())
+        await asyncio.gather(
+            self._nodes.close(),
+            self._answers.close(),
+            self._lending.close(),
+            self._saving.close(),
+            self._queues.close(),
+        )
 
     async def _leave_draining(self) -> None:
         """Beside the looks: Ray's GCS may take a minute to answer, and the looks go on meanwhile."""
         if draining := await self._thread.call(draining_nodes):
             self.parts.pool.leave(draining)
             self.parts.isolated.leave(draining)
+            self._on_draining(draining)
 
     def measure(self) -> None:
         """One look for the metrics; nothing where they are switched off."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,14 @@ from rabbitray.actors.message.finished_keys import decode_winners, encode_questi
 from rabbitray.actors.message.parcel import Shipment
 from rabbitray.actors.message.reply import Part, WorkerInfo
 from rabbitray.actors.message.rows import Stream, to_stream
-from rabbitray.actors.remote.boot import Boot, Flush, freeze_gc, keep_freed_memory, ray_attributes
+from rabbitray.actors.remote.boot import (
+    Boot,
+    Flush,
+    drop_teardown_messages,
+    freeze_gc,
+    keep_freed_memory,
+    ray_attributes,
+)
 from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.metrics import NO_METRICS
@@ -63,6 +72,7 @@ class PoolWorker:
     """A processing actor. An exception of the handler's set-up fails the actor's start and is shown."""
 
     def __init__(self, setup: WorkerSetup) -> None:
+        drop_teardown_messages()
         keep_freed_memory()
         self._name = setup.config.name
         self._flush: Flush = setup.boot("worker", ray_attributes("PoolWorker", self._name))
@@ -89,7 +99,23 @@ class PoolWorker:
             self._tasks.keep(lambda: self._usage.run(self._ended), name="worker-usage")
             self._tasks.keep(lambda: self._metrics.run(self._ended), name="worker-metrics")
         worker = self._worker
-        return WorkerInfo(slots=worker.slots, pid=os.getpid(), node=node, usage=usage, asks_message=worker.asks_message)
+        return WorkerInfo(
+            slots=worker.slots,
+            pid=os.getpid(),
+            node=node,
+            host=socket.gethostname(),
+            address=ray.util.get_node_ip_address(),
+            usage=usage,
+            asks_message=worker.asks_message,
+        )
+
+    async def wall_clock(self) -> float:
+        """Unix seconds, as this machine has them."""
+        return time.time()
+
+    async def correct_clock(self, ahead_s: float) -> None:
+        """The clock of this machine is so far ahead of the router's: times are told by that one from now on."""
+        self._worker.clock_us = round(ahead_s * 1_000_000)
 
     @ray.method(num_returns=2, enable_task_events=False)
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[bytes, Stream]:
@@ -104,6 +130,11 @@ class PoolWorker:
     def _answer(self, part: Part, rows: pa.Table) -> tuple[bytes, Stream]:
         stream = to_stream(rows)
         return self._usage.encoded(part, stream), stream
+
+    @ray.method(enable_task_events=False)
+    async def ended(self) -> None:
+        """Lasts until `stop`: whoever waits for it hears from Ray of every other end."""
+        await self._ended.wait()
 
     async def stop(self) -> None:
         """Ends the handler and sends what traces are left. What its end raises is told in the log, which hides secrets:

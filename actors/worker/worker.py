@@ -109,6 +109,7 @@ class Worker:
             handler, outcomes, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact
         )
         self._logging = OwnLogging()
+        self.clock_us = 0  # how far this machine's clock is ahead of the router's
         self._asks_message = handler.asks.message or (decoder is not None and decoder.asks_message)
         self._runs: dict[str, BatchRun] = {}
         self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
@@ -223,7 +224,7 @@ class Worker:
         finished = run.settle_positions(units) + complete + [failure.position for failure in unreadable]
         if not run.open:
             self._runs.pop(run.batch_id, None)
-        rows = results(done, self._config.queue, self._config.name, run.batch_id)
+        rows = results(done, self._config.queue, self._config.name, run.batch_id, clock_us=self.clock_us)
         self._executor.busy.add(time.perf_counter() - began)
         part = Part(
             rows=len(done),

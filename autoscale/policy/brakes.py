@@ -121,9 +121,14 @@ def cap_to_cluster(wish: Wish, seen: Snapshot) -> Wish:
     """No more than the cluster can place, or a few more where nodes may come."""
     if seen.pool.placeable is None:
         return wish
-    fits = seen.have + seen.pool.placeable
+    fits = seen.have + seen.pool.lent + seen.pool.placeable  # what is lent comes back
     if not seen.pool.can_grow_nodes:
         return wish.at_most(fits, f"cluster fits {fits}")
+    if seen.pool.growable is not None:
+        most = fits + seen.pool.growable
+        wish = wish.at_most(
+            most, f"cluster fits {fits}, and its node types may bring room for {seen.pool.growable} more"
+        )
     asked = max(seen.have, seen.pool.workers + seen.pool.placeable + NODE_ASK)  # whoever waits is asked for already
     return wish.at_most(asked, f"{seen.pool.placeable} more fit, {NODE_ASK} at a time are asked of new nodes")
 
@@ -137,7 +142,7 @@ def withdraw_pending(wish: Wish, seen: Snapshot, memory: Memory, limits: PolicyL
     patience_s = max(limits.pending_limit_s, min(3 * (pool.start_s or 0.0), limits.start_timeout_s - START_MARGIN_S))
     if not pool.starting or pool.pending_s is None or pool.pending_s < patience_s:
         return wish, memory
-    size = min(max(pool.workers, limits.min_size), wish.size)
+    size = min(max(pool.workers + pool.lent, limits.min_size), wish.size)
     if size == wish.size:
         return wish, memory
     why = f"{pool.starting} workers stayed pending for {pool.pending_s:.0f} s"

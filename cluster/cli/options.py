@@ -30,6 +30,9 @@ PUBLISHING = (
     "max_message_bytes",
 )
 LOGS = ("log_format", "log_level")
+ON_HOST = click.option(
+    "--host", metavar="NAME", help="Only workers whose machine has this in its name, or this address."
+)
 ALL = tuple(name for name in Settings.model_fields if not name.startswith(("rabbitmq_url", "failpoint")))
 
 

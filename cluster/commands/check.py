@@ -41,12 +41,14 @@ def examine(loaded: Loaded, *, with_ray: bool) -> list[CheckRow]:
     """All findings, area by area."""
     ray_rows: Sequence[CheckRow] = ()
     cpus: float | None = None
+    of_pool: CheckRow | None = None
     if with_ray:
         from rabbitray.cluster.operate.doctor_ray import (
             cluster,  # ray takes a second to import: only where it is looked for
         )
 
-        ray_rows, cpus = cluster(loaded)
-    broker = asyncio.run(doctor.broker(loaded))
+        found = cluster(loaded)
+        ray_rows, cpus, of_pool = found.rows, found.cpus, found.broker
+    broker = asyncio.run(doctor.broker(loaded)) if of_pool is None else [of_pool]
     users_code = [*doctor.handler(loaded), *doctor.decoder(loaded)]
     return [*doctor.own(loaded, cpus), *users_code, *broker, *ray_rows, *doctor.results(loaded)]

@@ -43,6 +43,7 @@ def command(loaded: Loaded, directory: Path, tables: tuple[str, ...], after: int
         raise click.UsageError("--after numbers results: it goes with --table results only")
     with results(loaded) as reader:
         written = [_export(reader, table, directory, after, quiet=as_json) for table in tables]
+        tell(f"from {reader.where}", err=True)
     if as_json:
         tell_json({"files": written})
         return 0

@@ -37,10 +37,10 @@ def command(loaded: Loaded, sql: str, form: str | None, output: Path | None, as_
     rabbitray query "SELECT * FROM dead_letters" --format csv -o dead.csv
 
     Tables: results, conflicts, dead_letters, failures, decisions, control, runs; `rabbitray query "DESCRIBE results"`
-    shows columns. While a pool runs it is asked through the pool (add --queue or --pool where they are not the
-    default); from the file otherwise. At most --query-max-rows rows: `rabbitray export` writes all. An answer with more
-    is cut where people read it, with a note; for a file, CSV and JSON it is an error, unless --query-max-rows stands on
-    the command line.
+    shows columns. Where the pool runs it is asked (add --queue or --pool where they are not the default), the file
+    otherwise, or where --results names it; a line says which. At most --query-max-rows rows: `rabbitray export` writes
+    all. An answer with more is cut where people read it, with a note; for a file, CSV and JSON it is an error, unless
+    --query-max-rows stands on the command line.
     """
     chosen = _form(form, output, as_json=as_json)
     settings = loaded.settings
@@ -51,6 +51,7 @@ def command(loaded: Loaded, sql: str, form: str | None, output: Path | None, as_
         if cut and not asked and not _for_people(chosen, output):
             raise QueryError(f"{cut}; nothing was written")
         _give(table, chosen, output)
+        tell(f"from {reader.where}", err=True)
     if cut:
         tell(f"note: {cut}", err=True)
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -45,11 +44,12 @@ def command(loaded: Loaded, file: Path | None, output: Path, last_s: float | Non
     if file is not None:
         if not file.exists():
             raise StoreOpenError(f"there is no results file {file}: run a pool first, or name another file")
-        loaded = replace(loaded, settings=loaded.settings.model_copy(update={"results": file}))
+        loaded = loaded.asked(results=file)
     since = None if last_s is None else datetime.now(UTC) - timedelta(seconds=last_s)
     with results(loaded) as reader:
         run = read_run(_asking(reader), loaded.settings.results.name, since=since)
     save(output, page(run, made_at=datetime.now(UTC)).encode())
+    tell(f"from {reader.where}", err=True)
     _show(output, run, as_json=as_json)
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from rabbitray.actors.router.report import RouterReport
-from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.options import ON_HOST, REACH, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.operate.looking import QUICK_S, look
 from rabbitray.cluster.operate.running_pool import RunningPool, running
@@ -21,8 +21,9 @@ from rabbitray.cluster.settings import Loaded
     help="Over how long rates are measured.",
 )  # fmt: skip
 @click.option("--ready", "only_ready", is_flag=True, help="Only whether the pool can take work: for a readiness probe.")
+@ON_HOST
 @with_settings(*REACH)
-def command(loaded: Loaded, as_json: bool, over_s: float, only_ready: bool) -> int:
+def command(loaded: Loaded, as_json: bool, over_s: float, only_ready: bool, host: str | None) -> int:
     """What a running pool does now: sizes, messages, rates, holds, the last decisions, each worker.
 
     Exit code 0: healthy, or paused by somebody; 1: degraded, with the reasons; 3: no pool of that name runs.
@@ -37,7 +38,7 @@ def command(loaded: Loaded, as_json: bool, over_s: float, only_ready: bool) -> i
     with running(loaded.settings) as pool:
         if only_ready:
             return _print_ready(pool, as_json=as_json)
-        seen = picture(look(pool, loaded, over_s))
+        seen = picture(look(pool, loaded, over_s)).on_host(host)
     if as_json:
         tell_json(seen.as_json())
     else:

@@ -15,15 +15,14 @@ import click
 from rich.live import Live
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
-from rabbitray.actors.rabbitmq.depth import DepthProbe
 from rabbitray.actors.router.report import RouterReport, WorkerRow
 from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.keyboard import Keys, typed
-from rabbitray.cluster.cli.options import REACH, with_settings
+from rabbitray.cluster.cli.options import ON_HOST, REACH, with_settings
 from rabbitray.cluster.cli.terminal import Terminal, tell, tell_json
 from rabbitray.cluster.operate.dashboard import KEYS, View, frame, render
 from rabbitray.cluster.operate.local_usage import LocalUsage
-from rabbitray.cluster.operate.looking import look
+from rabbitray.cluster.operate.looking import look, queues_of
 from rabbitray.cluster.operate.picture import Look, Picture
 from rabbitray.cluster.operate.running_pool import NotRunningError, RunningPool, running
 from rabbitray.cluster.operate.status import picture
@@ -43,8 +42,9 @@ DRAIN_QUESTION = "Drain? What is in flight finishes, then the pool ends. y: yes,
     "--every", "every_s", type=click.FloatRange(0.2, 60.0), default=1.0, show_default=True, metavar="SECONDS",
     help="Time between looks.",
 )  # fmt: skip
+@ON_HOST
 @with_settings(*REACH)
-def command(loaded: Loaded, once: bool, as_json: bool, every_s: float) -> int:
+def command(loaded: Loaded, once: bool, as_json: bool, every_s: float, host: str | None) -> int:
     """A live dashboard of a running pool: queue, throughput, errors against their targets, workers, decisions.
 
     \b
@@ -58,19 +58,19 @@ def command(loaded: Loaded, once: bool, as_json: bool, every_s: float) -> int:
         )
     with running(loaded.settings) as pool:
         if as_json:
-            tell_json(picture(look(pool, loaded, every_s)).as_json())
+            tell_json(picture(look(pool, loaded, every_s)).on_host(host).as_json())
         elif once:
             usage = LocalUsage()
             usage.read(_pids(pool.report().workers))  # from here on CPU is measured
-            _print_once(look(pool, loaded, every_s), usage)
+            _print_once(look(pool, loaded, every_s), usage, host)
         else:
-            tell(asyncio.run(Screen(pool, loaded, every_s).run()))
+            tell(asyncio.run(Screen(pool, loaded, every_s, host).run()))
     return 0
 
 
-def _print_once(seen: Look, usage: LocalUsage) -> None:
+def _print_once(seen: Look, usage: LocalUsage, host: str | None) -> None:
     """One frame, as long as it takes, as wide as the terminal or 80."""
-    now = picture(seen)
+    now = picture(seen).on_host(host)
     view = View(
         seen=now,
         at=time.time(),
@@ -103,11 +103,10 @@ class Seen:
 class Screen:
     """The live dashboard: looks at the pool beside, draws, and does what the keys say."""
 
-    def __init__(self, pool: RunningPool, loaded: Loaded, every_s: float) -> None:
-        self._pool = pool
-        self._queue = loaded.settings.queue
+    def __init__(self, pool: RunningPool, loaded: Loaded, every_s: float, host: str | None = None) -> None:
+        self._pool, self._host = pool, host
+        self._queue, self._queues = loaded.settings.queue, queues_of(loaded)
         self._every_s = every_s
-        self._probe = DepthProbe(loaded.settings.rabbitmq_url, loaded.settings.queue, timeout_s=2.0)
         self._redact = Redactor(*loaded.secrets)
         self._usage = LocalUsage()
         self._report: RouterReport | None = None
@@ -130,7 +129,6 @@ class Screen:
             finally:
                 looking.cancel()
                 await asyncio.gather(looking, return_exceptions=True)
-                await self._probe.close()
 
     async def _show(self, keys: Keys, live: Live, looking: asyncio.Task[None]) -> str:
         """Draws after each key and each look; ends with whatever ends the looking."""
@@ -171,7 +169,10 @@ class Screen:
 
     async def _look(self) -> None:
         earlier, earlier_at = self._report, self._reported_at
-        report, ready = await asyncio.gather(self._ask_report(), self._probe.ready())
+        report, depths = await asyncio.gather(
+            self._ask_report(), self._if_it_answers("autoscaler", "depths", self._queues)
+        )
+        ready, dropped = depths or (None, None)
         self._report, self._reported_at = report, time.monotonic()
         decisions, store, control = await asyncio.gather(
             self._if_it_answers("autoscaler", "decisions"),
@@ -190,9 +191,10 @@ class Screen:
                 store=store,
                 control=control,
                 ready=ready,
+                dropped=dropped,
             )
         )
-        self._keep(seen)
+        self._keep(seen.on_host(self._host))
 
     def _keep(self, seen: Picture) -> None:
         """The frame compares with the oldest picture kept, some seconds ago."""
@@ -260,8 +262,8 @@ class Screen:
 
         return await asyncio.get_running_loop().run_in_executor(None, ask)
 
-    async def _if_it_answers(self, actor: str, method: str) -> Any:  # Any: as RunningPool.ask
+    async def _if_it_answers(self, actor: str, method: str, *arguments: object) -> Any:  # Any: as RunningPool.ask
         try:
-            return await self._ask(actor, method)
+            return await self._ask(actor, method, *arguments)
         except RabbitrayError:  # the picture says which one is silent
             return None

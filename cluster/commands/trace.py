@@ -57,6 +57,7 @@ def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
             tell_json(found)
         elif found:
             _draw(found)
+            tell(f"from {reader.where}", err=True)
         if not found:
             tell(*unrecorded(message_id, reader.where, whereabouts(loaded, reader)), err=True)
     return 0 if found else 1

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -19,7 +19,12 @@ from rabbitray.cluster.driver.session import Session
 
 log = logging.getLogger(__name__)
 
-SMALL_CPU = 0.01
+SMALL_CPU: Final = 0.01
+"""Of each of the pool's own actors: Ray's node autoscaler takes away a node that holds none but actors of 0 CPU."""
+
+HEAD_CPU: Final = 0.0
+"""On the head's node, which is never taken away, and may offer no CPU at all, as Ray's own documentation advises."""
+
 CALLS_MOST = 1_000
 NAME_FREE_WITHIN_S = 10.0
 
@@ -88,7 +93,7 @@ class RayActors:
         options: Any = ray.remote(kind).options(  # Any: Ray's actor class is generic over ours
             name=name,
             namespace=self._namespace,
-            num_cpus=SMALL_CPU,
+            num_cpus=HEAD_CPU if self._session.on_head else SMALL_CPU,
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=CALLS_MOST,

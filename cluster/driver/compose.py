@@ -180,10 +180,10 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
     )
 
 
-def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
-    """The consumer-router actor; `max_size`: what fits where the settings leave it open."""
+def router(loaded: Loaded, handler: str, fits: int) -> RouterSetup:
+    """The consumer-router actor; `fits`: with how many workers it begins at most where the settings leave it open."""
     settings = loaded.settings
-    bounds = autoscale_limits(settings, max_size)
+    bounds = autoscale_limits(settings, fits)
     fixed_window = None if settings.prefetch_count == "adaptive" else settings.prefetch_count
     fixed_batch = None if settings.batch_size == "adaptive" else settings.batch_size
     return RouterSetup(
@@ -218,6 +218,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
         max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
         max_crashes=settings.max_crashes,
         start_timeout_s=settings.start_timeout_s,
+        silent_node_timeout_s=settings.silent_node_timeout_s,
         min_size=bounds.min_size,
         initial_size=bounds.initial_size,
         max_size=bounds.max_size,
@@ -228,7 +229,7 @@ def router(loaded: Loaded, handler: str, max_size: int) -> RouterSetup:
 
 
 def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
-    """The autoscaler; `max_size`: what fits where the settings leave it open."""
+    """The autoscaler; `max_size`: the bound where the settings leave it open; what fits it looks at all the time."""
     settings = loaded.settings
     return AutoscalerSetup(
         pool=settings.pool,

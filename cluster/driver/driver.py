@@ -13,8 +13,8 @@ from typing import Any
 import ray
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
-from rabbitray.actors.rabbitmq.depth import DepthProbe
-from rabbitray.actors.router.actor import DRAIN_ASKED
+from rabbitray.actors.rabbitmq.depth import DepthLink, DepthProbe
+from rabbitray.actors.router.end_asked import ENDS_WELL
 from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry.metrics import Percentiles
@@ -174,8 +174,8 @@ class Driver:
             other.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
         for ended in done:
-            if waits[ended] == "fenced" and ended.result() == DRAIN_ASKED:
-                return End(reason=DRAIN_ASKED)
+            if waits[ended] == "fenced" and ended.result() in ENDS_WELL:
+                return End(reason=ended.result())
             if waits[ended] == "fenced":
                 raise RabbitrayError(f"pool {self.loaded.settings.pool!r} stopped: {ended.result()}")
             ended.result()
@@ -214,12 +214,13 @@ class Driver:
 
 
 class Depths:
-    """Ready depth of the main queue and of all rungs together; None where it is not known."""
+    """Ready depth of the main queue and of all rungs together, over one connection; None where it is not known."""
 
     def __init__(self, loaded: Loaded) -> None:
         topology, url = compose.topology(loaded.settings), loaded.settings.rabbitmq_url
-        self._main = DepthProbe(url, topology.queue)
-        self._rungs = [DepthProbe(url, topology.rung(delay)) for delay in topology.rung_delays_ms]
+        self._link = DepthLink(url, f"how much waits in {topology.queue} and its rungs")
+        self._main = DepthProbe(url, topology.queue, link=self._link)
+        self._rungs = [DepthProbe(url, topology.rung(delay), link=self._link) for delay in topology.rung_delays_ms]
 
     async def main(self) -> int | None:
         """Messages ready in the main queue."""
@@ -237,8 +238,8 @@ class Depths:
         return sum(known) if len(known) == len(depths) else None
 
     async def close(self) -> None:
-        """Ends the connections."""
-        await asyncio.gather(self._main.close(), *(probe.close() for probe in self._rungs))
+        """Ends the connection."""
+        await self._link.close()
 
 
 def check(loaded: Loaded, handler: str) -> None:

@@ -148,7 +148,7 @@ class Service:
         )
 
     async def _start_router(self) -> Actor:
-        setup = compose.router(self._loaded, self._handler, self._session.max_size)
+        setup = compose.router(self._loaded, self._handler, self._session.fits)
         return await self._make(ConsumerRouter, self.router.name, "start", setup)
 
     async def _start_autoscaler(self) -> Actor:

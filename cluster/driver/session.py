@@ -16,6 +16,8 @@ import ray
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.remote.gcs import require_gcs
+from rabbitray.actors.remote.nodes import is_head
+from rabbitray.cluster.operate.local_usage import raylet_here
 from rabbitray.cluster.settings import Settings
 
 MOST_WORKERS = 32
@@ -25,12 +27,17 @@ ANSWER_WITHIN_S: Final = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """Where the actors run. `max_size`: workers that fit or may come; `dashboard`: its address, if there is one."""
+    """Where the actors run: `node_id`, which is the head's or not. `dashboard`: its address, if there is one.
+
+    `max_size`: the bound of the pool; `fits`: workers that have a place now, or may have one soon: those to begin with.
+    """
 
     node_id: str
     job_id: str
     local: bool
     max_size: int
+    fits: int
+    on_head: bool
     dashboard: str | None
 
 
@@ -54,11 +61,14 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
                 f"Ray at {settings.ray_address} cannot be reached: {error}; is the cluster up (`ray status`)?"
             ) from error
     runtime = ray.get_runtime_context()
+    node = runtime.get_node_id()
     return Session(
-        node_id=runtime.get_node_id(),
+        node_id=node,
         job_id=runtime.get_job_id(),
         local=local,
-        max_size=most if local else settings.max_size or _most_of_cluster(settings),
+        max_size=most if local else settings.max_size or MOST_WORKERS,
+        fits=most if local else settings.max_size or _most_of_cluster(settings),
+        on_head=local or is_head(node),
         dashboard=context.dashboard_url or None,
     )
 
@@ -89,7 +99,15 @@ def _init(settings: Settings, address: str, **own: Any) -> Any:  # Any: argument
 
 
 def require_reachable(address: str | None) -> None:
-    """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes."""
+    """Raises ConfigurationError when nothing listens at the Ray address: Ray itself would try for ten minutes.
+
+    So it does where the address is that of the dashboard, which takes jobs and no drivers.
+    """
+    if address is not None and address.startswith(("http://", "https://")):
+        raise ConfigurationError(
+            f"{address} is the address of Ray's dashboard, which takes jobs: `ray job submit --address {address} -- "
+            "rabbitray status --queue NAME`, or on the cluster itself, `ray exec CLUSTER.yaml 'rabbitray status ...'`"
+        )
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return  # auto, local, or a form that only Ray knows
@@ -102,11 +120,25 @@ def require_reachable(address: str | None) -> None:
         ) from error
 
 
+def require_node(address: str | None) -> None:
+    """Raises ConfigurationError where no node of a Ray runs on this machine, though an address is given (`host:port`):
+    a driver talks to Ray through the node that it is on, and Ray itself would wait for one without a word.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if "://" in host or not port.isdecimal() or raylet_here():
+        return
+    raise ConfigurationError(
+        f"this machine is no node of the Ray at {address}: run the command on one, `ray exec CLUSTER.yaml 'rabbitray "
+        f"status ...'`, or as a job, `ray job submit --address http://{host}:8265 -- rabbitray status --queue NAME`"
+    )
+
+
 def require_ray(address: str | None) -> None:
     """Raises ConfigurationError where no Ray answers at the address (None: on this machine), or none that takes this
     process. To be called before `join`.
     """
     require_reachable(address)
+    require_node(address)
     require_gcs("auto" if address is None else address, within_s=ANSWER_WITHIN_S)
 
 

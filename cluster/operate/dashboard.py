@@ -241,23 +241,26 @@ def _workers(view: View, width: int, room: int) -> list[Text]:
     workers = sorted(view.seen.workers, key=lambda worker: (worker.state != "starting", worker.name))
     earlier = {worker.name: worker for worker in view.before.workers} if view.before else {}
     fitting = workers if len(workers) <= room else workers[: max(0, room - 1)]
-    lines = [_worker(worker, earlier.get(worker.name), view, width) for worker in fitting]
+    several = len({worker.host for worker in workers if worker.host}) > 1
+    lines = [_worker(worker, earlier.get(worker.name), view, width, with_host=several) for worker in fitting]
     if len(fitting) < len(workers):
         lines.append(Text(f"  ... {len(workers) - len(fitting)} more workers", style="dim"))
     return lines
 
 
-def _worker(worker: WorkerRow, earlier: WorkerRow | None, view: View, width: int) -> Text:
+def _worker(worker: WorkerRow, earlier: WorkerRow | None, view: View, width: int, *, with_host: bool) -> Text:
     room = width - NUMBERS_WIDTH
-    name = worker.name if len(worker.name) <= room else "…" + worker.name[1 - room :]
+    name = f"{worker.name}@{worker.host}" if with_host and worker.host else worker.name
+    name = name if len(name) <= room else "…" + name[1 - room :]
+    state = "silent" if worker.silent_s is not None else worker.state
     used = _used(worker, view)
     rate_s, share = _pace(worker, earlier, view.apart_s)
     rate = "-" if rate_s is None else f"{rate_s:,.1f}"
     busy = "-" if share is None else f"{share:.0%}"
     cpu = "-" if used is None or used.cpu_percent is None else f"{used.cpu_percent:.0f}%"
     memory = "-" if used is None else f"{used.rss_bytes / kpi.MB:,.0f} MB"
-    style = {"starting": "cyan", "retiring": "dim"}.get(worker.state, "")
-    text = f"  {name:<{room}} {worker.state:<8} {rate:>8} {busy:>5} {cpu:>5} {memory:>8} {worker.jobs:>10,} "
+    style = {"starting": "cyan", "retiring": "dim", "silent": "bold yellow"}.get(state, "")
+    text = f"  {name:<{room}} {state:<8} {rate:>8} {busy:>5} {cpu:>5} {memory:>8} {worker.jobs:>10,} "
     worst = _worst(rate_s if _backlog(view) and (share or 0.0) > 0.5 else None, used)
     return Text(text, style=style) + (Text.assemble(MARKS[worst]) if worst else Text(""))
 

@@ -1,4 +1,4 @@
-"""CPU and memory of the workers that run on this machine."""
+"""What runs on this machine: workers with their CPU and memory, and whether a node of a Ray cluster does."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ class LocalUsage:
                 continue
         self._known = known
         return found
+
+
+def raylet_here() -> bool:
+    """Whether a node of a Ray cluster runs on this machine."""
+    return any(process.info["name"] == "raylet" for process in psutil.process_iter(["name"]))
 
 
 def _worker(pid: int) -> psutil.Process | None:

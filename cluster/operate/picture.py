@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from rabbitray.actors.router.dispatch.node_watch import NodeEvent
 from rabbitray.actors.router.endings import NONE_ENDED, LastEndings
 from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.actors.router.report import RouterReport, WorkerRow
@@ -39,7 +40,8 @@ class Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """Workers. `possible`: what the cluster has room for, those that are there included; `fixed`: by `scale N`."""
+    """Workers. `possible`: what the cluster has or may get room for, with those that are there; `fixed`: by `scale N`;
+    `lent`: places that workers have meanwhile which run suspects of a crash alone."""
 
     wanted: int
     had: int
@@ -48,6 +50,7 @@ class Sizes:
     retiring: int
     possible: int | None
     fixed: int | None
+    lent: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +101,15 @@ class Picture:
 
     `conflicts`: messages that came under the key of another one's result, since the store started. `counts` and
     `latency_ms` are of all since the router started; `acked_s_ago`: so many seconds ago the last message was acked.
-    `vanished`: queues that were gone, until somebody confirms it.
+    `warnings`: what makes figures wrong, and the pool not worse. `vanished`: queues that were gone, until somebody
+    confirms it.
     """
 
     pool: str
     queue: str
     state: State
     problems: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     size: Sizes
     messages: Messages
     window: int
@@ -126,6 +131,15 @@ class Picture:
     broker: str
     spans_lost: int
     workers: tuple[WorkerRow, ...]
+    node_events: tuple[NodeEvent, ...] = ()
+
+    def on_host(self, host: str | None) -> Picture:
+        """The same with those workers only whose machine has this in its name, or this address; None: all of them."""
+        if host is None:
+            return self
+        return replace(
+            self, workers=tuple(one for one in self.workers if host in (one.host or "") or host == one.address)
+        )
 
     def as_json(self) -> dict[str, Any]:  # Any: JSON values
         """As `status --json` and `top --json` print it."""

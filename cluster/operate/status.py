@@ -8,10 +8,11 @@ from typing import Final
 from rabbitray.actors.router.status import Counts
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.cluster.operate.picture import Look, Messages, Picture, Reason, ShownRates, Sizes
-from rabbitray.cluster.operate.problems import problems, state
+from rabbitray.cluster.operate.problems import clocks, problems, state
 
 REASONS_SHOWN: Final = 3
 ERRORS_SHOWN: Final = 3
+NODE_EVENTS_SHOWN: Final = 5
 
 
 def picture(look: Look) -> Picture:
@@ -23,6 +24,7 @@ def picture(look: Look) -> Picture:
         queue=look.queue,
         state=state(look, wrong),
         problems=wrong,
+        warnings=clocks(look),
         size=_sizes(look),
         messages=Messages(
             ready=look.ready,
@@ -55,21 +57,23 @@ def picture(look: Look) -> Picture:
         broker=report.broker,
         spans_lost=report.spans_lost,
         workers=report.workers,
+        node_events=report.node_events[-NODE_EVENTS_SHOWN:],
     )
 
 
 def _sizes(look: Look) -> Sizes:
     status = look.status
     fixed = (look.control or {}).get("fixed_size")
-    there = status.workers + status.starting + status.retiring
+    there = status.workers + status.starting + status.retiring - status.silent_workers
     return Sizes(
         wanted=status.target,
         had=status.workers,
         busy=status.busy,
         starting=status.starting,
         retiring=status.retiring,
-        possible=None if status.placeable is None else there + status.placeable,
+        possible=None if status.placeable is None else there + status.lent + status.placeable + (status.growable or 0),
         fixed=fixed if isinstance(fixed, int) else None,
+        lent=status.lent,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Final
 
 from rabbitray.actors.router.report import WorkerRow
@@ -17,11 +18,13 @@ def lines(seen: Picture) -> list[str]:
     """The picture for people."""
     size, messages, rates, latency = seen.size, seen.messages, seen.rates, seen.latency_ms
     fixed = f", fixed at {size.fixed}" if size.fixed is not None else ""
+    lent = f", {size.lent} lent to run suspects of a crash alone" if size.lent else ""
     holds = "; ".join(f"{name}: {why}" for name, why in seen.holds.items()) or "none"
     return [
         f"pool {seen.pool} on queue {seen.queue}: {seen.state}",
         *(f"  ! {problem}" for problem in seen.problems),
-        f"workers   {size.had} of {size.wanted} wanted{fixed}; {size.busy} busy, {size.starting} starting, "
+        *(f"  note: {warning}" for warning in seen.warnings),
+        f"workers   {size.had} of {size.wanted} wanted{fixed}{lent}; {size.busy} busy, {size.starting} starting, "
         f"{size.retiring} retiring, {known(size.possible)} possible",
         f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
         f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",
@@ -44,6 +47,7 @@ def lines(seen: Picture) -> list[str]:
         f"holds     {holds}",
         *([f"traces    {seen.spans_lost:,} spans of the router are lost"] if seen.spans_lost else []),
         *(f"reason    {one.at[11:19]} {one.event}: {one.reason}" for one in seen.reasons),
+        *(f"node      {_clock(one.at)} {one}" for one in seen.node_events),
         *(_worker(worker) for worker in seen.workers),
     ]
 
@@ -55,10 +59,20 @@ def _retries(messages: Messages) -> str:
 
 
 def _worker(worker: WorkerRow) -> str:
+    silent = f", no answer for {worker.silent_s:.0f} s" if worker.silent_s is not None else ""
     return (
-        f"  {worker.name:<24} {worker.state:<9} pid {worker.pid or '-':<8} {worker.batches} batches, "
-        f"{worker.jobs:,} jobs, busy {worker.busy_s:,.1f} s"
+        f"  {worker.name:<24} {worker.state:<9} {place(worker):<24} pid {worker.pid or '-':<8} "
+        f"{worker.batches} batches, {worker.jobs:,} jobs, busy {worker.busy_s:,.1f} s{silent}"
     )
+
+
+def place(worker: WorkerRow) -> str:
+    """The machine of a worker: its name and its address."""
+    return f"{worker.host} ({worker.address})" if worker.host else "-"
+
+
+def _clock(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%H:%M:%S")
 
 
 def error_line(one: ErrorCount) -> str:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from rabbitray.actors.errors import QueryError, StoreOpenError
+from rabbitray.actors.errors import QueryError, RabbitrayError, StoreOpenError
 from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.queries.file import FileQueries
 from rabbitray.actors.store.query import truncated
 from rabbitray.actors.store.read_only import ReadOnlyFile
+from rabbitray.cluster.operate.local_usage import raylet_here
 from rabbitray.cluster.settings import Loaded
 
 if TYPE_CHECKING:
@@ -114,33 +115,52 @@ def whole(table: pa.Table) -> pa.Table:
 
 @contextmanager
 def results(loaded: Loaded) -> Iterator[Reader]:
-    """The file, unless it is missing or a pool holds it: then that pool.
+    """The running pool, where one of that name is found; else the file. A file named on the command line comes first.
 
     Raises StoreOpenError where neither is there, naming both.
     """
+    with ExitStack() as stack:
+        nothing = None
+        if not loaded.is_asked("results"):
+            pool, nothing = _running(loaded, stack)
+            if pool is not None:
+                yield PoolReader(pool=pool)
+                return
+        yield stack.enter_context(_of_the_file(loaded, nothing))
+
+
+@contextmanager
+def _of_the_file(loaded: Loaded, nothing: RabbitrayError | None) -> Iterator[Reader]:
+    """The file, unless it is missing or a pool holds it: then that pool. `nothing`: why no pool was found before."""
     path = loaded.settings.results
     try:
         file = ReadOnlyFile(path)
     except StoreOpenError as refused:
         if path.exists() and not isinstance(refused, StoreLockedError):
             raise
-        with _of_the_pool(loaded, refused) as reader:
-            yield reader
+        with ExitStack() as stack:
+            if nothing is None:
+                pool, nothing = _running(loaded, stack, anyway=True)
+                if pool is not None:
+                    yield PoolReader(pool=pool)
+                    return
+            raise StoreOpenError(f"{refused}; and {nothing}") from nothing
     else:
         with closing(file):
             yield FileReader(path=path, file=file)
 
 
-@contextmanager
-def _of_the_pool(loaded: Loaded, refused: StoreOpenError) -> Iterator[Reader]:
-    from rabbitray.cluster.operate.running_pool import (  # ray takes a second to import: only where it is needed
-        NotRunningError,
-        running,
-    )
+def _running(
+    loaded: Loaded, stack: ExitStack, *, anyway: bool = False
+) -> tuple[RunningPool | None, RabbitrayError | None]:
+    """The pool, until the stack is closed, or why there is none; neither where no Ray is here that could be asked, and
+    it need not be said (`anyway`). Ray takes a second to import: only where it is needed.
+    """
+    if not anyway and loaded.settings.ray_address is None and not raylet_here():
+        return None, None
+    from rabbitray.cluster.operate.running_pool import running
 
-    with ExitStack() as stack:
-        try:
-            pool = stack.enter_context(running(loaded.settings))
-        except NotRunningError as nothing:
-            raise StoreOpenError(f"{refused}; and {nothing}") from nothing
-        yield PoolReader(pool=pool)
+    try:
+        return stack.enter_context(running(loaded.settings)), None
+    except RabbitrayError as nothing:
+        return None, nothing

@@ -8,7 +8,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -65,6 +65,11 @@ class Loaded:
     def is_set(self, name: str) -> bool:
         """Whether the user set it, in whatever way."""
         return not self.sources[name].startswith(("default", "derived"))
+
+    def asked(self, **own: object) -> Loaded:
+        """The same with these values, as if they stood on the command line."""
+        settings = self.settings.model_copy(update=own)
+        return replace(self, settings=settings, sources=self.sources | dict.fromkeys(own, COMMAND_LINE))
 
     def is_asked(self, name: str) -> bool:
         """Whether it stands on this command line."""

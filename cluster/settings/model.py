@@ -154,7 +154,8 @@ class Settings(BaseModel):
     initial_size: int = _pool(1, ge=0, le=10_000, help="Workers at the start; by default 1 or min_size.")
     max_size: int | None = _pool(
         None, aliases=("WORKER_POOL_SIZE",), ge=1, le=10_000, none="auto", report="10, fixed",
-        help=f"Most workers; auto: what the cluster can place, or may grow to, at most {MOST_WORKERS_BY_DEFAULT}.",
+        help=f"Most workers; auto: what the cluster has room for at each look, or may grow to, at most "
+        f"{MOST_WORKERS_BY_DEFAULT}.",
     )  # fmt: skip
     worker_num_cpus: float = _pool(1.0, gt=0, le=1024, help="CPUs that Ray reserves for each worker.")
     queue_concurrency: int = _pool(
@@ -234,6 +235,11 @@ class Settings(BaseModel):
     max_hold_s: float | None = _retry(
         None, gt=0, le=86_400, none="auto",
         help=f"Longest time that a message is held; auto: {DERIVED_HOLD_S:g}, more for long handlers.",
+    )  # fmt: skip
+    silent_node_timeout_s: float = _retry(
+        30.0, ge=0, le=86_400,
+        help="What the workers of a node that gives no answer have in hand runs elsewhere after this time; a handler "
+        "may run twice where the node lives; 0: when Ray calls it dead, which may take a minute.",
     )  # fmt: skip
     max_crashes: int = _retry(2, ge=1, le=100, help="A job that killed its worker this often, alone, is a dead letter.")
     error_categories: str = _retry(

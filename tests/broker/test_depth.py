@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 
 import aio_pika
+import psutil
 import pytest
 
-from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.rabbitmq.depth import DepthLink, DepthProbe
 from rabbitray.cluster.broker import PrivateBroker
+from rabbitray.cluster.telemetry.logs import NotSaidByUs
 from tests.kit.eventually import eventually
 from tests.kit.stopping import stop
 
@@ -79,6 +82,46 @@ async def test_a_silent_and_a_killed_broker_are_unknown_until_they_come_back(
     own_broker.start()
     assert await eventually(lambda: _known(probe), within_s=60)
     await probe.close()
+
+
+async def test_a_broker_that_restarts_is_told_lost_once_and_found_once(
+    own_broker: PrivateBroker, own_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the driver looks at the queue and each of its rungs twice a second."""
+    names = ["jobs", *(f"jobs.retry.{n}" for n in range(6))]
+    for name in names:
+        await _publish(own_url, name, 1)
+    link = DepthLink(own_url, "how much waits", timeout_s=2.0)
+    probes = [DepthProbe(own_url, name, link=link) for name in names]
+    caplog.set_level(logging.INFO)
+    client_library, known_better = logging.getLogger("aiormq.connection"), NotSaidByUs()  # as in each process of ours
+    client_library.addFilter(known_better)
+    try:
+        assert await asyncio.gather(*(probe.ready() for probe in probes)) == [1] * len(names)
+        assert connections(own_broker) == 1
+        own_broker.kill()
+        lost = await asyncio.gather(*(probe.ready() for probe in probes))
+        assert set(lost) == {None}
+        own_broker.start()
+
+        async def all_known() -> bool:
+            found = await asyncio.gather(*(probe.ready() for probe in probes))
+            return None not in found
+
+        await eventually(all_known, within_s=60)
+        assert connections(own_broker) == 1
+    finally:
+        await link.close()
+        client_library.removeFilter(known_better)
+    said = [line.getMessage() for line in caplog.records if line.levelno >= logging.INFO]
+    assert len([line for line in said if "how much waits is" in line]) == 2, said
+    assert len(said) <= 3, said
+
+
+def connections(broker: PrivateBroker) -> int:
+    """How many clients are connected to it."""
+    own = psutil.Process(os.getpid()).net_connections("tcp")
+    return sum(one.status == psutil.CONN_ESTABLISHED and one.raddr and one.raddr.port == broker.port for one in own)
 
 
 async def test_close_works_twice_and_before_the_first_look(amqp_url: str) -> None:

@@ -29,6 +29,8 @@ class FakeWorker:
         self.told: dict[str, set[int]] = {}  # positions that a test has answered for, by batch
         self.asked: Counter[str] = Counter()  # parts, by batch
         self.killed = False
+        self.placeless = False
+        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stopped = False
         self.lost: tuple[str, bool] | None = None  # it is dead: reason and guilt that every call meets
         self.node_in_doubt = False  # at its death
@@ -55,6 +57,13 @@ class FakeWorker:
         if not reply[0].open:
             self.batches.pop(batch_id, None)
         return reply
+
+    async def ended(self) -> None:
+        await asyncio.shield(self.end)
+        raise self._loss("it died")
+
+    async def waits_for_place(self) -> bool:
+        return self.placeless
 
     async def node_leaves(self) -> bool:
         return self.node_in_doubt and await asyncio.shield(self.leaving)
@@ -97,6 +106,8 @@ class FakeWorker:
     def die(self, reason: str = "worker_crashed", *, may_be_poison: bool = True) -> None:
         """Every call in flight ends with the loss of the worker, and every later one."""
         self.lost = self.lost or (reason, may_be_poison)
+        if not self.end.done():
+            self.end.set_result(None)
         if not self.starts.done():
             self.starts.set_exception(WorkerLostError(reason, "it died", may_be_poison=False))
             self.starts.exception()  # read, so that a withdrawn worker's is not reported as unread

@@ -85,6 +85,8 @@ async def pool_of(loaded: Loaded, handler: str = HANDLE) -> AsyncIterator[Runnin
         job_id=runtime.get_job_id(),
         local=True,
         max_size=loaded.settings.max_size or 4,
+        fits=loaded.settings.max_size or 4,
+        on_head=True,
         dashboard=None,
     )
     service = Service(loaded, handler, session)

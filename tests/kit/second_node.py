@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,20 @@ class SecondNode:
         root = psutil.Process(self._process.pid)
         for process in [*root.children(recursive=True), root]:
             process.terminate()
+
+    def freeze(self) -> None:
+        """Its processes stand still, as those of a machine do that is suspended or cut off; `thaw` ends it."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """They go on; those that have ended meanwhile do not matter."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        root = psutil.Process(self._process.pid)
+        for process in [root, *root.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     @property
     def pid(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ pytestmark = [
 COUNT = 120
 BULK = 30_000  # bytes of each result: rows of a batch are too large to travel in the reply
 WORKED = 30
+GIVE_UP_S = 10.0
 
 
 class Rows:
@@ -85,6 +87,43 @@ async def test_a_node_that_dies_with_unfetched_rows(amqp_url: str, ray_cluster: 
             await the_client_says_so(pool, rows)
             assert await lost_and_duplicated(pool, COUNT) == (0, 0)
             assert pool.rows("SELECT max(attempts) AS runs FROM results") == [{"runs": 1}]
+
+
+async def test_a_node_that_stands_still_is_shown_and_what_it_has_runs_elsewhere(
+    amqp_url: str, ray_cluster: str, tmp_path: Path
+) -> None:
+    """Ray takes up to a minute to call it dead: its messages run elsewhere after the setting, and none is charged."""
+    home = ray.get_runtime_context().get_node_id()
+    loaded = settings_for(amqp_url, tmp_path, batch_size=5, initial_size=2, max_size=2, silent_node_timeout_s=GIVE_UP_S)
+    jobs = [Job(id=f"job-{n}", payload={"do": "slow", "s": 0.1}) for n in range(COUNT)]
+    with second_node(ray_cluster, cpus=2) as node, occupied(home) as place:
+        async with pool_of(loaded) as pool:
+            await pool.publish(jobs)
+            await eventually(lambda: worked(pool), within_s=90, message="the workers did not work")
+            host = {worker.host for worker in (await pool.report()).workers}
+            assert host == {socket.gethostname()}
+            node.freeze()
+            try:
+                silent = await eventually(lambda: fates(pool, 1), within_s=20, message="it is not shown as silent")
+                assert silent == ["silent"]
+                report = await pool.report()
+                assert all(worker.silent_s is not None for worker in report.workers if worker.state == "ready")
+                assert report.pool.silent == (node.id,)
+                ray.kill(place)
+                given_up = await eventually(lambda: fates(pool, 2), within_s=30, message="it is not given up")
+                assert given_up == ["silent", "given up"]
+                await eventually(lambda: finished(pool, COUNT), within_s=60, message="the pool did not come to rest")
+            finally:
+                node.thaw()
+            report = await pool.report()
+            assert (report.counts.dead, report.counts.retried, report.quarantined) == (0, 0, 0)
+            assert await lost_and_duplicated(pool, COUNT) == (0, 0)
+
+
+async def fates(pool: RunningPool, count: int) -> list[str]:
+    """What happened to nodes, once so much has."""
+    events = (await pool.report()).node_events
+    return [event.fate for event in events] if len(events) >= count else []
 
 
 async def the_client_says_so(pool: RunningPool, rows: Any) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.message.job import Job
-from rabbitray.actors.remote.compat import NO_EXIT_CODE
+from rabbitray.actors.remote.compat.texts import NO_EXIT_CODE
 from rabbitray.actors.router.report import WorkerRow
 from rabbitray.cluster.commands.trace import stories_of, whereabouts
 from rabbitray.cluster.driver import compose

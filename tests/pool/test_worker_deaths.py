@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,17 @@ class Waiting:
     async def ready(self) -> WorkerInfo:
         """Where it runs."""
         return WorkerInfo(slots=1, pid=os.getpid(), node=ray.get_runtime_context().get_node_id())
+
+    async def wall_clock(self) -> float:
+        """That of this machine."""
+        return time.time()
+
+    async def correct_clock(self, ahead_s: float) -> None:
+        """Nothing is told by it here."""
+
+    async def ended(self) -> None:
+        """Never by itself."""
+        await asyncio.Event().wait()
 
     @ray.method(num_returns=2)
     async def run(self, batch_id: str, shipment: bytes) -> tuple[bytes, None]:

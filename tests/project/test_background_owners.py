@@ -49,6 +49,7 @@ STEPS: Final = {
     "actors/background.py:BackgroundTasks.keep": "the owner itself",
     "actors/remote/calls.py:WakeAutoscaler.delivered": "the next lull wakes it again",
     "actors/router/dispatch/pool.py:Pool._end": "kills the worker",
+    "actors/router/dispatch/pool.py:Pool._join": "what the worker then gets tells of its end",
     "actors/router/dispatch/worker_starts.py:WorkerStarts._ask": "a failed start is tried again",
     "actors/router/intake/consumer.py:Intake._adopt": "marks the channel as lost; the watch opens the next one",
     "actors/router/router.py:Router._run": "gives the messages of the batch back",

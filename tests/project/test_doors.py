@@ -17,7 +17,19 @@ import pytest
 from bench import __main__ as bench
 from tests.kit.root import ROOT
 
-TARGETS = ("help", "demo", "test", "test-unit", "lint", "docs", "bench", "bench-compare", "bench-ab", "faults")
+TARGETS = (
+    "help",
+    "demo",
+    "test",
+    "test-unit",
+    "test-ray",
+    "lint",
+    "docs",
+    "bench",
+    "bench-compare",
+    "bench-ab",
+    "faults",
+)
 
 
 def _run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,6 +59,15 @@ def test_help_is_the_default_and_lists_every_target() -> None:
     assert shown.stdout == _run("make", "help").stdout
     for target in TARGETS:
         assert re.search(rf"^  make {target} +\S", shown.stdout, re.MULTILINE), target
+
+
+def test_what_rests_on_the_inside_of_ray_stands_in_one_module() -> None:
+    """A later Ray may change it without a word: `make test-ray` tries that module, and nothing else."""
+    floors = ("actors/", "autoscale/", "cluster/")
+    inside = {
+        name for name, text in _tracked() if name.startswith(floors) and re.search(r"ray\._(private|raylet)", text)
+    }
+    assert inside == {"actors/remote/compat/inside.py"}
 
 
 def test_an_old_or_missing_python_is_one_line() -> None:

@@ -61,7 +61,7 @@ def test_the_pool_is_told_that_pods_may_come_and_may_use_them_all(spec: Json) ->
 @pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
 def test_no_worker_fits_on_the_head_and_a_drain_fits_into_the_grace_period(spec: Json) -> None:
     settings = Settings.model_fields
-    assert float(spec["headGroupSpec"]["rayStartParams"]["num-cpus"]) - 0.03 < settings["worker_num_cpus"].default
+    assert float(spec["headGroupSpec"]["rayStartParams"]["num-cpus"]) == 0
     assert pods(spec)[0]["terminationGracePeriodSeconds"] > 2 * settings["drain_deadline_s"].default
 
 

@@ -143,7 +143,7 @@ def test_only_what_ended_since(results: Path) -> None:
 
 def test_the_command_prints_the_figures_and_says_what_is_missing(results: Path, tmp_path: Path) -> None:
     found = CliRunner().invoke(group, ["report", str(results), "-o", str(tmp_path / "r.html"), "--json"])
-    figures = json.loads(found.output)
+    figures = json.loads(found.stdout)
     assert (figures["done"], figures["dead"], figures["decisions"]) == (JOBS, DEAD, 13)
     missing = CliRunner().invoke(group, ["report", str(tmp_path / "none.duckdb")])
     assert missing.exit_code == ConfigurationError.exit_code

@@ -90,6 +90,13 @@ class SimWorker:
         """Of the router: looks like a crash to the calls in flight, as in Ray."""
         self.die("killed", poison=True)
 
+    async def ended(self) -> None:
+        await asyncio.shield(self._end)
+        self._must_live()
+
+    async def waits_for_place(self) -> bool:
+        return False
+
     async def node_leaves(self) -> bool:
         fault = self._faults.take("node")
         await asyncio.sleep(fault.value if fault else 0.1)

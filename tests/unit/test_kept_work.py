@@ -88,7 +88,7 @@ async def router_upkeep() -> Work:
         outstanding=OutstandingRetries(),
         watch=SimpleNamespace(vanished=VanishedQueues()),
     )
-    return kept("router-upkeep", Upkeep(parts).run, ticks.goes_on)
+    return kept("router-upkeep", Upkeep(parts, on_draining=lambda _: None).run, ticks.goes_on)
 
 
 def metrics(name: str) -> Work:

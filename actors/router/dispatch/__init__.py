@@ -9,6 +9,8 @@ pool              the members: pick, run, retire, replace
 worker_starts     those that are missing are asked for, until they are ready
 isolation         what becomes of a message in whose run alone a worker was lost (pure)
 quarantine        suspects of a crash run one after another, beside the pool
+lending           the pool gives a place up while the quarantine's worker waits for one
 memory_deaths     what Ray says of a worker that its memory monitor ended (pure)
+node_watch        nodes that give no sign of life, and what their workers have in hand
 workers           the handles on the Ray actors
 """

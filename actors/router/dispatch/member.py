@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
@@ -47,6 +48,8 @@ class WorkerHandle(Protocol[P_co]):
     async def ready(self) -> WorkerInfo: ...
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, P_co]: ...
     async def more(self, batch_id: str) -> tuple[Part, P_co]: ...
+    async def ended(self) -> None: ...
+    async def waits_for_place(self) -> bool: ...
     async def node_leaves(self) -> bool: ...
     async def stop(self) -> None: ...
     def kill(self) -> None: ...
@@ -74,6 +77,9 @@ class Member(Generic[P]):
     busy_s: float = 0.0
     usage: Usage | None = None  # the last that it told
     used_at: float = 0.0
+    silent: bool = False  # its node gives no answer
+    given_up: WorkerLostError | None = None  # why nobody waits for its answers any more
+    replies: dict[str, asyncio.Timeout] = field(default_factory=dict)  # those that are waited for, by batch
 
     @property
     def slots(self) -> int:
@@ -95,7 +101,7 @@ class Member(Generic[P]):
 
         Slow jobs occupy slots, not places in the line.
         """
-        if self.state != "ready":
+        if self.state != "ready" or self.silent:
             return False
         in_line = self.load < most_in_flight and sum(self.slow.values()) < self.slots
         return in_line or self.open_jobs < self.slots

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rabbitray.actors.remote.compat import GB, ended_for_memory, node_memory_gb
+from rabbitray.actors.remote.compat.texts import GB, ended_for_memory, node_memory_gb
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 
 GROWN_SHARE: Final = 0.02

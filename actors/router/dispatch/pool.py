@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -57,8 +57,10 @@ class Pool(Generic[P]):
             on_ready=self._join,
         )
         self._tasks = BackgroundTasks(log, "An end of a worker failed")
+        self._watches = BackgroundTasks(log, "A worker is not watched any more")
         self._stopped = False
         self.target = 0
+        self.lent = 0
         self.replaced = 0
         self.busy_s = 0.0  # seconds in which workers were busy, over all workers, past ones too
 
@@ -110,8 +112,21 @@ class Pool(Generic[P]):
     def resize(self, target: int) -> None:
         """Sets how many workers there shall be; starts or retires the difference."""
         self.target = target
+        self._fit()
+
+    def lend(self, places: int) -> None:
+        """So many workers fewer than the target, for as long as somebody else needs their places; 0 ends it."""
+        self.lent = places
+        self._fit()
+
+    @property
+    def wanted(self) -> int:
+        """How many workers there shall be now: the target without what is lent."""
+        return max(0, self.target - self.lent)
+
+    def _fit(self) -> None:
         staying = [member for member in self.members if member.state != "retiring"]
-        for member in sorted(staying, key=_retire_order)[: max(0, len(staying) - target)]:
+        for member in sorted(staying, key=_retire_order)[: max(0, len(staying) - self.wanted)]:
             self._retire(member)
         self._starts.fill()
 
@@ -146,9 +161,20 @@ class Pool(Generic[P]):
         """The worker has this batch in hand no longer, be it that it never ran: one that retires may end now."""
         member.batches.pop(batch.id, None)
         member.slow.pop(batch.id, None)
+        member.replies.pop(batch.id, None)
         if member.state == "retiring" and not member.batches:
             self._end(member)
         self._on_change()
+
+    def give_up(self, members: Iterable[Member[P]], why: str) -> None:
+        """Nobody waits for these workers any more, of which nothing is heard: what they have goes to others at once."""
+        for member in members:
+            if self._members.get(member.name) is not member:
+                continue
+            member.given_up = WorkerLostError("node_silent", why, may_be_poison=False)
+            self.remove(member, why=why)
+            for bound in member.replies.values():
+                bound.reschedule(asyncio.get_running_loop().time())
 
     def remove(self, member: Member[P], *, why: str) -> None:
         """Kills a worker and replaces it."""
@@ -165,7 +191,7 @@ class Pool(Generic[P]):
         self._stopped = True
         self.target = 0
         members, self._members = list(self._members.values()), {}
-        ending = self._tasks.cancel() + self._starts.cancel()
+        ending = self._tasks.cancel() + self._starts.cancel() + self._watches.cancel()
         for member in members:
             member.suspects = frozenset()
         await asyncio.gather(*(_stop(member, within_s) for member in members))
@@ -173,11 +199,22 @@ class Pool(Generic[P]):
 
     def _missing(self) -> int:
         """How many workers are wanted beyond those that are there or pending; negative for too many."""
-        return 0 if self._stopped else self.target - sum(member.state != "retiring" for member in self.members)
+        return 0 if self._stopped else self.wanted - sum(member.state != "retiring" for member in self.members)
 
     def _join(self, member: Member[P]) -> None:
         self._members[member.name] = member
+        self._watches.spawn(self._watch(member))
         self._on_change()
+
+    async def _watch(self, member: Member[P]) -> None:
+        """Replaces a worker that ends without work. One with work is replaced by it, which knows what is suspect."""
+        why = "its process ended"
+        try:
+            await member.handle.ended()
+        except WorkerLostError as loss:
+            why = str(loss)
+        if not member.batches:
+            self.remove(member, why=why)
 
     def _account(self, member: Member[P], batch: Batch, part: Part) -> None:
         member.jobs += part.jobs
@@ -193,12 +230,13 @@ class Pool(Generic[P]):
     async def _reply(self, member: Member[P], batch: Batch, call: Awaitable[tuple[Part, P]]) -> tuple[Part, P]:
         """The answer of a worker, which is due within `handler_timeout_s` even when nothing finished."""
         try:
-            async with asyncio.timeout(self._config.handler_timeout_s + REPLY_GRACE_S):
+            async with asyncio.timeout(self._config.handler_timeout_s + REPLY_GRACE_S) as bound:
+                member.replies[batch.id] = bound
                 return await call
         except WorkerLostError as loss:
-            raise await self._lost(member, batch, loss) from loss
+            raise await self._lost(member, batch, member.given_up or loss) from loss
         except TimeoutError:
-            raise await self._lost(member, batch, self._hung(batch)) from None
+            raise await self._lost(member, batch, member.given_up or self._hung(batch)) from None
         except Exception as error:
             log.exception("Worker %s gave no usable answer on batch %s", member.name, batch.id)
             unusable = WorkerLostError("worker_error", f"{type(error).__name__}: {error}", may_be_poison=True)
@@ -240,8 +278,8 @@ class Pool(Generic[P]):
 
 
 def _retire_order(member: Member[P]) -> tuple[int, int]:
-    """Pending before idle before least loaded."""
-    return (0, 0) if member.state == "starting" else (1, len(member.batches))
+    """Pending before those of which nothing is heard before idle before least loaded."""
+    return (0, 0) if member.state == "starting" or member.silent else (1, len(member.batches))
 
 
 async def _stop(member: Member[P], within_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -22,10 +23,10 @@ from ray.exceptions import (
 )
 
 from rabbitray.actors.message.parcel import Shipment, shipment_bytes
-from rabbitray.actors.message.reply import Part, WorkerInfo, decode_part
+from rabbitray.actors.message.reply import CLOCK_OFF_S, Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line
-from rabbitray.actors.remote.nodes import node_leaves, node_stays
+from rabbitray.actors.remote.nodes import node_leaves, node_stays, waits_for_place
 from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 
 CALLS_MOST = 1_000
 CAUSE_WITHIN_S = 5.0
+ASK_AGAIN_S = 2.0
+CLOCK_NOISE_S = 0.02
+"""An offset of clocks below this, and half of what the question took, is none."""
 
 
 class WorkerThreads:
@@ -73,10 +77,23 @@ class RayWorker:
         """Waits until the worker has loaded its handler; WorkerLostError says why it could not."""
         try:
             actor = await asyncio.wrap_future(self._creation)
-            self._info = await actor.ready.remote()
+            self._info = replace(await actor.ready.remote(), clock_s=await self._clock_s(actor))
         except Exception as error:  # the creation raises all kinds where Ray's GCS gives no answer
             raise WorkerLostError("start_failed", last_line(error), may_be_poison=False) from error
         return self._info
+
+    async def _clock_s(self, actor: Actor) -> float:
+        """How far the worker's clock is ahead of ours; it corrects its times by that where it is more than noise."""
+        asked_s = time.time()
+        there_s: float = await actor.wall_clock.remote()
+        took_s = time.time() - asked_s
+        ahead_s = there_s - asked_s - took_s / 2
+        if abs(ahead_s) < CLOCK_NOISE_S + took_s / 2:
+            return 0.0
+        await actor.correct_clock.remote(ahead_s)
+        if abs(ahead_s) >= CLOCK_OFF_S:
+            log.warning("The clock of worker %s is %+.1f s off: its times are corrected", self._name, ahead_s)
+        return ahead_s
 
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, Rows]:
         """Starts a batch; the rows stay where they are."""
@@ -129,6 +146,27 @@ class RayWorker:
         if part.usage is not None:
             self._rss_bytes = part.usage.rss_bytes
         return part, refs[1]
+
+    async def ended(self) -> None:
+        """Lasts as long as the worker's process; raises WorkerLostError where that ends before `stop`.
+
+        One call to Ray for each worker, which Ray answers when it hears of the end.
+        """
+        while True:
+            try:
+                await self._actor.ended.remote()
+            except ActorUnavailableError:  # it may be back
+                await asyncio.sleep(ASK_AGAIN_S)
+            except RayError as error:
+                raise self._lost(error) from error
+            else:
+                return
+
+    async def waits_for_place(self) -> bool:
+        """Whether the cluster has no place for it yet; False where Ray does not say."""
+        if not self._creation.done() or self._creation.cancelled() or self._creation.exception() is not None:
+            return False
+        return await self._threads.asks.call(waits_for_place, self._actor)
 
     async def node_leaves(self) -> bool:
         """Whether its node goes or is gone; all who ask share one answer, some seconds later."""

@@ -96,6 +96,7 @@ def read_message(
     replays = header_number(table.get(h.REPLAYS), 0, MAX_ATTEMPT)
     stamp = table.get(h.PUBLISHED)
     published_ms = moment_ms(stamp, now_ms) or _stamp(properties.timestamp, now_ms)
+    ahead_ms = _ahead_ms(stamp, properties.timestamp, now_ms) if published_ms == now_ms else 0
     message_id = properties.message_id or (converted_id(table) if h.CONVERTED_ID in table else None)
     if rule.place == "default":
         key, missing = header_text(table.get(h.KEY)), ""
@@ -129,10 +130,17 @@ def read_message(
         redelivered=redelivered,
         refused=_refused(len(body) if spooled is None else spooled.size, properties, limits),
         returned=returned,
+        ahead_ms=ahead_ms,
         due_ms=_due(table, first_seen_ms, now_ms) if h.DUE in table else 0,
         replays=replays,
         spooled=spooled,
     )
+
+
+def _ahead_ms(stamp: object, timestamp: object, now_ms: int) -> int:
+    """By how much a message was published later than now, which its `published_ms` does not say."""
+    latest_ms = now_ms + h.AHEAD_MOST_MS
+    return (moment_ms(stamp, latest_ms) or _stamp(timestamp, latest_ms)) - now_ms
 
 
 def _due(table: Table, first_seen_ms: int, now_ms: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from rabbitray.actors.backoff import Backoff
-from rabbitray.actors.router.delivery import Delivery
+from rabbitray.actors.router.delivery import SKEWED_MS, Delivery
 from rabbitray.actors.router.settlement.tally import Tally
 from rabbitray.actors.telemetry.tracing import Tracing
 
@@ -46,7 +46,7 @@ class Acker:
         now_ms = time.time() * 1000
         self._tally.acked_at = now_ms / 1000
         for delivery in deliveries:
-            if delivery.parcel.published_ms:
+            if delivery.parcel.published_ms and delivery.ahead_ms <= SKEWED_MS:
                 self._tally.latency.add(now_ms - delivery.parcel.published_ms)
 
     def give_back_later(self, deliveries: list[Delivery]) -> None:

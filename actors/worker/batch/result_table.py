@@ -12,8 +12,11 @@ from rabbitray.actors.worker.batch.unit import Unit
 _EMPTY = RESULT_SCHEMA.empty_table()
 
 
-def results(units: Sequence[Unit], queue: str, worker: str, batch_id: str) -> pa.Table:
-    """One row for each job that is DONE, in order; column by column, since that is what Arrow is fast at."""
+def results(units: Sequence[Unit], queue: str, worker: str, batch_id: str, *, clock_us: int = 0) -> pa.Table:
+    """One row for each job that is DONE, in order; column by column, since that is what Arrow is fast at.
+
+    `clock_us`: how far the clock of this machine is ahead of the one that all times are told by.
+    """
     if not units:
         return _EMPTY
     count = len(units)
@@ -32,8 +35,8 @@ def results(units: Sequence[Unit], queue: str, worker: str, batch_id: str) -> pa
         "attempts": pa.array([unit.attempt + 1 for unit in units], pa.int32()),
         "published_at": _times([unit.parcel.published_ms * 1_000 or None for unit in units]),
         "received_at": _times([unit.parcel.received_ms * 1_000 for unit in units]),
-        "started_at": _times([unit.started_us for unit in units]),
-        "finished_at": _times([unit.finished_us for unit in units]),
+        "started_at": _times([unit.started_us - clock_us for unit in units]),
+        "finished_at": _times([unit.finished_us - clock_us for unit in units]),
         "worker": pa.repeat(pa.scalar(worker), count),
         "batch_id": pa.repeat(pa.scalar(batch_id), count),
         "trace_id": pa.array([_trace_id(unit.parcel.traceparent) for unit in units], pa.string()),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import cast
 
 import click
 
-from rabbitray.actors.errors import BrokerUnreachableError
+from rabbitray.actors.errors import BrokerUnreachableError, RabbitrayError
 from rabbitray.actors.rabbitmq.inspect import contact
 from rabbitray.actors.rabbitmq.look import hidden, look
 from rabbitray.cluster.cli.tables import drawn_rows
@@ -15,7 +16,7 @@ from rabbitray.cluster.cli.terminal import console, tell, tell_json
 from rabbitray.cluster.commands.dlq.options import JSON, with_results
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.dead_letters import groups
-from rabbitray.cluster.results.reader import results
+from rabbitray.cluster.results.reader import PoolReader, Reader, results
 from rabbitray.cluster.settings import Loaded
 
 LOOK_WITHIN_S = 2.0
@@ -33,7 +34,8 @@ def command(loaded: Loaded, as_json: bool) -> None:
     """
     with results(loaded) as reader:
         found = groups(reader)
-    waiting = asyncio.run(_waiting(loaded))
+        waiting = _waiting(loaded, reader)
+        tell(f"from {reader.where}", err=True)
     if as_json:
         tell_json({"waiting": waiting, "groups": found})
         return
@@ -48,7 +50,18 @@ def _short(group: Mapping[str, object]) -> dict[str, object]:
     return {**group, "example": str(group["example"])[:8]}
 
 
-async def _waiting(loaded: Loaded) -> int | None:
+def _waiting(loaded: Loaded, reader: Reader) -> int | None:
+    """Messages in the dead-letter queue: where this machine knows of no broker, as the running pool sees it."""
+    if loaded.is_set("rabbitmq_url") or not isinstance(reader, PoolReader):
+        return asyncio.run(_at_the_broker(loaded))
+    try:
+        [depth] = reader.pool.ask("autoscaler", "depths", [compose.topology(loaded.settings).dead_queue])
+    except RabbitrayError:
+        return None
+    return cast("int | None", depth)
+
+
+async def _at_the_broker(loaded: Loaded) -> int | None:
     """Messages in the dead-letter queue; None where the broker or the queue is not there, or may not be looked at."""
     settings = loaded.settings
     within_s = min(LOOK_WITHIN_S, settings.connect_timeout_s)

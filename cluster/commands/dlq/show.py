@@ -27,6 +27,7 @@ def command(loaded: Loaded, name: str, raw: bool, as_json: bool) -> None:
     with results(loaded) as reader:
         row, settings = find(reader, name), loaded.settings
         found = readable(row, compose.type_codes(settings), settings.message_format, raw=raw)
+        tell(f"from {reader.where}", err=True)
     if as_json:
         tell_json(found)
         return

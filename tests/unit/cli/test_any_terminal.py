@@ -120,7 +120,7 @@ def test_output_that_finds_no_room_is_one_line(filled: Path) -> None:
         ran = subprocess.run(
             [sys.executable, "-m", "rabbitray", "query", "SELECT * FROM results"],
             cwd=ROOT,
-            env=os.environ | {"RABBITRAY_RESULTS": str(filled)},
+            env=os.environ | {"RABBITRAY_RESULTS": str(filled), "RAY_ADDRESS": "127.0.0.1:1"},
             stdout=full,
             stderr=subprocess.PIPE,
             check=False,

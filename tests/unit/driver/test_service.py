@@ -19,7 +19,7 @@ from tests.kit.pool_status import QUIET_REPORT
 from tests.kit.ray_errors import named, ray_errors
 from tests.kit.virtual_time import in_virtual_time
 
-SESSION = Session(node_id="n", job_id="01", local=True, max_size=4, dashboard=None)
+SESSION = Session(node_id="n", job_id="01", local=True, max_size=4, fits=4, on_head=True, dashboard=None)
 ERRORS = [*ray_errors(), raised_in_actor(KeyError("x")), RuntimeError("Ray is shut down")]
 
 

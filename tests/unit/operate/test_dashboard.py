@@ -301,3 +301,25 @@ def test_without_a_terminal_it_says_what_to_use() -> None:
     found = CliRunner().invoke(group, ["top"])
     assert found.exit_code == 2
     assert "--once" in found.stderr
+
+
+def test_where_there_are_several_machines_each_worker_says_its_own() -> None:
+    one = worker(1, host="w1", address="10.0.0.1")
+    alone = frame(View(seen=seen(workers=(one,)), at=AT), width=100)
+    assert "orders-worker-0001 " in alone
+    assert "@w1" not in alone
+    both = seen(workers=(one, worker(2, host="w2", address="10.0.0.2", silent_s=7.0)))
+    text = frame(View(seen=both, at=AT), width=100)
+    assert "orders-worker-0001@w1" in text
+    (silent,) = [line for line in text.splitlines() if "orders-worker-0002@w2" in line]
+    assert "silent" in silent
+
+
+@pytest.mark.parametrize(
+    ("host", "numbers"), [("w1", [1]), ("w", [1, 2]), ("10.0.0.2", [2]), ("10.0.0", []), (None, [1, 2, 3])]
+)
+def test_workers_of_one_host(host: str | None, numbers: list[int]) -> None:
+    places = ({"host": "w1", "address": "10.0.0.1"}, {"host": "w2", "address": "10.0.0.2"}, {})
+    workers = tuple(worker(number, **place) for number, place in enumerate(places, 1))
+    found = seen(workers=workers).on_host(host).workers
+    assert [one.name[-1] for one in found] == [str(number) for number in numbers]

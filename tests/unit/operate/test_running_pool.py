@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from rabbitray.actors.errors import QueryError, RabbitrayError
+from rabbitray.actors.errors import ConfigurationError, QueryError, RabbitrayError
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.store.query import as_table, up_to
 from rabbitray.cluster.commands import drain, trace
 from rabbitray.cluster.commands.export import Count
-from rabbitray.cluster.driver.session import require_reachable
+from rabbitray.cluster.driver import session
+from rabbitray.cluster.driver.session import require_node, require_ray, require_reachable
 from rabbitray.cluster.operate.looking import look
 from rabbitray.cluster.operate.running_pool import NotRunningError, token_hint
 from rabbitray.cluster.operate.status import picture
@@ -33,13 +36,55 @@ NOWHERE = {"RABBITMQ_URL": "amqp://127.0.0.1:1/"}
 def test_status_shows_which_actors_are_silent() -> None:
     silent = RabbitrayError("no answer")
     pool: Any = FakePool(
-        router_report=REPORT, autoscaler_status=silent, autoscaler_decisions=silent,
+        router_report=REPORT, autoscaler_status=silent, autoscaler_decisions=silent, autoscaler_depths=silent,
         store_stats=silent, store_control=silent,
     )  # fmt: skip
     seen = picture(look(pool, load({}, NOWHERE, None), 0.0))
     assert seen.state == "degraded"
     assert seen.problems == ("the store does not answer", "the autoscaler does not answer")
     assert seen.messages.ready is None
+
+
+def test_the_pool_says_how_much_waits_whatever_broker_this_machine_knows_of() -> None:
+    answers: dict[str, Any] = {
+        "router_report": REPORT,
+        "autoscaler_status": REPORT.pool,
+        "autoscaler_decisions": [[], [], []],
+        "store_stats": None,
+        "store_control": {},
+    }
+    pool: Any = FakePool(**answers, autoscaler_depths=[[77, 3], [77, 3]])
+    began = time.monotonic()
+    for environ in ({}, NOWHERE):  # no address, or one where nothing answers
+        messages = picture(look(pool, load({}, environ, None), 0.0)).messages
+        assert (messages.ready, messages.dropped) == (77, 3)
+    mute: Any = FakePool(**answers, autoscaler_depths=RabbitrayError("no answer"))
+    assert picture(look(mute, load({}, {}, None), 0.0)).messages.ready is None
+    assert time.monotonic() - began < 2.0, "a default address is not asked"
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("http://localhost:8265", "ray job submit --address http://localhost:8265 -- rabbitray status"),
+        ("https://ray.example/", "`ray exec CLUSTER.yaml"),
+    ],
+)
+def test_the_address_of_the_dashboard_is_told_at_once(address: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(says)):
+        require_ray(address)
+
+
+def test_a_machine_that_is_no_node_is_told_what_works_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "raylet_here", lambda: False)
+    with socket.create_server(("127.0.0.1", 0)) as gcs:
+        address = f"127.0.0.1:{gcs.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(ConfigurationError, match=f"no node of the Ray at {address}: .* `ray exec"):
+            require_ray(address)
+        assert time.monotonic() - began < 5.0
+    for other in (None, "auto", "ray://head:10001"):
+        require_node(other)
 
 
 def test_status_without_a_router_is_no_status() -> None:

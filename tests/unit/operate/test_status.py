@@ -198,3 +198,37 @@ def test_lost_spans_are_told_where_there_are_some() -> None:
     seen = picture(replace(HEALTHY, report=replace(REPORT, spans_lost=1_200)))
     assert seen.spans_lost == 1_200
     assert "traces    1,200 spans of the router are lost" in lines(seen)
+
+
+def test_clocks_that_are_off_are_told_and_make_no_pool_degraded() -> None:
+    early = replace(WORKER, host="w1", address="10.0.0.1", clock_s=3_600.2)
+    late = replace(WORKER, host="w2", address="10.0.0.2", clock_s=-3_600.2)
+    near = replace(WORKER, host="w3", address="10.0.0.3", clock_s=0.4)
+    report = replace(REPORT, workers=(early, early, late, near), ahead=7, ahead_s=3_600.0)
+    found = picture(replace(HEALTHY, report=report))
+    assert found.state == "healthy"
+    assert found.warnings == (
+        "the clock of node w1 (10.0.0.1) is 3,600 s ahead: the times of its workers are corrected",
+        "the clock of node w2 (10.0.0.2) is 3,600 s behind: the times of its workers are corrected",
+        "7 messages were published by a clock that is ahead, the last by 3,600 s: they are not in the latency",
+    )
+    assert f"  note: {found.warnings[0]}" in lines(found)
+
+
+@pytest.mark.parametrize(
+    ("ready", "received", "newest_s", "told"),
+    [
+        (0, 90, 3_600.0, True),
+        (0, 90, 5.0, False),
+        (4, 90, 3_600.0, False),  # it may have waited
+        (0, 80, 3_600.0, False),  # nothing came
+        (0, 90, None, False),
+    ],
+)
+def test_a_producer_whose_clock_is_behind_shows_where_nothing_waits(
+    ready: int, received: int, newest_s: float | None, *, told: bool
+) -> None:
+    pool = replace(QUIET, received=received, returned=20)
+    report = replace(REPORT, pool=pool, newest_s=newest_s)
+    found = picture(replace(HEALTHY, report=report, earlier=EARLIER, ready=ready)).warnings
+    assert any("a producer's clock is behind" in one for one in found) is told

@@ -6,6 +6,7 @@ import json
 import pickle
 from dataclasses import replace
 
+from rabbitray.actors.router.dispatch.node_watch import NodeEvent
 from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.holds.vanished import VanishedQueue
 from rabbitray.actors.router.report import RouterReport, WorkerRow
@@ -39,7 +40,7 @@ REPORT: RouterReport = replace(
         WorkerRow(name="jobs-worker-0002", state="starting", pid=None, batches=0, jobs=0, busy_s=0.0),
         WorkerRow(
             name="jobs-worker-0003", state="ready", pid=6, batches=2, jobs=12, busy_s=2.25, cpu_percent=71.5,
-            rss_bytes=45_000_000,
+            rss_bytes=45_000_000, host="w1", address="10.0.0.1", silent_s=6.0,
         ),
     ),
     quarantined=3,
@@ -48,6 +49,9 @@ REPORT: RouterReport = replace(
     retries_until_ms=1_760_000_360_900,
     retries_overdue=2,
     uncollected="541",
+    node_events=(
+        NodeEvent(at=1_760_000_000.0, node="w1 (10.0.0.1)", fate="silent", workers=1, messages=20, silent_s=6.0),
+    ),
     vanished=(VanishedQueue(queue="orders", at_s=1_760_000_000.0, ready=12, seen_s_ago=3.0, unacked=2),),
     spans_lost=5,
 )  # fmt: skip
@@ -59,9 +63,10 @@ PRINTED = (
     '{"pool": "jobs", "queue": "orders", "state": "degraded", "problems": ["held (store): disk full", '
     "\"queue 'orders' vanished with 12 ready, 2 delivered and not acknowledged (last seen 3 s before); "
     'the pool waits for it, confirm it with `rabbitray resume --vanished`", '
+    '"node w1 (10.0.0.1) has given no answer for 6 s: 1 workers with 2 batches", '
     '"2 retries should be back from their rungs: is the queue full, or a policy on them?", '
-    '"1 messages that RabbitMQ dropped are not collected: 541"], '
-    '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3}, '
+    '"1 messages that RabbitMQ dropped are not collected: 541"], "warnings": [], '
+    '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3, "lent": 0}, '
     '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '
     '"uncommitted_bytes": 7000000, "retries_out": 6, '
     '"retries_until": "2025-10-09T08:59:20+00:00", "retries_overdue": 2, "dropped": 1}, '
@@ -81,9 +86,12 @@ PRINTED = (
     '"reasons": [{"at": "2025-10-09T08:53:20+00:00", "event": "decided", "wanted": 3, "reason": "want 3: load"}], '
     '"rows": 140, "conflicts": 4, "connected": true, "broker": "127.0.0.1:5672/", "spans_lost": 5, "workers": ['
     '{"name": "jobs-worker-0002", "state": "starting", "pid": null, "batches": 0, "jobs": 0, "busy_s": 0.0, '
-    '"cpu_percent": null, "rss_bytes": null}, '
+    '"cpu_percent": null, "rss_bytes": null, "host": null, "address": null, "silent_s": null, "clock_s": null}, '
     '{"name": "jobs-worker-0003", "state": "ready", "pid": 6, "batches": 2, "jobs": 12, "busy_s": 2.25, '
-    '"cpu_percent": 71.5, "rss_bytes": 45000000}]}'
+    '"cpu_percent": 71.5, "rss_bytes": 45000000, "host": "w1", "address": "10.0.0.1", "silent_s": 6.0, '
+    '"clock_s": null}], '
+    '"node_events": [{"at": 1760000000.0, "node": "w1 (10.0.0.1)", "fate": "silent", "workers": 1, "messages": 20, '
+    '"silent_s": 6.0}]}'
 )
 
 

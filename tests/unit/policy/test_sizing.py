@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -200,6 +201,29 @@ def test_the_reason_is_in_words_and_names_the_bound() -> None:
     assert decision.reason.startswith("want ")
     assert "msg/s arriving, 9,000 waiting, 55 msg/s per worker" in decision.reason
     assert decision.reason.endswith("cluster fits 8")
+
+
+def test_a_node_that_joins_later_is_used() -> None:
+    """Submitted when only the head was there: the bound of the pool is not what the cluster had then."""
+    alone, memory = decide(seen(now=0.0, ready=20_000, placeable=0), Memory(), LIMITS)
+    assert (alone.wanted, alone.reason.endswith("cluster fits 1")) == (1, True)
+    joined, _ = decide(seen(now=1.0, ready=20_000, placeable=8), memory, LIMITS)
+    assert joined.wanted == 9
+
+
+def test_where_nodes_may_come_no_more_is_asked_for_than_their_types_bring() -> None:
+    growing: dict[str, Any] = {"ready": 20_000, "placeable": 0, "can_grow_nodes": True}
+    few, _ = decide(seen(**growing, growable=2), Memory(), LIMITS)
+    assert (few.wanted, few.reason.endswith("its node types may bring room for 2 more")) == (3, True)
+    for growable in (None, 100):  # not known, and many: as many as are asked of new nodes at once
+        assert decide(seen(**growing, growable=growable), Memory(), LIMITS)[0].wanted == 5
+
+
+def test_a_place_that_is_lent_is_not_given_up_for_good() -> None:
+    lent, memory = decide(seen(now=0.0, ready=20_000, workers=7, target=8, lent=1, placeable=0), Memory(), LIMITS)
+    assert lent.wanted == 8
+    stuck = seen(now=400.0, ready=20_000, workers=5, starting=2, target=8, lent=1, pending_s=400.0, placeable=0)
+    assert decide(stuck, memory, LIMITS)[0].wanted == 6, "what stayed pending is taken back, what is lent is not"
 
 
 def test_without_a_depth_the_pool_stays_as_it_is_and_the_reason_says_so() -> None:

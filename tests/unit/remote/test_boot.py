@@ -44,3 +44,25 @@ def test_what_the_environment_has_chosen_stays(name: str) -> None:
         keeps=True, **{name: "100000" if name.startswith("MALLOC") else "glibc.malloc.tcache_count=2"}
     )
     assert not kept
+
+
+ENDING = """
+import atexit, sys, threading, time
+import duckdb
+from rabbitray.actors.remote.boot import drop_teardown_messages, freeze_gc
+
+if {drops}:
+    drop_teardown_messages()
+connection = duckdb.connect()
+threading.Thread(target=lambda: time.sleep(60), daemon=True).start()  # as Ray's own, it holds this module's names
+freeze_gc()
+atexit.register(lambda: print("the user's own last words", file=sys.stderr))
+"""
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_worker_that_ends_says_nothing_of_the_leaks_of_a_library(*, drops: bool) -> None:
+    command = [sys.executable, "-c", ENDING.format(drops=drops)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("the user's own last words")
+    assert ("nanobind: leaked" in done.stderr) is not drops

@@ -6,7 +6,8 @@ import pytest
 import ray
 from ray._private import state
 
-from rabbitray.actors.remote.nodes import fitting, free_cpus, node_leaves, node_stays
+from rabbitray.actors.remote.compat import inside
+from rabbitray.actors.remote.nodes import HEAD, fitting, free_cpus, growable, node_leaves, node_stays
 from tests.kit.virtual_time import in_virtual_time
 
 NODES = {"a": {"CPU": 1.0, "memory": 5.0}, "b": {"CPU": 3.0}, "c": {"memory": 5.0}}
@@ -78,3 +79,17 @@ def test_where_ray_cannot_be_asked_no_node_is_said_to_stay(monkeypatch: pytest.M
     monkeypatch.setattr(ray, "nodes", lambda: [{"NodeID": "a", "Alive": True}])
     monkeypatch.setattr(state.state, "get_draining_nodes", away)
     assert not node_stays("a")
+
+
+def test_a_cluster_may_grow_by_what_its_node_types_have_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    head = {"CPU": 4.0, HEAD: 1.0}
+    there = [{"Alive": True, "Resources": head}, {"Alive": True, "Resources": {"CPU": 8.0}}]
+    gone = {"Alive": False, "Resources": {"CPU": 8.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [*there, gone])
+    monkeypatch.setattr(inside, "node_types", lambda: [(3, 8.0), (2, 0.0)])
+    assert growable(3.0) == 3 * 2 - 2, "three workers of three CPUs do not fit on eight"
+    monkeypatch.setattr(inside, "node_types", lambda: [(3, 8.0), (inside.UNLIMITED, 8.0)])
+    assert growable(3.0) is None
+    for silent in ([], None):  # no autoscaler runs, or this Ray has no such call
+        monkeypatch.setattr(inside, "node_types", lambda silent=silent: silent)
+        assert growable(3.0) is None

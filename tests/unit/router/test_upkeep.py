@@ -37,11 +37,13 @@ def upkeep_of(outstanding: OutstandingRetries, store: Store, queues: VanishedQue
         meter=None,
         pool=SimpleNamespace(leave=lambda _: None),
         isolated=SimpleNamespace(leave=lambda _: None),
+        lending=SimpleNamespace(look=nothing),
+        nodes=SimpleNamespace(look=nothing),
         outstanding=outstanding,
         watch=SimpleNamespace(vanished=VanishedQueues() if queues is None else queues, look=nothing),
         store=store,
     )
-    return Upkeep(parts)
+    return Upkeep(parts, on_draining=lambda _: None)
 
 
 async def test_what_is_out_is_saved_now_and_then_and_only_where_it_changed() -> None:

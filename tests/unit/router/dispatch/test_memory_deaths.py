@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rabbitray.actors.remote.compat import GB
+from rabbitray.actors.remote.compat.texts import GB
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 
 TEXT = """\

@@ -499,3 +499,28 @@ async def test_a_worker_that_asks_for_messages_gets_them_with_their_envelopes_an
         pool.at(batch).done(batch.id)
         await task
     await pool.pool.stop(1)
+
+
+async def test_a_worker_that_dies_without_work_is_replaced() -> None:
+    held = Harness()
+    await held.ready(2)
+    idle = held.workers[0]
+    idle.die()
+    await eventually(lambda: len(held.workers) == 3 and held.pool.count("ready") == 2)
+    assert idle.name not in [member.name for member in held.pool.members]
+    assert held.pool.replaced == 1
+    await held.pool.stop(0.1)
+    assert len(held.workers) == 3, "an end that we asked for is replaced by nobody"
+
+
+async def test_what_dies_with_work_is_told_by_that_work() -> None:
+    held = Harness()
+    await held.ready(1)
+    batch, task = held.send(2)
+    await held.arrived(batch)
+    held.at(batch).die()
+    with pytest.raises(WorkerLostError) as lost:
+        await task
+    assert lost.value.may_be_poison, "a watch that removed it first would make its messages innocent"
+    await eventually(lambda: held.pool.count("ready") == 1)
+    await held.pool.stop(0.1)

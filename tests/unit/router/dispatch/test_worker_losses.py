@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,7 @@ from ray.exceptions import (
 
 from rabbitray.actors.message.parcel import pack_parcels
 from rabbitray.actors.message.reply import Part, Usage, WorkerInfo, encode_part
-from rabbitray.actors.remote.compat import GB
+from rabbitray.actors.remote.compat.texts import GB
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.workers import RayWorker, WorkerThreads
 from tests.kit.ray_errors import named, ray_errors
@@ -45,10 +46,15 @@ def worker(first: bytes | Exception, then: Exception | None = None, cause: Excep
         usage = Usage(cpu_percent=None, rss_bytes=GB // 10)
         return WorkerInfo(slots=1, pid=4711, node="node", usage=usage)
 
+    async def wall_clock() -> float:
+        return time.time()
+
     actor = SimpleNamespace(
         run=SimpleNamespace(remote=lambda *_: ended(first)),
         more=SimpleNamespace(remote=lambda *_: ended(then)),
         ready=SimpleNamespace(remote=ready),
+        wall_clock=SimpleNamespace(remote=wall_clock),
+        correct_clock=SimpleNamespace(remote=lambda _: wall_clock()),
     )
     created: Future[Any] = Future()
     created.set_result(actor)

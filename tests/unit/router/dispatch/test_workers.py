@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import Future
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,7 +68,7 @@ async def test_the_loop_goes_on_while_ray_creates_workers() -> None:
 
     def create() -> Any:
         gcs.wait(10)
-        return FakeActor(INFO)
+        return FakeActor(INFO, time.time(), None)
 
     workers = [RayWorker(f"p-worker-{n}", threads.creates.submit(create), threads) for n in range(8)]
     ready = asyncio.gather(*(worker.ready() for worker in workers))
@@ -74,7 +76,7 @@ async def test_the_loop_goes_on_while_ray_creates_workers() -> None:
         await asyncio.sleep(0)
     assert not ready.done()
     gcs.set()
-    assert await ready == [INFO] * 8
+    assert [replace(info, clock_s=0.0) for info in await ready] == [INFO] * 8
 
 
 async def test_a_worker_that_cannot_be_created_is_a_failed_start() -> None:
@@ -144,3 +146,25 @@ async def test_nor_does_a_question_for_more_that_ray_did_not_take() -> None:
     with pytest.raises(WorkerLostError) as lost:
         await worker_on(SimpleNamespace(more=Refusing())).more("b")
     assert not lost.value.may_be_poison
+
+
+@pytest.mark.parametrize("ahead_s", [3_600.0, -3_600.0, 0.0])
+async def test_the_clock_of_a_worker_is_measured_and_its_times_corrected_by_it(ahead_s: float) -> None:
+    corrected: list[float] = []
+
+    async def answers(value: object) -> object:
+        return value
+
+    async def correct(by_s: float) -> None:
+        corrected.append(by_s)
+
+    actor = SimpleNamespace(
+        ready=SimpleNamespace(remote=lambda: answers(INFO)),
+        wall_clock=SimpleNamespace(remote=lambda: answers(time.time() + ahead_s)),
+        correct_clock=SimpleNamespace(remote=correct),
+    )
+    created: Future[Any] = Future()
+    created.set_result(actor)
+    info = await RayWorker("w-0001", created, WorkerThreads()).ready()
+    assert info.clock_s == pytest.approx(ahead_s, abs=1.0)
+    assert corrected == ([] if not ahead_s else [info.clock_s]), "a few milliseconds are no offset"

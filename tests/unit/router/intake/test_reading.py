@@ -279,6 +279,16 @@ def test_the_timestamp_property_counts_whoever_read_it() -> None:
     assert [published(noise) for noise in (None, -5, True, "x", datetime(2025, 1, 1))] == [0, 0, 0, 0, 0]  # noise
 
 
+@pytest.mark.parametrize("ahead_s", [0, 3_600, -3_600])
+def test_a_producer_whose_clock_is_ahead_is_known(ahead_s: int) -> None:
+    """Its message counts as published now, so that nothing is negative; by how much that is wrong is kept."""
+    stamp = int(time.time() * 1000) + ahead_s * 1_000
+    for found in (read(b"{}", {h.PUBLISHED: stamp}), read(b"{}", {h.PUBLISHED: stamp * 1_000})):  # ms, and us
+        parcel = found.parcel
+        assert parcel.published_ms == min(stamp, parcel.received_ms)
+        assert found.ahead_ms == pytest.approx(max(0, ahead_s) * 1_000, abs=2_000)
+
+
 NOW_MS = 1_767_312_000_000
 """2 January 2026."""
 

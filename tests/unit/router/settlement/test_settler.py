@@ -583,6 +583,9 @@ async def test_latency_is_counted_from_the_publish() -> None:
     batch = Batch([delivery(1, published_ms=1_000), delivery(2)])
     await held.settler.settle(batch, done(0, 1), Answer(committed=2))
     assert held.settler.tally.latency.count == 1, "only where the time of the publish is known"
+    skewed = Batch([delivery(3, published_ms=2_000, ahead_ms=3_600_000), delivery(4, published_ms=2_000, ahead_ms=9)])
+    await held.settler.settle(skewed, done(0, 1), Answer(committed=2))
+    assert held.settler.tally.latency.count == 2, "a clock that is an hour ahead says nothing of it"
 
 
 async def test_a_dead_letter_holds_no_secret_in_its_headers_its_row_and_the_log(

@@ -1,4 +1,4 @@
-"""What rests on the wording of Ray's errors (2.60): why an actor ended, in a few words, and who held memory. Pure.
+"""The wording of Ray's errors (2.60): why an actor ended, in a few words, and who held memory. Pure.
 
 Ray's texts hold one fact and a list of guesses. Where a later Ray says it in other words, its last line is told.
 """

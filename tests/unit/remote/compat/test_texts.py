@@ -6,7 +6,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayActorError
 
 from rabbitray.actors.remote.calls import last_line
-from rabbitray.actors.remote.compat import NO_EXIT_CODE, death_cause
+from rabbitray.actors.remote.compat.texts import NO_EXIT_CODE, death_cause
 
 HEAD = """The actor died unexpectedly before finishing this task.
 \tclass_name: PoolWorker

@@ -1,0 +1,155 @@
+"""What we rest on that Ray does not promise: its inside, the wording of its errors, options without documentation.
+
+`make test-ray` runs these on the newest Ray, `make test-ray RAY=2.57.0` on that one: what fails here is what must be
+mended in `actors/remote/compat` before the bounds of pyproject.toml may be moved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import RayActorError
+
+from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.compat import inside
+from rabbitray.actors.remote.compat.texts import NO_EXIT_CODE
+from rabbitray.actors.remote.gcs import require_gcs
+from rabbitray.actors.remote.node_versions import NodeVersions, node_versions
+from rabbitray.actors.remote.nodes import growable, is_head, waits_for_place
+from rabbitray.actors.remote.raylets import Raylets
+from tests.kit.eventually import eventually_sync
+from tests.kit.second_node import Place
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout("120")]
+
+
+class Victim:
+    """An actor that ends in different ways."""
+
+    def pid(self) -> int:
+        """Of its process, once it is there."""
+        return os.getpid()
+
+    def end(self, code: int) -> None:
+        """Its process ends at once."""
+        os._exit(code)
+
+    @ray.method(num_returns="streaming", _generator_backpressure_num_objects=4)
+    async def stream(self, count: int) -> AsyncIterator[float]:
+        """When each of them was made."""
+        for _ in range(count):
+            yield time.monotonic()
+
+
+def home() -> str:
+    """The node of this process."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def victim() -> Any:
+    """An actor that is there. Any: a handle of Ray's."""
+    actor = ray.remote(Victim).options(num_cpus=0).remote()
+    ray.get(actor.pid.remote(), timeout=60)
+    return actor
+
+
+def test_nodes_tell_what_is_free_and_which_of_them_drain() -> None:
+    assert inside.draining() == {}
+    free = inside.free_of_nodes()
+    assert free is not None
+    assert free[home()]["CPU"] > 0
+    assert is_head(home())
+
+
+def test_an_actor_without_a_place_is_told_from_one_that_has_one() -> None:
+    placed = ray.remote(Place).options(num_cpus=0).remote()
+    ray.get(placed.ready.remote(), timeout=60)
+    waiting = ray.remote(Place).options(num_cpus=1_000).remote()
+    try:
+        eventually_sync(lambda: inside.waits_for_place(waiting), message="it has no place, and Ray does not say so")
+        assert inside.waits_for_place(placed) is False
+        assert waits_for_place(waiting)
+    finally:
+        ray.kill(placed)
+        ray.kill(waiting)
+
+
+def test_without_a_node_autoscaler_nothing_is_known_of_node_types() -> None:
+    assert inside.node_types() == []
+    assert growable(1.0) is None
+
+
+async def test_a_raylet_answers_for_itself() -> None:
+    raylets = Raylets()
+    assert await raylets.alive() == {home()}
+    assert await raylets.silent([home()]) == set()
+    nobody = inside.open_raylet("127.0.0.1:1")
+    assert nobody is not None
+    assert await asyncio.wait_for(nobody(0.3), 5) is False
+
+
+def _exit_0(actor: Any) -> None:
+    actor.end.remote(0)
+
+
+def _exit_3(actor: Any) -> None:
+    actor.end.remote(3)
+
+
+def _killed(actor: Any) -> None:
+    os.kill(ray.get(actor.pid.remote()), signal.SIGKILL)
+
+
+def _by_ray(actor: Any) -> None:
+    ray.kill(actor)
+
+
+@pytest.mark.parametrize(
+    ("ends", "words"),
+    [(_exit_0, NO_EXIT_CODE), (_exit_3, NO_EXIT_CODE), (_killed, NO_EXIT_CODE), (_by_ray, "killed by ray.kill")],
+)
+def test_what_ray_says_of_a_death_is_read(ends: Callable[[Any], None], words: str) -> None:
+    actor = victim()
+    ends(actor)
+
+    def error() -> RayActorError | None:
+        try:
+            ray.get(actor.pid.remote(), timeout=5)
+        except RayActorError as dead:
+            return None if type(dead).__name__ == "ActorUnavailableError" else dead
+        return None
+
+    dead = eventually_sync(error, within_s=20, message="Ray does not say that it died")
+    assert last_line(dead) == words
+
+
+def test_a_stream_waits_for_who_reads_it() -> None:
+    """`export` streams a table of any size: what is not read yet must not be made."""
+    actor = victim()
+    stream = iter(actor.stream.remote(20))
+    ray.get(next(stream))
+    time.sleep(1.0)
+    read_at = time.monotonic()
+    made = [ray.get(item) for item in stream]
+    assert sum(at > read_at for at in made) >= 10, "made only when what was before it had been read"
+    ray.kill(actor)
+
+
+def test_the_gcs_is_asked_before_ray_is() -> None:
+    address = ray.get_runtime_context().gcs_address
+    assert inside.connect_to_gcs(address) is not None
+    require_gcs(address, within_s=10)
+    assert address in inside.gcs_addresses_here()
+
+
+def test_each_node_tells_its_versions() -> None:
+    found, silent = node_versions(within_s=60)
+    assert set(found.values()) == {NodeVersions.here()}
+    assert silent == set()
