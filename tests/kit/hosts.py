@@ -148,6 +148,10 @@ class Host:
         every = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
         return [process for process in every if _pid_namespace(process) == self._namespace]
 
+    def running(self, text: str) -> list[int]:
+        """Those of its processes in whose command line this text stands."""
+        return [process for process in self.processes() if text in _command_line(process)]
+
     def signal(self, number: int, processes: Iterable[int]) -> None:
         """Sends a signal to some of `processes`."""
         for process in processes:
@@ -204,6 +208,12 @@ def _pid_namespace(process: int) -> str:
     """Empty when it is gone."""
     with contextlib.suppress(OSError):
         return os.readlink(f"/proc/{process}/ns/pid")
+    return ""
+
+
+def _command_line(process: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     return ""
 
 

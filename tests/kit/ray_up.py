@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
+import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ from tests.kit.wheels import wheels
 SAMPLE: Final = ROOT / "cluster/deploy/local.yaml"
 WHEELS: Final = "/srv/wheels"
 AMQP_PORT: Final = 5672
+DASHBOARD_PORT: Final = 8265
 NODE_CPUS: Final = 2
 NODES: Final = ("node1", "node2")
 
@@ -54,10 +55,10 @@ def handle(job):
 
 
 def typed(start: str) -> str:
-    """The command of the sample's comments that begins so, with the lines that continue it."""
+    """The command in the sample's comments that begins so, with the lines that continue it."""
     lines = [line.removeprefix("#").strip() for line in SAMPLE.read_text().splitlines() if line.startswith("#")]
     (found,) = (line for line in "\n".join(lines).replace("\\\n", " ").splitlines() if line.startswith(start))
-    return found
+    return found.partition("  #")[0]
 
 
 @dataclass(kw_only=True)
@@ -66,14 +67,6 @@ class Submitted:
 
     process: subprocess.Popen[bytes]
     output: Path
-
-    def until(self, happened: Callable[[], bool], *, within_s: float) -> float:
-        """Waits until something has happened; after how many seconds. AssertionError with what it printed when not."""
-        began = time.monotonic()
-        while not happened():
-            assert time.monotonic() - began < within_s, f"not within {within_s:g} s\n{self.log()}"
-            time.sleep(0.1)
-        return time.monotonic() - began
 
     def end(self, within_s: float) -> str:
         """What it printed; it must end by itself and with 0."""
@@ -84,40 +77,55 @@ class Submitted:
         assert code == 0, f"exit {code}\n{self.log()}"
         return self.log()
 
+    @property
+    def submission_id(self) -> str:
+        """What Ray calls it."""
+        (found,) = set(re.findall(r"raysubmit_\w+", self.log()))
+        return found
+
     def log(self) -> str:
         """What it printed so far."""
         return self.output.read_text(errors="replace")
 
 
 class UpCluster:
-    """A laptop, a head and nodes, ready for `up`. `clocks`: seconds that the wall clock of a host is off."""
+    """A laptop, a head and two nodes, ready for `up`."""
 
-    def __init__(
-        self, folder: Path, amqp_url: str, *, nodes: Iterable[str] = NODES, clocks: Mapping[str, int] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, amqp_url: str) -> None:
         self._folder = folder
-        self.hosts = Hosts(folder, environment=MACHINES, shown={wheels(folder / "wheels", PACKAGES): WHEELS})
-        self.laptop = self.hosts.laptop
-        clocks = clocks or {}
-        self.head = self.hosts.add("head", clock_s=clocks.get("head", 0))
-        self.nodes = [self.hosts.add(name, clock_s=clocks.get(name, 0)) for name in nodes]
         self._typed: list[Submitted] = []
-        parts = urlsplit(amqp_url)
-        assert parts.port is not None
-        self._relay = Relay(self.laptop, AMQP_PORT, parts.port)
-        self._amqp_url = parts._replace(netloc=f"guest:guest@{self.laptop.address}:{AMQP_PORT}").geturl()
-        self._equip_laptop()
+        with contextlib.ExitStack() as made:
+            shown = {wheels(folder / "wheels", PACKAGES): WHEELS}
+            self.hosts = made.enter_context(Hosts(folder, environment=MACHINES, shown=shown))
+            self.laptop = self.hosts.laptop
+            self.head = self.hosts.add("head")
+            self.nodes = [self.hosts.add(name) for name in NODES]
+            self._equip_laptop(self._relayed(made, amqp_url))
+            self._made = made.pop_all()
 
-    def up(self, nodes: int | None = None) -> None:
-        """`ray up`, and until the head and so many nodes (all) are there; then `ray dashboard`, its tunnel."""
+    def up(self) -> None:
+        """`ray up`, and until all nodes are there; then `ray dashboard`, which is a tunnel to the head."""
         self.type("ray up", more=" -y", within_s=200)
-        count = 1 + (len(self.nodes) if nodes is None else nodes)
-        eventually_sync(lambda: len(self.alive()) == count, within_s=120, message=f"{count} hosts in Ray")
-        self.open_tunnel()
-
-    def open_tunnel(self) -> None:
+        self.until_alive(self.head, *self.nodes, within_s=180)
+        self.laptop.signal(signal.SIGKILL, self.laptop.running(str(DASHBOARD_PORT)))  # a tunnel to a head that is gone
         self._popen(typed("ray dashboard"))
-        eventually_sync(lambda: _listens(self.laptop, 8265), within_s=30, message="no tunnel to the dashboard")
+        eventually_sync(lambda: _listens(self.laptop, DASHBOARD_PORT), within_s=30, message="no tunnel")
+
+    def until_alive(self, *hosts: Host, within_s: float) -> None:
+        """Waits until Ray has all of these."""
+        wanted = {host.address for host in hosts}
+        eventually_sync(lambda: wanted <= self.alive(), within_s=within_s, message=f"Ray has {wanted}")
+
+    def until_dead(self, host: Host, *, within_s: float) -> None:
+        """Waits until Ray takes it for dead."""
+        eventually_sync(lambda: host.address not in self.alive(), within_s=within_s, message=f"Ray lost {host.name}")
+
+    def drain(self, node: Host, *, deadline_s: float) -> None:
+        """What a cloud's notice of an interruption would lead to, by Ray's own command on the head."""
+        (found,) = (raylet["nodeId"] for raylet in self._raylets() if raylet["nodeManagerAddress"] == node.address)
+        words = ("--reason DRAIN_NODE_REASON_PREEMPTION", "--reason-message test", f"--node-id {found}")
+        ray = f"RAY_AUTH_MODE=token ~/rabbitray/bin/ray drain-node --address {self.head.address}:6379"
+        self.head.run(" ".join((ray, *words, f"--deadline-remaining-seconds {deadline_s:g}")))
 
     def down(self) -> str:
         """`ray down`."""
@@ -125,22 +133,31 @@ class UpCluster:
 
     def alive(self) -> set[str]:
         """Addresses of the hosts that Ray takes for alive; none while its dashboard does not answer."""
+        return {raylet["nodeManagerAddress"] for raylet in self._raylets()}
+
+    def _raylets(self) -> list[dict[str, Any]]:
         try:
-            answer = get_json(self.head, 8265, "/nodes?view=summary", self._token)
+            answer = get_json(self.head, DASHBOARD_PORT, "/nodes?view=summary", self._token)
         except (OSError, http.client.HTTPException, ValueError):
-            return set()
-        raylets = [node["raylet"] for node in answer["data"]["summary"]]
-        return {raylet["nodeManagerAddress"] for raylet in raylets if raylet.get("state") == "ALIVE"}
+            return []
+        found = [node["raylet"] for node in answer["data"]["summary"]]
+        return [raylet for raylet in found if raylet.get("state") == "ALIVE"]
 
     def publish(self, name: str, count: int, seconds: float) -> None:
         """`count` orders with ids NAME-0, NAME-1, ..., each of which works so long, published on the laptop."""
         jobs = ({"i": f"{name}-{number}", "p": {"s": seconds}} for number in range(count))
         (self.project / "orders.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
-        self.laptop.run(f"cd shop && RABBITMQ_URL_FILE=~/.rabbitmq-url {typed('rabbitray publish')}", within_s=60)
+        self.type("RABBITMQ_URL_FILE=~/.rabbitmq-url rabbitray publish")
 
     def submit(self, more: str = "") -> Submitted:
         """The sample's `ray job submit`, `more` behind it, which waits in the background."""
         return self._popen(f"{typed('export RAY_AUTH_MODE')}; {typed('ray job submit')} {more}")
+
+    def stop(self, job: Submitted) -> None:
+        """`ray job stop` of a job that runs, until it has ended."""
+        command = typed("ray job stop").replace("SUBMISSION_ID", job.submission_id)
+        self.laptop.run(f"{typed('export RAY_AUTH_MODE')}; {command}", within_s=120)
+        job.process.wait(60)
 
     def type(self, start: str, *, more: str = "", within_s: float = 60.0) -> str:
         """A command of the sample in the folder of the project, and what it printed; it must end with 0."""
@@ -165,8 +182,7 @@ class UpCluster:
         return self.laptop.disk / "root/shop"
 
     def close(self) -> None:
-        self._relay.close()
-        self.hosts.close()
+        self._made.close()
         for one in self._typed:
             one.process.wait()
 
@@ -178,15 +194,22 @@ class UpCluster:
     ) -> None:
         self.close()
 
-    def _equip_laptop(self) -> None:
-        """rabbitray, its project, a token and the broker's address, as the sample says."""
+    def _relayed(self, made: contextlib.ExitStack, amqp_url: str) -> str:
+        """The broker's address as the hosts see it."""
+        parts = urlsplit(amqp_url)
+        assert parts.port is not None
+        made.enter_context(contextlib.closing(Relay(self.laptop, AMQP_PORT, parts.port)))
+        return parts._replace(netloc=f"guest:guest@{self.laptop.address}:{AMQP_PORT}").geturl()
+
+    def _equip_laptop(self, amqp_url: str) -> None:
+        """rabbitray, a project, a token and the broker's address, as the sample says."""
         (self.project / "mypackage").mkdir(parents=True)
         (self.project / "mypackage/jobs.py").write_text(HANDLER)
         (self.project / "local.yaml").write_text(self._filled_in())
         self.laptop.run("python3 -m venv ~/rabbitray && ~/rabbitray/bin/pip install --quiet rabbitray")
         self.laptop.run("echo 'export PATH=~/rabbitray/bin:$PATH' >> ~/.profile")
-        self.laptop.run(typed("umask"))
-        self.laptop.run(f"umask 077; echo '{self._amqp_url}' > ~/.rabbitmq-url")
+        self.laptop.run(typed("umask 077; mkdir"))
+        self.laptop.run(f"umask 077; echo '{amqp_url}' > ~/.rabbitmq-url")
         self._token = (self.laptop.disk / "root/.ray/auth_token").read_text().strip()
 
     def _filled_in(self) -> str:
