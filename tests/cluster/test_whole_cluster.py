@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from rabbitray.cluster.broker import PrivateBroker
@@ -28,7 +29,7 @@ BROKER_S, CUT_S, NODE_S, JOB_S, HEAD_S = 15, 60, 60, 60, 120
 """Within so many seconds there is work again: after the broker answers, the plug is in, the node is back, ..."""
 AN_HOUR_S = 3_600
 
-Tell = Callable[[str, float, Orders], None]
+Tell = Callable[[str, float, Orders, Submitted], None]
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +71,9 @@ def tell(request: pytest.FixtureRequest) -> Tell:
             reporter.ensure_newline()
             reporter.write_line(f"| {row} |", flush=True)
 
-    write("fault | work again after s | orders | lost, doubled, charged | handlers run twice")
-    return lambda fault, after_s, orders: write(
-        f"{fault} | {after_s:.1f} | {orders.count} | 0, 0, 0 | {orders.run_twice()}"
+    write("fault | work again after s | orders | lost, doubled, charged | handlers run twice | lines of the job's log")
+    return lambda fault, after_s, orders, job: write(
+        f"{fault} | {after_s:.1f} | {orders.count} | 0, 0, 0 | {orders.run_twice()} | {len(job.log().splitlines())}"
     )
 
 
@@ -90,7 +91,7 @@ def test_cut_off(cluster: UpCluster, orders: Orders, tell: Tell, seconds: int) -
     cluster.hosts.plug(node)
     after_s = orders.until(orders.going_on(node), within_s=2 * CUT_S, of=job)
     ended(job, orders)
-    tell(f"node cut off for {seconds} s", after_s, orders)
+    tell(f"node cut off for {seconds} s", after_s, orders, job)
 
 
 def test_frozen(cluster: UpCluster, orders: Orders, tell: Tell) -> None:
@@ -101,7 +102,7 @@ def test_frozen(cluster: UpCluster, orders: Orders, tell: Tell) -> None:
     node.thaw()
     after_s = orders.until(orders.going_on(node), within_s=2 * NODE_S, of=job)
     ended(job, orders)
-    tell("node frozen for 30 s", after_s, orders)
+    tell("node frozen for 30 s", after_s, orders, job)
 
 
 def test_killed(cluster: UpCluster, orders: Orders, tell: Tell) -> None:
@@ -113,7 +114,7 @@ def test_killed(cluster: UpCluster, orders: Orders, tell: Tell) -> None:
     orders.until(lambda: node.address in cluster.alive(), within_s=120, of=job)
     after_s = orders.until(orders.going_on(node), within_s=2 * NODE_S, of=job)
     ended(job, orders)
-    tell("node killed, back in Ray", after_s, orders)
+    tell("node killed, back in Ray", after_s, orders, job)
 
 
 def test_drained(cluster: UpCluster, orders: Orders, tell: Tell) -> None:
@@ -125,7 +126,7 @@ def test_drained(cluster: UpCluster, orders: Orders, tell: Tell) -> None:
     after_s = orders.until(orders.going_on(cluster.nodes[1]), within_s=2 * NODE_S, of=job)
     ended(job, orders)
     assert not orders.run_twice(), "what a draining node had begun, it finished"
-    tell("node drained", after_s, orders)
+    tell("node drained", after_s, orders, job)
 
 
 @pytest.mark.parametrize("clock_s", [0, AN_HOUR_S])
@@ -141,7 +142,7 @@ def test_joins_late(cluster: UpCluster, orders: Orders, tell: Tell, clock_s: int
     orders.until(lambda: late.address in cluster.alive(), within_s=180, of=job)
     after_s = orders.until(orders.going_on(late), within_s=2 * NODE_S, of=job)
     ended(job, orders)
-    tell(f"node joins late{', its clock an hour ahead' if clock_s else ''}", after_s, orders)
+    tell(f"node joins late{', its clock an hour ahead' if clock_s else ''}", after_s, orders, job)
 
 
 def test_broker_restarted(cluster: UpCluster, orders: Orders, broker: PrivateBroker, tell: Tell) -> None:
@@ -151,7 +152,7 @@ def test_broker_restarted(cluster: UpCluster, orders: Orders, broker: PrivateBro
     broker.start()
     after_s = orders.until(orders.going_on(), within_s=2 * BROKER_S, of=job)
     ended(job, orders)
-    tell("broker killed and started", after_s, orders)
+    tell("broker killed and started", after_s, orders, job)
 
 
 def test_job_stopped(cluster: UpCluster, orders: Orders, broker: PrivateBroker, tell: Tell) -> None:
@@ -164,7 +165,7 @@ def test_job_stopped(cluster: UpCluster, orders: Orders, broker: PrivateBroker, 
     after_s = orders.until(orders.going_on(), within_s=2 * JOB_S, of=again)
     ended(again, orders)
     assert not orders.run_twice(), "what was in flight at the stop was finished"
-    tell("job stopped and submitted anew", after_s, orders)
+    tell("job stopped and submitted anew", after_s, orders, again)
 
 
 def test_head_killed(cluster: UpCluster, orders: Orders, tell: Tell) -> None:
@@ -178,18 +179,27 @@ def test_head_killed(cluster: UpCluster, orders: Orders, tell: Tell) -> None:
     after_s = time.monotonic() - began
     assert after_s < 2 * HEAD_S
     ended(job, orders)
-    tell("head's processes killed, `ray up`, job submitted anew", after_s, orders)
+    tell("head's processes killed, `ray up`, job submitted anew", after_s, orders, job)
 
 
 def test_what_else_the_sample_names_works(cluster: UpCluster, orders: Orders) -> None:
-    """`status` while it works; then the results to the laptop."""
-    job = orders.submitted(within_s=2 * JOB_S)
+    """`status`, and the results on the laptop, both while the pool runs."""
+    job = orders.submitted(within_s=2 * JOB_S, how="")
     status = cluster.type("ray exec local.yaml 'rabbitray status")
     assert "orders" in status, status
-    ended(job, orders)
+    eventually_sync(lambda: sum(orders.finished().values()) >= orders.count, within_s=60, message="all is worked")
+    eventually_sync(lambda: _exported(cluster, orders) == orders.count, within_s=60, message="all is exported")
+    cluster.stop(job)
+    orders.assert_all_there()
+
+
+def _exported(cluster: UpCluster, orders: Orders) -> int:
+    """How many results of these orders came to the laptop."""
     cluster.type("ray exec local.yaml 'rabbitray export")
     cluster.type("ray rsync-down")
-    assert list((cluster.project / "export").rglob("*.parquet"))
+    (file,) = (cluster.project / "export").rglob("results.parquet")
+    keys = pq.read_table(file, columns=["key"])["key"].to_pylist()
+    return sum(key.startswith(f"{orders.name}-") for key in keys)
 
 
 def test_down(cluster: UpCluster) -> None:

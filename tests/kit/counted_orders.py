@@ -32,9 +32,9 @@ class Orders:
         self.count = FIRST
         cluster.publish(name, FIRST, SECONDS)
 
-    def submitted(self, within_s: float) -> Submitted:
-        """A job that works them, once it does so on all nodes; it ends when there are none."""
-        job = self._cluster.submit("--until-empty --initial-size 4")
+    def submitted(self, within_s: float, how: str = "--until-empty") -> Submitted:
+        """A job that works them, once it does so on all nodes."""
+        job = self._cluster.submit(f"--initial-size 4 {how}")
         self.until(lambda: self.busy_hosts() == set(NODES), within_s=within_s, of=job)
         return job
 

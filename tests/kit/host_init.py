@@ -69,6 +69,7 @@ def furnish(root: Path, files: dict[str, str]) -> None:
     shutil.copytree("/etc", root / "etc", symlinks=True)
     for name in ("srv", "var/log", "var/tmp"):
         (root / name).mkdir(parents=True)
+    (root / "var/log/lastlog").touch()
     shutil.copytree("/etc/skel", root / "root")
     for name, text in files.items():
         (root / name).parent.mkdir(mode=0o700, exist_ok=True)

@@ -45,9 +45,10 @@ def missing_for_hosts() -> str:
     gone += [] if faketime() else ["libfaketime"]
     if gone:
         return f"hosts in namespaces need {', '.join(gone)}: cluster/deploy/install/prepare.sh cluster-test-tools"
-    command = ("unshare", "--mount", "--uts", "--ipc", "--pid", "--net", "--time", "--fork", "true")
+    links = "ip link add one type bridge && ip link add two type veth peer name three"
+    command = ("unshare", "--mount", "--uts", "--ipc", "--pid", "--net", "--time", "--fork", "sh", "-c", links)
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
-    return f"no namespaces here: {tried.stderr.strip()}" if tried.returncode else ""
+    return f"no namespaces with networks here: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 def faketime() -> str:
