@@ -8,7 +8,7 @@ BROKER := $(if $(RABBITMQ_URL),,broker)
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rabbitmq test-ray test-unit lint docs bench bench-compare bench-ab faults
+.PHONY: help demo test test-rabbitmq test-ray test-cluster test-unit lint docs bench bench-compare bench-ab faults
 
 help: ## list the targets
 	@echo "rabbitray: an elastic pool of Ray actors that works a RabbitMQ queue"
@@ -24,7 +24,7 @@ demo: ## the main job on reference data, with nothing to prepare
 	@$(PY) -m rabbitray demo $(ARGS)
 
 test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some), some on the newest RabbitMQ, too
-	@$(PREPARE) python broker test-tools
+	@$(PREPARE) python broker test-tools cluster-test-tools
 	@$(PY) -m tests.on_rabbitmq newest $(SIDE_BY_SIDE) $(ARGS)
 
 test-rabbitmq: ## tests/broker and tests/pool on RabbitMQ 3.10, 4.0 and 4.3
@@ -34,6 +34,10 @@ test-rabbitmq: ## tests/broker and tests/pool on RabbitMQ 3.10, 4.0 and 4.3
 test-ray: ## what rests on Ray's inside, on the newest Ray, or RAY=2.57.0 (ARGS="tests/pool/test_path.py": that, too)
 	@$(PREPARE) python broker
 	@$(PY) -m tests.on_ray $(or $(RAY),newest) $(ARGS)
+
+test-cluster: ## hosts in namespaces (root): `ray up`, nodes that die, freeze, are cut off, join late
+	@$(PREPARE) python broker cluster-test-tools
+	@WHOLE_CLUSTER=1 $(PY) -m pytest tests/cluster --timeout 1800 $(ARGS)
 
 test-unit: ## the quick tests that need neither broker nor Ray: under a minute
 	@$(PREPARE) python

@@ -26,6 +26,8 @@ from rabbitray.cluster.broker.programs import programs
 from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
 from tests.on_rabbitmq import EACH_RABBITMQ
 
+WHOLE_CLUSTER = "WHOLE_CLUSTER"
+"""Set in the environment by `make test-cluster`."""
 pytest_plugins = ["tests.kit.fixtures"]
 
 
@@ -82,6 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "each_rabbitmq: a whole pool, some seconds: `make test-rabbitmq` and `make faults` run it"
     )
+    config.addinivalue_line("markers", "whole_cluster: minutes on hosts in namespaces: `make test-cluster` runs it")
     config.addinivalue_line("markers", "slow: some seconds: `make test-unit` leaves it out")
     settings.register_profile("thorough", deadline=None)  # a busy machine is no failure
     settings.register_profile("tests", parent=settings.get_profile("thorough"), max_examples=25)
@@ -104,7 +107,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _in_time(item: pytest.Item) -> bool:
-    """Whether this run has time for a test, see markers `long` and `each_rabbitmq`."""
+    """Whether this run has time for a test, see markers `long`, `each_rabbitmq` and `whole_cluster`."""
+    if item.get_closest_marker("whole_cluster") is not None:
+        return WHOLE_CLUSTER in os.environ
     if "ROUNDS" in os.environ:
         return True
     if item.get_closest_marker("each_rabbitmq") is not None:

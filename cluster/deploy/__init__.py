@@ -4,5 +4,6 @@ grafana     dashboards
 prometheus  alert rules, scrape settings, PromQL for the dashboards
 rabbitmq    settings of a server
 kuberay     a pool on Kubernetes
+local.yaml  a cluster of machines of one's own, for `ray up`
 install     what `make` runs first
 """

@@ -192,18 +192,21 @@ def test_images_are_there_and_each_one_is_shown() -> None:
 
 def test_submitted_jobs_say_in_their_metadata_whose_they_are() -> None:
     lines = [words for block in EVERY_BLOCK if block.language == "bash" for words in commands(block)]
-    submits = [words for words in lines if words[:3] == ["ray", "job", "submit"]] + [submit_of_the_cluster_file()]
-    assert len(submits) == 3
+    submits = [words for words in lines if words[:3] == ["ray", "job", "submit"]] + submits_of_the_cluster_files()
+    assert len(submits) == 4
     for words in submits:
         queue = words[words.index("--queue") + 1]
         assert json.loads(words[words.index("--metadata-json") + 1]) == {"app": "rabbitray", "queue": queue}
 
 
-def submit_of_the_cluster_file() -> list[str]:
-    """The words of the `ray job submit` in the comments of ray-cluster.yaml."""
-    text = (ROOT / "ray-cluster.yaml").read_text(encoding="utf-8")
-    comments = "\n".join(line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
-    return shlex.split(comments[comments.index("ray job submit") :].replace("\\\n", " ").splitlines()[0])
+def submits_of_the_cluster_files() -> list[list[str]]:
+    """The words of the `ray job submit` in the comments of what we give for `ray up`."""
+    found = []
+    for file in ("ray-cluster.yaml", "cluster/deploy/local.yaml"):
+        lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+        comments = "\n".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+        found.append(shlex.split(comments[comments.index("ray job submit") :].replace("\\\n", " ").splitlines()[0]))
+    return found
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

@@ -31,7 +31,8 @@ README, STARTED, OPERATIONS = ROOT / "README.md", ROOT / "docs/getting-started.m
 BASH = [block for document in DOCUMENTS for block in blocks(document) if block.language == "bash"]
 PARSED_ONLY = {
     "make demo": "installs what is missing, takes minutes; tests/pool/test_driver.py runs the demo, CI the tests",
-    "ray up ": "brings machines up, for money; tests/pool/test_ray_dashboard.py submits the job of the same block",
+    "ray up ": "brings machines up, for money; tests/cluster/test_ray_up.py runs what local.yaml says on hosts",
+    "ray exec ray-cluster.yaml": "the same machines; tests/cluster/test_whole_cluster.py does it on hosts",
     "rabbitray broker start": "one node for each user of a machine; see tests/broker/test_private_node.py",
     "promtool check": "tests/project/test_alerts.py does it, with more rules to check",
     "export RABBITMQ_URL_FILE=~": "the reader's broker; tests/broker/test_rotated_password.py has such a file",

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what is missing and skips what is there: `prepare.sh python` makes .venv from requirements.lock,
 # `prepare.sh broker` sees to a RabbitMQ server (RABBITRAY_RABBITMQ: to that one), `prepare.sh test-tools` to what only the tests need: Prometheus's
-# promtool and Chromium (by apt, where we are root). Where packages come from is the machine's own pip, uv and apt
+# promtool and Chromium (by apt, where we are root), `prepare.sh cluster-test-tools` to what hosts in namespaces
+# need, which exist only where we are root. Where packages come from is the machine's own pip, uv and apt
 # configuration. PYTHON chooses another interpreter than python3.
 set -eu
 cd "$(dirname "$0")/../../.."
@@ -152,11 +153,32 @@ prepare_test_tools() {
   fail "missing for the tests: $missing (promtool, chromium): as root, \`apt-get install --no-install-recommends $missing\`"
 }
 
+# --- what tests/cluster needs for its hosts
+
+has_hosts_tools() {
+  [ -x /usr/sbin/sshd ] && command -v rsync >/dev/null && command -v ip >/dev/null &&
+    [ -n "$(find /usr/lib -path '*/faketime/libfaketime.so.1' 2>/dev/null | head -n 1)" ]
+}
+
+prepare_cluster_test_tools() {
+  if ! is_root; then say "hosts in namespaces need root: tests/cluster is left out"; return 0; fi
+  has_hosts_tools && return 0
+  if command -v apt-get >/dev/null; then
+    had_sshd=$(command -v /usr/sbin/sshd || true)
+    if (without_autostart install_with_apt openssh-server rsync iproute2 libfaketime) && has_hosts_tools; then
+      [ -n "$had_sshd" ] || [ ! -d /run/systemd/system ] || systemctl disable --quiet ssh || true # nor at the next boot
+      return 0
+    fi
+  fi
+  fail "missing for tests/cluster: as root, \`apt-get install --no-install-recommends openssh-server rsync iproute2 libfaketime\`"
+}
+
 for part in "$@"; do
   case "$part" in
     python) prepare_python ;;
     broker) prepare_broker ;;
     test-tools) prepare_test_tools ;;
-    *) fail "usage: prepare.sh [python] [broker] [test-tools]" ;;
+    cluster-test-tools) prepare_cluster_test_tools ;;
+    *) fail "usage: prepare.sh [python] [broker] [test-tools] [cluster-test-tools]" ;;
   esac
 done
