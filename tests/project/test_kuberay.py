@@ -11,11 +11,14 @@ import pytest
 import yaml
 
 import rabbitray.cluster
+from rabbitray.actors.router.end_asked import DRAIN_SHARE
 from rabbitray.cluster.driver.session import most_workers
 from rabbitray.cluster.settings import Settings, load
 
 FOLDER = Path(rabbitray.cluster.__path__[0]) / "deploy" / "kuberay"
 Json = dict[str, Any]
+
+RAYS_DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
 
 
 def documents(name: str) -> list[Json]:
@@ -62,7 +65,11 @@ def test_the_pool_is_told_that_pods_may_come_and_may_use_them_all(spec: Json) ->
 def test_no_worker_fits_on_the_head_and_a_drain_fits_into_the_grace_period(spec: Json) -> None:
     settings = Settings.model_fields
     assert float(spec["headGroupSpec"]["rayStartParams"]["num-cpus"]) == 0
-    assert pods(spec)[0]["terminationGracePeriodSeconds"] > 2 * settings["drain_deadline_s"].default
+    grace_s, drain_s = pods(spec)[0]["terminationGracePeriodSeconds"], settings["drain_deadline_s"].default
+    assert grace_s > 2 * drain_s
+    [left_s] = [int(one["value"]) for one in pods(spec)[0]["containers"][0]["env"] if one["name"] == RAYS_DRAIN]
+    assert left_s < grace_s, "Ray ends the node before Kubernetes does"
+    assert DRAIN_SHARE * left_s >= drain_s, "by itself Ray leaves as long as our drain alone takes"
 
 
 @pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
@@ -70,7 +77,7 @@ def test_the_brokers_address_is_a_file_on_the_head_and_nowhere_else(spec: Json) 
     head, *workers = pods(spec)
     (container,), (copying,) = head["containers"], head["initContainers"]
     assert copying["command"] == ["install", "-m", "600", "/etc/rabbitmq-secret/url", "/etc/rabbitray/url"]
-    addresses = [one for one in container["env"] if one["name"] != "RABBITRAY_CAN_GROW_NODES"]
+    addresses = [one for one in container["env"] if one["name"] not in ("RABBITRAY_CAN_GROW_NODES", RAYS_DRAIN)]
     assert addresses == [{"name": "RABBITMQ_URL_FILE", "value": "/etc/rabbitray/url"}]
     secret = next(volume["secret"] for volume in head["volumes"] if "secret" in volume)
     assert secret == {"secretName": "rabbitmq", "defaultMode": 0o440}

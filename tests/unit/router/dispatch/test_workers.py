@@ -11,10 +11,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import ObjectStoreFullError, RaySystemError, RpcError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectStoreFullError,
+    RayError,
+    RaySystemError,
+    RpcError,
+)
 
 from rabbitray.actors.message.reply import Part, WorkerInfo, encode_part
 from rabbitray.actors.remote.threads import INLINE_BYTES
+from rabbitray.actors.router.dispatch import workers
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.workers import RayWorker, WorkerThreads
 from tests.kit.eventually import eventually
@@ -70,8 +78,8 @@ async def test_the_loop_goes_on_while_ray_creates_workers() -> None:
         gcs.wait(10)
         return FakeActor(INFO, time.time(), None)
 
-    workers = [RayWorker(f"p-worker-{n}", threads.creates.submit(create), threads) for n in range(8)]
-    ready = asyncio.gather(*(worker.ready() for worker in workers))
+    asked = [RayWorker(f"p-worker-{n}", threads.creates.submit(create), threads) for n in range(8)]
+    ready = asyncio.gather(*(worker.ready() for worker in asked))
     for _ in range(100):
         await asyncio.sleep(0)
     assert not ready.done()
@@ -168,3 +176,23 @@ async def test_the_clock_of_a_worker_is_measured_and_its_times_corrected_by_it(a
     info = await RayWorker("w-0001", created, WorkerThreads()).ready()
     assert info.clock_s == pytest.approx(ahead_s, abs=1.0)
     assert corrected == ([] if not ahead_s else [info.clock_s]), "a few milliseconds are no offset"
+
+
+async def test_the_end_of_a_worker_is_waited_for_also_across_a_time_in_which_ray_cannot_reach_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "ASK_AGAIN_S", 0.0)
+    asked: list[RayError | None] = [ActorUnavailableError("a moment", None), ActorDiedError()]
+
+    async def ended() -> None:
+        if (error := asked.pop(0)) is not None:
+            raise error
+
+    created: Future[Any] = Future()
+    created.set_result(SimpleNamespace(ended=SimpleNamespace(remote=ended)))
+    worker = RayWorker("w-0001", created, WorkerThreads())
+    with pytest.raises(WorkerLostError, match="worker_crashed"):
+        await worker.ended()
+    asked.append(None)
+    await worker.ended()
+    assert asked == []
