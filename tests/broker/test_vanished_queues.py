@@ -189,6 +189,19 @@ async def test_what_was_delivered_and_not_finished_counts(path: WatchedPath, nod
     assert (event.state, event.ready, event.unacked) == ("missing", 1, 2)
 
 
+async def test_retries_that_were_back_in_a_queue_that_vanished_are_not_expected_any_more(
+    path: WatchedPath, node: Node
+) -> None:
+    await node.publish("k0")
+    await path.fail()
+    await eventually(node.holds(RUNG, 1))
+    path.outstanding.went_in("k1", 1, RUNG_MS, round(time.time() * 1000) - RUNG_MS - 1_000)
+    assert path.outstanding.out == 2
+    await node.delete("jobs")
+    await path.event("jobs")
+    assert path.outstanding.out == 1, "k0 is still in its rung"
+
+
 async def test_a_queue_that_comes_back_is_consumed_and_stays_told(path: WatchedPath, node: Node) -> None:
     await path.router.hold("paused", "while messages gather")
     await node.publish("k0", "k1")

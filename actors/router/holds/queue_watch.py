@@ -89,10 +89,16 @@ class QueueWatch:
 
     def _gone(self, queue: str) -> VanishedQueue | None:
         now_s, delay = time.time(), self._delays.get(queue)
-        if delay is None:
-            return self.vanished.gone(queue, now_s, unacked=self._unacked() if queue == self._topology.queue else 0)
-        inside = self._outstanding.vanished(delay, round(now_s * 1000))
-        return self.vanished.gone(queue, now_s, inside=inside, stays_s=delay / 1000)
+        now_ms = round(now_s * 1000)
+        if delay is not None:
+            inside = self._outstanding.vanished(delay, now_ms)
+            return self.vanished.gone(queue, now_s, inside=inside, stays_s=delay / 1000)
+        if queue != self._topology.queue:
+            return self.vanished.gone(queue, now_s)
+        event = self.vanished.gone(queue, now_s, unacked=self._unacked())
+        if event is not None:
+            self._outstanding.main_vanished(now_ms)
+        return event
 
     # for the router
 

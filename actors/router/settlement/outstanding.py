@@ -99,6 +99,12 @@ class OutstandingRetries:
         self._mine -= count
         return count
 
+    def main_vanished(self, now_ms: int) -> None:
+        """The main queue is gone, and with it what was back in it: copies whose time in their rung is over."""
+        for stays in self._rungs.values():
+            back = [name for name, stay in stays.items() if stay.until_ms - self._longer_ms <= now_ms]
+            self._mine -= sum(stays.pop(name).count for name in back)
+
     def expire(self, now_ms: int) -> None:
         """What is expected no longer is overdue."""
         if self._before and now_ms > self._before_until_ms:

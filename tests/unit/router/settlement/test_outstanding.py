@@ -72,6 +72,17 @@ def test_a_broker_that_tries_again_sooner_is_waited_for_no_longer() -> None:
     assert (retries.out, retries.overdue, retries.until_ms) == (0, 2, 0)
 
 
+def test_with_the_main_queue_goes_what_was_back_in_it() -> None:
+    retries = OutstandingRetries()
+    retries.went_in("a", 1, 2_000, 0)
+    retries.went_in("b", 1, 2_000, 1_000)
+    retries.went_in("c", 1, 1_000, 0)
+    retries.main_vanished(2_500)
+    assert retries.out == 1
+    retries.expire(10_000_000)
+    assert (retries.out, retries.overdue) == (0, 1), "what was in a rung is missed"
+
+
 def test_the_next_router_goes_on_counting() -> None:
     first = OutstandingRetries()
     for number in range(5):
@@ -97,7 +108,7 @@ def test_what_stands_in_the_control_table_hurts_nobody() -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from("ab"), st.integers(0, 2), st.sampled_from([0, 1_000, 2_000, -1]), st.integers(0, 400_000)
+        st.sampled_from("ab"), st.integers(0, 2), st.sampled_from([0, 1_000, 2_000, -1, -2]), st.integers(0, 400_000)
     ),
     max_size=40,
 )
@@ -113,8 +124,10 @@ def test_the_count_is_what_is_kept_whatever_happens(steps: list[tuple[str, int, 
             went += 1
         elif delay == 0:
             retries.came_back(back(name, attempt))
-        else:
+        elif delay == -1:
             retries.expire(now)
+        else:
+            retries.main_vanished(now)
         kept = sum(stay.count for stays in retries._rungs.values() for stay in stays.values())
         assert retries.out == kept
         assert 0 <= retries.out + retries.overdue <= went
