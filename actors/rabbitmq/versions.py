@@ -68,6 +68,10 @@ class Behaviour:
     max_message_bytes: int = 128 * MIB
     """`max_message_size`, unless it is configured."""
 
+    keeps_disconnected_s: float = 0.0
+    """How long at most a quorum queue keeps what a consumer had whose node is away (`consumer_disconnected_timeout`)
+    before it delivers that again: seen on 4.3.6, where two messages of a killed node came after 60.4 s."""
+
     delayed_retry: bool = False
     """Whether a quorum queue can hold back what was returned (`x-delayed-retry-type`)."""
 
@@ -99,6 +103,7 @@ _TABLE: Final[tuple[tuple[Version, Mapping[str, Any]], ...]] = (  # Any: values 
             "timeout_of_consumer": True,
             "quorum_priorities": 32,
             "delayed_retry": True,
+            "keeps_disconnected_s": 70.0,  # by default 60
         },
     ),
     ((4, 3, 1), {"look_needs_right": True}),

@@ -93,6 +93,7 @@ class RouterReport:
     retries_out: int = 0  # copies that went into rungs and are expected back
     retries_until_ms: int = 0  # when (Unix ms) the last of them is overdue; 0: none is out
     retries_overdue: int = 0  # those that should be back by now
+    held_back: int = 0  # messages of a node that we have left, which RabbitMQ delivers again later
     uncollected: str | None = None  # why what the broker dropped cannot be collected
     vanished: tuple[VanishedQueue, ...] = ()  # queues of ours that were gone, until somebody confirms it
     node_events: tuple[NodeEvent, ...] = ()  # the last ones, the newest last
@@ -150,6 +151,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         retries_out=parts.outstanding.out,
         retries_until_ms=parts.outstanding.until_ms,
         retries_overdue=parts.outstanding.overdue,
+        held_back=intake.held_back.count,
         uncollected=parts.collector.stuck,
         vanished=parts.watch.vanished.events,
         node_events=tuple(parts.nodes.events),

@@ -34,7 +34,7 @@ class Sight:
         report = self.report
         if self.ready or self.ready is None or report is None or (self.consumers == 0 and not report.holds):
             return False
-        return not report.pool.held and report.connected
+        return not report.pool.held and not report.held_back and report.connected
 
     @property
     def can_work(self) -> bool:

@@ -75,6 +75,16 @@ def problems(look: Look) -> tuple[str, ...]:
     return tuple(found)
 
 
+def held_back(look: Look) -> tuple[str, ...]:
+    """What nobody counts for now, in a line."""
+    if not (count := look.report.held_back):
+        return ()
+    return (
+        f"up to {count:,} messages that the pool had through another RabbitMQ node are still to come back: for about a "
+        "minute RabbitMQ waits for that node (consumer_disconnected_timeout)",
+    )
+
+
 def clocks(look: Look) -> tuple[str, ...]:
     """Which clocks are off by so much that figures are wrong, a line each.
 

@@ -8,7 +8,7 @@ from typing import Final
 from rabbitray.actors.router.status import Counts
 from rabbitray.autoscale.loop import DecisionRecord
 from rabbitray.cluster.operate.picture import Look, Messages, Picture, Reason, ShownRates, Sizes
-from rabbitray.cluster.operate.problems import clocks, problems, state
+from rabbitray.cluster.operate.problems import clocks, held_back, problems, state
 
 REASONS_SHOWN: Final = 3
 ERRORS_SHOWN: Final = 3
@@ -24,7 +24,7 @@ def picture(look: Look) -> Picture:
         queue=look.queue,
         state=state(look, wrong),
         problems=wrong,
-        warnings=clocks(look),
+        warnings=(*held_back(look), *clocks(look)),
         size=_sizes(look),
         messages=Messages(
             ready=look.ready,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -14,6 +15,7 @@ from pamqp.frame import unmarshal
 from rabbitray.actors.message.properties.property_list import Properties
 from rabbitray.actors.message.wire import MessageLimits
 from rabbitray.actors.rabbitmq.topology import Topology
+from rabbitray.actors.rabbitmq.versions import Behaviour
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
 from rabbitray.actors.router.intake.scanner import Scanned
@@ -87,10 +89,13 @@ class FakeAmqpChannel:
 
 
 class FakeOpener:
-    """Opens a generation over each of `channels` in turn, then over plain ones."""
+    """Opens a generation over each of `channels` in turn, then over plain ones, at `addresses` in turn."""
 
-    def __init__(self, *channels: FakeAmqpChannel) -> None:
+    def __init__(
+        self, *channels: FakeAmqpChannel, addresses: Sequence[str] = ("",), broker: Behaviour | None = None
+    ) -> None:
         self._channels = list(channels)
+        self._addresses, self._broker = itertools.cycle(addresses), broker
         self.opened: list[Generation] = []
 
     async def first(self) -> Generation:
@@ -113,13 +118,15 @@ class FakeOpener:
             channel=channel,
             tracing=Tracing(queue="jobs"),
             lost=asyncio.Event(),
+            address=next(self._addresses),
+            broker=self._broker,
         )
         self.opened.append(generation)
         return generation
 
 
-def deliver(generation: Generation, tag: int) -> bool:
+def deliver(generation: Generation, tag: int, *, redelivered: bool = False) -> bool:
     """A message stands in the bytes of this generation's connection; False when nobody took it."""
     channel: Any = generation.channel
-    found = Scanned(channel.consumer_tags[-1], tag, False, Properties(message_id=f"m{tag}"), b"{}")
+    found = Scanned(channel.consumer_tags[-1], tag, redelivered, Properties(message_id=f"m{tag}"), b"{}")
     return generation.consumers.take_scanned(found)

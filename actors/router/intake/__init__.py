@@ -11,6 +11,7 @@ ack_ledger         which tags are finished, and which ack says so
 ack_sender         acks what is finished, gives back what is not
 generation         one connection with one channel and all of the above, ended once
 steadiness         how the next generation begins, by how long those before it lived
+held_back          what comes back late, since the node of its consumer is away
 late               which messages the broker has taken back by its time-out, and in what words that is told
 late_messages      tells, counts and gives them up
 undeliverable      the message that RabbitMQ closes each connection for, and the way out

@@ -19,6 +19,7 @@ from rabbitray.actors.rabbitmq.reconnect import persist, set_within
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.intake.generation import Generation
+from rabbitray.actors.router.intake.held_back import HeldBack
 from rabbitray.actors.router.intake.late_messages import LateMessages
 from rabbitray.actors.router.intake.opener import GenerationOpener, Opener
 from rabbitray.actors.router.intake.steadiness import Steadiness
@@ -75,6 +76,7 @@ class Intake:
         self.refused: str | None = None  # why RabbitMQ does not let us in; it is tried again: a password may be rotated
         self.given_back = 0  # messages that were returned to the queue
         self.lost_unacked = 0  # unacknowledged messages when a connection ended, until their queue is consumed
+        self.held_back = HeldBack()
         self.stale = 0  # settlements of ended generations: RabbitMQ delivers those messages again
         self.stuck: str | None = None  # the message at the head cannot be delivered: RabbitMQ's words, and what to do
 
@@ -98,7 +100,7 @@ class Intake:
         async with self._lock:
             if (current := self._current) is not None and current.alive:
                 with current.noting_loss():
-                    await current.consume(window, self._on_delivery)
+                    await current.consume(window, self._deliver)
                     self.lost_unacked = 0
 
     async def pause(self) -> None:
@@ -222,7 +224,7 @@ class Intake:
             log.info("Connection to RabbitMQ is steady: the window is %s again", self._wanted)
             try:
                 with current.noting_loss():
-                    await current.widen(self._wanted, self._on_delivery)
+                    await current.widen(self._wanted, self._deliver)
             except Exception:  # the watcher has to outlive it
                 log.exception("A wider window could not be asked for")
                 current.lost.set()
@@ -286,7 +288,12 @@ class Intake:
             return
         await current.consumers.let_go()
         if self._wanted is not None and not current.consumers.consuming:
-            await current.consume(self._wanted, self._on_delivery)
+            await current.consume(self._wanted, self._deliver)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        if delivery.redelivered:
+            self.held_back.came()
+        self._on_delivery(delivery)
 
     async def _recover(self) -> None:
         """Reconnects with jittered back-off for as long as it takes, then consumes again."""
@@ -317,14 +324,17 @@ class Intake:
 
     async def _reconnect(self) -> None:
         """One attempt, from a new connection to a new consumer."""
-        assert self._current is not None
-        self._current = new = self._adopt(await self._opener.next(self._current))
+        old = self._current
+        assert old is not None
+        self._current = new = self._adopt(await self._opener.next(old))
+        if new.address != old.address:
+            self.held_back.left_behind(self.lost_unacked, new.broker.keeps_disconnected_s)
         if self._steadiness.narrow:
             self._log(logging.WARNING, "Connections do not last: one message is consumed at a time until one has")
             new.narrow = True
         async with self._lock:
             if self._wanted is not None and not new.consumers.consuming:
-                await new.consume(self._wanted, self._on_delivery)
+                await new.consume(self._wanted, self._deliver)
                 self.lost_unacked = 0
 
     def _end_attempt(self, error: BaseException) -> None:

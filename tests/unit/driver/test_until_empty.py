@@ -41,6 +41,7 @@ def sight(
         (sight(report(), rungs=1), False),
         (sight(report(), rungs=None), False),
         (sight(report(retries_out=1)), False),  # RabbitMQ has it, and says nothing
+        (sight(report(held_back=1)), False),  # likewise
         (sight(report(retries_overdue=1)), True),  # it was waited for
         (sight(report({"held": 1})), False),
         (sight(report(connected=False)), False),

@@ -83,6 +83,7 @@ def test_what_the_tested_versions_do() -> None:
         default_type_told=True,
         max_message_bytes=16 * MIB,
         delayed_retry=True,
+        keeps_disconnected_s=70.0,
     )
 
 

@@ -7,8 +7,10 @@ import asyncio
 import pytest
 from aiormq.exceptions import AMQPChannelError, ChannelNotFoundEntity, ChannelPreconditionFailed
 
+from rabbitray.actors.rabbitmq.versions import Behaviour
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.intake.consumer import Intake
+from rabbitray.actors.router.intake.held_back import HeldBack
 from tests.kit.eventually import eventually
 from tests.kit.fake_opener import FakeAmqpChannel, FakeOpener, deliver, intake_config
 from tests.kit.given_up import gives_up
@@ -119,3 +121,37 @@ async def test_a_new_generation_has_nothing_of_the_old_one() -> None:
     assert (intake.stale, intake.unacked) == (2, 0)
     await intake.close()
     await asyncio.wait_for(intake.close(), 5)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "keeps_s", "left"),
+    [(("a", "b"), 70.0, 3), (("a",), 70.0, 0), (("a", "b"), 0.0, 0)],
+    ids=["another node", "the same one", "a version that keeps nothing"],
+)
+async def test_what_a_node_that_was_left_had_is_expected_back(
+    addresses: tuple[str, ...], keeps_s: float, left: int
+) -> None:
+    opener = FakeOpener(addresses=addresses, broker=Behaviour(keeps_disconnected_s=keeps_s))
+    intake = Intake(intake_config(), on_delivery=lambda _: None, on_lost=lambda _: None, opener=opener)
+    await intake.open()
+    await intake.consume(5)
+    for tag in (1, 2, 3):
+        assert deliver(opener.opened[0], tag)
+    opener.opened[0].lost.set()
+    await eventually(lambda: intake.reconnects == 1)
+    assert intake.held_back.count == left
+    deliver(opener.opened[1], 1)
+    deliver(opener.opened[1], 2, redelivered=True)
+    assert intake.held_back.count == max(0, left - 1)
+    await intake.close()
+
+
+def test_what_was_acked_on_that_node_is_not_expected_for_ever() -> None:
+    now = 100.0
+    held_back = HeldBack(lambda: now)
+    held_back.left_behind(2, 70.0)
+    held_back.came()
+    now = 169.9
+    assert held_back.count == 1
+    now = 170.0
+    assert held_back.count == 0
