@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout("600")
 def test_ray_up_a_job_a_node_that_dies_ray_down(amqp_url: str, disks: Path) -> None:
     with UpCluster(disks, amqp_url) as cluster:
         cluster.up()
-        with pytest.raises(OSError, match="401"):
+        with pytest.raises(OSError, match="403"):
             get_json(cluster.head, DASHBOARD_PORT, "/api/jobs/", token="not the cluster's")
         orders = Orders(cluster, amqp_url, "order")
         job = orders.submitted(within_s=90)
