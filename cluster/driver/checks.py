@@ -41,7 +41,7 @@ FLOORS: Final[Mapping[str, str]] = {
     "pamqp": ">=4.0.1",
     "aio-pika": ">=10.2.1,<11",
     "duckdb": ">=2.0",
-    "ray": ">=2.54",
+    "ray": ">=2.57,<2.61",
 }
 """Package -> the versions that will do, as in pyproject.toml."""
 

@@ -113,7 +113,7 @@ def connect_to_gcs(address: str) -> object | None:
 
 
 def _use_local_token() -> None:
-    """As `ray.init` does it: a local Ray has token auth on by itself (2.57 and later)."""
+    """As `ray.init` does it: a local Ray has token auth on by itself (2.59 and later)."""
     try:
         from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
     except ImportError:
