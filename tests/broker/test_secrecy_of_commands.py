@@ -81,7 +81,7 @@ def test_no_command_prints_the_password(run: Run, url: str, url_file: Path, cana
     assert [arguments for arguments, found in ran.items() if canary.word in found.out + found.err] == []
     assert ran[("publish", "--generate", "3", "--create")].code == 0, "the password is the right one"
     assert "login accepted" in ran[("check", "--no-ray")].out
-    assert "RabbitMQ at 127.0.0.1:1/: " in ran[("check", "--no-ray")].out
+    assert "RabbitMQ at 127.0.0.1:1/ (URL 1): " in ran[("check", "--no-ray")].out
     assert "amqp://***@127.0.0.1:1/" in ran[("config",)].out
     assert "amqp://***@127.0.0.1:1/ amqp://***@127.0.0.1:" in ran[("config", "--json")].out
     assert "cannot reach amqp://127.0.0.1:" in ran[("run", "--handler", "careless:handle")].err

@@ -196,7 +196,7 @@ async def test_the_window_changes_every_second_without_loss_or_duplicate(
         for window in (5, 500) * 3:
             await eventually(lambda: _older_hold_nothing(pool), message="the last but one holds messages")
             waiting = await _ready(pool)
-            await router.widen.remote(window, 20)
+            await router.widen.remote(window, 20, backlog=False)
             held = await _held_for(pool, 1.0)
             assert waiting, "the window was changed while messages waited for it"
             assert 0 < max(held) <= before + window
