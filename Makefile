@@ -24,7 +24,7 @@ demo: ## the main job on reference data, with nothing to prepare
 	@$(PY) -m rabbitray demo $(ARGS)
 
 test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some), some on the newest RabbitMQ, too
-	@$(PREPARE) python broker test-tools cluster-test-tools
+	@$(PREPARE) python broker test-tools
 	@$(PY) -m tests.on_rabbitmq newest $(SIDE_BY_SIDE) $(ARGS)
 
 test-rabbitmq: ## tests/broker and tests/pool on RabbitMQ 3.10, 4.0 and 4.3

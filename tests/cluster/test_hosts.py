@@ -16,6 +16,8 @@ LOGIN = "ssh -o ConnectTimeout=1 {host} "
 LOOK = ("hostname", "echo $OF_ALL", "echo ~", "ls /tmp | wc -l", "ps -e --no-headers | wc -l", "date +%s",
         "cut -d. -f1 /proc/uptime")  # fmt: skip
 
+pytestmark = pytest.mark.whole_cluster
+
 
 @pytest.fixture
 def hosts(disks: Path) -> Iterator[Hosts]:

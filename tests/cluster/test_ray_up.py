@@ -10,7 +10,7 @@ from tests.kit.counted_orders import Orders
 from tests.kit.host_network import get_json
 from tests.kit.ray_up import DASHBOARD_PORT, UpCluster
 
-pytestmark = pytest.mark.timeout("600")
+pytestmark = [pytest.mark.whole_cluster, pytest.mark.timeout("600")]
 
 
 def test_ray_up_a_job_a_node_that_dies_ray_down(amqp_url: str, disks: Path) -> None:
