@@ -329,6 +329,8 @@ class Intake:
         self._current = new = self._adopt(await self._opener.next(old))
         if new.address != old.address:
             self.held_back.left_behind(self.lost_unacked, new.broker.keeps_disconnected_s)
+            if count := self.held_back.count:
+                self._log(logging.INFO, "RabbitMQ may keep %d messages of the node that was left for a minute", count)
         if self._steadiness.narrow:
             self._log(logging.WARNING, "Connections do not last: one message is consumed at a time until one has")
             new.narrow = True
