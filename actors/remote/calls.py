@@ -26,7 +26,8 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import ERROR_TEXT_MOST, RabbitrayError
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.compat.texts import death_cause, without_guesses
-from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
+from rabbitray.actors.remote.inline import goes_inline
+from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.secret import NO_SECRETS
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class NamedActor:
         """What it answers; raises as `answer`. `size`: bytes of the arguments, about, where they may be many."""
         actor = self._kept if self._kept is not None else await self._thread.call(self.find)
         try:
-            thread = self._thread if size >= INLINE_BYTES else None
+            thread = None if goes_inline(size) else self._thread
             return await answer(actor, self.name, method, *arguments, thread=thread)
         except ActorLostError:
             if self._kept is actor:

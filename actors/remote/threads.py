@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-INLINE_BYTES: Final = 96 * 1024
-"""Arguments from here on are handed over in a thread: Ray puts what is above 100 KiB, pickled, into its object store
-within `.remote()`, and waits there while that is full."""
 
 
 class RayThread:
@@ -20,7 +16,8 @@ class RayThread:
 
     A look-up, the creation of a named actor, a kill and a question about nodes wait for the GCS, a minute or longer
     when it is away. Each owner has a thread of its own: the event loop's own threads are also those that look up the
-    broker's address, and may not all be waiting for Ray.
+    broker's address, and may not all be waiting for Ray. Arguments that do not go inline are handed over in a thread,
+    too: Ray puts them into its object store within `.remote()`, and waits there while that is full.
     """
 
     def __init__(self, name: str) -> None:

@@ -16,6 +16,7 @@ import ray
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.remote.gcs import require_gcs
+from rabbitray.actors.remote.inline import inline_environment
 from rabbitray.actors.remote.nodes import is_head
 from rabbitray.cluster.operate.local_usage import raylet_here
 from rabbitray.cluster.settings import Settings
@@ -51,6 +52,7 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
     own: dict[str, Any] = {"log_to_driver": log_to_driver}  # Any: arguments of ray.init
     if local:
         own |= {"num_cpus": local_cpus(most, settings.worker_num_cpus), "include_dashboard": dashboard}
+        os.environ.update(inline_environment())  # all processes of this Ray inherit it
     else:
         require_ray(settings.ray_address)
     with _private_umask():

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 import ray
 from ray.exceptions import RayActorError
+from ray.experimental import get_object_locations
 
 from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.remote.compat import inside
 from rabbitray.actors.remote.compat.texts import NO_EXIT_CODE
 from rabbitray.actors.remote.gcs import require_gcs
+from rabbitray.actors.remote.inline import INLINE_BYTES, RAYS_BYTES, inline_environment
 from rabbitray.actors.remote.node_versions import NodeVersions, node_versions
 from rabbitray.actors.remote.nodes import growable, is_head, waits_for_place
 from rabbitray.actors.remote.raylets import Raylets
@@ -36,6 +38,10 @@ class Victim:
     def pid(self) -> int:
         """Of its process, once it is there."""
         return os.getpid()
+
+    def sized(self, size: int) -> bytes:
+        """So many bytes."""
+        return bytes(size)
 
     def end(self, code: int) -> None:
         """Its process ends at once."""
@@ -58,6 +64,23 @@ def victim() -> Any:
     actor = ray.remote(Victim).options(num_cpus=0).remote()
     ray.get(actor.pid.remote(), timeout=60)
     return actor
+
+
+@pytest.mark.parametrize("size", [RAYS_BYTES + 1, INLINE_BYTES // 2])
+def test_the_environment_bounds_what_goes_inline(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what goes through the object store Ray knows where it lies."""
+    monkeypatch.delenv("RAY_max_direct_call_object_size", raising=False)
+    plain, wide = (
+        ray.remote(Victim).options(num_cpus=0, runtime_env={"env_vars": variables}).remote()
+        for variables in ({}, inline_environment())
+    )
+    through_store, inline = plain.sized.remote(size), wide.sized.remote(size)
+    assert [len(body) for body in ray.get([through_store, inline], timeout=60)] == [size, size]
+    places = get_object_locations([through_store, inline])
+    assert places[through_store]["node_ids"] == [home()]
+    assert places[inline]["node_ids"] == []
+    for actor in (plain, wide):
+        ray.kill(actor)
 
 
 def test_nodes_tell_what_is_free_and_which_of_them_drain() -> None:

@@ -26,8 +26,9 @@ from rabbitray.actors.message.parcel import Shipment, shipment_bytes
 from rabbitray.actors.message.reply import CLOCK_OFF_S, Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.inline import goes_inline
 from rabbitray.actors.remote.nodes import node_leaves, node_stays, waits_for_place
-from rabbitray.actors.remote.threads import INLINE_BYTES, RayThread
+from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
@@ -45,7 +46,8 @@ class WorkerThreads:
     """Ray's calls about workers that block, off the router's event loop, which holds the connection to the broker.
 
     The creation of a named actor waits for Ray's GCS, and so does the kill of one that is not created yet; a kill
-    need not wait for other creations. A batch above 100 KiB is put into Ray's object store within its call.
+    need not wait for other creations. A batch that does not go inline is put into
+    Ray's object store within its call.
     """
 
     def __init__(self, kill: Callable[..., None] = ray.kill) -> None:
@@ -126,7 +128,7 @@ class RayWorker:
 
     async def _send(self, batch_id: str, shipment: Shipment) -> list[Rows]:
         async with self._sending:
-            if shipment_bytes(shipment) < INLINE_BYTES:
+            if goes_inline(shipment_bytes(shipment)):
                 refs: list[Rows] = self._actor.run.remote(batch_id, shipment)
             else:
                 refs = await self._threads.sends.call(self._actor.run.remote, batch_id, shipment)

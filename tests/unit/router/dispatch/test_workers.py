@@ -21,7 +21,7 @@ from ray.exceptions import (
 )
 
 from rabbitray.actors.message.reply import Part, WorkerInfo, encode_part
-from rabbitray.actors.remote.threads import INLINE_BYTES
+from rabbitray.actors.remote.inline import RAYS_BYTES
 from rabbitray.actors.router.dispatch import workers
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.workers import RayWorker, WorkerThreads
@@ -29,7 +29,13 @@ from tests.kit.eventually import eventually
 from tests.kit.fake_actors import FakeActor
 
 INFO = WorkerInfo(slots=1, pid=7, node="n")
-SMALL, LARGE = b"s", bytes(INLINE_BYTES)
+SMALL, LARGE = b"s", bytes(RAYS_BYTES)
+
+
+@pytest.fixture(autouse=True)
+def rays_own_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Ray an earlier test has started."""
+    monkeypatch.delenv("RAY_max_direct_call_object_size", raising=False)
 
 
 class Batches:
@@ -43,7 +49,7 @@ class Batches:
         self.run = self
 
     def remote(self, batch_id: str, shipment: bytes) -> list[Any]:
-        if len(shipment) >= INLINE_BYTES:
+        if len(shipment) >= RAYS_BYTES:
             self.room.wait(10)
         if self._refuses is not None:
             raise self._refuses
