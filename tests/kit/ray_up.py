@@ -107,10 +107,10 @@ class UpCluster:
             )
             self._made = made.pop_all()
 
-    def up(self) -> None:
-        """`ray up`, and until all nodes are there; then `ray dashboard`, which is a tunnel to the head."""
+    def up(self, *, with_nodes: bool = True) -> None:
+        """`ray up`, and until all nodes are there, or the head alone; then `ray dashboard`, a tunnel to the head."""
         self.type("ray up", more=" -y", within_s=200)
-        self.until_alive(self.head, *self.nodes, within_s=180)
+        self.until_alive(self.head, *(self.nodes if with_nodes else ()), within_s=180)
         self.laptop.signal(signal.SIGKILL, self.laptop.running(str(DASHBOARD_PORT)))  # a tunnel to a head that is gone
         self._popen(self.laptop, f"cd shop && {typed('ray dashboard')}")
         eventually_sync(lambda: _listens(self.laptop, DASHBOARD_PORT), within_s=30, message="no tunnel")
