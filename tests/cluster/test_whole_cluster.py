@@ -250,7 +250,10 @@ def test_head_killed(trial: Trial) -> None:
 
 
 def test_clock_off(trial: Trial) -> None:
-    """By an hour: the times in its rows are those of the head's clock, `status` says so, and nothing waits for it."""
+    """By an hour: the times in its rows are those of the head's clock, `status` says so, and nothing waits for it.
+
+    They are as right as the quickest of some answers was quick, on two cores that start four workers.
+    """
     node, cluster, orders = trial.node, trial.cluster, trial.orders
     trial.say(f"{node.name} is switched off")
     node.power_off()
@@ -266,8 +269,9 @@ def test_clock_off(trial: Trial) -> None:
     trial.stop(job, "clock of a node an hour ahead", after_s, NODE_S)
     assert not orders.run_twice()
     [row] = cluster.rows(f"""
-        SELECT count(*) AS n, count(*) FILTER (received_at <= started_at AND started_at <= finished_at
-                                               AND finished_at <= committed_at) AS in_order
+        SELECT count(*) AS n, count(*) FILTER (received_at <= started_at + INTERVAL 200 MILLISECONDS
+                                               AND started_at <= finished_at
+                                               AND finished_at <= committed_at + INTERVAL 200 MILLISECONDS) AS in_order
         FROM results WHERE key LIKE '{orders.name}-%' AND result->>'host' = '{node.name}'""")
     assert row["n"] == row["in_order"] > 0
 
