@@ -25,6 +25,7 @@ demo: ## the main job on reference data, with nothing to prepare
 
 test: ## all tests, on real RabbitMQ, Ray and DuckDB (ARGS="-k name" picks some), some on the newest RabbitMQ, too
 	@$(PREPARE) python broker test-tools
+	@$(PREPARE) cluster-test-tools || true # without them tests/cluster is left out, with a line that says why
 	@$(PY) -m tests.on_rabbitmq newest $(SIDE_BY_SIDE) $(ARGS)
 
 test-rabbitmq: ## tests/broker and tests/pool on RabbitMQ 3.10, 4.0 and 4.3

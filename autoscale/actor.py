@@ -110,6 +110,10 @@ class Autoscaler:
         """
         return [await self._probe_of(queue).ready() for queue in queues]
 
+    async def broker(self) -> Secret:
+        """The URLs of the broker that the pool works with, for a command on a node that knows of none."""
+        return self._link.urls
+
     def _probe_of(self, queue: str) -> DepthProbe:
         if queue == self._setup.queue:
             return self._probe

@@ -85,6 +85,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "each_rabbitmq: a whole pool, some seconds: `make test-rabbitmq` and `make faults` run it"
     )
     config.addinivalue_line("markers", "whole_cluster: minutes on hosts in namespaces: `make test-cluster` runs it")
+    config.addinivalue_line(
+        "markers", "alone: nothing may run beside it: left out by `-n 2`, run by `make test` at its end"
+    )
     config.addinivalue_line("markers", "slow: some seconds: `make test-unit` leaves it out")
     settings.register_profile("thorough", deadline=None)  # a busy machine is no failure
     settings.register_profile("tests", parent=settings.get_profile("thorough"), max_examples=25)
@@ -101,7 +104,7 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here, elsewhere = [], []
     for item in items:
-        (here if _in_time(item) and _concerned(item) else elsewhere).append(item)
+        (here if _in_time(item) and _concerned(item) and _undisturbed(item) else elsewhere).append(item)
     items[:] = here
     config.hook.pytest_deselected(items=elsewhere)  # told in the summary
 
@@ -115,6 +118,12 @@ def _in_time(item: pytest.Item) -> bool:
     if item.get_closest_marker("each_rabbitmq") is not None:
         return EACH_RABBITMQ in os.environ
     return item.get_closest_marker("long") is None
+
+
+def _undisturbed(item: pytest.Item) -> bool:
+    """Whether a test may run beside others, or does not, see marker `alone`."""
+    side_by_side = hasattr(item.config, "workerinput") or item.config.getoption("numprocesses", 0)
+    return not side_by_side or item.get_closest_marker("alone") is None
 
 
 def _concerned(item: pytest.Item) -> bool:

@@ -1,6 +1,7 @@
 """Runs the tests on more than one RabbitMQ: `python -m tests.on_rabbitmq newest|all [arguments of pytest]`.
 
-newest  all tests on the machine's own, then those with marker `versions` on the newest that can be had (`make test`)
+newest  all tests on the machine's own, then those with marker `versions` on the newest that can be had, and at last,
+        with nothing beside them, those with marker `alone` (`make test`)
 all     tests/broker and tests/pool on each, those with marker `each_rabbitmq`, too (`make test-rabbitmq`)
 
 Where RABBITRAY_RABBITMQ is set, everything runs on that one only. A version that cannot be had is one line, and no
@@ -29,6 +30,7 @@ NOTHING_CHOSEN: Final = 5
 EACH_RABBITMQ: Final = "EACH_RABBITMQ"
 """Set in the environment where there is time for what is marked `each_rabbitmq`."""
 PARTS: Final = ("tests/broker", "tests/pool")
+ALONE: Final = ("tests/cluster",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +50,30 @@ def newest(options: Sequence[str]) -> list[Ran]:
     """Everything on the machine's own (or the chosen) one, what differs between versions on the newest."""
     chosen = os.environ.get(RABBITMQ_VARIABLE, "")
     ran = [_pytest(chosen, "all tests", options)]
-    if chosen:
-        return ran
-    for series in reversed(SERIES):
-        if _had(series):
-            if programs(series).version != programs("").version:
-                options = [*_in_parts(options), "-m", "versions"]
-                ran.append(_pytest(series, "what differs between versions", options))
-            return ran
-    return ran
+    if not chosen and (series := _other_newest()):
+        differing = [*_in_parts(options, PARTS), "-m", "versions"]
+        ran.append(_pytest(series, "what differs between versions", differing))
+    alone = [*_in_parts(options, ALONE), "-n", "0", "-m", "alone"]
+    return [*ran, _pytest(chosen, "what runs alone", alone)]
+
+
+def _other_newest() -> str:
+    """The newest series that can be had; empty where that is the machine's own, or none can."""
+    series = next(filter(_had, reversed(SERIES)), "")
+    return series if series and programs(series).version != programs("").version else ""
 
 
 def every(options: Sequence[str]) -> list[Ran]:
     """Broker and pool tests on each version."""
     chosen = os.environ.get(RABBITMQ_VARIABLE, "")
     wanted = [chosen] if chosen else [series for series in SERIES if _had(series)]
-    return [_pytest(one, " and ".join(PARTS), _in_parts(options), whole_pools=True) for one in wanted]
+    return [_pytest(one, " and ".join(PARTS), _in_parts(options, PARTS), whole_pools=True) for one in wanted]
 
 
-def _in_parts(options: Sequence[str]) -> list[str]:
+def _in_parts(options: Sequence[str], parts: Sequence[str]) -> list[str]:
     """With the folders to look into, unless somebody named files himself."""
     named = any(Path(option.partition("::")[0]).exists() for option in options)
-    return [*options, *(() if named else PARTS)]
+    return [*options, *(() if named else parts)]
 
 
 def _had(series: str) -> bool:

@@ -71,6 +71,11 @@ class DepthLink:
         """Seconds until a broker that failed is asked again; 0 while it answers."""
         return max(0.0, self._next_try - self._clock())
 
+    @property
+    def urls(self) -> Secret:
+        """The URLs of the broker as they are known now."""
+        return self._addresses.known
+
     def has(self, connection: AbstractConnection | None) -> bool:
         """Whether this is the connection now."""
         return connection is self._connection

@@ -43,6 +43,11 @@ class Addresses:
         """For people: the one URL without its credentials, or how many there are."""
         return without_credentials(self._turn[0]) if len(self._turn) == 1 else f"{len(self._turn)} addresses"
 
+    @property
+    def known(self) -> Secret:
+        """All URLs as they are known now, in turn, for a process that has no file to read them from."""
+        return Secret(" ".join(url.reveal() for url in self._turn))
+
     def lost(self) -> None:
         """The connection to the address that was reached last is gone: the next round begins with the one behind.
 

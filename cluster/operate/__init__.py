@@ -9,6 +9,7 @@ status_lines  the picture as lines for people
 dashboard     `rabbitray top`
 local_usage   CPU and memory of our processes on this machine
 doctor        `rabbitray check`
+pools_broker  the broker of a command on a node that knows of none
 preflight     what `run` looks at before Ray is started
 doctor_ray    the part of it that needs Ray
 """

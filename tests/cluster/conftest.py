@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.kit.hosts import missing_for_hosts
+from tests.kit.root import ROOT
+from tests.kit.transcript import Transcript
+
+TRANSCRIPT = ROOT / ".pytest_cache" / "cluster-transcript.txt"
 
 
 @contextmanager
@@ -22,6 +26,20 @@ def folder_for_disks() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def transcript(request: pytest.FixtureRequest) -> Transcript:
+    """What is done to the hosts, shown as it happens, and kept from one test run to the next."""
+    plugins = request.config.pluginmanager
+    reporter, capture = plugins.getplugin("terminalreporter"), plugins.getplugin("capturemanager")
+
+    def write(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            reporter.ensure_newline()
+            reporter.write_line(line, flush=True)
+
+    return Transcript(write, TRANSCRIPT)
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ class Command:
         return self.process.returncode, out, err
 
 
-def run(amqp_url: str, ray_address: str | None, *arguments: str, within_s: float = 90.0) -> tuple[int, str, str]:
+def run(amqp_url: str | None, ray_address: str | None, *arguments: str, within_s: float = 90.0) -> tuple[int, str, str]:
     return Command(amqp_url, ray_address, *arguments).end(within_s)
 
 

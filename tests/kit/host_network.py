@@ -46,11 +46,15 @@ def get_json(host: Host, port: int, path: str, token: str) -> Any:  # Any: whate
 
 
 class Relay:
-    """A port of a host that leads to a port of the machine's loopback. While nobody listens there, it only hangs up."""
+    """A port of a host that leads to a port of the machine's loopback. While nobody listens there, it only hangs up.
+
+    Cut, it is a line on which nothing arrives any more, on either side, until it is plugged in again.
+    """
 
     def __init__(self, host: Host, port: int, target: int) -> None:
         self._target = target
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._whole = asyncio.Event()
+        self._whole.set()
         listener = in_network_of(host, lambda: socket.create_server((host.address, port)))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -64,7 +68,24 @@ class Relay:
         with contextlib.closing(near_out), contextlib.suppress(ConnectionError):
             far, far_out = await asyncio.open_connection("127.0.0.1", self._target)
             with contextlib.closing(far_out):
-                await asyncio.gather(_pump(near, far_out), _pump(far, near_out))
+                await asyncio.gather(self._pump(near, far_out), self._pump(far, near_out))
+
+    def cut(self) -> None:
+        """Nothing arrives any more; nobody is told."""
+        self._loop.call_soon_threadsafe(self._whole.clear)
+
+    def plug(self) -> None:
+        """What was sent meanwhile arrives, as TCP would send it again."""
+        self._loop.call_soon_threadsafe(self._whole.set)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                await self._whole.wait()
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
 
     def close(self) -> None:
         """Hangs up everywhere."""
@@ -79,12 +100,3 @@ class Relay:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    finally:
-        writer.close()

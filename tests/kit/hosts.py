@@ -29,6 +29,22 @@ SUBNET: Final = "10.77.0"
 PACKAGES: Final = "/srv/packages"
 """Where a host has the packages that the tests run with."""
 BYTECODE: Final = "/srv/bytecode"
+CLOCK: Final = "/srv/clock"
+"""Where a host whose clock is off has what each Python on it reads first, see `_ALL_SLEEP`."""
+_ALL_SLEEP: Final = """\
+import select
+import time
+
+
+def sleep(seconds, /):
+    select.select([], [], [], seconds)
+
+
+time.sleep = sleep
+"""
+"""Python sleeps until a moment of the monotonic clock, which libfaketime 0.9.10 shifts with the other clock, asked not
+to or not: each `time.sleep` would be refused as an invalid argument.
+"""
 _SSH_PORT: Final = 22
 _BRIDGE: Final = "bridge"
 _SSHD: Final = "HostKey /root/.ssh/host_key\nPermitRootLogin prohibit-password\nPrintLastLog no\nUseDNS no\n"
@@ -177,6 +193,7 @@ class Host:
 
     def _plan(self) -> dict[str, object]:
         own = {
+            f"{CLOCK[1:]}/sitecustomize.py": _ALL_SLEEP,
             "etc/ssh/sshd_config": _SSHD,
             "etc/resolv.conf": "",
             "etc/hosts": f"127.0.0.1 localhost\n{self.address} {self.name}\n",
@@ -191,7 +208,8 @@ class Host:
 
     def _machine(self) -> dict[str, str]:
         """What stands in the environment of all its processes."""
-        clock = {"LD_PRELOAD": faketime(), "FAKETIME": f"{self.clock_s:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        faked = {"LD_PRELOAD": faketime(), "FAKETIME": f"{self.clock_s:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        clock = {**faked, "PYTHONPATH": CLOCK}
         return {**self.environment, **(clock if self.clock_s else {})}
 
     def _first_process(self) -> int:

@@ -12,6 +12,7 @@ import json
 import re
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,7 +64,7 @@ def typed(start: str) -> str:
 
 @dataclass(kw_only=True)
 class Submitted:
-    """A `ray job submit` that waits for its job on the laptop."""
+    """A program that runs in the background: most often a `ray job submit` that waits for its job on the laptop."""
 
     process: subprocess.Popen[bytes]
     output: Path
@@ -89,26 +90,29 @@ class Submitted:
 
 
 class UpCluster:
-    """A laptop, a head and two nodes, ready for `up`."""
+    """A laptop, a head and two nodes, ready for `up`. `environment`: of all of them, beside MACHINES."""
 
-    def __init__(self, folder: Path, amqp_url: str) -> None:
+    def __init__(self, folder: Path, amqp_url: str, environment: Mapping[str, str] | None = None) -> None:
         self._folder = folder
         self._typed: list[Submitted] = []
         with contextlib.ExitStack() as made:
             shown = {wheels(folder / "wheels", PACKAGES): WHEELS}
-            self.hosts = made.enter_context(Hosts(folder, environment=MACHINES, shown=shown))
+            self.hosts = made.enter_context(Hosts(folder, environment={**MACHINES, **(environment or {})}, shown=shown))
             self.laptop = self.hosts.laptop
             self.head = self.hosts.add("head")
             self.nodes = [self.hosts.add(name) for name in NODES]
-            self._equip_laptop(self._relayed(made, amqp_url))
+            self.broker_link = made.enter_context(contextlib.closing(Relay(self.laptop, AMQP_PORT, _port(amqp_url))))
+            self._equip_laptop(
+                urlsplit(amqp_url)._replace(netloc=f"guest:guest@{self.laptop.address}:{AMQP_PORT}").geturl()
+            )
             self._made = made.pop_all()
 
-    def up(self) -> None:
-        """`ray up`, and until all nodes are there; then `ray dashboard`, which is a tunnel to the head."""
+    def up(self, *, with_nodes: bool = True) -> None:
+        """`ray up`, and until all nodes are there, or the head alone; then `ray dashboard`, a tunnel to the head."""
         self.type("ray up", more=" -y", within_s=200)
-        self.until_alive(self.head, *self.nodes, within_s=180)
+        self.until_alive(self.head, *(self.nodes if with_nodes else ()), within_s=180)
         self.laptop.signal(signal.SIGKILL, self.laptop.running(str(DASHBOARD_PORT)))  # a tunnel to a head that is gone
-        self._popen(typed("ray dashboard"))
+        self._popen(self.laptop, f"cd shop && {typed('ray dashboard')}")
         eventually_sync(lambda: _listens(self.laptop, DASHBOARD_PORT), within_s=30, message="no tunnel")
 
     def until_alive(self, *hosts: Host, within_s: float) -> None:
@@ -120,12 +124,14 @@ class UpCluster:
         """Waits until Ray takes it for dead."""
         eventually_sync(lambda: host.address not in self.alive(), within_s=within_s, message=f"Ray lost {host.name}")
 
-    def drain(self, node: Host, *, deadline_s: float) -> None:
-        """What a cloud's notice of an interruption would lead to, by Ray's own command on the head."""
-        (found,) = (raylet["nodeId"] for raylet in self._raylets() if raylet["nodeManagerAddress"] == node.address)
-        words = ("--reason DRAIN_NODE_REASON_PREEMPTION", "--reason-message test", f"--node-id {found}")
-        ray = f"RAY_AUTH_MODE=token ~/rabbitray/bin/ray drain-node --address {self.head.address}:6379"
-        self.head.run(" ".join((ray, *words, f"--deadline-remaining-seconds {deadline_s:g}")))
+    def wait_for_notice(self, node: Host, metadata: str) -> Submitted:
+        """On a node what its systemd unit would run; it ends once the node drains."""
+        program = f"~/rabbitray/bin/python -m rabbitray.cluster.deploy.spot.notice --metadata {metadata}"
+        return self._popen(node, f"RAY_AUTH_MODE=token {program}")
+
+    def on_head(self, command: str) -> str:
+        """What `rabbitray COMMAND` prints on the head, in a shell as `ray exec` opens it; whatever its exit code."""
+        return self.head.run(f"bash -ic 'rabbitray {command}' 2>/dev/null", check=False)
 
     def down(self) -> str:
         """`ray down`."""
@@ -151,7 +157,8 @@ class UpCluster:
 
     def submit(self, more: str = "") -> Submitted:
         """The sample's `ray job submit`, `more` behind it, which waits in the background."""
-        return self._popen(f"{typed('export RAY_AUTH_MODE')}; {typed('ray job submit')} {more}")
+        command = f"{typed('export RAY_AUTH_MODE')}; {typed('ray job submit')} {more}"
+        return self._popen(self.laptop, f"cd shop && {command}")
 
     def stop(self, job: Submitted) -> None:
         """`ray job stop` of a job that runs, until it has ended."""
@@ -194,13 +201,6 @@ class UpCluster:
     ) -> None:
         self.close()
 
-    def _relayed(self, made: contextlib.ExitStack, amqp_url: str) -> str:
-        """The broker's address as the hosts see it."""
-        parts = urlsplit(amqp_url)
-        assert parts.port is not None
-        made.enter_context(contextlib.closing(Relay(self.laptop, AMQP_PORT, parts.port)))
-        return parts._replace(netloc=f"guest:guest@{self.laptop.address}:{AMQP_PORT}").geturl()
-
     def _equip_laptop(self, amqp_url: str) -> None:
         """rabbitray, a project, a token and the broker's address, as the sample says."""
         (self.project / "mypackage").mkdir(parents=True)
@@ -225,14 +225,18 @@ class UpCluster:
             text = text.replace(old, new)
         return text
 
-    def _popen(self, command: str) -> Submitted:
-        output = self._folder / f"laptop-{len(self._typed)}.log"
+    def _popen(self, host: Host, command: str) -> Submitted:
+        output = self._folder / f"{host.name}-{len(self._typed)}.log"
         with output.open("wb") as out:
-            process = subprocess.Popen(
-                self.laptop.shell(f"cd shop && {command}"), stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            )
+            process = subprocess.Popen(host.shell(command), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         self._typed.append(Submitted(process=process, output=output))
         return self._typed[-1]
+
+
+def _port(amqp_url: str) -> int:
+    port = urlsplit(amqp_url).port
+    assert port is not None
+    return port
 
 
 def _listens(host: Host, port: int) -> bool:

@@ -22,7 +22,7 @@ from tests.kit.pool_settings import settings_for
 from tests.kit.queue_access import depth, drained
 from tests.kit.running_pool import RunningPool, pool_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+pytestmark = pytest.mark.ray
 
 REFUSED = 20
 LARGE = 20 * 1024 * 1024
@@ -39,8 +39,11 @@ def refused(names: Sequence[str], switch: Path) -> list[Job]:
     return [Job(id=name, payload={"do": "refuses", "file": str(switch)}) for name in names]
 
 
-async def test_a_dead_letter_comes_back_and_is_worked(amqp_url: str, tmp_path: Path) -> None:
-    """The account of `soon` is there at the first replay, that of `later` only at the second one."""
+async def test_a_dead_letter_comes_back_and_is_worked(amqp_url: str, ray_cluster: str, tmp_path: Path) -> None:
+    """The account of `soon` is there at the first replay, that of `later` only at the second one.
+
+    That is typed on a node that knows of no broker.
+    """
     soon, later = tmp_path / "soon", tmp_path / "later"
     keys = [f"soon-{n}" for n in range(REFUSED)]
     loaded = settings_for(amqp_url, tmp_path)
@@ -60,7 +63,7 @@ async def test_a_dead_letter_comes_back_and_is_worked(amqp_url: str, tmp_path: P
         assert await depth(amqp_url, dead_queue) == 1, "the one that is refused again"
 
         later.unlink()
-        assert (await dlq(pool, "replay", "--all"))["replayed"] == 1
+        assert (await dlq(pool, "replay", "--all", ray_address=ray_cluster, knows_broker=False))["replayed"] == 1
         await eventually(lambda: at_rest(pool, done=2 * REFUSED + 1, dead=REFUSED + 2), within_s=30)
         assert await depth(amqp_url, dead_queue) == 0
 

@@ -37,7 +37,12 @@ def pods(spec: Json) -> list[Json]:
 
 def test_both_samples_are_of_the_kinds_that_kuberay_knows() -> None:
     kinds = [(one["apiVersion"], one["kind"]) for name in ("raycluster.yaml", "rayjob.yaml") for one in documents(name)]
-    assert kinds == [("ray.io/v1", "RayCluster"), ("v1", "PersistentVolumeClaim"), ("ray.io/v1", "RayJob")]
+    assert kinds == [
+        ("ray.io/v1", "RayCluster"),
+        ("v1", "PersistentVolumeClaim"),
+        ("policy/v1", "PodDisruptionBudget"),
+        ("ray.io/v1", "RayJob"),
+    ]
 
 
 @pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
@@ -45,8 +50,8 @@ def test_every_cluster_uses_the_token_and_the_autoscaler(spec: Json) -> None:
     assert spec["authOptions"] == {"mode": "token"}
     assert spec["enableInTreeAutoscaling"] is True
     assert spec["rayVersion"] == version("ray")
-    (group,) = spec["workerGroupSpecs"]
-    assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for group in spec["workerGroupSpecs"]:
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
 
 
 @pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
@@ -55,7 +60,7 @@ def test_the_pool_is_told_that_pods_may_come_and_may_use_them_all(spec: Json) ->
     environ = {one["name"]: one["value"] for one in container["env"] if one["name"].startswith("RABBITRAY_")}
     settings = load({}, environ, None).settings
     assert settings.can_grow_nodes
-    (group,) = spec["workerGroupSpecs"]
+    group = spec["workerGroupSpecs"][0]
     (worker,) = group["template"]["spec"]["containers"]
     cpus = group["maxReplicas"] * float(worker["resources"]["limits"]["cpu"])
     assert cpus / settings.worker_num_cpus == most_workers(settings.worker_num_cpus, cpus=1.0, can_grow=True)
@@ -81,7 +86,48 @@ def test_the_brokers_address_is_a_file_on_the_head_and_nowhere_else(spec: Json) 
     assert addresses == [{"name": "RABBITMQ_URL_FILE", "value": "/etc/rabbitray/url"}]
     secret = next(volume["secret"] for volume in head["volumes"] if "secret" in volume)
     assert secret == {"secretName": "rabbitmq", "defaultMode": 0o440}
-    assert not any("env" in one or "volumeMounts" in one for pod in workers for one in pod["containers"])
+    for pod in workers:
+        [worker] = pod["containers"]
+        assert [one["name"] for one in worker["env"]] == [RAYS_DRAIN]
+        assert "volumeMounts" not in worker
+
+
+@pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
+def test_a_pod_of_workers_has_the_time_of_a_handler_to_end(spec: Json) -> None:
+    takes_s = Settings.model_fields["handler_timeout_s"].default
+    for pod in pods(spec)[1:]:
+        [left_s] = [int(one["value"]) for one in pod["containers"][0]["env"] if one["name"] == RAYS_DRAIN]
+        assert takes_s < left_s < pod["terminationGracePeriodSeconds"]
+
+
+@pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
+def test_no_pod_starts_again_in_place_and_nobody_evicts_the_head(spec: Json) -> None:
+    assert {pod["restartPolicy"] for pod in pods(spec)} == {"Never"}
+    annotations = spec["headGroupSpec"]["template"]["metadata"]["annotations"]
+    assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+    assert annotations["karpenter.sh/do-not-disrupt"] == "true"
+
+
+@pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])
+def test_nodes_are_found_by_their_labels(spec: Json) -> None:
+    for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+        assert group["labels"]["ray.io/node-group"] == group.get("groupName", "head")
+        assert group["labels"]["ray.io/market-type"] in ("on-demand", "spot")
+
+
+def test_pods_with_a_gpu_come_where_workers_ask_for_one() -> None:
+    _, gpu = specs()[0]["workerGroupSpecs"]
+    (container,) = gpu["template"]["spec"]["containers"]
+    assert (gpu["replicas"], gpu["minReplicas"]) == (0, 0)
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in gpu["template"]["spec"][
+        "tolerations"
+    ]
+
+
+@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
+def test_three_values_are_to_be_filled_in(name: str) -> None:
+    assert (FOLDER / name).read_text().count("# change: ") == 3
 
 
 def test_the_job_runs_a_command_that_exists_and_gives_the_drain_its_time() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rabbitray.cluster.deploy.spot import notice
 from rabbitray.cluster.settings import load
 from tests.kit.root import ROOT
 
@@ -72,6 +73,29 @@ def test_the_folder_of_the_results_is_made(config: dict[str, Any], file: Path) -
 
 def test_nothing_is_installed_into_the_systems_python(file: Path) -> None:
     assert "pip install --user" not in file.read_text()
+
+
+def test_three_values_are_to_be_filled_in(file: Path) -> None:
+    assert file.read_text().count("# change: ") == 3
+
+
+def test_nodes_are_found_by_their_labels() -> None:
+    """`ray up` gives the labels of a node type to its nodes, but for machines of one's own, where the command does."""
+    types = loaded(AWS)["available_node_types"]
+    groups = {"head": "head", "worker": "pool", "gpu": "gpu"}
+    assert {name: one["labels"]["ray.io/node-group"] for name, one in types.items()} == groups
+    markets = {name: one["labels"]["ray.io/market-type"] for name, one in types.items()}
+    spot = {name: "InstanceMarketOptions" in one["node_config"] for name, one in types.items()}
+    assert {name: market == "spot" for name, market in markets.items()} == spot
+    own = loaded(OWN)
+    assert "--labels=ray.io/node-group=head" in own["head_start_ray_commands"][-1]
+    assert "--labels=ray.io/node-group=pool" in own["worker_start_ray_commands"][-1]
+
+
+def test_a_spot_node_is_drained_when_its_cloud_gives_notice() -> None:
+    install = " ".join(loaded(AWS)["worker_setup_commands"])
+    assert f"-m {notice.__name__} --unit" in install
+    assert "systemctl enable --now rabbitray-spot" in install
 
 
 def test_no_secret_is_in_the_file(file: Path) -> None:

@@ -10,7 +10,7 @@ from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.rabbitmq.inspect import contact
 from rabbitray.actors.rabbitmq.look import look
 from rabbitray.cluster.cli.terminal import tell, tell_json
-from rabbitray.cluster.commands.dlq.options import JSON, with_results
+from rabbitray.cluster.commands.dlq.options import JSON, at_the_broker, with_results
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.dead_letter_replay import purge
 from rabbitray.cluster.settings import Loaded
@@ -21,8 +21,11 @@ from rabbitray.cluster.settings import Loaded
 @JSON
 @with_results
 def command(loaded: Loaded, yes: bool, as_json: bool) -> None:
-    """Delete everything in the dead-letter queue, for good. The rows of the table dead_letters stay."""
-    purged = asyncio.run(_purge(loaded, yes=yes))
+    """Delete everything in the dead-letter queue, for good. The rows of the table dead_letters stay.
+
+    Where RABBITMQ_URL is not set, a running pool is asked for its broker.
+    """
+    purged = asyncio.run(_purge(at_the_broker(loaded), yes=yes))
     queue = compose.topology(loaded.settings).dead_queue
     if as_json:
         tell_json({"queue": queue, "purged": purged})

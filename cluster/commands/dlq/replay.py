@@ -15,7 +15,7 @@ from rabbitray.actors.rabbitmq.look import look
 from rabbitray.cluster.cli.durations import Duration
 from rabbitray.cluster.cli.progress_bar import Bar
 from rabbitray.cluster.cli.terminal import tell, tell_json
-from rabbitray.cluster.commands.dlq.options import JSON, with_results
+from rabbitray.cluster.commands.dlq.options import JSON, at_the_broker, with_results
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.results.dead_letter_replay import Replay, Replayed, ReplayPlan
 from rabbitray.cluster.results.dead_letter_selection import Selection
@@ -59,7 +59,8 @@ def command(
 
     A copy is confirmed in the main queue before the dead letter is removed, and keeps its key: a job that has its
     result by then does not run again (setting skip_done). Headers that could not be read stay behind. What is not
-    selected stays. Exit code 1 when a copy was not confirmed, or when an ID is not in the dead-letter queue.
+    selected stays. Where RABBITMQ_URL is not set, a running pool is asked for its broker. Exit code 1 when a copy was
+    not confirmed, or when an ID is not in the dead-letter queue.
     """
     if not (names or error_class or older_than is not None or newer_than is not None or everything):
         raise click.UsageError("say which: IDs, --class, --older-than, --newer-than, or --all")
@@ -72,7 +73,7 @@ def command(
         max_replays=max_replays,
     )
     plan = ReplayPlan(selection=selection, rate=rate, limit=limit, dry=dry)
-    found = asyncio.run(_replay(loaded, plan, quiet=as_json))
+    found = asyncio.run(_replay(at_the_broker(loaded), plan, quiet=as_json))
     _tell(loaded, found, dry=dry, as_json=as_json)
     taken = sum(found.classes.values())
     return 1 if found.failed or found.errors or (names and not taken) else 0

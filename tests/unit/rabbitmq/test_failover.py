@@ -167,6 +167,13 @@ async def test_a_file_is_read_again_before_each_round_and_the_turn_is_kept(file:
     nodes.errors = {"b": OSError("rotated-b is wrong"), "c": OSError("password-b was better")}
     addresses.lost()
     assert await nodes.round(addresses) == "bca"
+    known = addresses.known
+    assert type(known) is Secret, "who is told it has no such file"
+    assert [url.rpartition("@")[0][-10:] for url in known.reveal().split()] == [
+        "password-a",
+        ":rotated-b",
+        "password-c",
+    ]
     for word in ("password-a", "password-b", "rotated-b", "password-c"):
         assert word not in addresses.redact(f"RabbitMQ said {word}")
 

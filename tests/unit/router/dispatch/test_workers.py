@@ -82,7 +82,7 @@ async def test_the_loop_goes_on_while_ray_creates_workers() -> None:
 
     def create() -> Any:
         gcs.wait(10)
-        return FakeActor(INFO, time.time(), None)
+        return FakeActor(INFO, *[time.time()] * workers.CLOCK_ASKS, None)
 
     asked = [RayWorker(f"p-worker-{n}", threads.creates.submit(create), threads) for n in range(8)]
     ready = asyncio.gather(*(worker.ready() for worker in asked))
@@ -182,6 +182,29 @@ async def test_the_clock_of_a_worker_is_measured_and_its_times_corrected_by_it(a
     info = await RayWorker("w-0001", created, WorkerThreads()).ready()
     assert info.clock_s == pytest.approx(ahead_s, abs=1.0)
     assert corrected == ([] if not ahead_s else [info.clock_s]), "a few milliseconds are no offset"
+
+
+async def test_an_answer_that_was_late_does_not_measure_a_clock() -> None:
+    """A machine is busiest while its workers start."""
+    delays_s = [0.2, 0.2, 0.0, 0.2, 0.2]
+
+    async def wall_clock() -> float:
+        there_s = time.time() + 3_600.0
+        await asyncio.sleep(delays_s.pop())
+        return there_s
+
+    async def nothing(*_: object) -> object:
+        return INFO
+
+    actor = SimpleNamespace(
+        ready=SimpleNamespace(remote=nothing),
+        wall_clock=SimpleNamespace(remote=wall_clock),
+        correct_clock=SimpleNamespace(remote=nothing),
+    )
+    created: Future[Any] = Future()
+    created.set_result(actor)
+    info = await RayWorker("w-0001", created, WorkerThreads()).ready()
+    assert info.clock_s == pytest.approx(3_600.0, abs=0.05)
 
 
 async def test_the_end_of_a_worker_is_waited_for_also_across_a_time_in_which_ray_cannot_reach_it(
