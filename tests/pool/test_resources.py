@@ -1,0 +1,99 @@
+"""Workers that ask for more than CPUs: GPUs (invented ones, which are a number for Ray) and environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rabbitray.actors.message.job import Job
+from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.router.report import RouterReport
+from rabbitray.cluster.settings import Loaded
+from tests.kit.eventually import eventually
+from tests.kit.pool_settings import settings_for
+from tests.kit.running_pool import RunningPool, pool_of
+from tests.kit.second_node import SESSION_GPUS
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout("240")]
+
+EAGER: dict[str, object] = {"min_size": 1, "initial_size": 1, "max_size": 20, "drain_target_s": 1, "batch_size": 4}
+COUNTS = "SELECT count(*) AS rows, count(DISTINCT key) AS keys FROM results"
+
+
+@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.long)])
+async def test_a_pool_is_as_large_as_the_gpus_and_finds_poison_there(amqp_url: str, tmp_path: Path, parts: int) -> None:
+    """Workers of 1/n GPU: n on each device and never one more; one that a message ends has its place again."""
+    loaded = settings_for(amqp_url, tmp_path, **EAGER, worker_num_cpus=0, worker_resources=f"gpu=1/{parts}")
+    most, count = SESSION_GPUS * parts, 150 * parts
+    jobs = [Job(id=f"job-{n}", payload={"do": "slow", "s": 0.2}) for n in range(count)]
+    async with pool_of(loaded) as pool:
+        await pool.publish(jobs)
+        await eventually(lambda: all_ready(pool, most), within_s=120, message="the GPUs are not full")
+        await pool.publish([Job(id="poison", payload={"do": "die"})])
+        await eventually(lambda: worked_off(pool, count), within_s=120, message="not worked off")
+        await pool.stop()
+    assert pool.rows(COUNTS) == [{"rows": count, "keys": count}]
+    assert pool.rows("SELECT key, reason FROM dead_letters") == [{"key": "poison", "reason": "worker_crashed"}]
+    assert pool.rows("SELECT max(wanted) AS most FROM decisions") == [{"most": most}]
+    said = [row["reason"] for row in pool.rows("SELECT reason FROM decisions")]
+    assert [reason for reason in said if f"cluster fits {most} (short of gpu)" in reason]
+
+
+async def all_ready(pool: RunningPool, most: int) -> bool:
+    """Whether so many are ready; more must never be there."""
+    workers = (await pool.report()).workers
+    assert len(workers) <= most
+    return sum(worker.state == "ready" for worker in workers) == most
+
+
+async def worked_off(pool: RunningPool, count: int) -> bool:
+    """Whether all innocents are done, and the poison is parked."""
+    report = await pool.report()
+    return (report.counts.done, report.counts.dead, report.pool.held) == (count, 1, 0)
+
+
+async def test_workers_have_their_environment_and_the_example_falls_back_to_the_cpu(
+    amqp_url: str, tmp_path: Path
+) -> None:
+    """On a node whose GPUs Ray believes in, without CuPy."""
+    own = {"worker_resources": "gpu=0.5", "worker_num_cpus": 0.5, "min_size": 1, "initial_size": 1, "max_size": 1}
+    environ = {"RABBITRAY_WORKER_RUNTIME_ENV": '{"env_vars": {"OMP_NUM_THREADS": "1"}}'}
+    loaded = settings_for(amqp_url, tmp_path, environ, **own)
+    async with pool_of(loaded, "docs.examples.gpu_embedding:Embed") as pool:
+        await pool.publish([Job(id=f"job-{n}", payload={"text": f"number {n}"}) for n in range(30)])
+        report = await pool.acked(30)
+        assert (report.counts.done, report.start_error) == (30, None)
+        await pool.stop()
+    assert pool.rows("SELECT DISTINCT json_array_length(result) AS width FROM results") == [{"width": 64}]
+
+
+async def test_an_environment_that_cannot_be_built_costs_no_message(amqp_url: str, tmp_path: Path) -> None:
+    """Its error is told, and it is not tried again at once."""
+    environ = {
+        "RABBITRAY_WORKER_RUNTIME_ENV": '{"pip": ["no-such-package @ file:///nowhere/at_all-1-py3-none-any.whl"]}'
+    }
+    loaded = settings_for(amqp_url, tmp_path, environ, min_size=1, initial_size=1, max_size=1)
+    async with pool_of(loaded) as pool:
+        await pool.publish([Job(id=f"job-{n}") for n in range(10)])
+        report = await eventually(lambda: start_error(pool), within_s=120, message="no error is told")
+        assert report.start_error.startswith("environment_failed: ")
+        assert "/nowhere/at_all-1" in report.start_error
+        assert report.failed_starts == 1
+        assert (report.counts.acked, report.counts.dead, report.workers) == (0, 0, ())
+    assert await waiting(loaded) == 10
+
+
+async def start_error(pool: RunningPool) -> RouterReport | None:
+    """The report once a start has failed."""
+    report = await pool.report()
+    return report if report.start_error else None
+
+
+async def waiting(loaded: Loaded) -> int | None:
+    """Messages ready in the queue."""
+    probe = DepthProbe(loaded.settings.rabbitmq_url.reveal(), loaded.settings.queue)
+    try:
+        return await eventually(probe.ready, within_s=10)
+    finally:
+        await probe.close()
