@@ -21,20 +21,30 @@ EAGER: dict[str, object] = {"min_size": 1, "initial_size": 1, "max_size": 20, "d
 COUNTS = "SELECT count(*) AS rows, count(DISTINCT key) AS keys FROM results"
 
 
-@pytest.mark.parametrize("parts", [2, pytest.param(4, marks=pytest.mark.long)])
-async def test_a_pool_is_as_large_as_the_gpus_and_finds_poison_there(amqp_url: str, tmp_path: Path, parts: int) -> None:
-    """Workers of 1/n GPU: n on each device and never one more; one that a message ends has its place again."""
+async def test_a_pool_is_as_large_as_the_gpus_are_and_says_so(amqp_url: str, tmp_path: Path) -> None:
+    """Workers of a third of a GPU: three on each of two devices, and never one more."""
+    await work_on_gpus(amqp_url, tmp_path, parts=3, count=240, poison=0)
+
+
+@pytest.mark.long
+async def test_eight_workers_of_a_quarter_share_two_gpus_and_find_poison_there(amqp_url: str, tmp_path: Path) -> None:
+    """The worker that runs a suspect alone needs a quarter, too: the pool lends it one, and has its place again."""
+    await work_on_gpus(amqp_url, tmp_path, parts=4, count=600, poison=1)
+
+
+async def work_on_gpus(amqp_url: str, tmp_path: Path, *, parts: int, count: int, poison: int) -> None:
+    """A backlog for more workers than the GPUs have room for."""
     loaded = settings_for(amqp_url, tmp_path, **EAGER, worker_num_cpus=0, worker_resources=f"gpu=1/{parts}")
-    most, count = SESSION_GPUS * parts, 150 * parts
-    jobs = [Job(id=f"job-{n}", payload={"do": "slow", "s": 0.2}) for n in range(count)]
+    most = SESSION_GPUS * parts
     async with pool_of(loaded) as pool:
-        await pool.publish(jobs)
+        await pool.publish(Job(id=f"job-{n}", payload={"do": "slow", "s": 0.2}) for n in range(count))
         await eventually(lambda: all_ready(pool, most), within_s=120, message="the GPUs are not full")
-        await pool.publish([Job(id="poison", payload={"do": "die"})])
-        await eventually(lambda: worked_off(pool, count), within_s=120, message="not worked off")
+        await pool.publish(Job(id=f"poison-{n}", payload={"do": "die"}) for n in range(poison))
+        await eventually(lambda: worked_off(pool, count, poison), within_s=120, message="not worked off")
         await pool.stop()
     assert pool.rows(COUNTS) == [{"rows": count, "keys": count}]
-    assert pool.rows("SELECT key, reason FROM dead_letters") == [{"key": "poison", "reason": "worker_crashed"}]
+    dead = [{"key": f"poison-{n}", "reason": "worker_crashed"} for n in range(poison)]
+    assert pool.rows("SELECT key, reason FROM dead_letters") == dead
     assert pool.rows("SELECT max(wanted) AS most FROM decisions") == [{"most": most}]
     said = [row["reason"] for row in pool.rows("SELECT reason FROM decisions")]
     assert [reason for reason in said if f"cluster fits {most} (short of gpu)" in reason]
@@ -47,10 +57,10 @@ async def all_ready(pool: RunningPool, most: int) -> bool:
     return sum(worker.state == "ready" for worker in workers) == most
 
 
-async def worked_off(pool: RunningPool, count: int) -> bool:
+async def worked_off(pool: RunningPool, count: int, poison: int) -> bool:
     """Whether all innocents are done, and the poison is parked."""
     report = await pool.report()
-    return (report.counts.done, report.counts.dead, report.pool.held) == (count, 1, 0)
+    return (report.counts.done, report.counts.dead, report.pool.held) == (count, poison, 0)
 
 
 async def test_workers_have_their_environment_and_the_example_falls_back_to_the_cpu(
@@ -68,6 +78,7 @@ async def test_workers_have_their_environment_and_the_example_falls_back_to_the_
     assert pool.rows("SELECT DISTINCT json_array_length(result) AS width FROM results") == [{"width": 64}]
 
 
+@pytest.mark.long  # tests/unit/router/dispatch/test_worker_starts.py says when it is tried again
 async def test_an_environment_that_cannot_be_built_costs_no_message(amqp_url: str, tmp_path: Path) -> None:
     """Its error is told, and it is not tried again at once."""
     environ = {
