@@ -15,7 +15,7 @@ from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.remote.nodes import cluster_room, growable
 from rabbitray.actors.remote.placement.kind import WorkerKind
-from rabbitray.actors.remote.placement.room import room
+from rabbitray.actors.remote.placement.room import placeable, room
 from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.secret import Secret
@@ -122,13 +122,13 @@ class Autoscaler:
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
         seen: PoolStatus = await self._router.call("status")
-        placeable, short, growable = await self._thread.call(self._room, seen)
+        fits, short, more = await self._thread.call(self._room, seen)
         self._size = seen.workers + seen.starting
         return replace(
             seen,
             at=asyncio.get_running_loop().time(),
-            placeable=placeable,
-            growable=growable,
+            placeable=fits,
+            growable=more,
             short=short,
             can_grow_nodes=self._setup.can_grow_nodes,
         )
@@ -174,18 +174,13 @@ class Autoscaler:
         self._done.set()
 
     def _room(self, seen: PoolStatus) -> tuple[int, str | None, int | None]:
-        """Workers that the cluster has room for now, what keeps it from more, and what its node types may still bring.
-
-        What a worker takes shows in Ray's figures a moment after it was placed: so with those that are there it is
-        never more than empty nodes would have room for.
-        """
+        """Workers that the cluster has room for now, what keeps it from more, and what node types may still bring."""
         kinds = self._setup.kinds
         more = growable(kinds[0]) if self._setup.can_grow_nodes else None
         found = cluster_room(without=seen.silent)
         free, have = room(found.free, kinds)[0], room(found.have, kinds)[0]
         there = seen.workers - seen.silent_workers + seen.starting + seen.lent
-        placeable = max(0, min(free.workers, have.workers - there))
-        return placeable, " and ".join(free.short) or None, more
+        return placeable(free, have, there), " and ".join(free.short) or None, more
 
     def __repr__(self) -> str:
         return f"Autoscaler({self._setup.pool}-autoscaler)"

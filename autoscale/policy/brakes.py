@@ -150,6 +150,6 @@ def withdraw_pending(wish: Wish, seen: Snapshot, memory: Memory, limits: PolicyL
     size = min(max(pool.workers + pool.lent, limits.min_size), wish.size)
     if size == wish.size:
         return wish, memory
-    why = f"{pool.starting} workers stayed pending for {pool.pending_s:.0f} s"
+    why = f"{pool.starting} workers stayed pending for {pool.pending_s:.0f} s{_short_of(seen)}"
     blocked = Ceiling(size=size, until=seen.now + BLOCKED_S, placeable=pool.placeable, why=why)
     return Wish(size=size, kind="withdraw", notes=(why,)), replace(memory, blocked=blocked)

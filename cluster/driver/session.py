@@ -72,13 +72,14 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
     runtime = ray.get_runtime_context()
     node = runtime.get_node_id()
     (kind,) = settings.worker_kinds
+    there = _most_of_cluster(kind, can_grow=settings.can_grow_nodes and not local)
     more = growable(kind) if settings.can_grow_nodes and not local else 0
     return Session(
         node_id=node,
         job_id=runtime.get_job_id(),
         local=local,
         max_size=most if local else settings.max_size or most_by_default(kind, more),
-        fits=most if local else settings.max_size or _most_of_cluster(kind, can_grow=settings.can_grow_nodes),
+        fits=min(most, there) if local else settings.max_size or there,
         on_head=local or is_head(node),
         dashboard=context.dashboard_url or None,
     )
@@ -188,7 +189,10 @@ def check_room(settings: Settings) -> None:
     if lacking is not None and not (types and never_fits(types, replace(kind, selectors=())) is None):
         unknown = settings.can_grow_nodes and not types
         if not unknown and not lacks_only(offered, kind, CPU):
-            raise ConfigurationError(f"{lacking}: a worker asks for {kind.words}, and could never be placed")
+            raise ConfigurationError(
+                f"{lacking}: a worker asks for {kind.words}; change worker_resources and the settings beside it, or "
+                "say can_grow_nodes where nodes are still to come"
+            )
         log.warning("%s: workers wait until one comes", lacking)
         return
     fits = room(nodes, [kind])[0]

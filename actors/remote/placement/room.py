@@ -65,6 +65,14 @@ def _of_kind(nodes: Sequence[NodeRoom], kind: WorkerKind) -> Room:
     return Room(workers=workers, short=tuple(shown(name) for name in bundle if binding[name] == most))
 
 
+def placeable(free: Room, have: Room, there: int) -> int:
+    """How many more workers have a place now: what the nodes have `free` for, and never more than they `have` in all
+    without the workers that are `there`, for what one takes is missing from Ray's figures only a moment after it was
+    placed.
+    """
+    return max(0, min(free.workers, have.workers - there))
+
+
 def _count(node: NodeRoom, name: str, taken: int) -> int:
     """How many of a bundle's part of one resource a node has."""
     if name != GPU:

@@ -133,7 +133,11 @@ def test_the_text_holds_what_people_ask_for() -> None:
         (replace(HEALTHY, decisions=None), "the autoscaler does not answer"),
         (
             replace(HEALTHY, status=replace(QUIET, workers=0, starting=1, target=1, pending_s=90.0)),
-            "no worker has started",
+            "no worker has started for 90 s: is there room in the cluster?",
+        ),
+        (
+            replace(HEALTHY, status=replace(QUIET, workers=0, starting=1, target=1, pending_s=90.0, short="gpu")),
+            "no worker has started for 90 s: the cluster is short of gpu",
         ),
         (
             replace(HEALTHY, report=replace(REPORT, endings=LastEndings(jobs=100, dead=51, in_a_row=3, error=NO_NAME))),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.remote.placement.kind import UNIT, WorkerKind, gpu_share, matches, units
-from rabbitray.actors.remote.placement.room import NodeRoom, Room, devices, lacks_only, never_fits, room
+from rabbitray.actors.remote.placement.room import NodeRoom, Room, devices, lacks_only, never_fits, placeable, room
 
 GIB = 2**30
 NAMES = ("CPU", "GPU", "memory", "license")
@@ -131,6 +131,20 @@ def test_eight_workers_of_a_quarter_fit_on_two_gpus() -> None:
 def test_gpus_are_counted_device_by_device(free: tuple[float, ...], ask: float, fits: int) -> None:
     node = NodeRoom(resources={"CPU": 16.0, "GPU": sum(free)}, gpus=free)
     assert room([node], [WorkerKind(num_cpus=0, num_gpus=gpu_share(ask))])[0].workers == fits
+
+
+@pytest.mark.parametrize(
+    ("free", "have", "there", "more"),
+    [
+        (3, 8, 5, 3),
+        (8, 8, 8, 0),  # they were placed just now: Ray still calls everything free
+        (6, 8, 3, 5),
+        (0, 8, 3, 0),  # others have the rest
+        (2, 0, 3, 0),  # their nodes are about to go
+    ],
+)
+def test_workers_that_ray_does_not_count_yet_are_not_placed_twice(free: int, have: int, there: int, more: int) -> None:
+    assert placeable(Room(workers=free), Room(workers=have), there) == more
 
 
 NODES = [
