@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -39,7 +38,10 @@ class NodeRoom:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """So many workers of a kind fit, and the resources (as the settings call them) that keep it from being more."""
+    """So many workers of a kind fit, and the resources (as the settings call them) that keep it from being more.
+
+    Of `short` there is mostly one. Two with equal gains, or more where only all of them together would help.
+    """
 
     workers: int
     short: tuple[str, ...] = ()
@@ -55,14 +57,29 @@ def _of_kind(nodes: Sequence[NodeRoom], kind: WorkerKind) -> Room:
     able = [node for node in nodes if matches(kind.selectors, node.labels)]
     if not able:
         return Room(workers=0, short=(LABELS,) if nodes else ())
-    workers, binding = 0, Counter[str]()
-    for node in able:
-        counts = {name: _count(node, name, taken) for name, taken in bundle.items()}
-        fit = min(counts.values(), default=MOST_ON_NODE)
-        workers += fit
-        binding.update(name for name, count in counts.items() if count == fit)
-    most = max(binding.values(), default=0)
-    return Room(workers=workers, short=tuple(shown(name) for name in bundle if binding[name] == most))
+    counts = [{name: _count(node, name, taken) for name, taken in bundle.items()} for node in able]
+    return Room(workers=sum(map(_fit, counts)), short=tuple(map(shown, _short(counts, list(bundle)))))
+
+
+def _fit(counts: Mapping[str, int]) -> int:
+    """Workers on a node whose resources are enough for so many each."""
+    return min(counts.values(), default=MOST_ON_NODE)
+
+
+def _short(counts: Sequence[Mapping[str, int]], names: Sequence[str]) -> list[str]:
+    """The resource of which more would bring the most workers; where more of none alone would bring one, all those
+    that are used up somewhere. `counts`: how many of each resource's part the nodes have.
+    """
+    gains = {name: sum(_gain(one, name) for one in counts) for name in names}
+    most = max(gains.values(), default=0)
+    if most:
+        return [name for name in names if gains[name] == most]
+    return [name for name in names if any(one[name] == _fit(one) for one in counts)]
+
+
+def _gain(counts: Mapping[str, int], name: str) -> int:
+    others = {other: count for other, count in counts.items() if other != name}
+    return _fit(others) - _fit(counts)
 
 
 def placeable(free: Room, have: Room, there: int) -> int:
