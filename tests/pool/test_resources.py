@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -78,7 +81,34 @@ async def test_workers_have_their_environment_and_the_example_falls_back_to_the_
     assert pool.rows("SELECT DISTINCT json_array_length(result) AS width FROM results") == [{"width": 64}]
 
 
-@pytest.mark.long  # tests/unit/router/dispatch/test_worker_starts.py says when it is tried again
+@pytest.mark.long  # tests/unit/router/dispatch/test_worker_starts.py has the rule
+async def test_a_gpu_whose_memory_is_not_free_yet_is_no_failed_start(amqp_url: str, tmp_path: Path) -> None:
+    """The replacement of a worker that was killed comes before its memory is free: in new processes, uncounted."""
+    notes = tmp_path / "starts"
+    env = json.dumps({"env_vars": {"GPU_NOTES": str(notes)}})
+    own = {"worker_resources": "gpu=1", "min_size": 1, "initial_size": 1, "max_size": 1}
+    loaded = settings_for(amqp_url, tmp_path, {"RABBITRAY_WORKER_RUNTIME_ENV": env}, **own)
+    async with pool_of(loaded, "tests.kit.steered_handler:GpuFreedLate") as pool:
+        first = (await eventually(lambda: ready_pids(pool), within_s=60))[0]
+        os.kill(first, signal.SIGKILL)
+        await eventually(lambda: other_than(pool, first), within_s=60, message="no worker came again")
+        starts = notes.read_text().split()
+        assert (len(starts), len(set(starts))) == (4, 4)
+
+
+async def ready_pids(pool: RunningPool) -> list[int]:
+    """Of the workers that are ready; no start may have counted as failed."""
+    report = await pool.report()
+    assert (report.failed_starts, report.start_error) == (0, None)
+    return pool.worker_pids(report)
+
+
+async def other_than(pool: RunningPool, pid: int) -> bool:
+    """Whether one is ready, and it is another one."""
+    return bool(pids := await ready_pids(pool)) and pids != [pid]
+
+
+@pytest.mark.long  # likewise
 async def test_an_environment_that_cannot_be_built_costs_no_message(amqp_url: str, tmp_path: Path) -> None:
     """Its error is told, and it is not tried again at once."""
     environ = {
