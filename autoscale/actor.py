@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -13,7 +13,9 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.rabbitmq.depth import DepthLink, DepthProbe
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
-from rabbitray.actors.remote.nodes import fitting, free_cpus, growable
+from rabbitray.actors.remote.nodes import cluster_room, growable
+from rabbitray.actors.remote.placement.kind import WorkerKind
+from rabbitray.actors.remote.placement.room import placeable, room
 from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.secret import Secret
@@ -42,7 +44,7 @@ class AutoscalerSetup:
     url: Secret
     boot: Boot
     metering: Metering = field(default_factory=Metering)
-    num_cpus: float = 1.0
+    kinds: tuple[WorkerKind, ...] = (WorkerKind(),)
     can_grow_nodes: bool = False
     limits: PolicyLimits = field(default_factory=PolicyLimits)
     window: WindowLimits = field(default_factory=WindowLimits)
@@ -61,7 +63,7 @@ class Autoscaler:
         self._others: dict[str, DepthProbe] = {}
         self._store = NamedActor(f"{setup.pool}-store", setup.namespace)
         self._router = NamedActor(f"{setup.pool}-router", setup.namespace)
-        self._thread = RayThread("free-cpus")  # the depth's connection is on this event loop
+        self._thread = RayThread("cluster-room")  # the depth's connection is on this event loop
         self._decided: deque[DecisionRecord] = deque(maxlen=REASONS_KEPT)
         self._done = asyncio.Event()
         self._tasks = BackgroundTasks(actor_log, "The autoscaler has stopped looking")
@@ -124,13 +126,14 @@ class Autoscaler:
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
         seen: PoolStatus = await self._router.call("status")
-        placeable, growable = await self._thread.call(self._room, seen.silent)
+        fits, short, more = await self._thread.call(self._room, seen)
         self._size = seen.workers + seen.starting
         return replace(
             seen,
             at=asyncio.get_running_loop().time(),
-            placeable=placeable,
-            growable=growable,
+            placeable=fits,
+            growable=more,
+            short=short,
             can_grow_nodes=self._setup.can_grow_nodes,
         )
 
@@ -174,11 +177,14 @@ class Autoscaler:
         await asyncio.get_running_loop().run_in_executor(None, self._flush, FLUSH_WITHIN_S)
         self._done.set()
 
-    def _room(self, silent: Collection[str]) -> tuple[int, int | None]:
-        """Workers that the cluster's free CPUs have room for now, and those that its node types may still bring."""
-        setup = self._setup
-        more = growable(setup.num_cpus) if setup.can_grow_nodes else None
-        return fitting(free_cpus(without=silent), setup.num_cpus), more
+    def _room(self, seen: PoolStatus) -> tuple[int, str | None, int | None]:
+        """Workers that the cluster has room for now, what keeps it from more, and what node types may still bring."""
+        kinds = self._setup.kinds
+        more = growable(kinds[0]) if self._setup.can_grow_nodes else None
+        found = cluster_room(without=seen.silent)
+        free, have = room(found.free, kinds)[0], room(found.have, kinds)[0]
+        there = seen.workers - seen.silent_workers + seen.starting + seen.lent
+        return placeable(free, have, there), " and ".join(free.short) or None, more
 
     def __repr__(self) -> str:
         return f"Autoscaler({self._setup.pool}-autoscaler)"

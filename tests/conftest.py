@@ -194,6 +194,8 @@ def ray_cluster() -> Iterator[str]:
     import ray
     from ray._private.parameter import RayParams
 
+    from tests.kit.second_node import SESSION_GPUS
+
     folder = _SESSION_FOLDER / "ray"
     with pytest.MonkeyPatch.context() as patch:
         # Two Rays on one machine (`pytest -n 2`): both would want the agent's fixed port, which serves jobs
@@ -204,6 +206,9 @@ def ray_cluster() -> Iterator[str]:
         context = ray.init(
             address="local",
             num_cpus=16,
+            num_gpus=SESSION_GPUS,  # invented ones: for Ray they are a number
+            resources={"license": 3},
+            labels={"zone": "a"},
             include_dashboard=True,
             namespace="rabbitray",
             log_to_driver=False,

@@ -154,4 +154,6 @@ class WorkerInfo:
     address: str = ""  # of its node, as Ray has it
     clock_s: float = 0.0  # how far its machine's clock is ahead of the router's, by which its times are corrected
     usage: Usage | None = None
+    up_s: float = 0.0  # since its process began
+    start_s: float | None = None  # how long it took to start, where that is not the time since it was asked for
     asks_message: bool = False  # its handler or decoder wants the whole message: parcels go there with an envelope

@@ -1,17 +1,20 @@
-"""What Ray says of the cluster's nodes: free CPUs, and which nodes are about to go."""
+"""What Ray says of the cluster's nodes: what each has, and has free, and which nodes are about to go."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import Final
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import ray
 from ray.exceptions import RayError
 
 from rabbitray.actors.remote.boot import Actor
 from rabbitray.actors.remote.compat import inside
+from rabbitray.actors.remote.placement.kind import WorkerKind
+from rabbitray.actors.remote.placement.room import NodeRoom, room
 
 log = logging.getLogger(__name__)
 
@@ -57,21 +60,47 @@ async def node_leaves(node: str, *, stays: Callable[[str], Awaitable[bool]]) -> 
     return False
 
 
-def fitting(free: Iterable[float], num_cpus: float) -> int:
-    """Workers of `num_cpus` that fit where each node has so many CPUs `free`; none is spread over two nodes."""
-    return sum(int(cpus / num_cpus + 1e-6) for cpus in free)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterRoom:
+    """The nodes that stay: with what they have `free`, and with all that they `have`."""
+
+    free: list[NodeRoom]
+    have: list[NodeRoom]
 
 
-def free_cpus(*, without: Collection[str] = ()) -> list[float]:
-    """Free CPUs of each node that stays and is none of `without`: two questions to Ray, however many nodes there are.
+def cluster_room(*, without: Collection[str] = ()) -> ClusterRoom:
+    """What each node that stays and is none of `without` has: three questions to Ray, however many nodes there are.
 
     Blocks. Where Ray's private call is gone, all nodes count as one.
     """
-    nodes = inside.free_of_nodes()
-    if nodes is None:
-        return [ray.available_resources().get("CPU", 0.0)]
+    free = inside.free_of_nodes()
+    if free is None:
+        whole = NodeRoom(resources=ray.available_resources())
+        return ClusterRoom(free=[whole], have=[NodeRoom(resources=ray.cluster_resources())])
     leaving = {*draining_nodes(), *without}
-    return [free.get("CPU", 0.0) for node, free in nodes.items() if node not in leaving]
+    nodes = {node: own for node, own in _alive().items() if node in free and node not in leaving}
+    return ClusterRoom(
+        free=[NodeRoom(resources=free[node], labels=_labels(own)) for node, own in nodes.items()],
+        have=[_whole(own) for own in nodes.values()],
+    )
+
+
+def whole_nodes() -> list[NodeRoom]:
+    """The nodes of the cluster, with all that they have. Blocks."""
+    return [_whole(own) for own in _alive().values()]
+
+
+def _alive() -> dict[str, Mapping[str, Any]]:  # Any: Ray's table of a node
+    return {str(node["NodeID"]): node for node in ray.nodes() if node["Alive"]}
+
+
+def _whole(node: Mapping[str, Any]) -> NodeRoom:  # Any: as above
+    return NodeRoom(resources=node["Resources"], labels=_labels(node))
+
+
+def _labels(node: Mapping[str, Any]) -> Mapping[str, str]:  # Any: as above
+    found: Mapping[str, str] = node.get("Labels") or {}
+    return found
 
 
 def waits_for_place(actor: Actor) -> bool:
@@ -83,14 +112,23 @@ def waits_for_place(actor: Actor) -> bool:
         return False
 
 
-def growable(num_cpus: float) -> int | None:
-    """Workers of `num_cpus` for which the node types of the cluster may still bring nodes; None where Ray does not say,
-    or there is no bound. Blocks.
+def growable(kind: WorkerKind) -> int | None:
+    """Workers of this kind for which the node types of the cluster may still bring nodes; None where Ray does not say,
+    or there is no bound. A node that may come is taken to have the labels that are asked for. Blocks.
     """
     types = inside.node_types()
     if not types or any(most == inside.UNLIMITED for most, _ in types):
         return None
-    there = (node["Resources"] for node in ray.nodes() if node["Alive"])
-    workers = [own.get("CPU", 0.0) for own in there if HEAD not in own]
-    most = sum(most * fitting([cpus], num_cpus) for most, cpus in types)
-    return max(0, most - fitting(workers, num_cpus))
+    there = [node for node in whole_nodes() if HEAD not in node.resources]
+    most = sum(most * _fitting([NodeRoom(resources=own)], replace(kind, selectors=())) for most, own in types)
+    return max(0, most - _fitting(there, kind))
+
+
+def node_types() -> list[NodeRoom] | None:
+    """One node of each type that may come; None where Ray does not say. Blocks."""
+    types = inside.node_types()
+    return [NodeRoom(resources=own) for most, own in types if most] if types else None
+
+
+def _fitting(nodes: Sequence[NodeRoom], kind: WorkerKind) -> int:
+    return room(nodes, [kind])[0].workers

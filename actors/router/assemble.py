@@ -15,6 +15,7 @@ from rabbitray.actors.remote.raylets import Raylets
 from rabbitray.actors.router.config import RouterConfig
 from rabbitray.actors.router.delivery import Delivery
 from rabbitray.actors.router.dispatch.lending import Lending
+from rabbitray.actors.router.dispatch.member import LastEnd
 from rabbitray.actors.router.dispatch.node_watch import NodeWatch
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
@@ -154,8 +155,11 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
     intake = _intake(setup, opener_of(setup.intake), made)
     collector = Collector(dropped := _dropped(setup), settler_for, opener=opener_of(dropped))
     workers = RayFactory(setup.worker, setup.namespace)
-    pool = Pool(setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change)
-    isolated = Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change)
+    ends = LastEnd()
+    pool = Pool(
+        setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change, ends=ends
+    )
+    isolated = Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change, ends=ends)
     settler, quarantine = settler_for(intake), _quarantine(setup, control, store, isolated)
     parts = Parts(
         store=store,

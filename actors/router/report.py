@@ -101,6 +101,7 @@ class RouterReport:
     ahead_s: float = 0.0  # by so much, of the last of them
     newest_s: float | None = None  # publish to arrival, of the last message that came for the first time
     isolation_waits_s: float | None = None  # for a place in the cluster, where a suspect needs a worker of its own
+    environment_s: float | None = None  # until the last worker's environment and place were there
     declared_again: int = 0  # how often a queue, or its binding, had to be declared again
 
     @property
@@ -159,6 +160,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         ahead_s=router.arrivals.ahead_ms / 1000,
         newest_s=None if router.arrivals.newest_ms is None else router.arrivals.newest_ms / 1000,
         isolation_waits_s=parts.lending.waiting_s,
+        environment_s=pool.environment_s,
         declared_again=parts.watch.declared_again,
     )
 

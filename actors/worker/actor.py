@@ -31,6 +31,7 @@ from rabbitray.actors.remote.boot import (
     ray_attributes,
 )
 from rabbitray.actors.remote.calls import NamedActor
+from rabbitray.actors.remote.placement.kind import WorkerKind
 from rabbitray.actors.secret import Redactor
 from rabbitray.actors.telemetry.metrics import NO_METRICS
 from rabbitray.actors.telemetry.ray_metrics import Metering
@@ -52,7 +53,8 @@ T = TypeVar("T")
 class WorkerSetup:
     """Everything that a worker process needs. `config.name` is filled in for each worker.
 
-    `store`: the name of the store's actor, in `namespace`, which knows the jobs that `skip_done` is about.
+    `kinds`: the kinds of workers of the pool, one for now. `store`: the name of the store's actor, in `namespace`,
+    which knows the jobs that `skip_done` is about.
     """
 
     config: WorkerConfig
@@ -60,7 +62,7 @@ class WorkerSetup:
     boot: Boot
     decoder: str = "auto"
     categories: Mapping[str, str] = field(default_factory=dict)
-    num_cpus: float = 1.0
+    kinds: tuple[WorkerKind, ...] = (WorkerKind(),)
     server: tuple[str, int] | None = None
     metering: Metering = field(default_factory=Metering)
     skip_done: SkipDone = "off"
@@ -106,6 +108,7 @@ class PoolWorker:
             host=socket.gethostname(),
             address=ray.util.get_node_ip_address(),
             usage=usage,
+            up_s=max(0.0, time.time() - psutil.Process().create_time()),
             asks_message=worker.asks_message,
         )
 

@@ -123,14 +123,19 @@ def cap_to_cluster(wish: Wish, seen: Snapshot) -> Wish:
         return wish
     fits = seen.have + seen.pool.lent + seen.pool.placeable  # what is lent comes back
     if not seen.pool.can_grow_nodes:
-        return wish.at_most(fits, f"cluster fits {fits}")
+        return wish.at_most(fits, f"cluster fits {fits}{_short_of(seen)}")
     if seen.pool.growable is not None:
         most = fits + seen.pool.growable
         wish = wish.at_most(
-            most, f"cluster fits {fits}, and its node types may bring room for {seen.pool.growable} more"
+            most,
+            f"cluster fits {fits}{_short_of(seen)}, and its node types may bring room for {seen.pool.growable} more",
         )
     asked = max(seen.have, seen.pool.workers + seen.pool.placeable + NODE_ASK)  # whoever waits is asked for already
     return wish.at_most(asked, f"{seen.pool.placeable} more fit, {NODE_ASK} at a time are asked of new nodes")
+
+
+def _short_of(seen: Snapshot) -> str:
+    return f" (short of {seen.pool.short})" if seen.pool.short else ""
 
 
 def withdraw_pending(wish: Wish, seen: Snapshot, memory: Memory, limits: PolicyLimits) -> tuple[Wish, Memory]:
@@ -145,6 +150,6 @@ def withdraw_pending(wish: Wish, seen: Snapshot, memory: Memory, limits: PolicyL
     size = min(max(pool.workers + pool.lent, limits.min_size), wish.size)
     if size == wish.size:
         return wish, memory
-    why = f"{pool.starting} workers stayed pending for {pool.pending_s:.0f} s"
+    why = f"{pool.starting} workers stayed pending for {pool.pending_s:.0f} s{_short_of(seen)}"
     blocked = Ceiling(size=size, until=seen.now + BLOCKED_S, placeable=pool.placeable, why=why)
     return Wish(size=size, kind="withdraw", notes=(why,)), replace(memory, blocked=blocked)

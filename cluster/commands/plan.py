@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from math import ceil
 
 import click
 
+from rabbitray.actors.remote.placement.kind import GPU, UNIT, WorkerKind, amount, shown
 from rabbitray.autoscale.plan import Plan, plan, text
 from rabbitray.cluster.cli.durations import Duration
 from rabbitray.cluster.cli.options import with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.driver import compose
-from rabbitray.cluster.driver.session import MOST_WORKERS
+from rabbitray.cluster.driver.session import MOST_EVER, MOST_WORKERS
 from rabbitray.cluster.settings import Loaded
 
 POLICY = ("min_size", "max_size", "drain_target_s", "target_utilization", "downscale_delay_s")
@@ -30,7 +32,7 @@ POLICY = ("min_size", "max_size", "drain_target_s", "target_utilization", "downs
 @click.option("--cores", type=click.IntRange(1), default=None, metavar="N", help="CPU cores [those of this machine].")
 @click.option("--db-pool", type=click.IntRange(1), default=10, show_default=True, help="For the report's formula.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@with_settings(*POLICY)
+@with_settings(*POLICY, "worker_num_cpus", "worker_resources")
 def command(
     loaded: Loaded,
     rate: float,
@@ -58,14 +60,33 @@ def command(
         db_pool=db_pool,
         start_s=start,
         slots=slots,
-        limits=compose.autoscale_limits(loaded.settings, MOST_WORKERS),
+        limits=compose.autoscale_limits(loaded.settings, _most(rate, service, slots)),
     )
+    (kind,) = loaded.settings.worker_kinds
     if as_json:
-        tell_json(_as_json(found))
+        tell_json(_as_json(found) | {"resources": {shown(name): much for name, much in _taken(found, kind).items()}})
     else:
-        tell(*text(found).split("\n"))
+        tell(*text(found).split("\n"), resources(found, kind))
     return 0 if found.meets_target else 1
 
 
 def _as_json(found: Plan) -> dict[str, object]:
     return asdict(found) | {"meets_target": found.meets_target}
+
+
+def _most(rate: float, service_s: float, slots: int) -> int:
+    """The bound of the trial where the settings have none: the cluster is not asked."""
+    busy = rate * service_s / slots
+    return max(MOST_WORKERS, 2 * ceil(min(busy, MOST_EVER / 2))) if busy > 0 else MOST_WORKERS
+
+
+def _taken(found: Plan, kind: WorkerKind) -> dict[str, float]:
+    """What the elastic pool takes of the cluster at its largest: Ray's name of a resource -> how much."""
+    return {name: found.elastic_peak * taken / UNIT for name, taken in kind.bundle.items()}
+
+
+def resources(found: Plan, kind: WorkerKind) -> str:
+    """What the cluster must have for the elastic pool at its largest."""
+    taken = {name: ceil(much) if name == GPU else much for name, much in _taken(found, kind).items()}
+    words = ", ".join(f"{shown(name)}={amount(name, round(much * UNIT))}" for name, much in taken.items())
+    return f"  that many workers take {words or 'nothing'} ({kind.words} each)"

@@ -171,7 +171,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         decoder=settings.decoder,
         boot=boot(loaded),
         categories=error_categories(settings),
-        num_cpus=settings.worker_num_cpus,
+        kinds=settings.worker_kinds,
         server=server(settings.rabbitmq_url),
         metering=metering(loaded),
         skip_done=settings.skip_done,
@@ -217,7 +217,7 @@ def router(loaded: Loaded, handler: str, fits: int) -> RouterSetup:
         wait_for_vanished=settings.vanished_queue == "wait",
         max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
         max_crashes=settings.max_crashes,
-        start_timeout_s=settings.start_timeout_s,
+        start_timeout_s=settings.start_timeout_s + build_timeout_s(settings),
         silent_node_timeout_s=settings.silent_node_timeout_s,
         min_size=bounds.min_size,
         initial_size=bounds.initial_size,
@@ -238,7 +238,7 @@ def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
         url=settings.rabbitmq_url,
         boot=boot(loaded),
         metering=metering(loaded),
-        num_cpus=settings.worker_num_cpus,
+        kinds=settings.worker_kinds,
         can_grow_nodes=settings.can_grow_nodes,
         limits=autoscale_limits(settings, max_size),
         window=window_limits(settings),
@@ -263,9 +263,14 @@ def autoscale_limits(settings: Settings, max_size: int) -> AutoscaleLimits:
         target_utilization=settings.target_utilization,
         backlog_per_worker=round(settings.backlog_per_worker),
         upscale_step=settings.upscale_step,
-        pending_limit_s=settings.pending_limit_s,
-        start_timeout_s=settings.start_timeout_s,
+        pending_limit_s=settings.pending_limit_s + build_timeout_s(settings),
+        start_timeout_s=settings.start_timeout_s + build_timeout_s(settings),
     )
+
+
+def build_timeout_s(settings: Settings) -> float:
+    """How much longer than its start a worker may take where Ray first builds its environment on the node."""
+    return max(kind.build_timeout_s for kind in settings.worker_kinds)
 
 
 def window_limits(settings: Settings) -> WindowLimits:

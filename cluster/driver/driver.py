@@ -19,6 +19,7 @@ from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.actors.worker.handler.decoder import require_decoder
+from rabbitray.actors.worker.handler.gpus import gpus_hidden
 from rabbitray.actors.worker.handler.loading import find
 from rabbitray.actors.worker.handler.shape import awaits
 from rabbitray.cluster import telemetry
@@ -27,7 +28,7 @@ from rabbitray.cluster.driver.checks import facts
 from rabbitray.cluster.driver.progress_line import Progress
 from rabbitray.cluster.driver.run_totals import RunTotals
 from rabbitray.cluster.driver.service import Service
-from rabbitray.cluster.driver.session import Session, connect
+from rabbitray.cluster.driver.session import Session, check_room, connect
 from rabbitray.cluster.driver.until_empty import EMPTY_LOOKS, Sight, not_back, start_failure, vanished, waits_for
 from rabbitray.cluster.settings import Loaded
 
@@ -120,6 +121,7 @@ class Driver:
             self.loaded.settings, dashboard=self.options.dashboard, log_to_driver=self.options.log_to_driver
         )
         try:
+            check_room(self.loaded.settings)
             self._take_signals()
             self._service = Service(self.loaded, self._handler, self.session)
             await self._service.start()
@@ -247,8 +249,10 @@ def check(loaded: Loaded, handler: str) -> None:
     settings = loaded.settings
     telemetry.start_logging(compose.logs(loaded), "driver")
     findings = checks.check_versions(checks.installed_versions())
-    findings += checks.check_settings(settings, facts(loaded, sync_handler=not awaits(find(handler))))
-    require_decoder(settings.decoder)
+    with gpus_hidden():
+        sync_handler = not awaits(find(handler))
+        require_decoder(settings.decoder)
+    findings += checks.check_settings(settings, facts(loaded, sync_handler=sync_handler))
     for finding in findings:
         if finding.level == "warn":
             log.warning("%s", finding.text)

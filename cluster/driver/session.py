@@ -8,7 +8,7 @@ import math
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import ray
@@ -17,11 +17,20 @@ from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.calls import last_line
 from rabbitray.actors.remote.gcs import require_gcs
 from rabbitray.actors.remote.inline import inline_environment
-from rabbitray.actors.remote.nodes import is_head
+from rabbitray.actors.remote.nodes import growable, is_head, node_types, whole_nodes
+from rabbitray.actors.remote.placement.kind import CPU, WorkerKind
+from rabbitray.actors.remote.placement.room import lacks_only, never_fits, room
 from rabbitray.cluster.operate.local_usage import raylet_here
 from rabbitray.cluster.settings import Settings
 
-MOST_WORKERS = 32
+log = logging.getLogger(__name__)
+
+MOST_WORKERS: Final = 32
+"""`max_size auto` where nothing bounds it: Ray does not say how far the cluster grows, or workers ask for nothing."""
+
+MOST_EVER: Final = 10_000
+"""`max_size auto` where the cluster's room is the bound: the largest number that may be set."""
+
 CONNECT_WITHIN_S: Final = 5.0
 ANSWER_WITHIN_S: Final = 15.0
 
@@ -64,12 +73,15 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
             ) from error
     runtime = ray.get_runtime_context()
     node = runtime.get_node_id()
+    (kind,) = settings.worker_kinds
+    there = _most_of_cluster(kind, can_grow=settings.can_grow_nodes and not local)
+    more = growable(kind) if settings.can_grow_nodes and not local else 0
     return Session(
         node_id=node,
         job_id=runtime.get_job_id(),
         local=local,
-        max_size=most if local else settings.max_size or MOST_WORKERS,
-        fits=most if local else settings.max_size or _most_of_cluster(settings),
+        max_size=most if local else settings.max_size or most_by_default(kind, more),
+        fits=min(most, there) if local else settings.max_size or there,
         on_head=local or is_head(node),
         dashboard=context.dashboard_url or None,
     )
@@ -149,14 +161,48 @@ def local_cpus(workers: int, num_cpus: float) -> int:
     return math.ceil((workers + 1) * num_cpus) + 1
 
 
-def _most_of_cluster(settings: Settings) -> int:
-    cpus = ray.cluster_resources().get("CPU", 1.0)
-    return most_workers(settings.worker_num_cpus, cpus=cpus, can_grow=settings.can_grow_nodes)
+def most_by_default(kind: WorkerKind, more: int | None) -> int:
+    """The bound of a pool for which none is set; `more`: workers that nodes may still bring, None for nobody knows.
+
+    Within it the autoscaler asks for no more than the cluster has room for at each look, or may grow to.
+    """
+    return MOST_WORKERS if more is None or not kind.bundle else MOST_EVER
 
 
-def most_workers(num_cpus: float, *, cpus: float, can_grow: bool) -> int:
-    """Workers of `num_cpus` that fit on `cpus`; MOST_WORKERS where the cluster grows as they are asked for."""
-    return MOST_WORKERS if can_grow else max(1, min(MOST_WORKERS, int(cpus / num_cpus)))
+def _most_of_cluster(kind: WorkerKind, *, can_grow: bool) -> int:
+    return most_workers(room(whole_nodes(), [kind])[0].workers, can_grow=can_grow)
+
+
+def most_workers(fits: int, *, can_grow: bool) -> int:
+    """Workers to begin with at most, of which `fits` have room; MOST_WORKERS where nodes come as they are asked for."""
+    return max(fits, MOST_WORKERS) if can_grow else max(1, fits)
+
+
+def check_room(settings: Settings) -> None:
+    """Raises ConfigurationError where no node of the cluster, and none that may come, can ever have a worker.
+
+    Only warned of: no node has the CPUs yet, or nodes may come of which Ray says nothing; and where `min_size` workers
+    do not fit. To be called once Ray is joined.
+    """
+    (kind,) = settings.worker_kinds
+    nodes, types = whole_nodes(), node_types()
+    offered = [*nodes, *(types or ())]
+    lacking = never_fits(offered, kind, what="node or node type" if types else "node")
+    if lacking is not None and not (types and never_fits(types, replace(kind, selectors=())) is None):
+        unknown = settings.can_grow_nodes and not types
+        if not unknown and not lacks_only(offered, kind, CPU):
+            raise ConfigurationError(
+                f"{lacking}: a worker asks for {kind.words}; change worker_resources and the settings beside it, or "
+                "say can_grow_nodes where nodes are still to come"
+            )
+        log.warning("%s: workers wait until one comes", lacking)
+        return
+    fits = room(nodes, [kind])[0]
+    if settings.min_size > fits.workers and not settings.can_grow_nodes:
+        log.warning(
+            "min_size %d workers of %s: the cluster fits %d, short of %s; some stay pending",
+            settings.min_size, kind.words, fits.workers, " and ".join(fits.short),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -227,7 +227,8 @@ def _sizes(seen: Picture) -> Text:
     size = seen.size
     parts = [f"{size.had} of {size.wanted} wanted", f"{size.busy} busy"]
     parts += [f"{count} {name}" for name, count in (("starting", size.starting), ("retiring", size.retiring)) if count]
-    parts += [f"{size.possible} possible"] if size.possible is not None else []
+    short = f" (short of {size.short})" if size.short else ""
+    parts += [f"{size.possible} possible{short}"] if size.possible is not None else []
     parts += [f"fixed at {size.fixed}"] if size.fixed is not None else []
     return _line("Workers", ", ".join(parts))
 

@@ -25,6 +25,7 @@ from rabbitray.actors.store.file import StoreLockedError
 from rabbitray.actors.store.read_only import results_version
 from rabbitray.actors.store.schema import SCHEMA_VERSION
 from rabbitray.actors.worker.handler.decoder import require_decoder
+from rabbitray.actors.worker.handler.gpus import gpus_hidden
 from rabbitray.actors.worker.handler.loading import find
 from rabbitray.cluster.driver import checks, compose
 from rabbitray.cluster.driver.checks import facts
@@ -62,7 +63,8 @@ def handler(loaded: Loaded) -> Iterator[CheckRow]:
     if name is None:
         return
     try:
-        find(name)
+        with gpus_hidden():
+            find(name)
     except ConfigurationError as error:
         yield CheckRow(area="handler", level="refuse", text=str(error))
     else:
@@ -75,7 +77,8 @@ def decoder(loaded: Loaded) -> Iterator[CheckRow]:
     if name == AUTO:
         return
     try:
-        require_decoder(name)
+        with gpus_hidden():
+            require_decoder(name)
     except ConfigurationError as error:
         yield CheckRow(area="decoder", level="refuse", text=str(error))
     else:

@@ -11,10 +11,12 @@ import ray
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
 from rabbitray.actors.remote.node_versions import NodeVersions, node_versions
-from rabbitray.cluster.driver.session import join, require_ray
+from rabbitray.actors.remote.nodes import whole_nodes
+from rabbitray.actors.remote.placement.room import room
+from rabbitray.cluster.driver.session import check_room, join, require_ray
 from rabbitray.cluster.operate.doctor import CheckRow, Level
 from rabbitray.cluster.operate.running_pool import RunningPool, pools, token_hint
-from rabbitray.cluster.settings import Loaded
+from rabbitray.cluster.settings import Loaded, Settings
 
 ASK_WITHIN_S: Final = 5.0
 VERSIONS_WITHIN_S: Final = 20.0
@@ -45,6 +47,7 @@ def cluster(loaded: Loaded) -> Cluster:
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())
         where = ray.get_runtime_context().gcs_address
         rows = [_row("ok", f"Ray {ray.__version__} at {where}: {nodes} nodes, {cpus:g} CPUs"), *versions()]
+        rows.append(_room(settings))
         runs = loaded.settings.pool in pools(loaded.settings.ray_namespace)
         return Cluster(rows=[*rows, _pool(loaded, runs=runs)], cpus=cpus, broker=_broker(loaded) if runs else None)
     finally:
@@ -53,6 +56,18 @@ def cluster(loaded: Loaded) -> Cluster:
 
 def _pool(loaded: Loaded, *, runs: bool) -> CheckRow:
     return _row("ok", f"pool {loaded.settings.pool!r} {'runs' if runs else 'does not run'}")
+
+
+def _room(settings: Settings) -> CheckRow:
+    """How many workers the nodes have room for, were they empty, and what keeps it from more."""
+    (kind,) = settings.worker_kinds
+    try:
+        check_room(settings)
+    except ConfigurationError as never:
+        return _row("refuse", str(never))
+    fits = room(whole_nodes(), [kind])[0]
+    short = f", short of {' and '.join(fits.short)}" if fits.short else ""
+    return _row("ok" if fits.workers else "warn", f"the nodes fit {fits.workers} workers of {kind.words}{short}")
 
 
 def _broker(loaded: Loaded) -> CheckRow | None:

@@ -41,7 +41,8 @@ class Look:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
     """Workers. `possible`: what the cluster has or may get room for, with those that are there; `fixed`: by `scale N`;
-    `lent`: places that workers have meanwhile which run suspects of a crash alone."""
+    `lent`: places that workers have meanwhile which run suspects of a crash alone; `short`: the resources that keep
+    `possible` from being more, as far as the nodes of now go."""
 
     wanted: int
     had: int
@@ -51,6 +52,7 @@ class Sizes:
     possible: int | None
     fixed: int | None
     lent: int = 0
+    short: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +104,7 @@ class Picture:
     `conflicts`: messages that came under the key of another one's result, since the store started. `counts` and
     `latency_ms` are of all since the router started; `acked_s_ago`: so many seconds ago the last message was acked.
     `warnings`: what makes figures wrong, and the pool not worse. `vanished`: queues that were gone, until somebody
-    confirms it.
+    confirms it. `environment_s`: how long the last worker waited until its place and its runtime_env were there.
     """
 
     pool: str
@@ -132,6 +134,7 @@ class Picture:
     spans_lost: int
     workers: tuple[WorkerRow, ...]
     node_events: tuple[NodeEvent, ...] = ()
+    environment_s: float | None = None
 
     def on_host(self, host: str | None) -> Picture:
         """The same with those workers only whose machine has this in its name, or this address; None: all of them."""

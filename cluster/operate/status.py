@@ -57,6 +57,7 @@ def picture(look: Look) -> Picture:
         broker=report.broker,
         spans_lost=report.spans_lost,
         workers=report.workers,
+        environment_s=_rounded(report.environment_s),
         node_events=report.node_events[-NODE_EVENTS_SHOWN:],
     )
 
@@ -74,6 +75,7 @@ def _sizes(look: Look) -> Sizes:
         possible=None if status.placeable is None else there + status.lent + status.placeable + (status.growable or 0),
         fixed=fixed if isinstance(fixed, int) else None,
         lent=status.lent,
+        short=status.short,
     )
 
 

@@ -19,13 +19,15 @@ def lines(seen: Picture) -> list[str]:
     size, messages, rates, latency = seen.size, seen.messages, seen.rates, seen.latency_ms
     fixed = f", fixed at {size.fixed}" if size.fixed is not None else ""
     lent = f", {size.lent} lent to run suspects of a crash alone" if size.lent else ""
+    short = f" (short of {size.short})" if size.short and size.possible is not None else ""
     holds = "; ".join(f"{name}: {why}" for name, why in seen.holds.items()) or "none"
     return [
         f"pool {seen.pool} on queue {seen.queue}: {seen.state}",
         *(f"  ! {problem}" for problem in seen.problems),
         *(f"  note: {warning}" for warning in seen.warnings),
         f"workers   {size.had} of {size.wanted} wanted{fixed}{lent}; {size.busy} busy, {size.starting} starting, "
-        f"{size.retiring} retiring, {known(size.possible)} possible",
+        f"{size.retiring} retiring, {known(size.possible)} possible{short}",
+        *([_environment(seen.environment_s)] if seen.environment_s is not None else []),
         f"messages  {known(messages.ready)} ready, {messages.held:,} held, {messages.in_flight:,} in flight, "
         f"{messages.quarantined} quarantined; window {seen.window:,}, batch {seen.batch_size:,}",
         *([f"broker    {seen.broker}"] if seen.broker and seen.connected else []),
@@ -50,6 +52,10 @@ def lines(seen: Picture) -> list[str]:
         *(f"node      {_clock(one.at)} {one}" for one in seen.node_events),
         *(_worker(worker) for worker in seen.workers),
     ]
+
+
+def _environment(took_s: float) -> str:
+    return f"workers   the last one waited {took_s:,.1f} s for its place and its environment"
 
 
 def _retries(messages: Messages) -> str:

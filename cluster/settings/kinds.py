@@ -12,8 +12,9 @@ from annotated_types import Ge, Gt, Le
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
+from rabbitray.actors.remote.placement.read import SIZES
+
 PREFIX: Final = "RABBITRAY_"
-_UNITS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _SIZE = re.compile(r"(\d+)\s*([KMG]?I?B)?", re.IGNORECASE)
 
 
@@ -21,7 +22,7 @@ _SIZE = re.compile(r"(\d+)\s*([KMG]?I?B)?", re.IGNORECASE)
 class Kind:
     """What a setting has beside its type: names, group, what is allowed, the report's value.
 
-    `words`: values that may be meant by one that is not allowed.
+    `words`: values that may be meant by one that is not allowed. `own_words`: its reader says what is wrong.
     """
 
     group: str
@@ -32,6 +33,7 @@ class Kind:
     report: str | None = None
     size: bool = False
     words: tuple[str, ...] = ()
+    own_words: bool = False
 
     def environ_names(self, name: str) -> tuple[str, ...]:
         """The variables that set it, the one that wins first: our own, the report's, what others call it."""
@@ -55,6 +57,7 @@ def setting(
     report: str | None = None,
     size: bool = False,
     words: Iterable[str] = (),
+    own_words: bool = False,
     ge: float | None = None,
     gt: float | None = None,
     le: float | None = None,
@@ -70,6 +73,7 @@ def setting(
         report=report,
         size=size,
         words=tuple(words),
+        own_words=own_words,
     )
     return Field(
         default,
@@ -140,7 +144,7 @@ def byte_size(value: object) -> object:
     match = _SIZE.fullmatch(value.strip())
     if match is None:
         return value
-    return int(match[1]) * _UNITS.get((match[2] or "B").upper(), 1)
+    return int(match[1]) * SIZES.get((match[2] or "B").upper(), 1)
 
 
 def pairs(text: str) -> dict[str, str]:

@@ -216,18 +216,20 @@ def _refuse_open_file(path: Path, label: str, problems: list[str]) -> None:
 
 
 def _validated(given: _Layer, problems: list[str]) -> Settings | None:
-    values, refused = {}, []
+    values: dict[str, object] = {}
+    refused: dict[str, str] = {}
     for name, one in given.items():
         if isinstance(one.value, bool) and Settings.model_fields[name].annotation is not bool:
-            refused.append(name)  # TOML's true would pass for 1
+            refused[name] = ""  # TOML's true would pass for 1
         else:
             values[name] = _none_word(name, one.value)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         settings = None
-        refused += [str(detail["loc"][0]) for detail in error.errors()]
-    problems.extend(_refusal(name, given[name]) for name in dict.fromkeys(refused) if name in given)
+        for detail in error.errors():
+            refused.setdefault(str(detail["loc"][0]), _own_words(detail["msg"]))
+    problems.extend(_refusal(name, given[name], why) for name, why in refused.items() if name in given)
     return settings
 
 
@@ -246,8 +248,16 @@ def _none_word(name: str, value: object) -> object:
     return None if word and isinstance(value, str) and value.strip().lower() in (word, "none", "") else value
 
 
-def _refusal(name: str, one: _Given) -> str:
+def _own_words(message: str) -> str:
+    """What a reader of ours said, without pydantic's words before it."""
+    return message.removeprefix("Value error, ")
+
+
+def _refusal(name: str, one: _Given, why: str) -> str:
+    """`why`: in the words of whoever read it; told where the setting says so."""
     field = Settings.model_fields[name]
+    if kind_of(field).own_words and why:
+        return f"{one.label} ({one.where}): {why}"
     shown, which = _cropped(one.value), ""
     if field.annotation is Secret:
         urls = addresses.of(one.value)

@@ -13,6 +13,8 @@ from rabbitray.actors.message.formats.named import AUTO, FORMATS
 from rabbitray.actors.message.keys import ALLOWED, PROPERTY_FLAGS, parse_key_rule
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, UnknownContentType
 from rabbitray.actors.rabbitmq import addresses
+from rabbitray.actors.remote.placement.kind import WorkerKind
+from rabbitray.actors.remote.placement.read import read_resources, read_runtime_env, read_selectors
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
 from rabbitray.actors.router.settlement.outstanding import HOP_AGAIN_S, HOPS_AGAIN
 from rabbitray.actors.secret import Secret
@@ -154,10 +156,34 @@ class Settings(BaseModel):
     initial_size: int = _pool(1, ge=0, le=10_000, help="Workers at the start; by default 1 or min_size.")
     max_size: int | None = _pool(
         None, aliases=("WORKER_POOL_SIZE",), ge=1, le=10_000, none="auto", report="10, fixed",
-        help=f"Most workers; auto: what the cluster has room for at each look, or may grow to, at most "
-        f"{MOST_WORKERS_BY_DEFAULT}.",
+        help="Most workers; auto: what the cluster has room for at each look, or may grow to; "
+        f"{MOST_WORKERS_BY_DEFAULT} where Ray does not say how far it grows.",
     )  # fmt: skip
-    worker_num_cpus: float = _pool(1.0, gt=0, le=1024, help="CPUs that Ray reserves for each worker.")
+    worker_num_cpus: float = _pool(
+        1.0, ge=0, le=1024, help="CPUs that Ray reserves for each worker; 0 where other resources bound the pool."
+    )
+    worker_resources: str = _pool(
+        "", own_words=True,
+        allowed="gpu=0.25,memory=8GiB,license=1: whole GPUs or 1/n of one, memory, any resource of the cluster",
+        help="What Ray reserves for each worker beside its CPUs.",
+    )  # fmt: skip
+    worker_accelerator_type: str = _pool(
+        "", pattern=r"^[\w.-]{0,63}$", allowed="a type as Ray names it, e.g. A100",
+        help="Type of accelerator that a worker's node must have.",
+    )  # fmt: skip
+    worker_label_selector: str = _pool(
+        "", own_words=True,
+        allowed="label=value, label=!value, label=in(a,b) with commas between; after a semicolon others",
+        help="Labels that a worker's node must have; after a semicolon which ones instead, where those have no room.",
+    )  # fmt: skip
+    worker_runtime_env: str = _pool(
+        "", own_words=True, allowed="a JSON object, or a table of rabbitray.toml",
+        help="Ray's runtime_env for the workers: env_vars, pip or uv, py_modules and working_dir by URI, config. No "
+        "place for secrets: Ray's dashboard shows it.",
+    )  # fmt: skip
+    worker_placement: Literal["spread", "pack"] = _pool(
+        "spread", help="Over the nodes, or onto few of them, so that others can be taken away."
+    )
     queue_concurrency: int = _pool(
         32, env="QUEUE_CONCURRENCY", ge=1, le=10_000, report="10",
         help="Jobs in flight at once in a worker with an async handler; a sync handler has 1.",
@@ -372,6 +398,23 @@ class Settings(BaseModel):
     def _read_size(cls, value: object) -> object:
         return byte_size(value)
 
+    @field_validator("worker_resources")
+    @classmethod
+    def _check_resources(cls, value: str) -> str:
+        read_resources(value)
+        return value
+
+    @field_validator("worker_label_selector")
+    @classmethod
+    def _check_selector(cls, value: str) -> str:
+        read_selectors(value)
+        return value
+
+    @field_validator("worker_runtime_env", mode="before")
+    @classmethod
+    def _read_runtime_env(cls, value: object) -> str:
+        return read_runtime_env(value)
+
     @field_validator("key")
     @classmethod
     def _check_key(cls, value: str) -> str:
@@ -393,6 +436,22 @@ class Settings(BaseModel):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @property
+    def worker_kinds(self) -> tuple[WorkerKind, ...]:
+        """The kinds of workers of the pool, one for now."""
+        asked = read_resources(self.worker_resources)
+        kind = WorkerKind(
+            num_cpus=self.worker_num_cpus,
+            num_gpus=asked.num_gpus,
+            memory=asked.memory,
+            resources=asked.others,
+            accelerator_type=self.worker_accelerator_type or None,
+            selectors=read_selectors(self.worker_label_selector),
+            runtime_env=self.worker_runtime_env,
+            placement=self.worker_placement,
+        )
+        return (kind,)
 
     @property
     def hold_s(self) -> float:

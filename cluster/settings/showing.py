@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from itertools import groupby
@@ -71,6 +72,8 @@ def shown(name: str, value: object) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:g}"
+    if name == "worker_runtime_env" and value:
+        return _without_values(str(value))
     return _size(value) if kind.size and isinstance(value, int) else str(value)
 
 
@@ -100,6 +103,13 @@ def _line(name: str) -> str:
 def _quoted(text: str) -> str:
     """`<queue>.dead` in backticks: Markdown would take it for a tag."""
     return re.sub(r"<\w+>[\w.-]*\w", r"`\g<0>`", text)
+
+
+def _without_values(env: str) -> str:
+    """A runtime_env without the values of its variables."""
+    own = json.loads(env)
+    variables = {"env_vars": dict.fromkeys(own["env_vars"], "***")} if "env_vars" in own else {}
+    return json.dumps(own | variables)
 
 
 def _size(value: int) -> str:

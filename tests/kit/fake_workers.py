@@ -24,6 +24,7 @@ class FakeWorker:
         self.name = name
         self.slots = slots
         self.asks_message = False
+        self.start_s: float | None = None
         self.starts: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.batches: dict[str, list[Parcel]] = {}  # in hand, in the order of arrival
         self.told: dict[str, set[int]] = {}  # positions that a test has answered for, by batch
@@ -40,7 +41,7 @@ class FakeWorker:
 
     async def ready(self) -> WorkerInfo:
         await asyncio.shield(self.starts)
-        return WorkerInfo(slots=self.slots, pid=4711, node="node", asks_message=self.asks_message)
+        return WorkerInfo(slots=self.slots, pid=4711, node="node", asks_message=self.asks_message, start_s=self.start_s)
 
     async def run(self, batch_id: str, shipment: Shipment) -> Reply:
         if self.lost is not None:
@@ -83,10 +84,10 @@ class FakeWorker:
         if not self.starts.done():
             self.starts.set_result(None)
 
-    def fails_to_start(self, why: str = "boom") -> None:
+    def fails_to_start(self, why: str = "boom", *, reason: str = "start_failed") -> None:
         """The handler cannot be loaded."""
         if not self.starts.done():
-            self.starts.set_exception(WorkerLostError("start_failed", why, may_be_poison=False))
+            self.starts.set_exception(WorkerLostError(reason, why, may_be_poison=False))
 
     def answer(self, batch_id: str, part: Part, rows: pa.Table | None = None) -> None:
         """The next part of a batch."""

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -69,13 +69,17 @@ class SecondNode:
 
 
 @contextmanager
-def second_node(address: str, *, cpus: int, environ: Mapping[str, str] | None = None) -> Iterator[SecondNode]:
-    """Adds a node to the cluster at `address` (its GCS), with the token of this test run; `environ`: its own RAY_*."""
+def second_node(
+    address: str, *, cpus: int, environ: Mapping[str, str] | None = None, options: Sequence[str] = ()
+) -> Iterator[SecondNode]:
+    """Adds a node to the cluster at `address` (its GCS), with the token of this test run; `environ`: its own RAY_*;
+    `options`: of `ray start`.
+    """
     known = {node["NodeID"] for node in ray.nodes()}
     log = Path(tempfile.mkdtemp(prefix="rabbitray-node-"))
     command = [
         str(Path(sys.executable).with_name("ray")), "start", "--address", address, "--block",
-        "--num-cpus", str(cpus), "--object-store-memory", str(200 * 1024 * 1024),
+        "--num-cpus", str(cpus), "--object-store-memory", str(200 * 1024 * 1024), *options,
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | dict(environ or {})
     with (log / "ray-start.log").open("wb") as out:
@@ -95,6 +99,7 @@ def second_node(address: str, *, cpus: int, environ: Mapping[str, str] | None = 
 
 
 SESSION_CPUS = 16  # of the node that the fixture `ray_cluster` starts
+SESSION_GPUS = 2
 
 
 class Place:

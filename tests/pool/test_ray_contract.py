@@ -24,10 +24,12 @@ from rabbitray.actors.remote.compat.texts import NO_EXIT_CODE
 from rabbitray.actors.remote.gcs import require_gcs
 from rabbitray.actors.remote.inline import INLINE_BYTES, RAYS_BYTES, inline_environment
 from rabbitray.actors.remote.node_versions import NodeVersions, node_versions
-from rabbitray.actors.remote.nodes import growable, is_head, waits_for_place
+from rabbitray.actors.remote.nodes import cluster_room, growable, is_head, waits_for_place
+from rabbitray.actors.remote.placement.kind import WorkerKind, gpu_share
+from rabbitray.actors.remote.placement.room import room
 from rabbitray.actors.remote.raylets import Raylets
 from tests.kit.eventually import eventually_sync
-from tests.kit.second_node import Place
+from tests.kit.second_node import SESSION_GPUS, Place, on, second_node
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster"), pytest.mark.timeout("120")]
 
@@ -104,9 +106,65 @@ def test_an_actor_without_a_place_is_told_from_one_that_has_one() -> None:
         ray.kill(waiting)
 
 
+KINDS = (
+    WorkerKind(num_cpus=0, num_gpus=gpu_share(1 / 3)),
+    WorkerKind(num_cpus=0, num_gpus=2),
+    WorkerKind(num_cpus=5, resources=(("license", 0.1),)),
+    WorkerKind(num_cpus=0, resources=(("license", 1.0),)),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.words for kind in KINDS])
+def test_ray_places_as_many_as_there_is_room_for_and_not_one_more(kind: WorkerKind) -> None:
+    """Counted for free nodes, and again once they are full."""
+    options = kind.options | {"scheduling_strategy": on(home())}
+    free = room(cluster_room().free, [kind])[0].workers
+    assert free == {"GPU": SESSION_GPUS * 3 if kind.num_gpus < 1 else 1}.get(next(iter(kind.bundle)), 3)
+    placed = [ray.remote(Place).options(**options).remote() for _ in range(free + 1)]
+    try:
+        eventually_sync(lambda: sum(map(waits_for_place, placed)) == 1, within_s=60, message="not all but one")
+        eventually_sync(lambda: room(cluster_room().free, [kind])[0].workers == 0, message="Ray calls it free")
+    finally:
+        for actor in placed:
+            ray.kill(actor)
+    eventually_sync(lambda: room(cluster_room().free, [kind])[0].workers == free, message="not free again")
+
+
+def test_ray_takes_label_selectors_as_we_do() -> None:
+    """The session's node has the label zone=a; one that is not there is none of the values that are ruled out."""
+    pairs = [("zone", wanted) for wanted in ("a", "b", "!a", "!b", "in(b,a)", "!in(a,b)")] + [("other", "!a")]
+    kinds = [WorkerKind(num_cpus=0.01, selectors=((pair,),)) for pair in pairs]
+    counted = [bool(found.workers) for found in room(cluster_room().free, kinds)]
+    assert counted == [True, False, False, True, True, False, True]
+    actors = [ray.remote(Place).options(**kind.options).remote() for kind in kinds]
+    try:
+        ray.get([actor.ready.remote() for actor, fits in zip(actors, counted, strict=True) if fits], timeout=60)
+        waiting = [waits_for_place(actor) for actor in actors]
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+    assert waiting == [not fits for fits in counted]
+
+
+@pytest.mark.long
+def test_other_labels_are_tried_where_no_node_with_the_first_has_room(ray_cluster: str) -> None:
+    """So nodes with either count as room."""
+    kind = WorkerKind(num_cpus=0, resources=(("seat", 1.0),), selectors=((("zone", "x"),), (("zone", "y"),)))
+    seat = ["--resources", '{"seat": 1}', "--labels"]
+    with (
+        second_node(ray_cluster, cpus=1, options=[*seat, "zone=x"]),
+        second_node(ray_cluster, cpus=1, options=[*seat, "zone=y"]),
+    ):
+        assert room(cluster_room().free, [kind])[0].workers == 2
+        actors = [ray.remote(Place).options(**kind.options).remote() for _ in range(2)]
+        ray.get([actor.ready.remote() for actor in actors], timeout=60)
+        for actor in actors:
+            ray.kill(actor)
+
+
 def test_without_a_node_autoscaler_nothing_is_known_of_node_types() -> None:
     assert inside.node_types() == []
-    assert growable(1.0) is None
+    assert growable(WorkerKind()) is None
 
 
 async def test_a_raylet_answers_for_itself() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
+from types import ModuleType
 
 import numpy as np
 import pytest
 from aiohttp import web
 
+from docs.examples import gpu_embedding
 from docs.examples.cpu_batch import CATALOGUE
+from docs.examples.gpu_embedding import WIDTH, Embed
 from docs.examples.model_once import Sentiment
 from rabbitray import Job
 from rabbitray.actors.testing import work, work_async
@@ -95,3 +99,50 @@ def test_model_once_loads_once() -> None:
     assert all(outcome.done for outcome in outcomes)
     assert len(outcomes) == 30
     assert loads == [1]
+
+
+def test_gpu_embedding_on_a_cpu() -> None:
+    texts = ["happy birthday to you", "Happy  birthday to me", "the invoice is overdue"]
+    jobs = [Job(payload={"text": text}) for text in texts]
+    jobs.insert(1, Job(payload={"text": " "}))
+    first, bad, second, third = work("docs.examples.gpu_embedding:Embed", jobs)
+    assert (bad.status, bad.reason) == ("DEAD", "rejected")
+    one, two, other = (np.array(found.result) for found in (first, second, third))
+    assert one.shape == (WIDTH,)
+    assert np.isclose(np.linalg.norm(one), 1.0, atol=1e-5)
+    assert one @ two > 0.6 > 0.4 > one @ other
+
+
+class OtherArrays(ModuleType):
+    """Stands for CuPy: NumPy's functions, and what else the example asks of it."""
+
+    def __init__(self) -> None:
+        super().__init__("cupy")
+        self.limits: list[float] = []
+        self.copied_back = 0
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(np, name)
+
+    def get_default_memory_pool(self) -> OtherArrays:
+        return self
+
+    def set_limit(self, *, fraction: float) -> None:
+        self.limits.append(fraction)
+
+    def asnumpy(self, array: np.ndarray) -> np.ndarray:
+        self.copied_back += 1
+        return array
+
+
+def test_gpu_embedding_keeps_to_its_share_of_the_device_and_asks_it_once_for_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = OtherArrays()
+    monkeypatch.setitem(sys.modules, "cupy", device)
+    monkeypatch.setattr(gpu_embedding, "gpu_share", lambda: 0.25)
+    jobs = [Job(payload={"text": f"number {n}"}) for n in range(20)]
+    on_device = [found.result for found in work("docs.examples.gpu_embedding:Embed", jobs, batch_size=20)]
+    assert (device.limits, device.copied_back) == ([0.225], 1)
+    monkeypatch.setitem(sys.modules, "cupy", None)  # not installed
+    assert [found.result for found in work(Embed, jobs)] == on_device, "the CPU does the same"

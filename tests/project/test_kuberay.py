@@ -63,7 +63,7 @@ def test_the_pool_is_told_that_pods_may_come_and_may_use_them_all(spec: Json) ->
     group = spec["workerGroupSpecs"][0]
     (worker,) = group["template"]["spec"]["containers"]
     cpus = group["maxReplicas"] * float(worker["resources"]["limits"]["cpu"])
-    assert cpus / settings.worker_num_cpus == most_workers(settings.worker_num_cpus, cpus=1.0, can_grow=True)
+    assert cpus / settings.worker_num_cpus == most_workers(1, can_grow=True)
 
 
 @pytest.mark.parametrize("spec", specs(), ids=["raycluster", "rayjob"])

@@ -55,9 +55,10 @@ def waits_for_place(actor: ray.actor.ActorHandle[Any]) -> bool | None:
     return pending and not address
 
 
-def node_types() -> list[tuple[int, float]] | None:
+def node_types() -> list[tuple[int, Mapping[str, float]]] | None:
     """Of each node type that Ray's autoscaler knows: how many nodes there may be at most (UNLIMITED for any number),
-    and the CPUs of one. An empty list where it has told nothing: no autoscaler runs, or one that does not tell.
+    and the resources of one; it does not tell their labels. An empty list where it has told nothing: no autoscaler
+    runs, or one that does not tell.
     """
     try:
         from ray._private.state import state
@@ -67,7 +68,10 @@ def node_types() -> list[tuple[int, float]] | None:
         return None
     config = asked()
     groups = () if config is None else config.node_group_configs
-    return [(UNLIMITED if one.max_count < 0 else one.max_count, float(one.resources.get("CPU", 0))) for one in groups]
+    return [
+        (UNLIMITED if one.max_count < 0 else one.max_count, {name: float(much) for name, much in one.resources.items()})
+        for one in groups
+    ]
 
 
 def open_raylet(address: str) -> Callable[[float], Awaitable[bool]] | None:

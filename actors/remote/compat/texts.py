@@ -27,6 +27,14 @@ _FACTS: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]
     (re.compile("its owner has died"), lambda found: "the process that started it has ended"),
 )
 
+_INSTALLER: Final = re.compile(r"(?:error|\S+Error)\b.*", re.IGNORECASE)
+_GPU_MEMORY: Final = re.compile(
+    r"CUDA(?: error:)? out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|HIP out of memory"
+    r"|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|OutOfMemoryError: Out of memory allocating"
+    r"|RESOURCE_EXHAUSTED: (?:Out of memory|Failed to allocate)|cuda.{0,40}[Ff]ailed to allocate memory",
+)
+"""PyTorch, CUDA's driver and runtime, ROCm, cuBLAS and cuDNN, CuPy, JAX, ONNX Runtime."""
+
 _ENDED: Final = re.compile(r"Selected to kill: .{0,1000}?pid=(\d+), actual memory used=([\d.]+)GB")
 _NODE: Final = re.compile(r"Memory on the node \(.{0,1000}?\) was ([\d.]+)GB used / ([\d.]+)GB limit")
 
@@ -43,6 +51,20 @@ def without_guesses(lines: list[str]) -> str:
     """The line of a text of several lines that says what happened, without Ray's list of common causes."""
     told = [line for line in lines if not line.startswith(_NEVER_RAN)] or lines
     return told[-1].strip().partition(_GUESSES)[0]
+
+
+def environment_failure(text: str) -> str:
+    """What failed, out of what Ray says of a runtime_env that it could not build: the last line that an installer
+    calls an error, else the last line.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if _INSTALLER.match(line)]
+    return (errors or lines or ["no word of why"])[-1]
+
+
+def gpu_memory_short(text: str) -> bool:
+    """Whether an error is that of a library that found too little memory on a GPU."""
+    return _GPU_MEMORY.search(text) is not None
 
 
 def ended_for_memory(text: str) -> dict[int, int]:

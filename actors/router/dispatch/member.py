@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.message.parcel import Shipment
@@ -14,6 +15,13 @@ from rabbitray.actors.router.delivery import Batch
 State = Literal["starting", "ready", "retiring"]
 P = TypeVar("P")  # the payload: a reference to the rows, or the rows themselves in a unit test
 P_co = TypeVar("P_co", covariant=True)
+
+
+ENVIRONMENT_FAILED: Final = "environment_failed"
+"""The reason of a start for which Ray could not build the runtime_env."""
+
+NO_GPU_MEMORY: Final = "no_gpu_memory"
+"""The reason of a start whose handler found too little memory on its GPU."""
 
 
 class WorkerLostError(RabbitrayError):
@@ -59,6 +67,13 @@ class Factory(Protocol[P_co]):
     """Starts workers."""
 
     def spawn(self, name: str) -> WorkerHandle[P_co]: ...
+
+
+@dataclass(slots=True)
+class LastEnd:
+    """When a worker of this router ended last, in monotonic seconds; its pools share it."""
+
+    at: float = -math.inf
 
 
 @dataclass(slots=True, eq=False)

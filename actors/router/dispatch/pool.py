@@ -17,7 +17,7 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.message.parcel import Parcel, pack_parcels
 from rabbitray.actors.message.reply import Part
 from rabbitray.actors.router.delivery import Batch, Delivery
-from rabbitray.actors.router.dispatch.member import Factory, Member, State, WorkerLostError
+from rabbitray.actors.router.dispatch.member import Factory, LastEnd, Member, State, WorkerLostError
 from rabbitray.actors.router.dispatch.worker_starts import WorkerStarts
 
 log = logging.getLogger(__name__)
@@ -45,16 +45,20 @@ class PoolConfig:
 class Pool(Generic[P]):
     """The workers. `on_change` is called when one becomes able to take work."""
 
-    def __init__(self, config: PoolConfig, factory: Factory[P], *, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, config: PoolConfig, factory: Factory[P], *, on_change: Callable[[], None], ends: LastEnd | None = None
+    ) -> None:
         self._config = config
         self._on_change = on_change
         self._members: dict[str, Member[P]] = {}  # ready or retiring
+        self._ends = ends or LastEnd()
         self._starts = WorkerStarts(
             factory,
             names=(f"{config.name}-{number:04d}" for number in itertools.count(config.first_number)),
             timeout_s=config.start_timeout_s,
             missing=self._missing,
             on_ready=self._join,
+            ends=self._ends,
         )
         self._tasks = BackgroundTasks(log, "An end of a worker failed")
         self._watches = BackgroundTasks(log, "A worker is not watched any more")
@@ -83,6 +87,11 @@ class Pool(Generic[P]):
     def start_s(self) -> float | None:
         """Seconds from the asking for a worker until it is ready, smoothed; None before the first."""
         return self._starts.took_s
+
+    @property
+    def environment_s(self) -> float | None:
+        """Seconds until the last worker's environment and place were there; None where there is nothing to build."""
+        return self._starts.environment_s
 
     @property
     def start_error(self) -> str | None:
@@ -183,6 +192,7 @@ class Pool(Generic[P]):
         if self._members.pop(member.name, None) is not None:
             log.warning("Worker %s ended (%s) and is replaced", member.name, why)
             self.replaced += 1
+            self._ends.at = time.monotonic()
             member.handle.kill()
             self._starts.fill()
 
@@ -274,6 +284,7 @@ class Pool(Generic[P]):
     def _end(self, member: Member[P]) -> None:
         if self._members.pop(member.name, None) is not None:
             log.info("Worker %s retired", member.name)
+            self._ends.at = time.monotonic()
             self._tasks.spawn(_stop(member, 10.0))
 
 

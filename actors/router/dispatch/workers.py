@@ -19,6 +19,7 @@ from ray.exceptions import (
     RayActorError,
     RayError,
     RayTaskError,
+    RuntimeEnvSetupError,
     WorkerCrashedError,
 )
 
@@ -26,10 +27,11 @@ from rabbitray.actors.message.parcel import Shipment, shipment_bytes
 from rabbitray.actors.message.reply import CLOCK_OFF_S, Part, WorkerInfo, decode_part
 from rabbitray.actors.remote.boot import Actor, Rows
 from rabbitray.actors.remote.calls import last_line
+from rabbitray.actors.remote.compat.texts import environment_failure, gpu_memory_short
 from rabbitray.actors.remote.inline import goes_inline
 from rabbitray.actors.remote.nodes import node_leaves, node_stays, waits_for_place
 from rabbitray.actors.remote.threads import RayThread
-from rabbitray.actors.router.dispatch.member import WorkerLostError
+from rabbitray.actors.router.dispatch.member import ENVIRONMENT_FAILED, NO_GPU_MEMORY, WorkerLostError
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
 from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
 
@@ -62,8 +64,10 @@ class WorkerThreads:
 class RayWorker:
     """The router's handle on one PoolWorker, which Ray may still create; its payload is the ObjectRef of the rows."""
 
-    def __init__(self, name: str, creation: Future[Actor], threads: WorkerThreads) -> None:
+    def __init__(self, name: str, creation: Future[Actor], threads: WorkerThreads, *, built: bool = False) -> None:
+        """`built`: Ray builds its environment before it starts, unless the node has it already."""
         self._name = name
+        self._built = built
         self._creation = creation
         self._threads = threads
         self._sending = asyncio.Lock()  # batches arrive in the order of dispatch, one that goes by the thread, too
@@ -80,9 +84,14 @@ class RayWorker:
         """Waits until the worker has loaded its handler; WorkerLostError says why it could not."""
         try:
             actor = await asyncio.wrap_future(self._creation)
-            self._info = replace(await actor.ready.remote(), clock_s=await self._clock_s(actor))
+            info: WorkerInfo = await actor.ready.remote()
+            start_s = info.up_s if self._built else None
+            self._info = replace(info, start_s=start_s, clock_s=await self._clock_s(actor))
+        except RuntimeEnvSetupError as error:
+            raise WorkerLostError(ENVIRONMENT_FAILED, environment_failure(str(error)), may_be_poison=False) from error
         except Exception as error:  # the creation raises all kinds where Ray's GCS gives no answer
-            raise WorkerLostError("start_failed", last_line(error), may_be_poison=False) from error
+            reason = NO_GPU_MEMORY if gpu_memory_short(str(error)) else "start_failed"
+            raise WorkerLostError(reason, last_line(error), may_be_poison=False) from error
         return self._info
 
     async def _clock_s(self, actor: Actor) -> float:
@@ -224,7 +233,8 @@ class RayFactory:
 
     def spawn(self, name: str) -> RayWorker:
         """Asks Ray for a worker and returns at once; it may stay pending while the cluster has no place for it."""
-        return RayWorker(name, self._threads.creates.submit(self._create, name), self._threads)
+        built = bool(self._setup.kinds[0].build_timeout_s)
+        return RayWorker(name, self._threads.creates.submit(self._create, name), self._threads, built=built)
 
     def _create(self, name: str) -> Actor:
         """The name is what Ray's dashboard and its logs show of the worker."""
@@ -232,10 +242,10 @@ class RayFactory:
         options = self._class.options(
             name=name,
             namespace=self._namespace,
-            num_cpus=self._setup.num_cpus,
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=CALLS_MOST,
+            **self._setup.kinds[0].options,
         )
         return cast("Actor", options.remote(setup))
 

@@ -11,5 +11,6 @@ arguments      what it is called with, where that is more than the job
 executor       runs the jobs of a batch: in a thread, or in tasks in slots
 thread         the one thread of a synchronous handler, and of a decoder
 call           one call: its context, its time-out
+gpus           hidden from what is only looked at
 decoder        the decoder of the setting: found, made, called for one message at a time
 """

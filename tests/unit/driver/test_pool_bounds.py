@@ -5,13 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import ray
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.remote.compat import inside
+from rabbitray.actors.remote.placement.kind import WorkerKind
 from rabbitray.autoscale.policy.signals import START_MARGIN_S
 from rabbitray.cluster.commands.scale import held_text
 from rabbitray.cluster.driver import compose
 from rabbitray.cluster.driver.actors import SMALL_CPU
-from rabbitray.cluster.driver.session import MOST_WORKERS, local_cpus, most_workers
+from rabbitray.cluster.driver.session import (
+    MOST_EVER,
+    MOST_WORKERS,
+    check_room,
+    local_cpus,
+    most_by_default,
+    most_workers,
+)
 from rabbitray.cluster.settings import Loaded, load
 
 URL = {"RABBITMQ_URL": "amqp://127.0.0.1:1/"}
@@ -70,9 +80,79 @@ def test_no_more_workers_are_started_than_fit(tmp_path: Path) -> None:
 
 
 def test_a_cluster_that_grows_is_not_measured_by_the_nodes_that_it_has() -> None:
-    assert most_workers(1.0, cpus=1.0, can_grow=False) == 1
-    assert most_workers(1.0, cpus=1.0, can_grow=True) == MOST_WORKERS
-    assert most_workers(2.0, cpus=9.0, can_grow=False) == 4
+    assert most_workers(0, can_grow=False) == 1
+    assert most_workers(1, can_grow=True) == MOST_WORKERS
+    assert most_workers(400, can_grow=False) == most_workers(400, can_grow=True) == 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "most"),
+    [
+        (WorkerKind(), 0, MOST_EVER),  # what the nodes fit, whatever that is
+        (WorkerKind(), 50, MOST_EVER),
+        (WorkerKind(), None, MOST_WORKERS),  # nodes may come, and nobody says how many
+        (WorkerKind(num_cpus=0), 0, MOST_WORKERS),  # any number fits
+        (WorkerKind(num_cpus=0, num_gpus=0.5), 0, MOST_EVER),
+    ],
+)
+def test_a_pool_without_a_bound_is_as_large_as_the_cluster(kind: WorkerKind, more: int | None, most: int) -> None:
+    assert most_by_default(kind, more) == most
+
+
+def test_an_environment_that_is_built_has_its_own_time(tmp_path: Path) -> None:
+    """So that a worker whose packages are installed for minutes is neither taken back nor a failed start."""
+    env = '{"uv": ["a"], "config": {"setup_timeout_seconds": 400}}'
+    loaded = loaded_of(worker_runtime_env=env, results=tmp_path / "r.duckdb")
+    assert compose.router(loaded, "m:f", 6).start_timeout_s == 300 + 400
+    limits = compose.autoscaler(loaded, 6).limits
+    assert (limits.pending_limit_s, limits.start_timeout_s) == (120 + 400, 300 + 400)
+
+
+GPU_NODE = {"NodeID": "n", "Alive": True, "Resources": {"CPU": 8.0, "GPU": 1.0}, "Labels": {"zone": "a"}}
+TYPE_WITH_TWO = [(3, {"CPU": 8.0, "GPU": 2.0})]
+
+
+@pytest.mark.parametrize(
+    ("own", "types", "refused"),
+    [
+        (
+            {"worker_resources": "gpu=2"},
+            None,
+            "no node offers gpu=2; the largest has 1: a worker asks for cpu=1, gpu=2",
+        ),
+        ({"worker_resources": "gpu=2"}, TYPE_WITH_TWO, None),
+        ({"worker_resources": "gpu=3"}, TYPE_WITH_TWO, "no node or node type offers gpu=3; the largest has 2"),
+        ({"worker_resources": "gpu=2", "can_grow_nodes": True}, None, None),  # it may come
+        ({"worker_label_selector": "zone=b"}, None, "no node has the labels zone=b"),
+        ({"worker_label_selector": "zone=b"}, TYPE_WITH_TWO, None),  # labels of a type are not told
+        ({"worker_num_cpus": 9}, None, None),  # a warning: nodes with CPUs join
+        ({"worker_resources": "gpu=0.5"}, None, None),
+    ],
+)
+def test_what_the_cluster_can_never_place_is_refused_at_the_start(
+    own: dict[str, object], types: list[tuple[int, dict[str, float]]] | None, refused: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(ray, "nodes", lambda: [GPU_NODE])
+    monkeypatch.setattr(inside, "node_types", lambda: types)
+    settings = loaded_of(**own).settings
+    if refused is None:
+        check_room(settings)
+        return
+    with pytest.raises(ConfigurationError) as said:
+        check_room(settings)
+    assert str(said.value).startswith(refused)
+
+
+def test_workers_that_do_not_all_fit_are_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [GPU_NODE])
+    monkeypatch.setattr(inside, "node_types", lambda: None)
+    check_room(loaded_of(worker_resources="gpu=0.25", min_size=5).settings)
+    assert caplog.messages == [
+        "min_size 5 workers of cpu=1, gpu=0.25: the cluster fits 4, short of gpu; some stay pending"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ PICTURE = Picture(
     queue="orders",
     state="healthy",
     problems=(),
-    size=Sizes(wanted=4, had=3, busy=3, starting=1, retiring=0, possible=8, fixed=None),
+    size=Sizes(wanted=4, had=3, busy=3, starting=1, retiring=0, possible=8, fixed=None, short="gpu"),
     messages=Messages(ready=1_234, held=800, in_flight=640, quarantined=0, oldest_held_s=0.4, uncommitted_bytes=0),
     window=800,
     batch_size=50,
@@ -129,7 +129,7 @@ def test_a_frame_says_it_all_in_80_by_24() -> None:
     assert "1,234 ready  800 held  640 in flight" in text
     assert "in 245/s  done 238/s" in text
     assert "p50 7.2 ms  p95 115 ms  p99 16.8 s" in text
-    assert "3 of 4 wanted, 3 busy, 1 starting, 8 possible" in text
+    assert "3 of 4 wanted, 3 busy, 1 starting, 8 possible (short of gpu)" in text
     assert line_with(text, "worker-0001").split() == [
         "orders-worker-0001", "ready", "82.0", "91%", "68%", "45", "MB", "10,000", "✓",
     ]  # fmt: skip

@@ -63,6 +63,17 @@ def test_a_healthy_pool() -> None:
     assert seen.reasons[0].reason == "want 3: load"
 
 
+def test_what_is_short_is_told_with_what_is_possible() -> None:
+    text = lines(picture(replace(HEALTHY, status=replace(HEALTHY.status, short="gpu"))))
+    assert [line for line in text if line.endswith("0 retiring, 7 possible (short of gpu)")]
+    assert "short of" not in "\n".join(lines(picture(HEALTHY)))
+
+
+def test_how_long_an_environment_took_is_told_where_there_is_one() -> None:
+    text = lines(picture(replace(HEALTHY, report=replace(REPORT, environment_s=34.21))))
+    assert "workers   the last one waited 34.2 s for its place and its environment" in text
+
+
 def test_conflicts_are_told_where_there_are_any_and_are_no_fault_of_the_pool() -> None:
     """Anybody who may publish can make one."""
     seen = picture(replace(HEALTHY, store=StoreStats(rows=140, conflicts=1_200)))
@@ -122,7 +133,11 @@ def test_the_text_holds_what_people_ask_for() -> None:
         (replace(HEALTHY, decisions=None), "the autoscaler does not answer"),
         (
             replace(HEALTHY, status=replace(QUIET, workers=0, starting=1, target=1, pending_s=90.0)),
-            "no worker has started",
+            "no worker has started for 90 s: is there room in the cluster?",
+        ),
+        (
+            replace(HEALTHY, status=replace(QUIET, workers=0, starting=1, target=1, pending_s=90.0, short="gpu")),
+            "no worker has started for 90 s: the cluster is short of gpu",
         ),
         (
             replace(HEALTHY, report=replace(REPORT, endings=LastEndings(jobs=100, dead=51, in_a_row=3, error=NO_NAME))),

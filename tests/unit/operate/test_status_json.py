@@ -66,7 +66,8 @@ PRINTED = (
     '"node w1 (10.0.0.1) has given no answer for 6 s: 1 workers with 2 batches", '
     '"2 retries should be back from their rungs: is the queue full, or a policy on them?", '
     '"1 messages that RabbitMQ dropped are not collected: 541"], "warnings": [], '
-    '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3, "lent": 0}, '
+    '"size": {"wanted": 3, "had": 1, "busy": 1, "starting": 2, "retiring": 1, "possible": 8, "fixed": 3, "lent": 0, '
+    '"short": null}, '
     '"messages": {"ready": 12, "held": 40, "in_flight": 12, "quarantined": 3, "oldest_held_s": 0.46, '
     '"uncommitted_bytes": 7000000, "retries_out": 6, '
     '"retries_until": "2025-10-09T08:59:20+00:00", "retries_overdue": 2, "dropped": 1}, '
@@ -91,7 +92,7 @@ PRINTED = (
     '"cpu_percent": 71.5, "rss_bytes": 45000000, "host": "w1", "address": "10.0.0.1", "silent_s": 6.0, '
     '"clock_s": null}], '
     '"node_events": [{"at": 1760000000.0, "node": "w1 (10.0.0.1)", "fate": "silent", "workers": 1, "messages": 20, '
-    '"silent_s": 6.0}]}'
+    '"silent_s": 6.0}], "environment_s": null}'
 )
 
 

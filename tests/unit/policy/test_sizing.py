@@ -203,6 +203,23 @@ def test_the_reason_is_in_words_and_names_the_bound() -> None:
     assert decision.reason.endswith("cluster fits 8")
 
 
+@pytest.mark.parametrize(
+    ("grows", "says"),
+    [
+        ({}, "cluster fits 8 (short of gpu)"),
+        (
+            {"can_grow_nodes": True, "growable": 2},
+            "cluster fits 8 (short of gpu), and its node types may bring room for 2 more",
+        ),
+    ],
+)
+def test_the_reason_names_the_resource_that_is_short(grows: dict[str, object], says: str) -> None:
+    look = seen(now=0.0, ready=90_000, workers=8, target=8, busy=8, in_flight=8, held=8)
+    look = replace(look, pool=replace(look.pool, placeable=0, short="gpu", **grows))
+    decision, _ = decide(look, Memory(), PolicyLimits())
+    assert says in decision.reason
+
+
 def test_a_node_that_joins_later_is_used() -> None:
     """Submitted when only the head was there: the bound of the pool is not what the cluster had then."""
     alone, memory = decide(seen(now=0.0, ready=20_000, placeable=0), Memory(), LIMITS)

@@ -7,37 +7,44 @@ import ray
 from ray._private import state
 
 from rabbitray.actors.remote.compat import inside
-from rabbitray.actors.remote.nodes import HEAD, fitting, free_cpus, growable, node_leaves, node_stays
+from rabbitray.actors.remote.nodes import HEAD, cluster_room, growable, node_leaves, node_stays
+from rabbitray.actors.remote.placement.kind import WorkerKind
+from rabbitray.actors.remote.placement.room import NodeRoom
 from tests.kit.virtual_time import in_virtual_time
 
-NODES = {"a": {"CPU": 1.0, "memory": 5.0}, "b": {"CPU": 3.0}, "c": {"memory": 5.0}}
+NODES: dict[str, dict[str, float]] = {"a": {"CPU": 1.0, "memory": 5.0}, "b": {"CPU": 3.0}, "c": {"memory": 5.0}}
 
 
-@pytest.mark.parametrize(
-    ("free", "num_cpus", "workers"),
-    [
-        ([1.0, 1.0, 1.0], 3.0, 0),
-        ([1.0, 1.0, 1.0], 1.0, 3),
-        ([2.5, 2.5, 2.5], 2.0, 3),
-        ([7.0, 3.0, 0.0], 3.0, 3),
-        ([0.3, 0.2, 0.1], 0.1, 6),
-        ([], 1.0, 0),
-    ],
-)
-def test_a_worker_fits_on_one_node_or_not_at_all(free: list[float], num_cpus: float, workers: int) -> None:
-    assert fitting(free, num_cpus) == workers
+def cpus(nodes: list[NodeRoom]) -> list[float]:
+    return [node.resources.get("CPU", 0.0) for node in nodes]
+
+
+def table(**labels: dict[str, str]) -> list[dict[str, object]]:
+    """As Ray's own: nodes a and b with twice what they have free, c with a label, and one that is gone."""
+    there = [
+        {"NodeID": name, "Alive": True, "Labels": labels.get(name, {}),
+         "Resources": {what: 2 * much for what, much in NODES[name].items()}}
+        for name in NODES
+    ]  # fmt: skip
+    return [*there, {"NodeID": "d", "Alive": False, "Resources": {"CPU": 9.0}, "Labels": {}}]
 
 
 def test_a_node_that_is_being_drained_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "available_resources_per_node", lambda: NODES)
     monkeypatch.setattr(state.state, "get_draining_nodes", lambda: {"b": 0})
-    assert free_cpus() == [1.0, 0.0]
+    monkeypatch.setattr(ray, "nodes", lambda: table(c={"zone": "x"}))
+    found = cluster_room()
+    assert (cpus(found.free), cpus(found.have)) == ([1.0, 0.0], [2.0, 0.0])
+    assert [node.labels for node in found.free] == [node.labels for node in found.have] == [{}, {"zone": "x"}]
+    assert cpus(cluster_room(without=["c"]).free) == [1.0]
 
 
 def test_where_ray_does_not_tell_nodes_apart_they_count_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(state, "available_resources_per_node")
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 4.0})
-    assert free_cpus() == [4.0]
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 6.0})
+    found = cluster_room()
+    assert (cpus(found.free), cpus(found.have)) == ([4.0], [6.0])
 
 
 @pytest.mark.parametrize(
@@ -85,11 +92,15 @@ def test_a_cluster_may_grow_by_what_its_node_types_have_left(monkeypatch: pytest
     head = {"CPU": 4.0, HEAD: 1.0}
     there = [{"Alive": True, "Resources": head}, {"Alive": True, "Resources": {"CPU": 8.0}}]
     gone = {"Alive": False, "Resources": {"CPU": 8.0}}
-    monkeypatch.setattr(ray, "nodes", lambda: [*there, gone])
-    monkeypatch.setattr(inside, "node_types", lambda: [(3, 8.0), (2, 0.0)])
-    assert growable(3.0) == 3 * 2 - 2, "three workers of three CPUs do not fit on eight"
-    monkeypatch.setattr(inside, "node_types", lambda: [(3, 8.0), (inside.UNLIMITED, 8.0)])
-    assert growable(3.0) is None
+    own = [{"NodeID": str(number), **node} for number, node in enumerate([*there, gone])]
+    monkeypatch.setattr(ray, "nodes", lambda: own)
+    kind = WorkerKind(num_cpus=3)
+    monkeypatch.setattr(inside, "node_types", lambda: [(3, {"CPU": 8.0}), (2, {})])
+    assert growable(kind) == 3 * 2 - 2, "three workers of three CPUs do not fit on eight"
+    monkeypatch.setattr(inside, "node_types", lambda: [(3, {"CPU": 8.0}), (2, {"CPU": 8.0, "GPU": 4.0})])
+    assert growable(WorkerKind(num_gpus=0.5, selectors=((("zone", "a"),),))) == 2 * 8, "each type by what is short"
+    monkeypatch.setattr(inside, "node_types", lambda: [(3, {"CPU": 8.0}), (inside.UNLIMITED, {"CPU": 8.0})])
+    assert growable(kind) is None
     for silent in ([], None):  # no autoscaler runs, or this Ray has no such call
         monkeypatch.setattr(inside, "node_types", lambda silent=silent: silent)
-        assert growable(3.0) is None
+        assert growable(kind) is None

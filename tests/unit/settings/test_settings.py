@@ -506,3 +506,28 @@ def test_the_rule_for_keys_reaches_intake_and_workers() -> None:
     router = compose.router(loaded, "m:h", 1)
     assert router.intake.key == router.worker.config.identity.key == rule
     assert compose.router(load({}, {}, None), "m:h", 1).intake.key == DEFAULT_RULE
+
+
+def test_what_a_worker_asks_for_is_read_from_every_layer(toml: Path) -> None:
+    toml.write_text('worker_resources = "gpu=1"\n[worker_runtime_env]\nuv = ["a"]\nenv_vars = {TOKEN = "geheim"}\n')
+    loaded = load({"worker_resources": "gpu=0.25"}, {"RABBITRAY_WORKER_LABEL_SELECTOR": "zone=a"}, toml)
+    [kind] = loaded.settings.worker_kinds
+    assert (kind.num_gpus, kind.selectors, kind.build_timeout_s) == (0.25, ((("zone", "a"),),), 600.0)
+    assert kind.options["runtime_env"] == {"uv": ["a"], "env_vars": {"TOKEN": "geheim"}}
+    shown = {row.name: row.value for row in describe(loaded)}
+    assert shown["worker_runtime_env"] == '{"env_vars": {"TOKEN": "***"}, "uv": ["a"]}'
+
+
+def test_what_no_worker_can_ask_for_is_refused_in_one_line_that_says_why() -> None:
+    assert refusal({"worker_resources": "gpu=0.6"}) == [
+        "--worker-resources (command line): gpu=0.6: a worker has whole GPUs, or 1/n of one (0.5, 0.25, 1/3); Ray "
+        "counts the sum of a node's devices, and other shares may wait for ever"
+    ]
+    assert refusal(environ={"RABBITRAY_WORKER_RUNTIME_ENV": '{"working_dir": "."}'}) == [
+        "RABBITRAY_WORKER_RUNTIME_ENV (environment): '.' is no URI of a package; Ray uploads local folders for a job "
+        "only"
+    ]
+    assert refusal({"worker_num_cpus": -1, "worker_placement": "wide"}) == [
+        "--worker-num-cpus=-1 (command line): must be a number from 0 to 1024",
+        "--worker-placement='wide' (command line): must be one of spread, pack",
+    ]

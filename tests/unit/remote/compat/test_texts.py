@@ -6,7 +6,7 @@ import pytest
 from ray.exceptions import ActorDiedError, RayActorError
 
 from rabbitray.actors.remote.calls import last_line
-from rabbitray.actors.remote.compat.texts import NO_EXIT_CODE, death_cause
+from rabbitray.actors.remote.compat.texts import NO_EXIT_CODE, death_cause, environment_failure, gpu_memory_short
 
 HEAD = """The actor died unexpectedly before finishing this task.
 \tclass_name: PoolWorker
@@ -76,3 +76,37 @@ def test_the_error_of_a_start_stays_what_the_user_wrote() -> None:
 
     text = "ray::PoolWorker.__init__()\nRabbitrayError: the child exits with an exit code 3, see its log"
     assert last_line(Broken(text)) == "RabbitrayError: the child exits with an exit code 3, see its log"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139 GiB",
+        "RuntimeError: CUDA error: out of memory",
+        "cupy.cuda.memory.OutOfMemoryError: Out of memory allocating 1,073,741,824 bytes (allocated so far: 0 bytes).",
+        "cupy_backends.cuda.api.runtime.CUDARuntimeError: cudaErrorMemoryAllocation: out of memory",
+        "jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8589934592",
+        "torch.cuda.OutOfMemoryError: HIP out of memory. Tried to allocate 20.00 MiB",
+        "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_a_gpu_without_memory_is_told_from_the_words_of_its_library(line: str) -> None:
+    assert gpu_memory_short(f"{HEAD}Traceback (most recent call last):\n{line}")
+
+
+@pytest.mark.parametrize("line", ["MemoryError", "OutOfMemoryError: Task was killed", "KeyError: 'cuda'", ""])
+def test_other_memory_is_no_gpus(line: str) -> None:
+    assert not gpu_memory_short(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("Failed to set up runtime environment.\nERROR: No matching distribution found for nope\n\nhint: x\n",
+         "ERROR: No matching distribution found for nope"),
+        ("Failed to set up runtime environment.\nthe agent is away", "the agent is away"),
+        ("", "no word of why"),
+    ],
+)  # fmt: skip
+def test_what_failed_of_an_environment_is_one_line(text: str, says: str) -> None:
+    assert environment_failure(text) == says

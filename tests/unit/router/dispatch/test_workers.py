@@ -17,7 +17,9 @@ from ray.exceptions import (
     ObjectStoreFullError,
     RayError,
     RaySystemError,
+    RayTaskError,
     RpcError,
+    RuntimeEnvSetupError,
 )
 
 from rabbitray.actors.message.reply import Part, WorkerInfo, encode_part
@@ -99,6 +101,29 @@ async def test_a_worker_that_cannot_be_created_is_a_failed_start() -> None:
     with pytest.raises(WorkerLostError, match="start_failed: the GCS gave no answer") as lost:
         await RayWorker("p-worker-0001", created, WorkerThreads()).ready()
     assert not lost.value.may_be_poison
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RuntimeEnvSetupError("ERROR: No matching distribution for nope"), "environment_failed: ERROR: No matching"),
+        (ActorDiedError(RayTaskError("f", "RuntimeError: CUDA out of memory", MemoryError())), "no_gpu_memory: "),
+    ],
+)
+async def test_a_start_says_whether_its_environment_or_its_gpu_was_not_there(error: Exception, says: str) -> None:
+    created: Future[Any] = Future()
+    created.set_exception(error)
+    with pytest.raises(WorkerLostError, match=says):
+        await RayWorker("p-worker-0001", created, WorkerThreads()).ready()
+
+
+async def test_where_an_environment_is_built_the_start_begins_with_the_process() -> None:
+    info = replace(INFO, up_s=2.0)
+    actor = FakeActor(info, time.time(), info, time.time())
+    created: Future[Any] = Future()
+    created.set_result(actor)
+    assert (await RayWorker("w-1", created, WorkerThreads()).ready()).start_s is None
+    assert (await RayWorker("w-1", created, WorkerThreads(), built=True).ready()).start_s == 2.0
 
 
 async def test_a_worker_killed_while_ray_creates_it_is_ended_once_it_is_there() -> None:
