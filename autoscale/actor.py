@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.rabbitmq.depth import DepthLink, DepthProbe
 from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
-from rabbitray.actors.remote.nodes import fitting, free_cpus, growable
+from rabbitray.actors.remote.nodes import beside_tasks, cluster_cpus, fitting, free_cpus, growable
 from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.secret import Secret
@@ -44,6 +44,7 @@ class AutoscalerSetup:
     metering: Metering = field(default_factory=Metering)
     num_cpus: float = 1.0
     can_grow_nodes: bool = False
+    cpus_for_tasks: float = 0.0
     limits: PolicyLimits = field(default_factory=PolicyLimits)
     window: WindowLimits = field(default_factory=WindowLimits)
     pace: Pace = field(default_factory=Pace)
@@ -120,7 +121,7 @@ class Autoscaler:
     async def status(self) -> PoolStatus:
         """The pool at this moment, with what the cluster can still place."""
         seen: PoolStatus = await self._router.call("status")
-        placeable, growable = await self._thread.call(self._room, seen.silent)
+        placeable, growable = await self._thread.call(self._room, seen)
         self._size = seen.workers + seen.starting
         return replace(
             seen,
@@ -135,9 +136,9 @@ class Autoscaler:
         with self._tracing.resize_span(had=self._size, wanted=target, reason=reason):
             await self._router.call("resize", target, reason)
 
-    async def widen(self, window: int, batch_size: int, *, backlog: bool) -> None:
+    async def widen(self, window: int, batch_size: int, *, backlog: bool, hand_over: bool) -> None:
         """Uses this window and batch size."""
-        await self._router.call("widen", window, batch_size, backlog)
+        await self._router.call("widen", window, batch_size, backlog, hand_over)
 
     async def decide(self, record: DecisionRecord) -> None:
         """Keeps one decision, here and in the `decisions` table."""
@@ -170,11 +171,17 @@ class Autoscaler:
         await asyncio.get_running_loop().run_in_executor(None, self._flush, FLUSH_WITHIN_S)
         self._done.set()
 
-    def _room(self, silent: Collection[str]) -> tuple[int, int | None]:
-        """Workers that the cluster's free CPUs have room for now, and those that its node types may still bring."""
+    def _room(self, seen: PoolStatus) -> tuple[int, int | None]:
+        """Workers that the cluster's free CPUs have room for now, and those that its node types may still bring. What
+        is left for the tasks of handlers is no room, whether these run just now or not.
+        """
         setup = self._setup
         more = growable(setup.num_cpus) if setup.can_grow_nodes else None
-        return fitting(free_cpus(without=silent), setup.num_cpus), more
+        room = fitting(free_cpus(without=seen.silent), setup.num_cpus)
+        if setup.cpus_for_tasks:
+            most = beside_tasks(cluster_cpus(), setup.num_cpus, setup.cpus_for_tasks)
+            room = min(room, max(0, most - seen.workers - seen.starting - seen.retiring))
+        return room, more
 
     def __repr__(self) -> str:
         return f"Autoscaler({self._setup.pool}-autoscaler)"

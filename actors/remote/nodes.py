@@ -62,6 +62,16 @@ def fitting(free: Iterable[float], num_cpus: float) -> int:
     return sum(int(cpus / num_cpus + 1e-6) for cpus in free)
 
 
+def beside_tasks(cpus: float, num_cpus: float, for_tasks: float) -> int:
+    """Workers of `num_cpus` that leave so many of the cluster's `cpus` free for the tasks of their handlers."""
+    return fitting([max(0.0, cpus - for_tasks)], num_cpus)
+
+
+def cluster_cpus() -> float:
+    """CPUs of all nodes together. Blocks."""
+    return float(ray.cluster_resources().get("CPU", 0.0))
+
+
 def free_cpus(*, without: Collection[str] = ()) -> list[float]:
     """Free CPUs of each node that stays and is none of `without`: two questions to Ray, however many nodes there are.
 

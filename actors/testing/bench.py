@@ -166,7 +166,7 @@ class Bench:
                 again += [retry] if retry is not None else []
             if not part.open:
                 return outcomes, again
-            progress = time.monotonic() if part.jobs else progress
+            progress = time.monotonic() if part.jobs or part.progress else progress
             self._require_progress(progress)
             part, rows = await self._worker.more(batch_id)
 

@@ -50,7 +50,10 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
     most = settings.max_size or max(2, os.cpu_count() or 1)
     own: dict[str, Any] = {"log_to_driver": log_to_driver}  # Any: arguments of ray.init
     if local:
-        own |= {"num_cpus": local_cpus(most, settings.worker_num_cpus), "include_dashboard": dashboard}
+        own |= {
+            "num_cpus": local_cpus(most, settings.worker_num_cpus, settings.cpus_for_tasks),
+            "include_dashboard": dashboard,
+        }
     else:
         require_ray(settings.ray_address)
     with _private_umask():
@@ -142,13 +145,15 @@ def require_ray(address: str | None) -> None:
     require_gcs("auto" if address is None else address, within_s=ANSWER_WITHIN_S)
 
 
-def local_cpus(workers: int, num_cpus: float) -> int:
-    """CPUs of a local Ray: for so many workers of `num_cpus`, for one in quarantine beside them, one for the rest."""
-    return math.ceil((workers + 1) * num_cpus) + 1
+def local_cpus(workers: int, num_cpus: float, for_tasks: float = 0.0) -> int:
+    """CPUs of a local Ray: for so many workers of `num_cpus`, for one in quarantine beside them, for the tasks of
+    handlers, one for the rest.
+    """
+    return math.ceil((workers + 1) * num_cpus + for_tasks) + 1
 
 
 def _most_of_cluster(settings: Settings) -> int:
-    cpus = ray.cluster_resources().get("CPU", 1.0)
+    cpus = max(0.0, ray.cluster_resources().get("CPU", 1.0) - settings.cpus_for_tasks)
     return most_workers(settings.worker_num_cpus, cpus=cpus, can_grow=settings.can_grow_nodes)
 
 
