@@ -113,6 +113,7 @@ class RouterReport:
     ahead_s: float = 0.0  # by so much, of the last of them
     newest_s: float | None = None  # publish to arrival, of the last message that came for the first time
     isolation_waits_s: float | None = None  # for a place in the cluster, where a suspect needs a worker of its own
+    recycled: int = 0  # workers that had done enough and left for another
     declared_again: int = 0  # how often a queue, or its binding, had to be declared again
 
     @property
@@ -150,6 +151,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         quarantined=len(parts.quarantine),
         uncommitted_bytes=router.uncommitted.size,
         replaced=pool.replaced,
+        recycled=pool.recycled,
         start_error=pool.start_error,
         failed_starts=pool.failed_starts,
         connected=intake.connected,

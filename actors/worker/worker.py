@@ -278,6 +278,10 @@ class Worker:
         for run in list(self._runs.values()):
             run.stop()
 
+    def go_on(self) -> None:
+        """Works on although a handler has called it broken: for tests, which have no other worker."""
+        self._broken = None
+
     def _end_stopped(self, run: BatchRun, failed: Failed) -> None:
         """Jobs of messages that have run in part: these cannot be given back."""
         for unit in run.take_stopped():

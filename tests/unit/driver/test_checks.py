@@ -48,6 +48,11 @@ def test_the_defaults_hold_without_a_word() -> None:
         ({"prefetch_count": 9, "batch_size": 10}, Facts(), ("RABBITMQ_PREFETCH_COUNT 9", "QUEUE_BATCH_SIZE 10")),
         ({"max_message_bytes": "65MiB"}, Facts(), ("max_message_bytes", "window_max_bytes")),
         ({"prefetch_count": 100}, Facts(memory_bytes=2**30), ("RABBITMQ_PREFETCH_COUNT 100", "memory")),
+        (
+            {"min_size": 3, "initial_size": 3, "cpus_for_tasks": 2},
+            Facts(cpus=4),
+            ("cpus_for_tasks 2", "need 5 CPUs", "has 4"),
+        ),
         ({"retry_delay_ms": 9000, "retry_max_delay_ms": 8000}, Facts(), ("RETRY_DELAY 9000", "RETRY_MAX_DELAY 8000")),
         ({"rabbitmq_url": "amqps://h/?no_verify_ssl=1"}, Facts(), ("no_verify_ssl", "--insecure-skip-verify")),
         ({"rabbitmq_url": "amqps://w:x@h/?no_verify_ssl="}, Facts(), ("no_verify_ssl", "--insecure-skip-verify")),

@@ -7,7 +7,7 @@ import ray
 from ray._private import state
 
 from rabbitray.actors.remote.compat import inside
-from rabbitray.actors.remote.nodes import HEAD, fitting, free_cpus, growable, node_leaves, node_stays
+from rabbitray.actors.remote.nodes import HEAD, beside_tasks, fitting, free_cpus, growable, node_leaves, node_stays
 from tests.kit.virtual_time import in_virtual_time
 
 NODES = {"a": {"CPU": 1.0, "memory": 5.0}, "b": {"CPU": 3.0}, "c": {"memory": 5.0}}
@@ -93,3 +93,10 @@ def test_a_cluster_may_grow_by_what_its_node_types_have_left(monkeypatch: pytest
     for silent in ([], None):  # no autoscaler runs, or this Ray has no such call
         monkeypatch.setattr(inside, "node_types", lambda silent=silent: silent)
         assert growable(3.0) is None
+
+
+@pytest.mark.parametrize(
+    ("cpus", "num_cpus", "for_tasks", "workers"), [(8, 1, 0, 8), (8, 1, 3, 5), (8, 2, 3, 2), (2, 1, 4, 0)]
+)
+def test_what_is_left_for_the_tasks_of_handlers(cpus: float, num_cpus: float, for_tasks: float, workers: int) -> None:
+    assert beside_tasks(cpus, num_cpus, for_tasks) == workers
