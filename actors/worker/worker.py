@@ -199,7 +199,7 @@ class Worker:
             self._tasks.spawn(self._execute(run))
         else:
             run.span.end()
-        await run.news(self._config.early_s)
+        await run.news(self._config.early_s if self._broken is None else 0.0)
         return self._part(run)
 
     def _reader_of(self, decoder: LoadedDecoder, categories: Categories) -> Reader:

@@ -64,6 +64,7 @@ async def test_a_job_outlasts_its_hang_clock_and_half_of_what_the_broker_leaves(
         assert await lost_and_duplicated(pool, 2) == (0, 0)
 
 
+@pytest.mark.long
 async def test_workers_are_recycled_under_load_and_nothing_is_lost(amqp_url: str, tmp_path: Path) -> None:
     count = 600
     loaded = settings_for(amqp_url, tmp_path, max_jobs_per_worker=100, batch_size=10, max_size=2)
@@ -87,6 +88,7 @@ async def test_workers_are_recycled_under_load_and_nothing_is_lost(amqp_url: str
         assert await lost_and_duplicated(pool, count) == (0, 0)
 
 
+@pytest.mark.long
 async def test_a_broken_worker_is_replaced_and_its_job_runs_elsewhere(amqp_url: str, tmp_path: Path) -> None:
     file = tmp_path / "runs"
     loaded = settings_for(amqp_url, tmp_path, initial_size=1, min_size=1, max_size=1, batch_size=2, max_retries=0)
@@ -106,6 +108,7 @@ async def test_a_broken_worker_is_replaced_and_its_job_runs_elsewhere(amqp_url: 
     assert len({pid for key, _, pid in runs if key == "job-1"}) == 3, "each time elsewhere"
 
 
+@pytest.mark.long
 async def test_a_handler_that_blocks_its_event_loop_is_told_apart(amqp_url: str, tmp_path: Path) -> None:
     loaded = settings_for(
         amqp_url, tmp_path, initial_size=1, min_size=1, max_size=1, handler_timeout_s=1, max_crashes=1
@@ -124,7 +127,7 @@ async def dead(pool: RunningPool) -> int:
     return (await pool.report()).counts.dead
 
 
-@pytest.mark.parametrize("handler", ["asks_ray", "awaits_ray"])
+@pytest.mark.parametrize("handler", [pytest.param("asks_ray", marks=pytest.mark.long), "awaits_ray"])
 async def test_handlers_use_ray_in_a_cluster_that_the_pool_would_fill(
     amqp_url: str, tmp_path: Path, handler: str
 ) -> None:
