@@ -77,7 +77,7 @@ class ConsumerTimeout:
         if self.needed_s < leave.most_s:
             return None
         return (
-            f"a message that waits max_hold_s {self.hold_s:g} s and then runs {self.run_s:g} s (handler_timeout_s or "
+            f"a message that waits max_hold_s {self.hold_s:g} s and then runs {self.run_s:.0f} s (handler_timeout_s or "
             f"max_run_s, with the waits for batch and commit) is not settled within {has}; "
             f"{self._allowing(broker, queue, asked=leave.asked)}; or lower them"
         )

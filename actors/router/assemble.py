@@ -59,7 +59,8 @@ class RouterSetup:
     """Everything that the router process needs.
 
     `node`: where it runs; `silent_node_timeout_s`: see NodeWatch.
-    `leave_within_s`: see PoolConfig. `wear`, `leave_first`: see Recycling.
+    `leave_within_s`: see PoolConfig. `wear`: see Recycling; `leave_first`: what is free in the cluster is
+    left for others, also for a moment.
     `window`: that it begins with; `kept_window`: instead, where no other can follow.
     """
 
@@ -173,7 +174,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         pool=pool,
         isolated=isolated,
         quarantine=quarantine,
-        lending=Lending(pool, isolated),
+        lending=Lending(pool, isolated, at_once=setup.leave_first),
         recycling=Recycling(pool, setup.wear, leave_first=setup.leave_first),
         nodes=NodeWatch(
             (pool, isolated), Raylets(), give_up_s=setup.silent_node_timeout_s, on_change=on_change, home=setup.node

@@ -251,6 +251,8 @@ class Worker:
             self._runs.pop(run.batch_id, None)
         rows = results(done, self._config.queue, self._config.name, run.batch_id, clock_us=self.clock_us)
         self._executor.busy.add(time.perf_counter() - began)
+        if progress := run.take_progress():
+            run.span.note("rabbitray.job.progress", f"{progress[-1].fraction:.0%} {progress[-1].text}".strip())
         part = Part(
             rows=len(done),
             row_positions=[unit.position for unit in done],
@@ -265,7 +267,7 @@ class Worker:
             span=run.span.traceparent,
             busy_s=self._executor.busy.take(),
             stands=self._stands(run) if run.open else "",
-            progress=run.take_progress(),
+            progress=progress,
             broken=_broken(failures) if self._broken is not None else "",
         )
         return part, rows

@@ -9,14 +9,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rabbitray import Job
 from rabbitray.actors.message.reply import Part, Progress
 from rabbitray.actors.message.running import RUNNING
 from rabbitray.actors.secret import Redactor, Secret
-from rabbitray.actors.worker.worker import Worker
+from rabbitray.actors.telemetry.tracing import Tracing
+from rabbitray.actors.worker.outcome.verdict import Categories
+from rabbitray.actors.worker.worker import Worker, WorkerConfig
 from tests.kit.eventually import eventually
-from tests.kit.worker_batches import buffer, whole
+from tests.kit.worker_batches import buffer, parcels, single, whole
 from tests.unit.worker.test_worker import handler, worker_of
 
 SHORT = {"early_s": 0.02}
@@ -150,6 +155,31 @@ async def test_a_secret_in_what_is_told_is_hidden() -> None:
         ends.set()
         await worker.more("b")
     assert "geheim" not in told.text
+
+
+async def test_the_span_of_the_batch_has_what_was_told_last() -> None:
+    memory, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    config = WorkerConfig(name="w-1", queue="q", early_s=0.1)
+    worker = Worker(config, handler(tells), Categories(), Tracing(queue="q", provider=provider, clock=lambda: 0.0))
+    traced = single(0, "x", traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01")
+    await worker.run("b", parcels(traced))
+    ENDS.set()
+    while (await worker.more("b"))[0].open:
+        pass
+    await eventually(memory.get_finished_spans)
+    await worker.close()
+    (span,) = [one for one in memory.get_finished_spans() if one.name == "process q"]
+    assert span.attributes is not None
+    assert span.attributes["rabbitray.job.progress"] == "40% page 3 of 7"
+
+
+ENDS = threading.Event()
+
+
+def tells(job: Job) -> None:
+    job.progress(0.4, "page 3 of 7")
+    ENDS.wait(10)
 
 
 async def test_outside_a_run_nothing_is_told() -> None:
