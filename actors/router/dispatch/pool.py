@@ -10,6 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -33,7 +34,6 @@ class PoolConfig:
     """Bounds of the pool. Times in seconds; `start_timeout_s` counts from the asking, the wait for a place included.
 
     `handler_timeout_s`: for so long a job may say nothing; `max_run_s`: for so long it may run whatever it says.
-
     `copies_come_by`: the routes by which copies of ours come. `leave_within_s`: for so long a worker that leaves may go
     on with what it has in hand; None: until it has finished.
     """
@@ -352,10 +352,11 @@ class Pool(Generic[P]):
         member.handle.kill()
 
     def _abandon(self, member: Member[P], loss: WorkerLostError) -> None:
-        """Whoever waits for an answer of this worker hears of its loss at once."""
+        """Whoever waits for an answer of this worker hears of its loss at once, whoever asks next with that."""
         member.given_up = loss
         for bound in member.replies.values():
-            bound.reschedule(asyncio.get_running_loop().time())
+            with suppress(RuntimeError):  # it has its answer, and asks for the next one later
+                bound.reschedule(asyncio.get_running_loop().time())
 
     def _end(self, member: Member[P]) -> None:
         if self._members.pop(member.name, None) is not None:

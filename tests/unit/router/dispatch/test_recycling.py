@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pyarrow as pa
 import pytest
 
 from rabbitray.actors.message.reply import Part, Usage
+from rabbitray.actors.router.delivery import Batch
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.pool import Pool
 from rabbitray.actors.router.dispatch.recycling import LEAVE_FIRST_AFTER_S, MIB, Recycling, WearLimits
+from tests.kit.deliveries import delivery
 from tests.kit.eventually import eventually
 from tests.kit.pool_harness import Harness
 
@@ -174,6 +178,25 @@ async def test_a_worker_that_leaves_gives_back_after_its_time() -> None:
     assert (caught.value.reason, caught.value.may_be_poison) == ("left", False)
     assert harness.workers[0].killed
     assert harness.pool.replaced == 0
+    await harness.pool.stop(0.1)
+
+
+async def test_a_batch_between_two_answers_is_given_back_with_its_next_question() -> None:
+    harness = Harness(leave_within_s=0.0)
+    await harness.ready(1)
+    member = harness.pool.pick()
+    assert member is not None
+    batch = Batch([delivery(n) for n in range(2)])
+    parts = harness.pool.run(member, batch)
+    first = asyncio.ensure_future(anext(parts))
+    await harness.arrived(batch)
+    harness.workers[0].answer(batch.id, Part(open=2, executing=[0]))
+    await first
+    harness.pool.resize(0)
+    await eventually(lambda: harness.workers[0].killed)
+    with pytest.raises(WorkerLostError) as caught:
+        await anext(parts)
+    assert (caught.value.reason, caught.value.may_be_poison) == ("left", False)
     await harness.pool.stop(0.1)
 
 
