@@ -76,6 +76,7 @@ class Calls:
                     returned = await self._to_its_end(returned)
             self._returned(unit, returned)
             self._guard.leave(None)
+            unit.limit = None  # with its timer: they do not wait for the end of the batch
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
             _unless_abandoned(error, owner)
             self._raised(unit, self._as_timeout(error, limit, "the job was cancelled", told=unit.told is not None))
