@@ -17,7 +17,7 @@ DETAIL_MOST: Final = 1_000
 
 
 class RabbitrayError(Exception):
-    """Base of all errors of rabbitray but Retry and Reject. `exit_code`: what a command that meets one ends with."""
+    """Base of all errors of rabbitray but what handlers raise. `exit_code`: what a command that meets one ends with."""
 
     exit_code = 1
 
@@ -130,6 +130,14 @@ class Retry(Exception):
 
 class Reject(Exception):
     """A handler raises it when this job can never succeed: a dead letter at once, with its text as the error."""
+
+
+class WorkerBroken(Exception):
+    """A handler raises it when its worker cannot work any more: a CUDA context after an error, a licence that is gone.
+
+    The worker is replaced. The job runs elsewhere, up to twice with no attempt charged; after that it is a failure like
+    others, with the reason `worker_broken`. What else the worker had in hand runs elsewhere, too.
+    """
 
 
 class QueryError(RabbitrayError):

@@ -15,7 +15,7 @@ from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.remote.nodes import cluster_room, growable
 from rabbitray.actors.remote.placement.kind import WorkerKind
-from rabbitray.actors.remote.placement.room import placeable, room
+from rabbitray.actors.remote.placement.room import beside_tasks, placeable, room
 from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.secret import Secret
@@ -46,6 +46,7 @@ class AutoscalerSetup:
     metering: Metering = field(default_factory=Metering)
     kinds: tuple[WorkerKind, ...] = (WorkerKind(),)
     can_grow_nodes: bool = False
+    cpus_for_tasks: float = 0.0
     limits: PolicyLimits = field(default_factory=PolicyLimits)
     window: WindowLimits = field(default_factory=WindowLimits)
     pace: Pace = field(default_factory=Pace)
@@ -142,9 +143,9 @@ class Autoscaler:
         with self._tracing.resize_span(had=self._size, wanted=target, reason=reason):
             await self._router.call("resize", target, reason)
 
-    async def widen(self, window: int, batch_size: int, *, backlog: bool) -> None:
+    async def widen(self, window: int, batch_size: int, *, backlog: bool, hand_over: bool) -> None:
         """Uses this window and batch size."""
-        await self._router.call("widen", window, batch_size, backlog)
+        await self._router.call("widen", window, batch_size, backlog, hand_over)
 
     async def decide(self, record: DecisionRecord) -> None:
         """Keeps one decision, here and in the `decisions` table."""
@@ -178,13 +179,20 @@ class Autoscaler:
         self._done.set()
 
     def _room(self, seen: PoolStatus) -> tuple[int, str | None, int | None]:
-        """Workers that the cluster has room for now, what keeps it from more, and what node types may still bring."""
+        """Workers that the cluster has room for now, what keeps it from more, and what node types may still bring.
+
+        What is left for the tasks of handlers is no room, whether these run just now or not.
+        """
         kinds = self._setup.kinds
         more = growable(kinds[0]) if self._setup.can_grow_nodes else None
         found = cluster_room(without=seen.silent)
         free, have = room(found.free, kinds)[0], room(found.have, kinds)[0]
         there = seen.workers - seen.silent_workers + seen.starting + seen.lent
-        return placeable(free, have, there), " and ".join(free.short) or None, more
+        fits, short = placeable(free, have, there), " and ".join(free.short) or None
+        most = beside_tasks(found.have, kinds[0], self._setup.cpus_for_tasks)
+        if most is not None and most - there - seen.retiring < fits:
+            fits, short = max(0, most - there - seen.retiring), "cpus_for_tasks"
+        return fits, short, more
 
     def __repr__(self) -> str:
         return f"Autoscaler({self._setup.pool}-autoscaler)"

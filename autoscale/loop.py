@@ -43,8 +43,10 @@ class ResizablePool(Protocol):
         """Aim at `target` workers."""
         ...
 
-    async def widen(self, window: int, batch_size: int, *, backlog: bool) -> None:
-        """Use this window (a hand-over, if it is new) and this batch size; `backlog`: the queue holds more."""
+    async def widen(self, window: int, batch_size: int, *, backlog: bool, hand_over: bool) -> None:
+        """Use this window and this batch size; `hand_over`: to a new consumer, for a new window in any case;
+        `backlog`: the queue holds more.
+        """
         ...
 
 
@@ -203,7 +205,9 @@ class AutoscaleLoop:
             log.info("resize to %d: %s", decision.wanted, decision.reason)
             await self._pool.resize(decision.wanted, decision.reason)
         if widened.differs(seen.pool):
-            await self._pool.widen(widened.messages, widened.batch_size, backlog=widened.backlog)
+            await self._pool.widen(
+                widened.messages, widened.batch_size, backlog=widened.backlog, hand_over=widened.changed
+            )
         if widened.changed:
             memory = replace(memory, window_changed_at=seen.now)
         for record in self._journal.records(seen, decision, widened, self._wall()):

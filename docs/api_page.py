@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 
 PAGE: dict[str, tuple[str, ...]] = {
     "rabbitray": (
-        "Job", "Message", "Publisher", "SyncPublisher", "PublisherConfig", "batch", "Retry", "Reject", "Decoded",
+        "Job", "Message", "Publisher", "SyncPublisher", "PublisherConfig", "batch", "Retry", "Reject",
+        "WorkerBroken", "Decoded",
     ),
     "rabbitray.testing": ("work", "work_async", "Outcome", "KitSettings"),
     "rabbitray.actors.publisher": (

@@ -18,14 +18,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rabbitray.actors.errors import Reject, Retry
+    from rabbitray.actors.errors import Reject, Retry, WorkerBroken
     from rabbitray.actors.message.formats.decoded import Decoded
     from rabbitray.actors.message.job import Job
     from rabbitray.actors.message.message import Message
     from rabbitray.actors.publisher import Publisher, PublisherConfig, SyncPublisher
     from rabbitray.actors.worker.handler.loading import batch
 
-__all__ = ["Decoded", "Job", "Message", "Publisher", "PublisherConfig", "Reject", "Retry", "SyncPublisher", "batch"]
+__all__ = [
+    "Decoded",
+    "Job",
+    "Message",
+    "Publisher",
+    "PublisherConfig",
+    "Reject",
+    "Retry",
+    "SyncPublisher",
+    "WorkerBroken",
+    "batch",
+]
 
 _HOMES = {
     "Decoded": "rabbitray.actors.message.formats.decoded",
@@ -36,6 +47,7 @@ _HOMES = {
     "Reject": "rabbitray.actors.errors",
     "Retry": "rabbitray.actors.errors",
     "SyncPublisher": "rabbitray.actors.publisher",
+    "WorkerBroken": "rabbitray.actors.errors",
     "batch": "rabbitray.actors.worker.handler.loading",
 }
 

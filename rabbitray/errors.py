@@ -23,6 +23,7 @@ from rabbitray.actors.errors import (
     TopologyError,
     UncertainError,
     UnroutableError,
+    WorkerBroken,
 )
 
 __all__ = [
@@ -45,4 +46,5 @@ __all__ = [
     "TopologyError",
     "UncertainError",
     "UnroutableError",
+    "WorkerBroken",
 ]

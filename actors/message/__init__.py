@@ -2,6 +2,7 @@
 
 headers   names of our headers and content types
 job       Job, what a handler gets; uuid7
+running   how a job reaches the run that it is in
 wire      bytes <-> Job: msgpack, compact and verbose JSON, packed records
 message   Message, what it came in, for who asks for it
 formats   what foreign messages mean: Celery, Dramatiq, CloudEvents, CBOR; Decoder, a user's own

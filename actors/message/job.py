@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic
 
 import msgspec
 
+from rabbitray.actors.message.running import RUNNING
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # its default: `Job` alone is `Job[Any]`
 
@@ -55,6 +57,8 @@ class Job(msgspec.Struct, Generic[P], frozen=True, kw_only=True, omit_defaults=T
     - `attempt`: how many charged runs came before this one, 0 on the first; filled in on receipt.
 
     Raises ValueError that names the field, once, when the job is made.
+
+    While a handler runs it, `progress` tells how far it is, and `deadline` is when it would be ended.
     """
 
     id: str | None = msgspec.field(default_factory=uuid7)
@@ -66,6 +70,25 @@ class Job(msgspec.Struct, Generic[P], frozen=True, kw_only=True, omit_defaults=T
     payload: P = None  # type: ignore[assignment] # a job may have none, whatever its type says
     key: str | None = None
     attempt: int = 0
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Tells how far this run is: `fraction` from 0 to 1, and a line of at most 200 characters.
+
+        It is seen in `rabbitray top`, `status` and `trace`, and the job counts as alive: `handler_timeout_s` begins
+        again, up to `max_run_s` in all. From any thread, as often as is handy: what is told within a second travels
+        together. Nothing where no worker runs the job. Raises ValueError for a fraction that is none.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"progress: a fraction from 0 to 1, not {fraction!r}")
+        for running in RUNNING:
+            if running.progress(self, float(fraction), str(text)):
+                return
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When this run is ended unless it ends or tells progress before, with the zone UTC; None outside a run."""
+        found = (running.deadline(self) for running in RUNNING)
+        return next((moment for moment in found if moment is not None), None)
 
     def __post_init__(self) -> None:
         identity, user, kind = self.id, self.user_id, self.message_type

@@ -14,6 +14,9 @@ Category = Literal["transient", "permanent", "unknown"]
 
 _REASON_MOST: Final = 64
 
+WORKER_BROKEN: Final = "worker_broken"
+"""The reason of a job whose handler said that its worker cannot work any more."""
+
 CLOCK_OFF_S: Final = 2.0
 """From here on it is worth a line that the clock of a node is off."""
 
@@ -106,6 +109,18 @@ class Usage(msgspec.Struct, kw_only=True, array_like=True, frozen=True):
     rss_bytes: int
 
 
+class Progress(msgspec.Struct, kw_only=True, array_like=True, frozen=True):
+    """How far a job that runs is, as its handler told. Times in Unix seconds, by the clock of the worker's machine."""
+
+    position: int  # of its message in the batch
+    record: int
+    key: str | None
+    fraction: float
+    text: str
+    started_at: float
+    told_at: float
+
+
 class Part(msgspec.Struct, kw_only=True, array_like=True):
     """Outcomes of one batch since the last part. Positions are indices of messages in the batch."""
 
@@ -127,6 +142,8 @@ class Part(msgspec.Struct, kw_only=True, array_like=True):
     keys: dict[
         int, list[str | None]
     ] = {}  # of each message whose body says it, by record; told before any of them runs
+    broken: str = ""  # a handler said that this worker cannot work any more, and why
+    progress: list[Progress] = []  # of jobs that run, those that have told it since the last part
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -85,9 +85,9 @@ class ConsumerRouter:
         parts.pool.resize(target)
         parts.router.wake()
 
-    async def widen(self, window: int, batch_size: int, backlog: bool) -> None:
+    async def widen(self, window: int, batch_size: int, backlog: bool, hand_over: bool = False) -> None:
         """Sets the prefetch window (messages) and the batch size (records); whether the queue holds more than those."""
-        await self._live.parts.router.set_window(window, batch_size, backlog=backlog)
+        await self._live.parts.router.set_window(window, batch_size, backlog=backlog, hand_over=hand_over)
 
     async def pause(self, reason: str) -> None:
         """Stops consuming until `resume`; survives a restart."""

@@ -19,6 +19,7 @@ from rabbitray.actors.router.dispatch.member import LastEnd
 from rabbitray.actors.router.dispatch.node_watch import NodeWatch
 from rabbitray.actors.router.dispatch.pool import Pool, PoolConfig
 from rabbitray.actors.router.dispatch.quarantine import Quarantine
+from rabbitray.actors.router.dispatch.recycling import Recycling, WearLimits
 from rabbitray.actors.router.dispatch.workers import RayFactory
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST, LastEndings
 from rabbitray.actors.router.holds.queue_watch import QueueWatch
@@ -59,6 +60,8 @@ class RouterSetup:
     """Everything that the router process needs.
 
     `node`: where it runs; `silent_node_timeout_s`: see NodeWatch.
+    `leave_within_s`: see PoolConfig. `wear`: see Recycling; `leave_first`: what is free in the cluster is
+    left for others, also for a moment.
     `window`: that it begins with; `kept_window`: instead, where no other can follow.
     """
 
@@ -74,6 +77,9 @@ class RouterSetup:
     max_tasks_in_flight_per_actor: int = 2
     max_crashes: int = 2
     start_timeout_s: float = 300.0
+    leave_within_s: float | None = None
+    wear: WearLimits = field(default_factory=WearLimits)
+    leave_first: bool = False
     silent_node_timeout_s: float = 30.0
     node: str = ""
     min_size: int = 0
@@ -97,7 +103,9 @@ class RouterSetup:
             name=f"{self.pool}-{kind}",
             max_tasks_in_flight_per_actor=most_in_flight,
             handler_timeout_s=self.worker.config.handler_timeout_s,
+            max_run_s=self.worker.config.max_run_s,
             start_timeout_s=self.start_timeout_s,
+            leave_within_s=self.leave_within_s,
             copies_come_by=self.intake.topology.copies_come_by,
         )
 
@@ -114,6 +122,7 @@ class Parts:
     isolated: Pool[Rows]  # the quarantine's
     quarantine: Quarantine[Rows]
     lending: Lending[Rows]
+    recycling: Recycling[Rows]
     nodes: NodeWatch[Rows]
     settler: Settler
     collector: Collector
@@ -169,7 +178,8 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         pool=pool,
         isolated=isolated,
         quarantine=quarantine,
-        lending=Lending(pool, isolated),
+        lending=Lending(pool, isolated, at_once=setup.leave_first),
+        recycling=Recycling(pool, setup.wear, leave_first=setup.leave_first),
         nodes=NodeWatch(
             (pool, isolated), Raylets(), give_up_s=setup.silent_node_timeout_s, on_change=on_change, home=setup.node
         ),

@@ -59,9 +59,9 @@ class Consumption:
             await self._consumer.consume(window)
             self._on_consume()
 
-    async def set_window(self, window: int) -> None:
-        """Prefetch in messages (>= 1); a change of it is a consumer hand-over."""
-        if window != self.window or not self.window:
+    async def set_window(self, window: int, *, hand_over: bool = False) -> None:
+        """Prefetch in messages (>= 1); a change of it is a consumer hand-over, which `hand_over` wants in any case."""
+        if hand_over or window != self.window or not self.window:
             self.window = window
             if not self.holds and not self.closing:
                 await self._consumer.consume(window)

@@ -54,6 +54,7 @@ class Delivery(msgspec.Struct, gc=False, eq=False, kw_only=True):
     route: bytes = b""  # exchange and routing key that it came with, see `read_route`
     ahead_ms: int = 0  # so far its producer's clock is ahead of ours, at least
     keys: list[str | None] | None = None  # of its records, as a worker read them in its body
+    broken: int = 0  # how often its handler said that its worker is broken
 
     def with_envelope(self, copies_come_by: Collection[bytes] = ()) -> Parcel:
         """Its parcel for a worker that asks for messages. `copies_come_by`: the routes of our copies."""

@@ -7,7 +7,7 @@ that the autoscaler decides on as a field; it becomes JSON at the command line o
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,17 @@ USAGE_FRESH_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgress:
+    """How far a job is that runs, as its handler told last. `key`: or its message id."""
+
+    key: str | None
+    fraction: float
+    text: str
+    running_s: float
+    told_s_ago: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRow:
     """One worker for people. `cpu_percent` (of one core) and `rss_bytes` are what it told last.
 
@@ -54,6 +65,7 @@ class WorkerRow:
     address: str | None = None  # of its node
     silent_s: float | None = None  # its node gives no answer for so long
     clock_s: float | None = None  # how far its machine's clock is ahead of the router's; its times are corrected by it
+    progress: tuple[JobProgress, ...] = ()  # of its jobs that have told it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +114,7 @@ class RouterReport:
     newest_s: float | None = None  # publish to arrival, of the last message that came for the first time
     isolation_waits_s: float | None = None  # for a place in the cluster, where a suspect needs a worker of its own
     environment_s: float | None = None  # until the last worker's environment and place were there
+    recycled: int = 0  # workers that had done enough and left for another
     declared_again: int = 0  # how often a queue, or its binding, had to be declared again
 
     @property
@@ -139,6 +152,7 @@ def router_report(parts: Parts, now: float, *, loop_lag_s: float) -> RouterRepor
         quarantined=len(parts.quarantine),
         uncommitted_bytes=router.uncommitted.size,
         replaced=pool.replaced,
+        recycled=pool.recycled,
         start_error=pool.start_error,
         failed_starts=pool.failed_starts,
         connected=intake.connected,
@@ -245,4 +259,18 @@ def worker_row(member: Member[Rows], now: float, silent_s: float | None = None) 
         address=(info.address or None) if info else None,
         silent_s=None if silent_s is None else round(silent_s, 1),
         clock_s=round(info.clock_s, 3) if info else None,
+        progress=tuple(_job_progress(member)) if member.progress else (),
     )
+
+
+def _job_progress(member: Member[Rows]) -> Iterator[JobProgress]:
+    there = time.time() + (member.info.clock_s if member.info else 0.0)
+    for told in list(member.progress.values()):
+        for one in told.values():
+            yield JobProgress(
+                key=one.key,
+                fraction=one.fraction,
+                text=one.text,
+                running_s=round(max(0.0, there - one.started_at), 1),
+                told_s_ago=round(max(0.0, there - one.told_at), 1),
+            )

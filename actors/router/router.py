@@ -144,13 +144,14 @@ class Router(Generic[P]):
         """Whether the queue held more than a window when it was looked at last."""
         return self._dispatcher.backlog
 
-    async def set_window(self, window: int, batch_size: int, *, backlog: bool = False) -> None:
+    async def set_window(self, window: int, batch_size: int, *, backlog: bool = False, hand_over: bool = False) -> None:
         """Prefetch in messages (>= 1) and records for each batch; a change of window is a consumer hand-over.
 
+        `hand_over`: so is this in any case, since what the older consumer holds is not counted against the new one.
         `backlog`: the queue holds more than a window, so batches wait until they are worth what they cost.
         """
         self._dispatcher.batch_size, self._dispatcher.backlog = batch_size, backlog
-        await self._consumption.set_window(window)
+        await self._consumption.set_window(window, hand_over=hand_over)
 
     async def hold(self, name: str, reason: str) -> None:
         """Stops consuming and gives back what was not dispatched, until `release(name)`."""
@@ -333,9 +334,12 @@ class Router(Generic[P]):
             self._requeue(returned)
 
     def _requeue(self, deliveries: list[Delivery]) -> None:
-        """They go out again first; while something holds they wait in the queue, like all that was not dispatched."""
-        if self.holds:
-            self._source.give_back(deliveries)
-        else:
-            self.buffer.put_back(self._source.still_ours(deliveries))
+        """They go out again first; while something holds they wait in the queue, like all that was not dispatched. So
+        do those that came too long ago: a second run may take longer than RabbitMQ leaves them here.
+        """
+        late = self._clock() - self._config.max_hold_s
+        if self.holds or any(one.arrived_at < late for one in deliveries):
+            self._source.give_back([one for one in deliveries if self.holds or one.arrived_at < late])
+            deliveries = [] if self.holds else [one for one in deliveries if one.arrived_at >= late]
+        self.buffer.put_back(self._source.still_ours(deliveries))
         self.wake()

@@ -39,6 +39,7 @@ class Upkeep:
         self._nodes = BackgroundTasks(log, "Ray was not asked which nodes are draining")
         self._thread = RayThread("draining-nodes")
         self._lending = BackgroundTasks(log, "The pool could not lend a place")
+        self._recycling = BackgroundTasks(log, "Workers could not be replaced by their age, memory or jobs")
         self._answers = BackgroundTasks(log, "The nodes were not asked for a sign of life")
         self._saving = BackgroundTasks(log, "What is out in rungs was not saved")
         self._saved = parts.outstanding.state()
@@ -64,6 +65,8 @@ class Upkeep:
         self.measure()
         if not self._lending.running:
             self._lending.spawn(self.parts.lending.look(), name="lending")
+        if self.parts.recycling.on and not self._recycling.running:
+            self._recycling.spawn(self.parts.recycling.look(), name="recycling")
         look = next(self._looks)
         if look % ANSWERS_EVERY_LOOKS == 0 and not self._answers.running:
             self._answers.spawn(self.parts.nodes.look(), name="nodes-answer")
@@ -96,6 +99,7 @@ class Upkeep:
             self._nodes.close(),
             self._answers.close(),
             self._lending.close(),
+            self._recycling.close(),
             self._saving.close(),
             self._queues.close(),
         )

@@ -164,9 +164,11 @@ class Bench:
                 outcome, retry = self._failed(batch, jobs, failure)
                 outcomes += [outcome] if retry is None else []
                 again += [retry] if retry is not None else []
+            if part.broken:
+                self._worker.go_on()
             if not part.open:
                 return outcomes, again
-            progress = time.monotonic() if part.jobs else progress
+            progress = time.monotonic() if part.jobs or part.progress else progress
             self._require_progress(progress)
             part, rows = await self._worker.more(batch_id)
 

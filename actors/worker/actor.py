@@ -6,11 +6,12 @@ import asyncio
 import logging
 import os
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import psutil
 import pyarrow as pa
@@ -47,6 +48,9 @@ from rabbitray.actors.worker.worker import Worker, WorkerConfig
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+SIGNS: Final = "signs"
+"""The concurrency group, with an event loop of its own, that answers while a handler blocks the other one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +100,7 @@ class PoolWorker:
     async def ready(self) -> WorkerInfo:
         """Answers once the handler is loaded."""
         node = ray.get_runtime_context().get_node_id()
+        self._worker.loop_thread = threading.get_ident()
         usage = self._usage.begin()
         if not self._tasks.running:
             self._tasks.keep(lambda: self._usage.run(self._ended), name="worker-usage")
@@ -133,6 +138,13 @@ class PoolWorker:
     def _answer(self, part: Part, rows: pa.Table) -> tuple[bytes, Stream]:
         stream = to_stream(rows)
         return self._usage.encoded(part, stream), stream
+
+    @ray.method(concurrency_group=SIGNS, enable_task_events=False)
+    async def stands(self) -> str:
+        """Where the user's code stands in the event loop of the batches, "" where it does not; answered by another one,
+        so whoever gets an answer knows that the process lives.
+        """
+        return self._worker.stands()
 
     @ray.method(enable_task_events=False)
     async def ended(self) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.errors import DecodeError, RabbitrayError
 from rabbitray.actors.message.parcel import Parcel, Shipment, unpack_parcels
-from rabbitray.actors.message.reply import Failure, Part
+from rabbitray.actors.message.reply import WORKER_BROKEN, Failure, Part
 from rabbitray.actors.message.wire import (
     REPORT_CODES,
     MessageFormat,
@@ -31,6 +31,7 @@ from rabbitray.actors.telemetry.own_logging import OwnLogging
 from rabbitray.actors.telemetry.span import ErrorText
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.actors.worker.batch.decoding import IdentityRules, decode_parcels, unread
+from rabbitray.actors.worker.batch.progress import RunningUnits
 from rabbitray.actors.worker.batch.result_table import results
 from rabbitray.actors.worker.batch.running import BatchRun
 from rabbitray.actors.worker.batch.skip_done import FinishedJobs
@@ -66,6 +67,7 @@ class WorkerConfig:
     slots: int = 32
     early_s: float = 1.0
     handler_timeout_s: float = 60.0
+    max_run_s: float = 1_800.0
     max_result_bytes: int = MAX_RESULT_BYTES
     part_chars: int = 256 * 1024 * 1024
     identity: IdentityRules = field(default_factory=IdentityRules)
@@ -102,16 +104,30 @@ class Worker:
         self._meter = meter
         self._tracebacks = Tracebacks(config.redact)
         outcomes = Outcomes(
-            categories, self._tracebacks, max_result_bytes=config.max_result_bytes, redact=config.redact
+            categories,
+            self._tracebacks,
+            max_result_bytes=config.max_result_bytes,
+            redact=config.redact,
+            broken=self._break,
         )
         self._reader = None if decoder is None else self._reader_of(decoder, categories)
         self._executor = Executor(
-            handler, outcomes, slots=config.slots, timeout_s=config.handler_timeout_s, redact=config.redact
+            handler,
+            outcomes,
+            slots=config.slots,
+            timeout_s=config.handler_timeout_s,
+            max_run_s=config.max_run_s,
+            redact=config.redact,
         )
         self._logging = OwnLogging()
+        self._broken: Failed | None = None
+        self.loop_thread: int | None = None  # that of the event loop which runs async handlers
         self.clock_us = 0  # how far this machine's clock is ahead of the router's
         self._asks_message = handler.asks.message or (decoder is not None and decoder.asks_message)
         self._runs: dict[str, BatchRun] = {}
+        self._running = RunningUnits(
+            self._runs, timeout_s=config.handler_timeout_s, max_run_s=config.max_run_s, redact=config.redact
+        )
         self._tasks = BackgroundTasks(log, "A batch ended without an outcome for each of its jobs")
 
     @property
@@ -142,6 +158,8 @@ class Worker:
         units, skipped = (units, []) if self._finished is None else await self._finished.take_out(units)
         run = BatchRun(batch_id, units, failures, asyncio.get_running_loop(), skipped)
         run.undecoded = undecoded
+        if self._broken is not None:
+            run.stop()
         run.span = self._tracing.process_span(batch_id, self._config.queue, parcels)
         if skipped:
             self._trace_skipped(skipped, run)
@@ -162,8 +180,13 @@ class Worker:
         await run.news(min(SIGN_OF_LIFE_MOST_S, max(0.2, self._config.handler_timeout_s / 4)))
         return self._part(run)
 
+    def stands(self) -> str:
+        """Where the user's code stands that holds the event loop up, "" where none does. From any other thread."""
+        return self._tracebacks.of_thread(self.loop_thread)
+
     async def close(self) -> None:
         """Ends the handler. Batches still running are abandoned: they are delivered again."""
+        self._running.close()
         self._tasks.cancel()
         if self._reader is not None:
             self._reader.close()
@@ -176,7 +199,7 @@ class Worker:
             self._tasks.spawn(self._execute(run))
         else:
             run.span.end()
-        await run.news(self._config.early_s)
+        await run.news(self._config.early_s if self._broken is None else 0.0)
         return self._part(run)
 
     def _reader_of(self, decoder: LoadedDecoder, categories: Categories) -> Reader:
@@ -214,6 +237,8 @@ class Worker:
         self._logging.restore()
         run.partial = True  # before taking: what finishes from now on tells it
         returned = run.take_unstarted() if run.open > len(run.finished) else []
+        if self._broken is not None:
+            self._end_stopped(run, self._broken)
         if run.undecoded:
             returned, run.undecoded = returned + run.undecoded, []
         units, done, failures = self._outcomes(run, run.take_finished())
@@ -226,6 +251,8 @@ class Worker:
             self._runs.pop(run.batch_id, None)
         rows = results(done, self._config.queue, self._config.name, run.batch_id, clock_us=self.clock_us)
         self._executor.busy.add(time.perf_counter() - began)
+        if progress := run.take_progress():
+            run.span.note("rabbitray.job.progress", f"{progress[-1].fraction:.0%} {progress[-1].text}".strip())
         part = Part(
             rows=len(done),
             row_positions=[unit.position for unit in done],
@@ -240,12 +267,32 @@ class Worker:
             span=run.span.traceparent,
             busy_s=self._executor.busy.take(),
             stands=self._stands(run) if run.open else "",
+            progress=progress,
+            broken=_broken(failures) if self._broken is not None else "",
         )
         return part, rows
 
+    def _break(self, failed: Failed) -> None:
+        """A handler says that nothing works here any more: no other job begins, and the router hears of it soon.
+        May be called from the handler's thread.
+        """
+        self._broken = failed
+        for run in list(self._runs.values()):
+            run.stop()
+
+    def go_on(self) -> None:
+        """Works on although a handler has called it broken: for tests, which have no other worker."""
+        self._broken = None
+
+    def _end_stopped(self, run: BatchRun, failed: Failed) -> None:
+        """Jobs of messages that have run in part: these cannot be given back."""
+        for unit in run.take_stopped():
+            unit.failed = failed
+            run.finish(unit)
+
     def _stands(self, run: BatchRun) -> str:
         """Where a synchronous handler stands, once half of its time is over: nobody can ask a worker that is killed."""
-        since_us = min((unit.started_us for unit in run.now_executing()), default=0)
+        since_us = min((_alive_us(unit) for unit in run.now_executing()), default=0)
         if not since_us or time.time_ns() // 1_000 - since_us < self._config.handler_timeout_s * 500_000:
             return ""
         return self._tracebacks.of_thread(self._executor.thread)
@@ -311,6 +358,16 @@ class Worker:
                 found = []
             pieces[unit.position] = found
         return found[unit.record] if unit.record < len(found) else None
+
+
+def _broken(failures: list[Failure]) -> str:
+    """Why this worker cannot work, in the part that tells of the job which said so: the router counts its runs."""
+    return next((failure.error for failure in failures if failure.reason == WORKER_BROKEN), "")
+
+
+def _alive_us(unit: Unit) -> int:
+    """Since when a job that runs has said nothing (Unix us)."""
+    return unit.started_us if unit.told is None else round(unit.told.told_at * 1_000_000)
 
 
 def _keys_of(units: list[Unit]) -> dict[int, list[str | None]]:

@@ -29,7 +29,9 @@ class WindowLimits:
     `in_flight`: batches at a worker at the same time. `buffer_s`: how long the window feeds a fast worker.
     An adaptive batch holds at most `max_batch` messages and, of packed messages, at most `batch_records` records.
     The first batch is the report's 10 until a speed is known, which takes a fraction of a second. Until a message has
-    come each is taken to have `largest_message` bytes (0: of any size).
+    come each is taken to have `largest_message` bytes (0: of any size). `hold_s`: what waits longer is given back, so
+    no more is asked for than begins to run within that time; `long_jobs`: until a speed is known, jobs are taken to
+    last longer than that.
     """
 
     window: int | None = None
@@ -46,6 +48,8 @@ class WindowLimits:
     largest_message: int = 0
     first_window: int = 200
     first_batch: int = 10
+    hold_s: float = 300.0
+    long_jobs: bool = False
 
     def __post_init__(self) -> None:
         numbers = (self.in_flight, self.max_window, self.max_batch, self.byte_budget, self.first_window)
@@ -98,18 +102,25 @@ def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecisi
     (12,000 / 4 x 1.5, cut to 50), half a second of work is 300 x 0.5 = 150, three batches are 3 x 15 = 45: the window
     is 4 x 150 = 600. A batch is 300 x 0.05 = 15 jobs; 600 / (4 x 3) = 50 would be the most.
 
+    Where a job lasts longer than `hold_s`, what waited for it would be given back: then the window is what the workers
+    run, workers x slots, and what older consumers still hold counts towards it.
+
     The window changes by a quarter or more, at most once a second, and never while older consumers hold more than a
     quarter of the new one, so unacked messages stay within the old window and 1.25 times the new one.
     """
     speed = speed_of(seen, memory)
-    fits, why = _fitting(seen, speed, limits)
     now = seen.pool.window
-    kept = _kept(seen, memory, fits)
+    if _are_long(seen, speed, limits):
+        fits, why = _running(seen), f"{seen.fed} workers, no more than they run: jobs are longer than max_hold_s"
+        kept = _kept_running(seen, memory, fits)
+    else:
+        fits, why = _fitting(seen, speed, limits)
+        kept = _kept(seen, memory, fits)
     messages = now if kept else fits
     batch = _settled(seen.pool.batch_size, batch_size(seen, speed, messages, limits), limits)
     reason = f"window {messages}: {kept or why}; batch {batch}"
     backlog = (seen.ready or 0) > messages
-    return WindowDecision(messages=messages, batch_size=batch, reason=reason, changed=messages != now, backlog=backlog)
+    return WindowDecision(messages=messages, batch_size=batch, reason=reason, changed=not kept, backlog=backlog)
 
 
 def batch_size(seen: Snapshot, speed: float | None, messages: int, limits: WindowLimits) -> int:
@@ -155,12 +166,53 @@ def _fitting(seen: Snapshot, speed: float | None, limits: WindowLimits) -> tuple
     return max(1, wide), why
 
 
+def _are_long(seen: Snapshot, speed: float | None, limits: WindowLimits) -> bool:
+    """Whether a job lasts longer than a message may wait; never while nobody works, or where the window is fixed."""
+    if seen.fed == 0 or limits.window is not None:
+        return False
+    if speed is None:
+        return limits.long_jobs
+    return speed * seen.pool.records_per_message * limits.hold_s < seen.pool.slots
+
+
+def _running(seen: Snapshot) -> int:
+    """The prefetch of a new consumer with which the workers have as many messages as they run, at least 1: what is
+    held at its start is the older consumers'.
+    """
+    return max(1, _run_at_once(seen) - seen.pool.held)
+
+
+def _run_at_once(seen: Snapshot) -> int:
+    return seen.fed * max(1, ceil(seen.pool.slots / seen.pool.records_per_message))
+
+
+def _kept_running(seen: Snapshot, memory: Memory, fits: int) -> str | None:
+    """As `_kept`, where jobs are long: there are few hand-overs, and none waits for what older consumers hold."""
+    now, pool, wanted = seen.pool.window, seen.pool, _run_at_once(seen)
+    allowed = now + pool.old_window_held
+    if allowed == wanted or (allowed > wanted and now == 1):
+        return "as it was"
+    if now < 1:
+        return None
+    if pool.window_fixed is not None:
+        return pool.window_fixed
+    if seen.ready is None or pool.paused or pool.hold is not None:
+        return "kept while the depth is unknown, paused or on hold"
+    since = memory.window_changed_at
+    if since is not None and seen.now - since < CHANGE_EVERY_S:
+        return "changed just now"
+    return None
+
+
 def _wide(seen: Snapshot, rate: float, limits: WindowLimits) -> int:
     workers = seen.fed
     filled = ceil(_full_batch(seen, rate or None, limits) / seen.pool.records_per_message) * (limits.in_flight + 1)
     lifted = ceil(rate * limits.buffer_s)
     asked = report_prefetch(seen.backlog, workers, rate, least=limits.per_worker_min, most=limits.per_worker_max)
-    return workers * max(asked, lifted, filled)
+    wide = max(asked, lifted, filled)
+    if rate:  # what begins to run before it would be given back
+        wide = min(wide, max(1, ceil(seen.pool.slots / seen.pool.records_per_message)) + floor(rate * limits.hold_s))
+    return workers * wide
 
 
 def _kept(seen: Snapshot, memory: Memory, fits: int) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -13,10 +13,12 @@ from rich.tree import Tree
 
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.rabbitmq.depth import DepthProbe
+from rabbitray.actors.router.report import RouterReport
 from rabbitray.cluster.cli.options import REACH, with_settings
 from rabbitray.cluster.cli.tables import shown
 from rabbitray.cluster.cli.terminal import console, tell, tell_json
 from rabbitray.cluster.driver import compose
+from rabbitray.cluster.operate.status_lines import progress_line
 from rabbitray.cluster.results.message_story import (
     TRACED_SINCE,
     Step,
@@ -59,7 +61,7 @@ def command(loaded: Loaded, message_id: str, as_json: bool) -> int:
             _draw(found)
             tell(f"from {reader.where}", err=True)
         if not found:
-            tell(*unrecorded(message_id, reader.where, whereabouts(loaded, reader)), err=True)
+            tell(*unrecorded(message_id, reader.where, whereabouts(loaded, reader, message_id)), err=True)
     return 0 if found else 1
 
 
@@ -81,11 +83,16 @@ def _rows(
     return [reader.query(sql).to_pylist() for sql in asked]
 
 
-def whereabouts(loaded: Loaded, reader: Reader) -> Whereabouts:
-    """How many messages are where, as far as broker and pool answer within some seconds."""
+def whereabouts(loaded: Loaded, reader: Reader, name: str = "") -> Whereabouts:
+    """How many messages are where, as far as broker and pool answer within some seconds; and how far the job of that
+    key or message id is, where it runs and tells it.
+    """
     logging.getLogger(DepthProbe.__module__).addHandler(logging.NullHandler())  # "not known" is said in the answer
     ready, waiting = asyncio.run(_depths(loaded))
-    return Whereabouts(queue=loaded.settings.queue, ready=ready, waiting=waiting, held=_held(reader))
+    report = _report(reader)
+    held = 0 if not isinstance(reader, PoolReader) else None if report is None else report.pool.held
+    running = () if report is None else tuple(_running(report, name))
+    return Whereabouts(queue=loaded.settings.queue, ready=ready, waiting=waiting, held=held, running=running)
 
 
 async def _depths(loaded: Loaded) -> tuple[int | None, int | None]:
@@ -100,14 +107,21 @@ async def _depths(loaded: Loaded) -> tuple[int | None, int | None]:
     return main, None if main is None else sum(depth or 0 for depth in rungs)
 
 
-def _held(reader: Reader) -> int | None:
-    """What the pool holds; nothing where the file was read: then no pool has it open."""
+def _report(reader: Reader) -> RouterReport | None:
+    """The pool's; none where the file was read: then no pool has it open."""
     if not isinstance(reader, PoolReader):
-        return 0
+        return None
     try:
-        return reader.pool.report(within_s=LOOK_WITHIN_S).pool.held
+        return reader.pool.report(within_s=LOOK_WITHIN_S)
     except RabbitrayError:
         return None
+
+
+def _running(report: RouterReport, name: str) -> Iterator[str]:
+    for worker in report.workers:
+        for job in worker.progress:
+            if job.key == name:
+                yield f"{progress_line(job)} on {worker.name}"
 
 
 def _draw(found: list[Story]) -> None:

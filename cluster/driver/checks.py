@@ -74,7 +74,7 @@ def check_settings(settings: Settings, facts: Facts) -> list[Finding]:
     checks: tuple[Callable[[Settings, Facts], Iterable[Finding]], ...] = (
         _sizes,
         _keys,
-        _hold,
+        _run,
         _waiting_work,
         _window_and_batch,
         _window_bytes,
@@ -127,16 +127,13 @@ def _keys(settings: Settings, facts: Facts) -> Iterable[Finding]:
         yield _refuse("key none with missing_id reject makes each message a dead letter; change one")
 
 
-def _hold(settings: Settings, facts: Facts) -> Iterable[Finding]:
-    """handler_timeout + commit_interval + batch_timeout < max_hold. That max_hold < consumer_timeout / 2 is looked at
-    where the broker is known, see ConsumerTimeout.
+def _run(settings: Settings, facts: Facts) -> Iterable[Finding]:
+    """A job that says how far it is may run for longer than one that says nothing. Whether the broker leaves it that
+    time is looked at where the broker is known, see ConsumerTimeout.
     """
-    work_s = settings.handler_timeout_s + (settings.commit_interval_ms + settings.batch_timeout_ms) / 1000
-    if work_s >= settings.hold_s:
-        yield _refuse(
-            f"handler_timeout_s {settings.handler_timeout_s:g} with the waits for batch and commit is "
-            f"{work_s:g} s, not below max_hold_s {settings.hold_s:g}; raise max_hold_s"
-        )
+    most_s = settings.max_run_s
+    if most_s is not None and most_s < settings.handler_timeout_s:
+        yield _refuse(f"max_run_s {most_s:g} is below handler_timeout_s {settings.handler_timeout_s:g}; change one")
 
 
 def _waiting_work(settings: Settings, facts: Facts) -> Iterable[Finding]:
@@ -240,11 +237,14 @@ def _remote(url: SplitResult, host: str) -> Iterable[Finding]:
 def _capacity(settings: Settings, facts: Facts) -> Iterable[Finding]:
     if facts.cpus is None:
         return
+    workers = f"min_size {settings.min_size} x worker_num_cpus {settings.worker_num_cpus:g}"
     need = settings.min_size * settings.worker_num_cpus
     if need > facts.cpus:
-        yield _warn(
-            f"min_size {settings.min_size} x worker_num_cpus {settings.worker_num_cpus:g} needs {need:g}, "
-            f"the cluster has {facts.cpus:g} CPUs: some workers stay pending"
+        yield _warn(f"{workers} needs {need:g}, the cluster has {facts.cpus:g} CPUs: some workers stay pending")
+    elif settings.cpus_for_tasks and need + settings.cpus_for_tasks > facts.cpus:
+        yield _refuse(
+            f"{workers} and cpus_for_tasks {settings.cpus_for_tasks:g} need {need + settings.cpus_for_tasks:g} CPUs, "
+            f"the cluster has {facts.cpus:g}: handlers would wait for their tasks for ever; lower one, or add a node"
         )
 
 

@@ -13,6 +13,7 @@ from rabbitray.actors.rabbitmq.topology import Topology
 from rabbitray.actors.remote.boot import Boot, Flush
 from rabbitray.actors.router.assemble import RouterSetup
 from rabbitray.actors.router.config import RouterConfig
+from rabbitray.actors.router.dispatch.recycling import WearLimits
 from rabbitray.actors.router.holds.outage import OutageLimits
 from rabbitray.actors.router.intake.config import IntakeConfig
 from rabbitray.actors.router.settlement.retries import RetryLimits, ladder
@@ -112,8 +113,8 @@ def message_limits(settings: Settings) -> MessageLimits:
 
 
 def consumer_timeout(settings: Settings) -> ConsumerTimeout:
-    """How long the broker leaves a message unsettled, and how long the pool may hold one."""
-    return ConsumerTimeout(told_s=settings.consumer_timeout_s, hold_s=settings.hold_s)
+    """How long the broker leaves a message unsettled, and how long one may wait and run here."""
+    return ConsumerTimeout(told_s=settings.consumer_timeout_s, hold_s=settings.hold_s, run_s=settings.run_s)
 
 
 def publisher(settings: Settings, *, queue: str | None = None, name: str = "publisher") -> PublisherConfig:
@@ -158,6 +159,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         queue=settings.queue,
         slots=settings.queue_concurrency,
         handler_timeout_s=settings.handler_timeout_s,
+        max_run_s=settings.longest_run_s,
         identity=IdentityRules(missing_id=settings.missing_id, key=parse_key_rule(settings.key)),
         wire=message_limits(settings),
         codes=type_codes(settings),
@@ -218,12 +220,19 @@ def router(loaded: Loaded, handler: str, fits: int) -> RouterSetup:
         max_tasks_in_flight_per_actor=settings.max_tasks_in_flight_per_actor,
         max_crashes=settings.max_crashes,
         start_timeout_s=settings.start_timeout_s + build_timeout_s(settings),
+        leave_within_s=settings.leave_within_s,
+        wear=WearLimits(
+            most_jobs=settings.max_jobs_per_worker,
+            most_bytes=settings.max_memory_per_worker,
+            most_age_s=settings.max_age_per_worker_s,
+        ),
+        leave_first=settings.cpus_for_tasks > 0,
         silent_node_timeout_s=settings.silent_node_timeout_s,
         min_size=bounds.min_size,
         initial_size=bounds.initial_size,
         max_size=bounds.max_size,
         window=fixed_window or start_window(settings),
-        kept_window=fixed_window or START_WINDOW,
+        kept_window=fixed_window or (bounds.max_size if settings.long_jobs else START_WINDOW),
         batch_size=fixed_batch or START_BATCH,
     )
 
@@ -240,6 +249,7 @@ def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
         metering=metering(loaded),
         kinds=settings.worker_kinds,
         can_grow_nodes=settings.can_grow_nodes,
+        cpus_for_tasks=settings.cpus_for_tasks,
         limits=autoscale_limits(settings, max_size),
         window=window_limits(settings),
         pace=Pace(busy_s=settings.queue_depth_busy_interval_ms / 1000, idle_s=settings.queue_depth_interval_ms / 1000),
@@ -285,9 +295,13 @@ def window_limits(settings: Settings) -> WindowLimits:
         max_window=settings.window_max_messages,
         byte_budget=settings.window_max_bytes,
         largest_message=settings.max_message_bytes,
+        hold_s=settings.hold_s,
+        long_jobs=settings.long_jobs,
     )
 
 
 def start_window(settings: Settings) -> int:
-    """The window until a message has come, which may have any size."""
+    """The window until a message has come, which may have any size, and may run for an hour."""
+    if settings.long_jobs:
+        return max(1, settings.initial_size)
     return max(1, min(START_WINDOW, settings.window_max_bytes // settings.max_message_bytes))

@@ -19,7 +19,7 @@ from rabbitray.actors.remote.gcs import require_gcs
 from rabbitray.actors.remote.inline import inline_environment
 from rabbitray.actors.remote.nodes import growable, is_head, node_types, whole_nodes
 from rabbitray.actors.remote.placement.kind import CPU, WorkerKind
-from rabbitray.actors.remote.placement.room import lacks_only, never_fits, room
+from rabbitray.actors.remote.placement.room import beside_tasks, lacks_only, never_fits, room
 from rabbitray.cluster.operate.local_usage import raylet_here
 from rabbitray.cluster.settings import Settings
 
@@ -60,7 +60,10 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
     most = settings.max_size or max(2, os.cpu_count() or 1)
     own: dict[str, Any] = {"log_to_driver": log_to_driver}  # Any: arguments of ray.init
     if local:
-        own |= {"num_cpus": local_cpus(most, settings.worker_num_cpus), "include_dashboard": dashboard}
+        own |= {
+            "num_cpus": local_cpus(most, settings.worker_num_cpus, settings.cpus_for_tasks),
+            "include_dashboard": dashboard,
+        }
         os.environ.update(inline_environment())  # all processes of this Ray inherit it
     else:
         require_ray(settings.ray_address)
@@ -74,7 +77,7 @@ def connect(settings: Settings, *, dashboard: bool = False, log_to_driver: bool 
     runtime = ray.get_runtime_context()
     node = runtime.get_node_id()
     (kind,) = settings.worker_kinds
-    there = _most_of_cluster(kind, can_grow=settings.can_grow_nodes and not local)
+    there = _most_of_cluster(kind, settings.cpus_for_tasks, can_grow=settings.can_grow_nodes and not local)
     more = growable(kind) if settings.can_grow_nodes and not local else 0
     return Session(
         node_id=node,
@@ -156,9 +159,11 @@ def require_ray(address: str | None) -> None:
     require_gcs("auto" if address is None else address, within_s=ANSWER_WITHIN_S)
 
 
-def local_cpus(workers: int, num_cpus: float) -> int:
-    """CPUs of a local Ray: for so many workers of `num_cpus`, for one in quarantine beside them, one for the rest."""
-    return math.ceil((workers + 1) * num_cpus) + 1
+def local_cpus(workers: int, num_cpus: float, for_tasks: float = 0.0) -> int:
+    """CPUs of a local Ray: for so many workers of `num_cpus`, for one in quarantine beside them, for the tasks of
+    handlers, one for the rest.
+    """
+    return math.ceil((workers + 1) * num_cpus + for_tasks) + 1
 
 
 def most_by_default(kind: WorkerKind, more: int | None) -> int:
@@ -169,8 +174,10 @@ def most_by_default(kind: WorkerKind, more: int | None) -> int:
     return MOST_WORKERS if more is None or not kind.bundle else MOST_EVER
 
 
-def _most_of_cluster(kind: WorkerKind, *, can_grow: bool) -> int:
-    return most_workers(room(whole_nodes(), [kind])[0].workers, can_grow=can_grow)
+def _most_of_cluster(kind: WorkerKind, for_tasks: float, *, can_grow: bool) -> int:
+    nodes = whole_nodes()
+    fits, most = room(nodes, [kind])[0].workers, beside_tasks(nodes, kind, for_tasks)
+    return most_workers(fits if most is None else min(fits, most), can_grow=can_grow)
 
 
 def most_workers(fits: int, *, can_grow: bool) -> int:

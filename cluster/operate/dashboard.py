@@ -21,7 +21,7 @@ from rabbitray.actors.router.status import Counts
 from rabbitray.actors.telemetry import kpi
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.operate.picture import Picture
-from rabbitray.cluster.operate.status_lines import OLD_AFTER_S, age, error_line, known
+from rabbitray.cluster.operate.status_lines import OLD_AFTER_S, age, error_line, known, progress_line
 
 LEAST_WIDTH: Final = 66  # narrower terminals see the left part
 NUMBERS_WIDTH: Final = 54  # of a worker's line: all but its name
@@ -74,7 +74,7 @@ def render(view: View, *, width: int, height: int | None) -> Text:
     head = [*_head(view, wide), *_figures(view), _sizes(view.seen), _titles(wide)]
     foot = [Text("Decisions", style="bold"), *_reasons(view.seen), Text(view.notice, style="bold")]
     foot.append(Text(view.keys, style="dim"))
-    room = len(view.seen.workers) if height is None else max(1, height - len(head) - len(foot))
+    room = _all_workers(view) if height is None else max(1, height - len(head) - len(foot))
     lines = [*head, *_workers(view, wide, room)]
     if height is not None:
         lines += [Text("")] * (height - len(lines) - len(foot))
@@ -84,6 +84,11 @@ def render(view: View, *, width: int, height: int | None) -> Text:
     for line in shown:
         line.truncate(max(1, width), overflow="ellipsis")
     return Text("\n", no_wrap=True).join(shown)
+
+
+def _all_workers(view: View) -> int:
+    """Lines of all workers with what their jobs tell."""
+    return sum(1 + len(worker.progress) for worker in view.seen.workers)
 
 
 def _printable(line: Text) -> Text:
@@ -243,7 +248,13 @@ def _workers(view: View, width: int, room: int) -> list[Text]:
     earlier = {worker.name: worker for worker in view.before.workers} if view.before else {}
     fitting = workers if len(workers) <= room else workers[: max(0, room - 1)]
     several = len({worker.host for worker in workers if worker.host}) > 1
-    lines = [_worker(worker, earlier.get(worker.name), view, width, with_host=several) for worker in fitting]
+    spare = room - len(workers)  # lines for what jobs tell of themselves, the longest first
+    lines = []
+    for worker in fitting:
+        lines.append(_worker(worker, earlier.get(worker.name), view, width, with_host=several))
+        shown = sorted(worker.progress, key=lambda job: -job.running_s)[: max(0, spare)]
+        lines += [Text(f"    {progress_line(job)}", style="dim") for job in shown]
+        spare -= len(shown)
     if len(fitting) < len(workers):
         lines.append(Text(f"  ... {len(workers) - len(fitting)} more workers", style="dim"))
     return lines

@@ -102,14 +102,14 @@ async def broker(loaded: Loaded) -> list[CheckRow]:
         return [CheckRow(area="broker", level="refuse", text=str(error))]
     return [
         *rows,
-        _consumer_timeout(compose.consumer_timeout(settings), server.behaviour, found.queue_type),
+        _consumer_timeout(compose.consumer_timeout(settings), server.behaviour, found.queue_type, settings.queue),
         _ok("broker", policies_unseen(compose.topology(settings), addresses.vhost(settings.rabbitmq_url))),
     ]
 
 
-def _consumer_timeout(timeout: ConsumerTimeout, broker: Behaviour, queue_type: str | None) -> CheckRow:
+def _consumer_timeout(timeout: ConsumerTimeout, broker: Behaviour, queue_type: str | None, queue: str) -> CheckRow:
     """How long this broker leaves a message unsettled, as far as that can be known over AMQP."""
-    if (refused := timeout.refusal(broker, queue_type)) is not None:
+    if (refused := timeout.refusal(broker, queue_type, queue)) is not None:
         return CheckRow(area="broker", level="refuse", text=refused)
     return _ok("broker", timeout.words(broker, queue_type))
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Final
 
-from rabbitray.actors.router.report import WorkerRow
+from rabbitray.actors.router.report import JobProgress, WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount
 from rabbitray.cluster.operate.picture import Messages, Picture
 
@@ -50,7 +50,7 @@ def lines(seen: Picture) -> list[str]:
         *([f"traces    {seen.spans_lost:,} spans of the router are lost"] if seen.spans_lost else []),
         *(f"reason    {one.at[11:19]} {one.event}: {one.reason}" for one in seen.reasons),
         *(f"node      {_clock(one.at)} {one}" for one in seen.node_events),
-        *(_worker(worker) for worker in seen.workers),
+        *(line for worker in seen.workers for line in (_worker(worker), *map(_progress, worker.progress))),
     ]
 
 
@@ -70,6 +70,20 @@ def _worker(worker: WorkerRow) -> str:
         f"  {worker.name:<24} {worker.state:<9} {place(worker):<24} pid {worker.pid or '-':<8} "
         f"{worker.batches} batches, {worker.jobs:,} jobs, busy {worker.busy_s:,.1f} s{silent}"
     )
+
+
+def _progress(job: JobProgress) -> str:
+    return f"    {progress_line(job)}"
+
+
+def progress_line(job: JobProgress) -> str:
+    """How far a job is that runs, and since when it said nothing more."""
+    text = f": {job.text}" if job.text else ""
+    return f"{job.key or '-'} {job.fraction:.0%}{text} (runs {age(job.running_s)}{_last_told(job.told_s_ago)})"
+
+
+def _last_told(ago_s: float) -> str:
+    return "" if ago_s < OLD_AFTER_S else f", told {age(ago_s)} ago"
 
 
 def place(worker: WorkerRow) -> str:

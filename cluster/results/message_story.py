@@ -88,12 +88,14 @@ class Whereabouts:
     """Where messages are that are not finished; None where it is not known. RabbitMQ cannot be asked for a single one.
 
     `ready`: in the queue; `waiting`: in the retry rungs; `held`: by the pool, in its buffer or at its workers.
+    `running`: what the job that is asked for tells of its run, where it does.
     """
 
     queue: str
     ready: int | None = None
     waiting: int | None = None
     held: int | None = None
+    running: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
@@ -103,6 +105,8 @@ class Whereabouts:
 
 def unrecorded(name: str, where: str, seen: Whereabouts) -> list[str]:
     """What to say about a message of which nothing is recorded: where it may be, and what to do."""
+    if seen.running:
+        return [f"{name!r} runs now, and nothing is recorded yet:", *(f"  {line}" for line in seen.running)]
     advice = (
         f"queue, rungs and pool are empty: it was never published to {seen.queue}, has expired, or has another name"
         if seen.empty

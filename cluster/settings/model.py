@@ -13,6 +13,7 @@ from rabbitray.actors.message.formats.named import AUTO, FORMATS
 from rabbitray.actors.message.keys import ALLOWED, PROPERTY_FLAGS, parse_key_rule
 from rabbitray.actors.message.wire import REPORT_CODES, MessageFormat, UnknownContentType
 from rabbitray.actors.rabbitmq import addresses
+from rabbitray.actors.rabbitmq.consumer_timeout import DEFAULT_S as BROKERS_TIMEOUT_S
 from rabbitray.actors.remote.placement.kind import WorkerKind
 from rabbitray.actors.remote.placement.read import read_resources, read_runtime_env, read_selectors
 from rabbitray.actors.router.endings import DEAD_IN_A_ROW_MOST
@@ -26,6 +27,7 @@ MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 DEFAULT_URL: Final = "amqp://guest:guest@127.0.0.1:5672/"
 DERIVED_HOLD_S: Final = 300.0
+HANG_GRACE_S: Final = 5.0
 LARGEST_BATCH: Final = 500
 MOST_WORKERS_BY_DEFAULT: Final = 32
 
@@ -81,8 +83,8 @@ class Settings(BaseModel):
     )  # fmt: skip
     consumer_timeout_s: float | None = _broker(
         None, env="RABBITMQ_CONSUMER_TIMEOUT", ge=60, le=2_000_000, none="auto",
-        help="The broker's consumer_timeout in seconds, if not RabbitMQ's 1800. From 4.3 on the pool asks for it on "
-        "a quorum queue; auto: 1800, more for long handlers.",
+        help="The broker's consumer_timeout in seconds, which cannot be asked over AMQP, if not RabbitMQ's 1800. From "
+        "4.3 on the pool asks for it on a quorum queue; auto: 1800, there more for long handlers.",
     )  # fmt: skip
     frame_max: int = _broker(
         131072, env="RABBITMQ_FRAME_MAX", ge=4096, le=2**31 - 1,
@@ -191,6 +193,26 @@ class Settings(BaseModel):
     max_tasks_in_flight_per_actor: int = _pool(
         2, ge=1, le=16, help="Batches given to a worker at once; more while an async handler has slots free."
     )
+    leave_within_s: float | None = _pool(
+        None, ge=0, le=2_000_000, none="auto",
+        help="How long a worker that leaves (the pool shrinks, its node drains, it is recycled) may go on; then what "
+        "it has runs elsewhere, with no attempt charged; auto: until it has finished.",
+    )  # fmt: skip
+    max_jobs_per_worker: int | None = _pool(
+        None, ge=1, le=10**9, none="never", help="A worker that has done so many jobs is replaced after its batch."
+    )
+    max_memory_per_worker: int | None = _pool(
+        None, ge=MIB, le=2**50, none="never", size=True,
+        help="A worker whose resident memory has grown so far is replaced after its batch.",
+    )  # fmt: skip
+    max_age_per_worker_s: float | None = _pool(
+        None, gt=0, le=10**9, none="never", help="A worker that was ready so long ago is replaced after its batch."
+    )
+    cpus_for_tasks: float = _pool(
+        0.0, ge=0, le=1_000_000,
+        help="CPUs of the cluster that the pool leaves free, for Ray tasks and actors that handlers start and wait "
+        "for: a worker keeps its own while it waits.",
+    )  # fmt: skip
 
     batch_size: BatchSize = _batch(
         "adaptive", env="QUEUE_BATCH_SIZE", aliases=("CONSUMER_BATCH_SIZE",), report="10",
@@ -256,11 +278,18 @@ class Settings(BaseModel):
         f"{HOPS_AGAIN} x as long after its time is overdue.",
     )  # fmt: skip
     handler_timeout_s: float = _retry(
-        60.0, gt=0, le=86_400, help="A worker that finishes no job for this long hangs and is replaced."
-    )
+        60.0, gt=0, le=86_400,
+        help="A job that neither ends nor tells progress for this long hangs; a worker with one is replaced.",
+    )  # fmt: skip
+    max_run_s: float | None = _retry(
+        None, gt=0, le=2_000_000, none="auto",
+        help="Longest run of a job that tells progress; auto: what consumer_timeout_s (else 1800) leaves beside "
+        "max_hold_s, and never less than handler_timeout_s.",
+    )  # fmt: skip
     max_hold_s: float | None = _retry(
         None, gt=0, le=86_400, none="auto",
-        help=f"Longest time that a message is held; auto: {DERIVED_HOLD_S:g}, more for long handlers.",
+        help=f"Longest time that a message waits here before its run, or for the store after it; auto: "
+        f"{DERIVED_HOLD_S:g}, or a third of consumer_timeout_s where that is less.",
     )  # fmt: skip
     silent_node_timeout_s: float = _retry(
         30.0, ge=0, le=86_400,
@@ -393,7 +422,10 @@ class Settings(BaseModel):
             raise ValueError("not a usable queue name")
         return value
 
-    @field_validator("window_max_bytes", "max_message_bytes", "duckdb_memory", "uncommitted_max_bytes", mode="before")
+    @field_validator(
+        *("window_max_bytes", "max_message_bytes", "duckdb_memory", "uncommitted_max_bytes", "max_memory_per_worker"),
+        mode="before",
+    )
     @classmethod
     def _read_size(cls, value: object) -> object:
         return byte_size(value)
@@ -455,11 +487,33 @@ class Settings(BaseModel):
 
     @property
     def hold_s(self) -> float:
-        """`max_hold_s`, or, where it is auto, 300 s and more where the handler's time-out needs it."""
+        """How long a message waits at most: `max_hold_s`, or what that is where it is auto."""
         if self.max_hold_s is not None:
             return self.max_hold_s
-        waits_s = (self.commit_interval_ms + self.batch_timeout_ms) / 1000
-        return max(DERIVED_HOLD_S, 1.25 * self.handler_timeout_s + waits_s)
+        return min(DERIVED_HOLD_S, (self.consumer_timeout_s or BROKERS_TIMEOUT_S) / 3)
+
+    @property
+    def around_run_s(self) -> float:
+        """What goes beside a run at most: the waits for batch and commit, and for the end of a worker that hangs."""
+        return (self.commit_interval_ms + self.batch_timeout_ms) / 1000 + HANG_GRACE_S
+
+    @property
+    def run_s(self) -> float:
+        """How long a message needs at most from the start of its run until its row is committed."""
+        return max(self.handler_timeout_s, self.max_run_s or 0.0) + self.around_run_s
+
+    @property
+    def longest_run_s(self) -> float:
+        """`max_run_s`, or what that is where it is auto."""
+        if self.max_run_s is not None:
+            return self.max_run_s
+        room_s = (self.consumer_timeout_s or BROKERS_TIMEOUT_S) - self.hold_s - self.around_run_s
+        return max(self.handler_timeout_s, room_s)
+
+    @property
+    def long_jobs(self) -> bool:
+        """Whether a job may run for so long that what waits behind it would be given back."""
+        return max(self.handler_timeout_s, self.max_run_s or 0.0) >= self.hold_s
 
     @property
     def largest_window(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 import aio_pika
 import pytest
 
+from rabbitray.actors.errors import TopologyError
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.rabbitmq.consumer_timeout import ARGUMENT, ConsumerTimeout
 from rabbitray.actors.rabbitmq.versions import Behaviour, behaviour, parse_version
@@ -99,6 +101,39 @@ async def test_what_an_old_consumer_holds_is_late_too(does: Behaviour, amqp_url:
     assert way.intake.finish(way.got) == 1
     await eventually(lambda: not way.intake.unacked)
     assert await way.ready() == 0
+    await way.close()
+
+
+async def test_what_a_consumer_asks_for_holds_after_a_hand_over(does: Behaviour, amqp_url: str) -> None:
+    """A job of an hour is held by a consumer that is long gone: on 4.3 its own time must count for it still."""
+    way = RealWay(amqp_url, steady_s=0.1, timeout=ConsumerTimeout(told_s=60.0))
+    await way.start()
+    await way.intake.open()
+    await way.intake.consume(1)
+    await way.publish(2)
+    await eventually(lambda: len(way.got) == 1)
+    await way.intake.consume(1)
+    await eventually(lambda: len(way.got) == 2)
+    await asyncio.sleep(3 * TIMEOUT_S)
+    assert (way.intake.late == 0) is does.timeout_of_consumer
+    if does.timeout_of_consumer:
+        assert way.intake.finish(way.got) == 2
+        await eventually(lambda: not way.intake.unacked)
+        assert await way.ready() == 0
+    await way.close()
+
+
+async def test_a_run_that_the_broker_does_not_allow_is_refused_before_anything_is_consumed(
+    does: Behaviour, amqp_url: str
+) -> None:
+    way = RealWay(amqp_url, timeout=ConsumerTimeout(hold_s=300, run_s=3_605))
+    await way.start()
+    if does.timeout_of_consumer:
+        await way.intake.open()
+    else:
+        with pytest.raises(TopologyError, match=r"`consumer_timeout = 4920000` in rabbitmq\.conf allows it") as refused:
+            await way.intake.open()
+        assert ("set_policy" in str(refused.value)) is does.timeout_of_queue
     await way.close()
 
 

@@ -37,6 +37,7 @@ class FakeWorker:
         self.node_in_doubt = False  # at its death
         self.leaving: asyncio.Future[bool] = asyncio.get_running_loop().create_future()  # what becomes of its node
         self.hangs_on_stop = False
+        self.at: str | None = None  # where its event loop stands, if it answers
         self._replies: dict[str, asyncio.Queue[Reply | WorkerLostError | Exception]] = {}
 
     async def ready(self) -> WorkerInfo:
@@ -58,6 +59,9 @@ class FakeWorker:
         if not reply[0].open:
             self.batches.pop(batch_id, None)
         return reply
+
+    async def stands(self) -> str | None:
+        return self.at
 
     async def ended(self) -> None:
         await asyncio.shield(self.end)

@@ -44,7 +44,7 @@ def test_the_page_is_what_the_docstrings_say() -> None:
 def test_the_page_shows_all_that_is_exported() -> None:
     assert sorted(PAGE["rabbitray"]) == sorted(rabbitray.__all__)
     assert sorted([*PAGE["rabbitray.testing"], "Message"]) == sorted(testing.__all__)
-    assert sorted([*PAGE["rabbitray.errors"], "Reject", "Retry"]) == sorted(errors.__all__)
+    assert sorted([*PAGE["rabbitray.errors"], "Reject", "Retry", "WorkerBroken"]) == sorted(errors.__all__)
     assert set(PAGE["rabbitray.actors.publisher"]) <= set(import_module("rabbitray.actors.publisher").__all__)
 
 

@@ -133,11 +133,11 @@ class Stage:
             router.pool.resize(workers)
             router.router.wake()
 
-    def widen(self, window: int, batch_size: int, *, backlog: bool = False) -> None:
+    def widen(self, window: int, batch_size: int, *, backlog: bool = False, hand_over: bool = False) -> None:
         """Another window, a consumer hand-over."""
         self._world.window, self._world.batch_size = window, batch_size
         if (router := self._router) is not None:
-            router.run(router.router.set_window(window, batch_size, backlog=backlog))
+            router.run(router.router.set_window(window, batch_size, backlog=backlog, hand_over=hand_over))
 
     def kill_router(self, broker_s: float = 0.0) -> None:
         """The router's process ends; it is started again."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from rabbitray.actors.remote.placement.kind import (
     ACCELERATOR,
+    CPU,
     GPU,
     UNIT,
     WorkerKind,
@@ -88,6 +89,16 @@ def placeable(free: Room, have: Room, there: int) -> int:
     placed.
     """
     return max(0, min(free.workers, have.workers - there))
+
+
+def beside_tasks(have: Iterable[NodeRoom], kind: WorkerKind, for_tasks: float) -> int | None:
+    """How many workers of a kind leave so many of the CPUs that the nodes `have` free for the tasks of their handlers;
+    None for any number.
+    """
+    if not for_tasks or not kind.num_cpus:
+        return None
+    cpus = sum(node.resources.get(CPU, 0.0) for node in have)
+    return units(max(0.0, cpus - for_tasks)) // units(kind.num_cpus)
 
 
 def _count(node: NodeRoom, name: str, taken: int) -> int:

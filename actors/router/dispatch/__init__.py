@@ -6,6 +6,8 @@ arrival_forecast  how many records a free worker's batch waits for (pure)
 uncommitted       how many bytes of rows wait for the store: no batch goes out above a bound
 member            one worker with what it has in hand
 pool              the members: pick, run, retire, replace
+recycling         workers that have done enough are replaced, one after another
+broken            which jobs of a worker that is broken run elsewhere for nothing
 worker_starts     those that are missing are asked for, until they are ready
 isolation         what becomes of a message in whose run alone a worker was lost (pure)
 quarantine        suspects of a crash run one after another, beside the pool

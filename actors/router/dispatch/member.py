@@ -9,7 +9,7 @@ from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from rabbitray.actors.errors import RabbitrayError
 from rabbitray.actors.message.parcel import Shipment
-from rabbitray.actors.message.reply import Part, Usage, WorkerInfo
+from rabbitray.actors.message.reply import Part, Progress, Usage, WorkerInfo
 from rabbitray.actors.router.delivery import Batch
 
 State = Literal["starting", "ready", "retiring"]
@@ -56,6 +56,7 @@ class WorkerHandle(Protocol[P_co]):
     async def ready(self) -> WorkerInfo: ...
     async def run(self, batch_id: str, shipment: Shipment) -> tuple[Part, P_co]: ...
     async def more(self, batch_id: str) -> tuple[Part, P_co]: ...
+    async def stands(self) -> str | None: ...
     async def ended(self) -> None: ...
     async def waits_for_place(self) -> bool: ...
     async def node_leaves(self) -> bool: ...
@@ -83,10 +84,12 @@ class Member(Generic[P]):
     name: str
     handle: WorkerHandle[P]
     asked_at: float
+    ready_at: float = 0.0
     state: State = "starting"
     info: WorkerInfo | None = None
     batches: dict[str, Batch] = field(default_factory=dict)  # in the order of dispatch
     slow: dict[str, int] = field(default_factory=dict)  # batch -> jobs still open after its first part
+    progress: dict[str, dict[tuple[int, int], Progress]] = field(default_factory=dict)  # batch -> what its jobs told
     suspects: frozenset[str] | None = None  # at its death: the batches that may have killed it
     jobs: int = 0
     busy_s: float = 0.0
@@ -95,6 +98,14 @@ class Member(Generic[P]):
     silent: bool = False  # its node gives no answer
     given_up: WorkerLostError | None = None  # why nobody waits for its answers any more
     replies: dict[str, asyncio.Timeout] = field(default_factory=dict)  # those that are waited for, by batch
+
+    def note_progress(self, batch_id: str, part: Part) -> None:
+        """What jobs of a batch have told of themselves, as long as they run."""
+        told = self.progress.setdefault(batch_id, {})
+        told.update({(one.position, one.record): one for one in part.progress})
+        ended = {*part.finished, *part.returned}
+        for place in [place for place in told if place[0] in ended]:
+            del told[place]
 
     @property
     def slots(self) -> int:

@@ -10,6 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +18,7 @@ from rabbitray.actors.background import BackgroundTasks
 from rabbitray.actors.message.parcel import Parcel, pack_parcels
 from rabbitray.actors.message.reply import Part
 from rabbitray.actors.router.delivery import Batch, Delivery
+from rabbitray.actors.router.dispatch.broken import spare_broken
 from rabbitray.actors.router.dispatch.member import Factory, LastEnd, Member, State, WorkerLostError
 from rabbitray.actors.router.dispatch.worker_starts import WorkerStarts
 
@@ -31,15 +33,19 @@ P = TypeVar("P")
 class PoolConfig:
     """Bounds of the pool. Times in seconds; `start_timeout_s` counts from the asking, the wait for a place included.
 
-    `copies_come_by`: the routes by which copies of ours come.
+    `handler_timeout_s`: for so long a job may say nothing; `max_run_s`: for so long it may run whatever it says.
+    `copies_come_by`: the routes by which copies of ours come. `leave_within_s`: for so long a worker that leaves may go
+    on with what it has in hand; None: until it has finished.
     """
 
     name: str
     max_tasks_in_flight_per_actor: int = 2
     handler_timeout_s: float = 60.0
+    max_run_s: float = 1_800.0
     start_timeout_s: float = 300.0
     first_number: int = 1
     copies_come_by: frozenset[bytes] = frozenset()
+    leave_within_s: float | None = None
 
 
 class Pool(Generic[P]):
@@ -63,9 +69,11 @@ class Pool(Generic[P]):
         self._tasks = BackgroundTasks(log, "An end of a worker failed")
         self._watches = BackgroundTasks(log, "A worker is not watched any more")
         self._stopped = False
+        self.worn: dict[str, float] = {}  # workers that leave once another is ready, in that order, and since when
         self.target = 0
         self.lent = 0
         self.replaced = 0
+        self.recycled = 0
         self.busy_s = 0.0  # seconds in which workers were busy, over all workers, past ones too
 
     @property
@@ -135,9 +143,36 @@ class Pool(Generic[P]):
 
     def _fit(self) -> None:
         staying = [member for member in self.members if member.state != "retiring"]
-        for member in sorted(staying, key=_retire_order)[: max(0, len(staying) - self.wanted)]:
+        for member in sorted(staying, key=self._retire_order):
+            if self._missing() >= 0:
+                break
             self._retire(member)
+        self._let_worn_go()
         self._starts.fill()
+
+    def replace(self, member: Member[P], *, leave_first: bool = False) -> None:
+        """Asks for one worker more; this one leaves when that is ready, or at once, before it is asked for."""
+        self.worn[member.name] = time.monotonic()
+        if leave_first:
+            self.retire_worn()
+        self._starts.fill()
+
+    def retire_worn(self) -> None:
+        """The first that is worn leaves now: there is no place for one more beside it."""
+        if (member := self._members.get(next(iter(self.worn), ""))) is not None:
+            self.recycled += 1
+            self._retire(member)
+
+    def _let_worn_go(self) -> None:
+        """As many of them leave as there are others in their place."""
+        while self.worn and self.count("ready") > self.wanted:
+            self.retire_worn()
+
+    def _retire_order(self, member: Member[P]) -> tuple[int, int]:
+        """Pending and those of which nothing is heard before worn before idle before least loaded."""
+        if member.state == "starting" or member.silent:
+            return 0, 0
+        return (1, 0) if member.name in self.worn else (2, len(member.batches))
 
     def leave(self, nodes: Collection[str]) -> None:
         """These nodes are going away: their workers get no new batch, finish, and are replaced elsewhere."""
@@ -154,14 +189,21 @@ class Pool(Generic[P]):
         try:
             shipment = pack_parcels(_parcels(member, batch, self._config.copies_come_by))
             part, payload = await self._reply(member, batch, member.handle.run(batch.id, shipment))
-            progress = time.monotonic()
+            progress = finished = time.monotonic()
             while True:
                 self._account(member, batch, part)
+                if part.broken:
+                    yield spare_broken(batch, part), payload
+                    broken = WorkerLostError("worker_broken", part.broken, may_be_poison=False)
+                    raise await self._lost(member, batch, broken)
                 yield part, payload
                 if not part.open:
                     return
-                progress = time.monotonic() if part.jobs else progress
-                await self._check_progress(member, batch, progress)
+                if part.jobs:
+                    progress = finished = time.monotonic()
+                elif part.progress:
+                    progress = time.monotonic()
+                await self._check_progress(member, batch, progress, finished)
                 part, payload = await self._reply(member, batch, member.handle.more(batch.id))
         finally:
             self.release(member, batch)
@@ -170,6 +212,7 @@ class Pool(Generic[P]):
         """The worker has this batch in hand no longer, be it that it never ran: one that retires may end now."""
         member.batches.pop(batch.id, None)
         member.slow.pop(batch.id, None)
+        member.progress.pop(batch.id, None)
         member.replies.pop(batch.id, None)
         if member.state == "retiring" and not member.batches:
             self._end(member)
@@ -180,15 +223,14 @@ class Pool(Generic[P]):
         for member in members:
             if self._members.get(member.name) is not member:
                 continue
-            member.given_up = WorkerLostError("node_silent", why, may_be_poison=False)
             self.remove(member, why=why)
-            for bound in member.replies.values():
-                bound.reschedule(asyncio.get_running_loop().time())
+            self._abandon(member, WorkerLostError("node_silent", why, may_be_poison=False))
 
     def remove(self, member: Member[P], *, why: str) -> None:
         """Kills a worker and replaces it."""
         if member.suspects is None:
             member.suspects = frozenset()  # we kill it: what its other batches meet now is our doing
+        self.worn.pop(member.name, None)
         if self._members.pop(member.name, None) is not None:
             log.warning("Worker %s ended (%s) and is replaced", member.name, why)
             self.replaced += 1
@@ -209,10 +251,14 @@ class Pool(Generic[P]):
 
     def _missing(self) -> int:
         """How many workers are wanted beyond those that are there or pending; negative for too many."""
-        return 0 if self._stopped else self.wanted - sum(member.state != "retiring" for member in self.members)
+        if self._stopped:
+            return 0
+        return self.wanted + len(self.worn) - sum(member.state != "retiring" for member in self.members)
 
     def _join(self, member: Member[P]) -> None:
+        member.ready_at = time.monotonic()
         self._members[member.name] = member
+        self._let_worn_go()
         self._watches.spawn(self._watch(member))
         self._on_change()
 
@@ -231,6 +277,8 @@ class Pool(Generic[P]):
         member.busy_s += part.busy_s
         self.busy_s += part.busy_s
         batch.stands = part.stands
+        if part.progress or member.progress:
+            member.note_progress(batch.id, part)
         if part.usage is not None:
             member.usage, member.used_at = part.usage, time.monotonic()
         if part.open and not part.keys:  # a part that tells keys says nothing of how long jobs take
@@ -246,19 +294,37 @@ class Pool(Generic[P]):
         except WorkerLostError as loss:
             raise await self._lost(member, batch, member.given_up or loss) from loss
         except TimeoutError:
-            raise await self._lost(member, batch, member.given_up or self._hung(batch)) from None
+            raise await self._lost(member, batch, member.given_up or await self._no_answer(member, batch)) from None
         except Exception as error:
             log.exception("Worker %s gave no usable answer on batch %s", member.name, batch.id)
             unusable = WorkerLostError("worker_error", f"{type(error).__name__}: {error}", may_be_poison=True)
             raise await self._lost(member, batch, unusable) from error
 
-    async def _check_progress(self, member: Member[P], batch: Batch, progress: float) -> None:
-        limit_s = self._config.handler_timeout_s
-        if time.monotonic() - progress > limit_s + min(REPLY_GRACE_S, limit_s / 4):  # async jobs are cancelled first
+    async def _check_progress(self, member: Member[P], batch: Batch, progress: float, finished: float) -> None:
+        now, limit_s, most_s = time.monotonic(), self._config.handler_timeout_s, self._config.max_run_s
+        if now - progress > limit_s + min(REPLY_GRACE_S, limit_s / 4):  # async jobs are cancelled first
             raise await self._lost(member, batch, self._hung(batch))
+        if now - finished > max(most_s, limit_s) + min(REPLY_GRACE_S, limit_s / 4):
+            detail = f"a job ran for {most_s:g} s (max_run_s), whatever progress it told"
+            raise await self._lost(member, batch, self._hung(batch, detail))
 
-    def _hung(self, batch: Batch) -> WorkerLostError:
-        detail = f"no job of the batch finished for {self._config.handler_timeout_s:g} s"
+    async def _no_answer(self, member: Member[P], batch: Batch) -> WorkerLostError:
+        """Why a worker has not answered for so long: its handler holds the event loop up, or nothing is heard of it."""
+        match await member.handle.stands():
+            case None:
+                return self._hung(batch, f"its worker gave no answer for {self._config.handler_timeout_s:g} s")
+            case "":
+                return self._hung(batch)
+            case stands:
+                batch.stands = stands
+                detail = (
+                    f"the handler held up the event loop of its worker for {self._config.handler_timeout_s:g} s: "
+                    "await what blocks there, or have it run by `asyncio.to_thread`"
+                )
+                return self._hung(batch, detail)
+
+    def _hung(self, batch: Batch, detail: str = "") -> WorkerLostError:
+        detail = detail or f"no job of the batch finished for {self._config.handler_timeout_s:g} s"
         return WorkerLostError(
             "handler_timeout", detail, may_be_poison=True, node_in_doubt=True, traceback=batch.stands
         )
@@ -278,19 +344,35 @@ class Pool(Generic[P]):
             self._starts.withdraw(member)
             return
         member.state = "retiring"
+        self.worn.pop(member.name, None)
         if not member.batches:
             self._end(member)
+        elif (within_s := self._config.leave_within_s) is not None:
+            asyncio.get_running_loop().call_later(within_s, self._give_back, member)
+
+    def _give_back(self, member: Member[P]) -> None:
+        """The time of a worker that leaves is over: what it has in hand runs elsewhere."""
+        if self._members.get(member.name) is not member:
+            return
+        del self._members[member.name]
+        log.warning("Worker %s leaves before it has finished: what it has runs elsewhere", member.name)
+        why = f"its worker left, and leave_within_s is {self._config.leave_within_s:g}"
+        self._abandon(member, WorkerLostError("left", why, may_be_poison=False))
+        member.suspects = frozenset()
+        member.handle.kill()
+
+    def _abandon(self, member: Member[P], loss: WorkerLostError) -> None:
+        """Whoever waits for an answer of this worker hears of its loss at once, whoever asks next with that."""
+        member.given_up = loss
+        for bound in member.replies.values():
+            with suppress(RuntimeError):  # it has its answer, and asks for the next one later
+                bound.reschedule(asyncio.get_running_loop().time())
 
     def _end(self, member: Member[P]) -> None:
         if self._members.pop(member.name, None) is not None:
             log.info("Worker %s retired", member.name)
             self._ends.at = time.monotonic()
             self._tasks.spawn(_stop(member, 10.0))
-
-
-def _retire_order(member: Member[P]) -> tuple[int, int]:
-    """Pending before those of which nothing is heard before idle before least loaded."""
-    return (0, 0) if member.state == "starting" or member.silent else (1, len(member.batches))
 
 
 async def _stop(member: Member[P], within_s: float) -> None:

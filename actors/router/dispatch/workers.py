@@ -33,13 +33,14 @@ from rabbitray.actors.remote.nodes import node_leaves, node_stays, waits_for_pla
 from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.dispatch.member import ENVIRONMENT_FAILED, NO_GPU_MEMORY, WorkerLostError
 from rabbitray.actors.router.dispatch.memory_deaths import memory_death
-from rabbitray.actors.worker.actor import PoolWorker, WorkerSetup
+from rabbitray.actors.worker.actor import SIGNS, PoolWorker, WorkerSetup
 
 log = logging.getLogger(__name__)
 
 CALLS_MOST = 1_000
 CAUSE_WITHIN_S = 5.0
 ASK_AGAIN_S = 2.0
+SIGN_WITHIN_S = 3.0
 CLOCK_NOISE_S = 0.02
 CLOCK_ASKS = 5
 """An offset of clocks below this, and half of what the question took, is none."""
@@ -156,6 +157,15 @@ class RayWorker:
             self._rss_bytes = part.usage.rss_bytes
         return part, refs[1]
 
+    async def stands(self) -> str | None:
+        """Where the user's code holds its event loop up, "" where none does; None where the process gives no answer."""
+        try:
+            async with asyncio.timeout(SIGN_WITHIN_S):
+                found: str = await self._actor.stands.remote()
+        except (RayError, TimeoutError):
+            return None
+        return found
+
     async def ended(self) -> None:
         """Lasts as long as the worker's process; raises WorkerLostError where that ends before `stop`.
 
@@ -228,7 +238,7 @@ class RayFactory:
     def __init__(self, setup: WorkerSetup, namespace: str) -> None:
         self._setup = setup
         self._namespace = namespace
-        self._class = ray.remote(PoolWorker)
+        self._class = ray.remote(concurrency_groups={SIGNS: 1})(PoolWorker)  # type: ignore[call-overload] # not in its stubs
         self._threads = WorkerThreads()
 
     def spawn(self, name: str) -> RayWorker:

@@ -93,7 +93,8 @@ class GenerationOpener:
 
     def _check_timeout(self, connection: ScanningConnection) -> None:
         """Raises TopologyError where the broker takes messages back that the pool may hold still."""
-        if (refused := self._config.timeout.refusal(server_of(connection).behaviour, self._type)) is not None:
+        broker, config = server_of(connection).behaviour, self._config
+        if (refused := config.timeout.refusal(broker, self._type, config.source)) is not None:
             raise TopologyError(refused)
 
     async def _open_channel(self, connection: ScanningConnection, number: int, warnings: list[str]) -> Generation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,7 +13,7 @@ from rabbitray.actors.message.headers import JOB_MSGPACK
 from rabbitray.actors.message.job import Job
 from rabbitray.actors.message.message import Message, message_of
 from rabbitray.actors.message.parcel import Parcel, Record
-from rabbitray.actors.message.reply import Category, Failure
+from rabbitray.actors.message.reply import Category, Failure, Progress
 from rabbitray.actors.telemetry.trace_context import trace_id_of
 
 
@@ -77,6 +78,8 @@ class Unit(msgspec.Struct, eq=False, kw_only=True):
     started_us: int = 0
     finished_us: int = 0
     result: str = ""  # JSON text of what the handler returned
+    limit: asyncio.Timeout | None = None  # of an async call, while it runs
+    told: Progress | None = None  # how far it is, as its handler told last
     failed: Failed | None = None
 
     def message(self) -> Message:

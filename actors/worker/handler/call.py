@@ -31,16 +31,22 @@ _FINISHED: Final = frozenset((NoneType, bool, int, float, str, bytes, dict, list
 
 
 class Calls:
-    """Calls one handler: `sync...` in its thread, `wait...` on the event loop, for at most `timeout_s`."""
+    """Calls one handler: `sync...` in its thread, `wait...` on the event loop, for at most `timeout_s`, from the start
+    or from what the job last told of its progress, and at most `max_run_s` in all.
+    """
 
-    def __init__(self, handler: Handler, outcomes: Outcomes, guard: ForkGuard, timeout_s: float) -> None:
+    def __init__(
+        self, handler: Handler, outcomes: Outcomes, guard: ForkGuard, timeout_s: float, max_run_s: float
+    ) -> None:
         self._name = handler.name
         self._job_alone = handler.asks.job_alone
         self._call = handler.call if self._job_alone else of_units(handler, outcomes.raised)
         self._returned = outcomes.returned
         self._raised = outcomes.raised
+        self._breaks = outcomes.breaks
         self._guard = guard
         self._timeout_s = timeout_s
+        self._max_run_s = max_run_s
 
     def sync(self, unit: Unit) -> Late | None:
         """A job; returned is what is still to be awaited, by `wait`."""
@@ -61,7 +67,7 @@ class Calls:
     async def wait(self, unit: Unit, owner: Task, late: Late | None = None) -> None:
         """A job; or what is left of it."""
         call: Function = self._call if late is None else lambda _: late
-        limit = asyncio.timeout(self._timeout_s)
+        limit = unit.limit = asyncio.timeout(self._timeout_s)
         CALLED.set(unit)
         try:
             async with limit:
@@ -70,9 +76,10 @@ class Calls:
                     returned = await self._to_its_end(returned)
             self._returned(unit, returned)
             self._guard.leave(None)
+            unit.limit = None  # with its timer: they do not wait for the end of the batch
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
             _unless_abandoned(error, owner)
-            self._raised(unit, self._as_timeout(error, limit, "the job was cancelled"))
+            self._raised(unit, self._as_timeout(error, limit, "the job was cancelled", told=unit.told is not None))
 
     def sync_batch(self, units: list[Unit]) -> Late | bool:
         """All these jobs; False where those of them that have no outcome are to run alone; or what is still to be
@@ -91,6 +98,8 @@ class Calls:
         """All these jobs, or what is left of their call; as `sync_batch`."""
         call: Function = self._call if late is None else lambda _: late
         limit = asyncio.timeout(self._timeout_s)
+        for unit in units:
+            unit.limit = limit
         try:
             async with limit:
                 answers = await self._guard.wait(call, self._given(units))
@@ -99,7 +108,8 @@ class Calls:
         except BaseException as error:  # noqa: BLE001 # an outcome, whatever the user's code raises
             _unless_abandoned(error, owner)
             what = f"the call for {len(units)} jobs was cancelled"
-            return self._batch_failed(units, self._as_timeout(error, limit, what))
+            told = any(unit.told is not None for unit in units)
+            return self._batch_failed(units, self._as_timeout(error, limit, what, told=told))
         return True
 
     def _given(self, units: list[Unit]) -> list[Job] | list[Unit]:
@@ -110,10 +120,14 @@ class Calls:
         return units if self._job_alone else [unit for unit in units if unit.failed is None]
 
     def _batch_failed(self, units: list[Unit], error: BaseException) -> bool:
-        """The call for a single job is that job's outcome; another one says nothing about its items."""
+        """The call for a single job is that job's outcome; another one says nothing about its items, unless it says
+        that the worker is broken.
+        """
         called = self._called(units)
-        if len(called) == 1:
-            self._raised(called[0], error)
+        if len(called) == 1 or self._breaks(error):
+            for unit in called:
+                self._raised(unit, error)
+            return len(called) > 1
         return False
 
     def _share_out(self, units: list[Unit], answers: object) -> None:
@@ -159,14 +173,17 @@ class Calls:
             raise HandlerLoadError(f"handler {self._name} returned a {kind}, which has not run: {GENERATOR_HINT}")
         return None
 
-    def _as_timeout(self, error: BaseException, limit: asyncio.Timeout, what: str) -> BaseException:
-        """The error of a call, in our words where it was our time-out that ended it."""
+    def _as_timeout(self, error: BaseException, limit: asyncio.Timeout, what: str, *, told: bool) -> BaseException:
+        """The error of a call, in our words where it was our time-out that ended it; `told`: it has told progress."""
         if not isinstance(error, TimeoutError) or not limit.expired():
             return error
         text = f"no result within handler_timeout_s={self._timeout_s:g} s: {what}"
-        told = HandlerTimeoutError(f"{text}; raise the setting, or give the handler's own calls a shorter time-out")
+        if told:
+            limits = f"handler_timeout_s={self._timeout_s:g} s, and no result within max_run_s={self._max_run_s:g} s"
+            text = f"no progress within {limits}, whichever came first: {what}"
+        ours = HandlerTimeoutError(f"{text}; raise the setting, or give the handler's own calls a shorter time-out")
         stood = error.__cause__ or error  # it was cancelled there
-        return told.with_traceback(stood.__traceback__)
+        return ours.with_traceback(stood.__traceback__)
 
 
 def _itself(late: Late) -> Late:

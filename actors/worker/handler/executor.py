@@ -23,19 +23,27 @@ Step = Callable[[Unit, Task], Awaitable[None]]
 class Executor:
     """Runs batches through one handler: sync ones in one thread, async ones in up to `slots` tasks at once.
 
-    An async job is cancelled after `timeout_s`. A sync job cannot be: the router ends its worker. Each call has a copy
-    of the batch's context, so that what one job sets is not seen by the next.
+    An async job is cancelled after `timeout_s` without a sign of progress, and after `max_run_s`. A sync job cannot be:
+    the router ends its worker. Each call has a copy of the batch's context, so that what one job sets is not seen by
+    the next.
 
     A plain function may return an awaitable, through a decorator or a lambda. From the first such job on its calls are
     still made in the thread, for they may block, and what they return is awaited in the slots.
     """
 
     def __init__(
-        self, handler: Handler, outcomes: Outcomes, *, slots: int, timeout_s: float, redact: Redactor = NO_SECRETS
+        self,
+        handler: Handler,
+        outcomes: Outcomes,
+        *,
+        slots: int,
+        timeout_s: float,
+        max_run_s: float,
+        redact: Redactor = NO_SECRETS,
     ) -> None:
         self._handler = handler
         self._guard = ForkGuard(redact)
-        self._calls = Calls(handler, outcomes, self._guard, timeout_s)
+        self._calls = Calls(handler, outcomes, self._guard, timeout_s, max_run_s)
         self._thread = HandlerThread()
         self._slots = asyncio.Semaphore(slots)
         self._width = slots

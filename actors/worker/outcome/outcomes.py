@@ -6,9 +6,11 @@ The handler may go on changing what it returned, and what it raised: nothing of 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from rabbitray.actors.errors import ERROR_TEXT_MOST, InvalidPayloadError
+from rabbitray.actors.message.reply import WORKER_BROKEN
 from rabbitray.actors.secret import NO_SECRETS, Redactor
 from rabbitray.actors.telemetry.rate_limit import LogThrottle
 from rabbitray.actors.worker.batch.unit import Failed, Unit
@@ -28,7 +30,10 @@ class HandlerTimeoutError(TimeoutError):
 
 
 class Outcomes:
-    """Puts the outcome of each call on its unit. Never raises; called in the handler's thread, or in its task."""
+    """Puts the outcome of each call on its unit. Never raises; called in the handler's thread, or in its task.
+
+    `broken` hears, there, of a job that says that its worker is broken.
+    """
 
     def __init__(
         self,
@@ -37,11 +42,13 @@ class Outcomes:
         *,
         max_result_bytes: int = MAX_RESULT_BYTES,
         redact: Redactor = NO_SECRETS,
+        broken: Callable[[Failed], None] = lambda _: None,
     ) -> None:
         self._categories = categories
         self._tracebacks = tracebacks
         self._max_bytes = max_result_bytes
         self._redact = redact
+        self._broken = broken
         self._too_long = LogThrottle()
 
     def returned(self, unit: Unit, result: object) -> None:
@@ -80,3 +87,9 @@ class Outcomes:
             exception=error,
             trace=self._tracebacks.of(error),
         )
+        if judged.reason == WORKER_BROKEN:
+            self._broken(unit.failed)
+
+    def breaks(self, error: BaseException) -> bool:
+        """Whether this says that the worker is broken."""
+        return judge(error, self._categories).reason == WORKER_BROKEN

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from rabbitray.actors.errors import ConfigurationError, InvalidPayloadError, Reject, Retry, text_of
+from rabbitray.actors.errors import ConfigurationError, InvalidPayloadError, Reject, Retry, WorkerBroken, text_of
 from rabbitray.actors.message.headers import WAIT_MOST_MS
-from rabbitray.actors.message.reply import Category
+from rabbitray.actors.message.reply import WORKER_BROKEN, Category
 from rabbitray.actors.seconds import seconds_of
 from rabbitray.actors.worker.outcome.error_text import NESTED_MOST, cause_of
 
@@ -179,8 +179,10 @@ class Judgement:
 
 _UNREADABLE: Final = Judgement(verdict="retry", reason="exception", category="unknown")
 _INVALID: Final = Judgement(verdict="dead", reason="invalid_payload", category="permanent")
-_ASKED: Final = ("rejected", "retry_requested")
+_BROKEN: Final = Judgement(verdict="retry", reason=WORKER_BROKEN, category="transient")
+_ASKED: Final = ("rejected", "retry_requested", WORKER_BROKEN)
 _STRICTEST_FIRST: Final = (
+    ("retry", WORKER_BROKEN, "transient"),
     ("dead", "rejected", "permanent"),
     ("retry", "retry_requested", "transient"),
     ("dead", "permanent", "permanent"),
@@ -192,9 +194,10 @@ _STRICTEST_FIRST: Final = (
 def judge(error: BaseException, categories: Categories) -> Judgement:
     """The verdict on one exception: what the handler asked for, else what the category of the error says.
 
-    A group is judged by its members: one that rejects beats one that asks for a retry, which beats the categories, of
-    which permanent beats transient. What was raised `from` another is that one's retry or rejection, and takes its
-    category where it has none of its own. What was raised while another was handled, without `from`, is no sign.
+    A group is judged by its members: a broken worker beats one that rejects, which beats one that asks for a retry,
+    which beats the categories, of which permanent beats transient. What was raised `from` another is that one's retry
+    or rejection, and takes its category where it has none of its own. What was raised while another was handled,
+    without `from`, is no sign.
     """
     if isinstance(error, InvalidPayloadError):
         return _INVALID
@@ -214,6 +217,8 @@ def _judge(error: BaseException, categories: Categories, depth: int) -> Judgemen
             return Judgement(verdict="retry", reason="retry_requested", category="transient", after_s=after_s, cut=cut)
         case Reject():
             return Judgement(verdict="dead", reason="rejected", category="permanent")
+        case WorkerBroken():
+            return _BROKEN
         case BaseExceptionGroup() if depth and categories.own(type(error)) is None:
             return _strictest([_judge(member, categories, depth - 1) for member in error.exceptions[:MEMBERS_MOST]])
     found = _by_category(categories.of(error))

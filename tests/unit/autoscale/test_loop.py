@@ -42,7 +42,7 @@ class FakeWorld:
         self.resized.append(target)
         self.pool = replace(self.pool, target=target, workers=target)
 
-    async def widen(self, window: int, batch_size: int, *, backlog: bool) -> None:
+    async def widen(self, window: int, batch_size: int, *, backlog: bool, hand_over: bool) -> None:
         self.pool = replace(self.pool, window=window, batch_size=batch_size, backlog=backlog)
         self.widened += 1
 

@@ -39,7 +39,7 @@ def test_the_defaults_hold_without_a_word() -> None:
 @pytest.mark.parametrize(
     ("changed", "facts", "words"),
     [
-        ({"handler_timeout_s": 300, "max_hold_s": 300}, Facts(), ("handler_timeout_s 300", "max_hold_s 300")),
+        ({"handler_timeout_s": 300, "max_run_s": 200}, Facts(), ("max_run_s 200", "handler_timeout_s 300")),
         ({"min_size": 3, "initial_size": 2}, Facts(), ("min_size 3", "initial_size 2")),
         ({"initial_size": 5, "max_size": 4}, Facts(), ("initial_size 5", "max_size 4")),
         ({"min_size": 5, "max_size": 4}, Facts(), ("min_size 5", "max_size 4")),
@@ -48,6 +48,11 @@ def test_the_defaults_hold_without_a_word() -> None:
         ({"prefetch_count": 9, "batch_size": 10}, Facts(), ("RABBITMQ_PREFETCH_COUNT 9", "QUEUE_BATCH_SIZE 10")),
         ({"max_message_bytes": "65MiB"}, Facts(), ("max_message_bytes", "window_max_bytes")),
         ({"prefetch_count": 100}, Facts(memory_bytes=2**30), ("RABBITMQ_PREFETCH_COUNT 100", "memory")),
+        (
+            {"min_size": 3, "initial_size": 3, "cpus_for_tasks": 2},
+            Facts(cpus=4),
+            ("cpus_for_tasks 2", "need 5 CPUs", "has 4"),
+        ),
         ({"retry_delay_ms": 9000, "retry_max_delay_ms": 8000}, Facts(), ("RETRY_DELAY 9000", "RETRY_MAX_DELAY 8000")),
         ({"rabbitmq_url": "amqps://h/?no_verify_ssl=1"}, Facts(), ("no_verify_ssl", "--insecure-skip-verify")),
         ({"rabbitmq_url": "amqps://w:x@h/?no_verify_ssl="}, Facts(), ("no_verify_ssl", "--insecure-skip-verify")),
@@ -116,11 +121,13 @@ def test_no_finding_shows_a_password() -> None:
     assert "geheim" not in str(findings)
 
 
-@given(timeout_s=st.floats(0.1, 700), batch_ms=st.integers(0, 60_000), commit_ms=st.integers(0, 10_000))
-def test_a_derived_hold_always_leaves_room_for_the_handler(timeout_s: float, batch_ms: int, commit_ms: int) -> None:
+@given(timeout_s=st.floats(0.1, 1_400), batch_ms=st.integers(0, 60_000), commit_ms=st.integers(0, 10_000))
+def test_what_a_job_may_take_by_default_fits_into_what_rabbitmq_leaves_it(
+    timeout_s: float, batch_ms: int, commit_ms: int
+) -> None:
     settings = Settings(handler_timeout_s=timeout_s, batch_timeout_ms=batch_ms, commit_interval_ms=commit_ms)
-    work_s = timeout_s + (batch_ms + commit_ms) / 1000
-    assert work_s < settings.hold_s
+    assert settings.hold_s + settings.run_s < 1_800
+    assert timeout_s <= settings.longest_run_s <= 1_800 - settings.hold_s
     assert not [f for f in check_settings(settings, Facts()) if f.level == "refuse"]
 
 

@@ -100,3 +100,12 @@ def test_what_comes_before_a_size_is_known_fits_into_the_windows_bytes() -> None
     assert compose.start_window(made(window_max_bytes="64GiB")) == compose.START_WINDOW
     loaded = load({"prefetch_count": 50}, {}, None)
     assert compose.router(loaded, "a:b", 1).window == compose.router(loaded, "a:b", 1).kept_window == 50
+
+
+def test_a_pool_of_long_jobs_begins_with_a_window_of_what_it_runs() -> None:
+    hour = made(handler_timeout_s=3600, initial_size=3, max_size=6)
+    assert compose.start_window(hour) == 3
+    assert compose.window_limits(hour).long_jobs
+    assert compose.window_limits(made(handler_timeout_s=60, max_run_s=3600)).long_jobs, "they may run as long"
+    assert not compose.window_limits(made()).long_jobs
+    assert compose.consumer_timeout(hour).needed_s == pytest.approx(300 + 3600 + 5, abs=1)

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from rabbitray.actors.message.reply import Usage
 from rabbitray.actors.router.endings import LastEndings
-from rabbitray.actors.router.report import WorkerRow
+from rabbitray.actors.router.report import JobProgress, WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount
 from rabbitray.actors.telemetry.metrics import Percentiles
 from rabbitray.cluster.cli.app import group
@@ -86,6 +86,21 @@ def test_the_most_frequent_error_stands_below_the_shares() -> None:
     assert len(shown) == 24
 
 
+TOLD = JobProgress(key="order-7", fraction=0.43, text="page 3 of 7", running_s=1_500.0, told_s_ago=5.0)
+
+
+def test_what_jobs_tell_stands_below_their_worker_where_there_is_room() -> None:
+    others = tuple(replace(TOLD, key=f"order-{n}", running_s=float(n)) for n in range(40))
+    workers = (worker(1, progress=(TOLD,)), worker(2, progress=others), worker(3))
+    shown = frame(View(seen=seen(workers=workers), at=AT), width=90, height=24).splitlines()
+    at = next(number for number, line in enumerate(shown) if "orders-worker-0001" in line)
+    assert shown[at + 1].strip() == "order-7 43%: page 3 of 7 (runs 25 min)"
+    assert "orders-worker-0003" in "\n".join(shown), "no worker is hidden by what another one's jobs tell"
+    assert len(shown) == 24
+    assert len(frame(View(seen=seen(workers=workers), at=AT), width=90, height=None).splitlines()) > 41
+    assert "    order-7 43%: page 3 of 7 (runs 25 min)" in lines(seen(workers=workers))
+
+
 def hostile(text: str) -> Picture:
     """A pool of which every text is a stranger's."""
     return seen(
@@ -95,7 +110,7 @@ def hostile(text: str) -> Picture:
         holds={"paused": text, text: text},
         errors=(ErrorCount(error_class=text, count=31, example=text),),
         reasons=(Reason(at="2026-01-02T03:03:50+00:00", event=text, wanted=3, reason=text),),
-        workers=(worker(1, name=f"{text}-1"), worker(2)),
+        workers=(worker(1, name=f"{text}-1", progress=(replace(TOLD, key=text, text=text),)), worker(2)),
     )
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from rabbitray.actors.errors import ConfigurationError, QueryError, RabbitrayError
+from rabbitray.actors.router.report import JobProgress, WorkerRow
 from rabbitray.actors.router.status import Counts
 from rabbitray.actors.store.query import as_table, up_to
 from rabbitray.cluster.commands import drain, trace
@@ -23,6 +24,7 @@ from rabbitray.cluster.driver.session import require_node, require_ray, require_
 from rabbitray.cluster.operate.looking import look
 from rabbitray.cluster.operate.running_pool import NotRunningError, token_hint
 from rabbitray.cluster.operate.status import picture
+from rabbitray.cluster.results.message_story import Whereabouts, unrecorded
 from rabbitray.cluster.results.reader import PoolReader, whole
 from rabbitray.cluster.settings import load
 from tests.kit.fake_pool import FakePool
@@ -123,7 +125,21 @@ def test_an_answer_that_was_cut_is_not_taken_for_all_there_is() -> None:
 def test_a_trace_counts_what_the_router_holds() -> None:
     pool: Any = FakePool(router_report=[replace(REPORT, pool=replace(QUIET, held=7)), RabbitrayError("no answer")])
     reader = PoolReader(pool=pool)
-    assert [trace._held(reader), trace._held(reader)] == [7, None]
+    report = trace._report(reader)
+    assert report is not None
+    assert report.pool.held == 7
+    assert trace._report(reader) is None
+
+
+def test_a_trace_tells_how_far_a_job_is_that_runs() -> None:
+    told = JobProgress(key="order-7", fraction=0.4, text="page 3 of 7", running_s=600.0, told_s_ago=200.0)
+    row = WorkerRow(
+        name="w-1", state="ready", pid=1, batches=1, jobs=0, busy_s=0.0, progress=(told, replace(told, key="order-8"))
+    )
+    running = tuple(trace._running(replace(REPORT, workers=(row,)), "order-7"))
+    assert running == ("order-7 40%: page 3 of 7 (runs 10 min, told 3 min ago) on w-1",)
+    lines = unrecorded("order-7", "results of pool jobs", Whereabouts(queue="jobs", running=running))
+    assert lines == ["'order-7' runs now, and nothing is recorded yet:", f"  {running[0]}"]
 
 
 def test_an_error_of_the_store_is_the_querys() -> None:

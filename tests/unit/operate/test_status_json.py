@@ -9,7 +9,7 @@ from dataclasses import replace
 from rabbitray.actors.router.dispatch.node_watch import NodeEvent
 from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.holds.vanished import VanishedQueue
-from rabbitray.actors.router.report import RouterReport, WorkerRow
+from rabbitray.actors.router.report import JobProgress, RouterReport, WorkerRow
 from rabbitray.actors.router.status import Counts, ErrorCount, PoolStatus
 from rabbitray.actors.store.answers import StoreStats
 from rabbitray.actors.telemetry.metrics import Percentiles
@@ -41,6 +41,7 @@ REPORT: RouterReport = replace(
         WorkerRow(
             name="jobs-worker-0003", state="ready", pid=6, batches=2, jobs=12, busy_s=2.25, cpu_percent=71.5,
             rss_bytes=45_000_000, host="w1", address="10.0.0.1", silent_s=6.0,
+            progress=(JobProgress(key="k7", fraction=0.4, text="page 3 of 7", running_s=60.5, told_s_ago=1.5),),
         ),
     ),
     quarantined=3,
@@ -87,10 +88,12 @@ PRINTED = (
     '"reasons": [{"at": "2025-10-09T08:53:20+00:00", "event": "decided", "wanted": 3, "reason": "want 3: load"}], '
     '"rows": 140, "conflicts": 4, "connected": true, "broker": "127.0.0.1:5672/", "spans_lost": 5, "workers": ['
     '{"name": "jobs-worker-0002", "state": "starting", "pid": null, "batches": 0, "jobs": 0, "busy_s": 0.0, '
-    '"cpu_percent": null, "rss_bytes": null, "host": null, "address": null, "silent_s": null, "clock_s": null}, '
+    '"cpu_percent": null, "rss_bytes": null, "host": null, "address": null, "silent_s": null, "clock_s": null, '
+    '"progress": []}, '
     '{"name": "jobs-worker-0003", "state": "ready", "pid": 6, "batches": 2, "jobs": 12, "busy_s": 2.25, '
     '"cpu_percent": 71.5, "rss_bytes": 45000000, "host": "w1", "address": "10.0.0.1", "silent_s": 6.0, '
-    '"clock_s": null}], '
+    '"clock_s": null, "progress": [{"key": "k7", "fraction": 0.4, "text": "page 3 of 7", "running_s": 60.5, '
+    '"told_s_ago": 1.5}]}], '
     '"node_events": [{"at": 1760000000.0, "node": "w1 (10.0.0.1)", "fate": "silent", "workers": 1, "messages": 20, '
     '"silent_s": 6.0}], "environment_s": null}'
 )

@@ -35,7 +35,7 @@ def test_the_report_formula_in_its_range(depth: int, workers: int, rate: float, 
 
 def test_the_range_for_a_worker_can_be_set() -> None:
     quiet, busy = seen(ready=0, workers=4, window=0), seen(ready=10_000, workers=4, window=0)
-    slow = Memory(speed=0.1)
+    slow = Memory(speed=1.0)
     ranged = WindowLimits(per_worker_min=20, per_worker_max=80)
     assert [window(look, slow, ranged).messages for look in (quiet, busy)] == [80, 320]
     assert [window(look, slow, LIMITS).messages for look in (quiet, busy)] == [20, 200]
@@ -201,3 +201,63 @@ def test_until_a_message_has_come_each_may_be_the_largest() -> None:
     small = window(seen(ready=500, workers=2, window=4, mean_message_bytes=100.0), Memory(), limits)
     assert small.messages == limits.first_window
     assert window(seen(ready=500, workers=2, window=4, mean_message_bytes=0.0), Memory(), limits).messages == 200
+
+
+LONG = WindowLimits(long_jobs=True)
+
+
+def test_a_pool_of_jobs_of_an_hour_asks_for_no_more_than_it_runs() -> None:
+    assert window(seen(ready=500, workers=4, window=1), Memory(), LONG).messages == 4
+    assert window(seen(ready=500, workers=4, window=1), Memory(speed=1 / 3600), WindowLimits()).messages == 4
+    assert window(seen(ready=500, workers=2, slots=32, window=1), Memory(speed=32 / 3600), LONG).messages == 64
+    assert window(seen(ready=500, workers=4, window=1), Memory(speed=1 / 60), WindowLimits()).messages == 4 * (1 + 5)
+
+
+def test_what_older_consumers_hold_counts_towards_what_long_jobs_run() -> None:
+    """A worker more, or a job that ended: each hand-over leaves just as many messages as workers."""
+    grown = window(seen(ready=500, workers=4, window=1, held=1), Memory(), LONG)
+    assert (grown.messages, grown.changed) == (3, True)
+    kept = window(seen(ready=500, workers=4, window=3, held=4, old_window_held=1), Memory(), LONG)
+    assert not kept.changed
+    ended = window(seen(ready=500, workers=4, window=1, held=3, old_window_held=2), Memory(), LONG)
+    assert (ended.messages, ended.changed) == (1, True), "a new consumer of the same width: one more in all"
+    shrunk = window(seen(ready=500, workers=2, window=4, held=4), Memory(), LONG)
+    assert (shrunk.messages, shrunk.changed) == (1, True)
+    assert not window(seen(ready=500, workers=2, window=1, held=4, old_window_held=4), Memory(), LONG).changed
+
+
+@given(
+    workers=st.integers(1, 50),
+    slots=st.integers(1, 40),
+    steps=st.lists(st.tuples(st.integers(1, 50), st.integers(0, 50)), max_size=12),
+)
+def test_long_jobs_come_to_just_as_many_as_run(workers: int, slots: int, steps: list[tuple[int, int]]) -> None:
+    """Consumers as RabbitMQ has them, under backlog: each holds its prefetch as long as it is the current one."""
+    held_by = [1]
+    for at, (workers, ended) in enumerate([*steps, *[(workers, 0)] * 3]):  # noqa: B020
+        for _ in range(ended):  # jobs of older consumers end first, and only the current one gets another message
+            held_by[:-1] = _one_less(held_by[:-1])
+        told = window(
+            seen(
+                now=float(10 * at),
+                ready=500,
+                workers=workers,
+                slots=slots,
+                window=held_by[-1],
+                held=sum(held_by),
+                old_window_held=sum(held_by[:-1]),
+            ),
+            Memory(),
+            LONG,
+        )
+        if told.changed:
+            held_by.append(told.messages)
+    assert sum(held_by) >= workers * slots, "no worker idles"
+    assert sum(held_by) <= max(workers * slots, max(w for w, _ in [*steps, (workers, 0)]) * slots + len(held_by))
+
+
+def _one_less(held: list[int]) -> list[int]:
+    for place, count in enumerate(held):
+        if count:
+            return [*held[:place], count - 1, *held[place + 1 :]]
+    return held

@@ -58,6 +58,33 @@ def test_a_hold_that_the_broker_does_not_allow_is_refused_with_both_figures(brok
     assert "(1200 s, as consumer_timeout_s says)" in told
 
 
+@given(st.floats(0, 86_400), st.floats(0, 86_400))
+def test_what_runs_has_to_fit_beside_what_waits(hold_s: float, run_s: float) -> None:
+    timeout = ConsumerTimeout(hold_s=hold_s, run_s=run_s)
+    assert timeout.refusal(V4_3, "quorum") is None, "the pool asks for enough"
+    assert (timeout.refusal(V4_0, "quorum") is None) is (hold_s < DEFAULT_S / 2 and hold_s + run_s < DEFAULT_S)
+    if (words := timeout.refusal(V3_10, "quorum")) is not None and "rabbitmq.conf" in words:
+        allowed_s = float(words.rpartition("consumer_timeout_s ")[2].partition(";")[0])
+        told = ConsumerTimeout(told_s=allowed_s, hold_s=hold_s, run_s=run_s)
+        assert told.refusal(V3_10, "quorum") is None, "what the refusal advises is enough"
+
+
+def test_an_hour_is_refused_with_the_line_that_allows_it_on_this_version() -> None:
+    hour = ConsumerTimeout(hold_s=300, run_s=3_605)
+    assert hour.refusal(V3_10, "quorum", "jobs") == (
+        "a message that waits max_hold_s 300 s and then runs 3605 s (handler_timeout_s or max_run_s, with the waits "
+        "for batch and commit) is not settled within the broker's consumer_timeout (1800 s, RabbitMQ's default is "
+        "assumed); `consumer_timeout = 4920000` in rabbitmq.conf allows it; tell it here as consumer_timeout_s 4920; "
+        "or lower them"
+    )
+    policy = """or `rabbitmqctl set_policy long-jobs '^eu\\.jobs$' '{"consumer-timeout": 4920000}' --apply-to queues`"""
+    assert policy in str(hour.refusal(V4_0, "quorum", "eu.jobs"))
+    assert hour.refusal(V4_3, "quorum", "jobs") is None
+    assert hour.on(V4_3, "quorum").arguments == {"x-consumer-timeout": 4_881_250}
+    told = ConsumerTimeout(told_s=3_600, hold_s=300, run_s=3_605).refusal(V4_3, "quorum", "jobs")
+    assert "raise consumer_timeout_s to 4920, for which the pool then asks" in str(told)
+
+
 def test_what_check_says() -> None:
     timeout = ConsumerTimeout(hold_s=300)
     assert timeout.words(V3_10, "quorum") == (

@@ -38,6 +38,7 @@ def upkeep_of(outstanding: OutstandingRetries, store: Store, queues: VanishedQue
         pool=SimpleNamespace(leave=lambda _: None),
         isolated=SimpleNamespace(leave=lambda _: None),
         lending=SimpleNamespace(look=nothing),
+        recycling=SimpleNamespace(on=True, look=nothing),
         nodes=SimpleNamespace(look=nothing),
         outstanding=outstanding,
         watch=SimpleNamespace(vanished=VanishedQueues() if queues is None else queues, look=nothing),

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from rabbitray import Job, Reject, Retry
+from rabbitray import Job, Reject, Retry, WorkerBroken
 from rabbitray.actors.errors import ConfigurationError, EncodeError, HandlerLoadError
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.wire import pack
@@ -243,3 +243,19 @@ def test_a_key_that_is_missing_follows_the_setting() -> None:
     assert outcome.result["key"] == "o-7"
     with pytest.raises(ConfigurationError, match="key 'body:order' must be default, "):
         work(handle, [], key="body:order")
+
+
+def test_progress_and_a_broken_worker_in_a_test() -> None:
+    deadlines: list[object] = []
+
+    def call(job: Job) -> int:
+        job.progress(0.5, "half")
+        deadlines.append(job.deadline)
+        if job.payload == 1:
+            raise WorkerBroken("no CUDA")
+        return int(job.payload)
+
+    found = work(call, [Job(payload=n) for n in range(3)])
+    assert [(one.status, one.reason) for one in found] == [("DONE", None), ("RETRY", "worker_broken"), ("DONE", None)]
+    assert all(deadlines)
+    assert len(deadlines) == 3

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from rabbitray import Job, Reject
+from rabbitray import Job, Reject, WorkerBroken
 from rabbitray.actors.errors import Retry
 from rabbitray.actors.message import headers as h
 from rabbitray.actors.message.wire import REPORT_CODES, MessageLimits, decode, encode, pack
@@ -650,3 +650,48 @@ async def test_a_worker_tells_where_a_job_stands_that_may_run_into_its_time_out(
         while part.open:
             part, _ = await worker.more("b")
     assert part.stands == ""
+
+
+@pytest.mark.parametrize("style", ["sync", "async", "batch", "async_batch"])
+async def test_a_broken_worker_says_so_at_once_and_begins_no_other_job(style: Style) -> None:
+    ran: list[Any] = []
+
+    def one(job: Job) -> Any:
+        ran.append(job.payload)
+        if job.payload == "breaks":
+            raise WorkerBroken("no CUDA") from RuntimeError("driver")
+        return job.payload
+
+    async def one_awaited(job: Job) -> Any:
+        return one(job)
+
+    def many(jobs: list[Job]) -> list[Any]:
+        return [one(job) for job in jobs]
+
+    async def many_awaited(jobs: list[Job]) -> list[Any]:
+        return many(jobs)
+
+    calls: dict[Style, Any] = {"sync": one, "async": one_awaited, "batch": many, "async_batch": many_awaited}
+    async with worker_of(handler(calls[style], style), slots=1) as worker:
+        part, rows = await worker.run("b", buffer(1, "breaks", 3))
+        later, _ = await worker.run("c", buffer(4))
+    assert part.broken == "no CUDA; caused by RuntimeError: driver"
+    assert {failure.reason for failure in part.failures} == {"worker_broken"}
+    assert ran == [1, "breaks"]
+    if "batch" in style:
+        assert len(part.failures) == 3, "its call says nothing of one job alone"
+    else:
+        assert (rows.num_rows, part.returned, part.open) == (1, [2], 0)
+    assert (later.broken, later.returned) == ("", [0]), "nothing runs here any more"
+
+
+async def test_a_packed_message_that_has_run_in_part_ends_with_a_broken_worker() -> None:
+    def call(job: Job) -> Any:
+        raise WorkerBroken("no CUDA")
+
+    body, content_type = pack([Job(id=f"r{n}", payload=n) for n in range(3)])
+    sent = parcel(body, content_type=content_type)
+    async with worker_of(handler(call)) as worker:
+        parts, _ = await whole(worker, parcels(sent))
+    assert [part.finished for part in parts][-1] == [0]
+    assert sum(len(part.failures) for part in parts) == 3

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rabbitray.actors.remote.placement.kind import UNIT, WorkerKind, gpu_share, matches, units
-from rabbitray.actors.remote.placement.room import NodeRoom, Room, devices, lacks_only, never_fits, placeable, room
+from rabbitray.actors.remote.placement.room import (
+    NodeRoom,
+    Room,
+    beside_tasks,
+    devices,
+    lacks_only,
+    never_fits,
+    placeable,
+    room,
+)
 
 GIB = 2**30
 NAMES = ("CPU", "GPU", "memory", "license")
@@ -178,3 +187,15 @@ def test_what_no_node_can_ever_have_is_named_with_the_largest_that_there_is(kind
 def test_only_the_cpus_are_lacking_where_other_nodes_may_bring_them() -> None:
     assert lacks_only(NODES, WorkerKind(num_cpus=9), "CPU")
     assert not lacks_only(NODES, WorkerKind(num_cpus=9, num_gpus=2), "CPU")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "num_cpus", "for_tasks", "workers"),
+    [((8,), 1, 0, None), ((4, 4), 1, 3, 5), ((8,), 2, 3, 2), ((2,), 1, 4, 0), ((8,), 0, 3, None)],
+)
+def test_what_is_left_for_the_tasks_of_handlers(
+    cpus: tuple[float, ...], num_cpus: float, for_tasks: float, workers: int | None
+) -> None:
+    have = [NodeRoom(resources={"CPU": each}) for each in cpus]
+
+    assert beside_tasks(have, WorkerKind(num_cpus=num_cpus), for_tasks) == workers

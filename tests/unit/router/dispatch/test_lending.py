@@ -40,6 +40,12 @@ def test_how_many_places_the_pool_gives_up(
     assert places(lent, wanted=wanted, ready=ready, waiting_s=waiting_s, lent_s=lent_s) == then
 
 
+def test_where_room_is_left_for_tasks_the_pool_gives_its_own_up_at_once() -> None:
+    assert places(0, wanted=2, ready=0, waiting_s=None, lent_s=0.0, at_once=True) == 2
+    assert places(2, wanted=1, ready=1, waiting_s=None, lent_s=0.0, at_once=True) == 1
+    assert places(2, wanted=0, ready=0, waiting_s=None, lent_s=0.0, at_once=True) == 0
+
+
 class Cluster(FakeFactory):
     """A cluster with so many places: who is asked for beyond them waits until one is free."""
 

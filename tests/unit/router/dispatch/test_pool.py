@@ -10,7 +10,7 @@ import pytest
 from rabbitray.actors.message.message import Envelope
 from rabbitray.actors.message.properties.property_list import Properties
 from rabbitray.actors.message.properties.route import route_of
-from rabbitray.actors.message.reply import Part
+from rabbitray.actors.message.reply import Part, Progress
 from rabbitray.actors.router.delivery import Batch
 from rabbitray.actors.router.dispatch.member import WorkerLostError
 from rabbitray.actors.router.dispatch.pool import REPLY_GRACE_S
@@ -256,11 +256,32 @@ async def test_a_worker_that_answers_nothing_is_killed_and_replaced() -> None:
     await pool.arrived(*(batch for batch, _ in sent))
     began = asyncio.get_running_loop().time()
     found = await loss(sent[0][1])
+    assert found.detail == "its worker gave no answer for 60 s"
     assert asyncio.get_running_loop().time() - began == pytest.approx(60.0 + REPLY_GRACE_S, abs=1.0)
     assert (found.reason, found.may_be_poison) == ("handler_timeout", True)
     assert not (await loss(sent[1][1])).may_be_poison, "it waited behind the one that hangs"
     assert pool.workers[0].killed
     await eventually(lambda: pool.pool.count("ready") == 1)
+    await pool.pool.stop(0.1)
+
+
+@pytest.mark.parametrize(
+    ("at", "detail"),
+    [
+        ("jobs.py:7 in handle", "the handler held up the event loop of its worker for 60 s: "),
+        ("", "no job of the batch finished for 60 s"),
+    ],
+)
+@in_virtual_time
+async def test_a_blocked_event_loop_is_told_apart_from_a_dead_worker(at: str, detail: str) -> None:
+    pool = Harness(handler_timeout_s=60.0)
+    await pool.ready(1)
+    pool.workers[0].at = at
+    batch, task = pool.send()
+    await pool.arrived(batch)
+    found = await loss(task)
+    assert found.detail.startswith(detail)
+    assert found.traceback == at
     await pool.pool.stop(0.1)
 
 
@@ -305,6 +326,47 @@ async def test_finished_jobs_are_progress() -> None:
         pool.workers[0].answer(batch.id, Part(finished=[n], open=39 - n, jobs=1))
     await task
     assert not pool.workers[0].killed
+    await pool.pool.stop(0.1)
+
+
+def told(position: int, fraction: float) -> Progress:
+    return Progress(position=position, record=0, key="k", fraction=fraction, text="page 3", started_at=1.0, told_at=2.0)
+
+
+async def test_what_a_job_tells_of_its_progress_is_a_sign_of_life() -> None:
+    pool = Harness(handler_timeout_s=0.2)
+    await pool.ready(1)
+    batch, task = pool.send(1)
+    await pool.arrived(batch)
+    for n in range(40):
+        await asyncio.sleep(0.01)  # twice the time-out in all
+        pool.workers[0].answer(batch.id, Part(open=1, executing=[0], progress=[told(0, n / 40)]))
+    (member,) = pool.pool.members
+    await eventually(lambda: [one.fraction for one in member.progress[batch.id].values()] == [39 / 40])
+    pool.workers[0].answer(batch.id, Part(finished=[0], jobs=1))
+    await task
+    assert not pool.workers[0].killed
+    assert not member.progress
+    await pool.pool.stop(0.1)
+
+
+async def test_a_job_ends_after_its_longest_run_whatever_it_tells() -> None:
+    pool = Harness(handler_timeout_s=0.1, max_run_s=0.2)
+    await pool.ready(1)
+    batch, task = pool.send(1)
+    await pool.arrived(batch)
+
+    async def living() -> bool:
+        if not task.done():
+            pool.workers[0].answer(batch.id, Part(open=1, executing=[0], progress=[told(0, 0.5)]))
+        return task.done()
+
+    await eventually(living)
+    found = await loss(task)
+    assert (found.reason, found.detail) == (
+        "handler_timeout",
+        "a job ran for 0.2 s (max_run_s), whatever progress it told",
+    )
     await pool.pool.stop(0.1)
 
 
