@@ -4,6 +4,7 @@ model     every setting with its default, range, unit and help
 kinds     how one is declared
 derived   defaults that follow from other settings
 loading   command line over environment over rabbitray.toml over defaults
+job       Ray's job server, and the Ray job that this process may be
 private_node  which RabbitMQ a private node runs
 showing   `rabbitray config`, and the page of all settings
 __main__  writes docs/configuration.md
