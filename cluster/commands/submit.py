@@ -13,7 +13,7 @@ from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.cli.version import version
-from rabbitray.cluster.settings import Loaded
+from rabbitray.cluster.settings import Loaded, toml_here
 from rabbitray.cluster.settings.job import job_server_access
 from rabbitray.cluster.submit import request
 from rabbitray.cluster.submit.submit import Following, Plan, check, read_folder, submit
@@ -83,7 +83,7 @@ def command(
         raise ConfigurationError(f"--url-file-on-head {url_file_on_head}: must be an absolute path on that machine")
     given = read_variables(secrets_file) if secrets_file is not None else {}
     variables = given if url_file_on_head is not None else with_broker(given, loaded)
-    folder = read_folder(working_dir, exclude, access, secrets_file)
+    folder = read_folder(working_dir, exclude, access, (secrets_file, loaded.settings.rabbitmq_url_file, toml_here()))
     say = partial(tell, err=True)
     redact = Redactor(*loaded.secrets, *variables.values())
     for note in check(loaded, folder, own_environment=own):

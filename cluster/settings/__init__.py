@@ -13,7 +13,7 @@ __main__  writes docs/configuration.md
 from __future__ import annotations
 
 from rabbitray.cluster.settings.derived import safe_name
-from rabbitray.cluster.settings.loading import Loaded, load, load_here
+from rabbitray.cluster.settings.loading import Loaded, load, load_here, toml_here
 from rabbitray.cluster.settings.model import Settings
 from rabbitray.cluster.settings.private_node import private_node
 from rabbitray.cluster.settings.showing import SettingRow, configuration_markdown, describe
@@ -28,4 +28,5 @@ __all__ = [
     "load_here",
     "private_node",
     "safe_name",
+    "toml_here",
 ]

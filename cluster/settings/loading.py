@@ -125,10 +125,14 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], toml_path: Path 
 
 def load_here(cli: Mapping[str, object]) -> Loaded:
     """`load` for this process: its environment, and rabbitray.toml beside it (or at RABBITRAY_CONFIG)."""
+    return load(cli, os.environ, toml_here())
+
+
+def toml_here() -> Path | None:
+    """The file with settings of this process, if there is one."""
     named = os.environ.get(TOML_VARIABLE)
     here = Path(TOML_NAME)
-    path = Path(named) if named else here if here.exists() else None
-    return load(cli, os.environ, path)
+    return Path(named) if named else here if here.exists() else None
 
 
 def _from_cli(cli: Mapping[str, object], problems: list[str]) -> _Layer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Final
@@ -37,6 +37,14 @@ class Folder:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(size for _, size in self.files)
+
+    def without(self, secret_files: Iterable[Path]) -> Folder:
+        """The same without these files, by whatever names they are in it."""
+        apart = {file.resolve() for file in secret_files}
+        kept = tuple((path, size) for path, size in self.files if (self.root / path).resolve() not in apart)
+        top = {path.parts[0] for path, _ in kept}
+        gone = {path.parts[0] for path, _ in self.files} - top
+        return replace(self, files=kept, left_out=tuple(sorted({*self.left_out, *gone})))
 
     def holds(self, module: str) -> bool:
         """Whether a module of this dotted name goes along."""

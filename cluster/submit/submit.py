@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +34,7 @@ from rabbitray.cluster.submit.follow import (
 )
 from rabbitray.cluster.submit.handover import sealed
 from rabbitray.cluster.submit.server import NO_AGENT, JobServer, NoAnswerError, RefusedError
-from rabbitray.cluster.submit.variables import names_this_machine
+from rabbitray.cluster.submit.variables import broker_names, names_this_machine
 
 AGENT_WITHIN_S: Final = 90.0
 AGAIN_AFTER_S: Final = 2.0
@@ -91,7 +91,7 @@ async def submit(plan: Plan, address: str | None, access: JobServerAccess, follo
     url = await find(address, access)
     async with JobServer(url, access) as server:
         await _require_ray(server)
-        await _require_free(server, plan.loaded)
+        await _require_free(server, plan)
         for note in _notes(plan, url):
             following.say(f"note: {note}")
         following.say(f"uploading {folders.told(plan.folder)} to {url}")
@@ -117,10 +117,11 @@ async def submit(plan: Plan, address: str | None, access: JobServerAccess, follo
 
 
 async def _left_at_start(server: JobServer, plan: Plan, following: Following) -> End:
-    """A Ctrl-C while the job was asked for: it may be there or not."""
+    """A Ctrl-C while the job was asked for: it is there or not, and may come yet."""
     name = plan.submission_id
     if await server.job(name) is None:
-        return End(code=INTERRUPTED, text=f"job {name} was not submitted", status="NONE")
+        text = f"job {name} is not there; if it starts all the same, {ways_on(server.url, name)}"
+        return End(code=INTERRUPTED, text=text, status="NONE")
     if following.stop_on_interrupt:
         await stop_job(server, name, following.say)
     return left(server.url, name)
@@ -132,11 +133,15 @@ async def _require_ray(server: JobServer) -> None:
         raise ConfigurationError(f"the cluster at {server.url} runs Ray {found}, {FLOORS['ray']} is needed")
 
 
-async def _require_free(server: JobServer, loaded: Loaded) -> None:
-    """Two jobs with one pool: the second would end after its start."""
-    settings = loaded.settings
+async def _require_free(server: JobServer, plan: Plan) -> None:
+    """Of two jobs with one pool the second would end after its start, and of two with one id Ray refuses it."""
+    settings = plan.loaded.settings
     ours = {"app": "rabbitray", "pool": settings.pool, "namespace": settings.ray_namespace}
     for job in await server.jobs():
+        if job.submission_id == plan.submission_id:
+            raise ConfigurationError(
+                f"--submission-id {job.submission_id}: {server.url} has a job of that name already"
+            )
         if not job.ended and ours.items() <= job.metadata.items():
             raise ConfigurationError(
                 f"pool {settings.pool!r} is worked by job {job.submission_id} ({job.status}); stop that one first, "
@@ -147,7 +152,7 @@ async def _require_free(server: JobServer, loaded: Loaded) -> None:
 def _notes(plan: Plan, url: str) -> list[str]:
     """What may not be meant."""
     found = []
-    if not plan.variables and plan.url_file is None:
+    if not plan.variables.keys() & broker_names() and plan.url_file is None:
         found.append(
             "no broker is named here, so the job takes RABBITMQ_URL or RABBITMQ_URL_FILE of the machine where it runs"
         )
@@ -204,10 +209,9 @@ async def _start(server: JobServer, asked: Mapping[str, Any], say: Say) -> None:
             await asyncio.sleep(AGAIN_AFTER_S)
 
 
-def read_folder(working_dir: Path, excludes: tuple[str, ...], access: JobServerAccess, keep_out: Path | None) -> Folder:
-    """The folder that goes along, without `keep_out`, the file of secrets."""
-    root = working_dir.absolute()
-    patterns = list(excludes)
-    if keep_out is not None and keep_out.absolute().is_relative_to(root):
-        patterns.append(f"/{keep_out.absolute().relative_to(root).as_posix()}")
-    return folders.look_through(root, patterns, gitignore=access.gitignore)
+def read_folder(
+    working_dir: Path, excludes: tuple[str, ...], access: JobServerAccess, secret_files: Iterable[Path | None]
+) -> Folder:
+    """The folder that goes along, without these files, also where a link in it leads to one of them."""
+    found = folders.look_through(working_dir.absolute(), excludes, gitignore=access.gitignore)
+    return found.without(file for file in secret_files if file is not None)

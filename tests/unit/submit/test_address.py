@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp import web
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.settings.job import JobServerAccess
 from rabbitray.cluster.submit.address import candidates, find
 from rabbitray.cluster.submit.server import JobServer, RefusedError
+from tests.kit.fake_ray import FakeRay
 
 NO_TOKEN = JobServerAccess()
 TOKEN = JobServerAccess(token=Secret("the-token"), token_from="/home/me/.ray/auth_token")
@@ -61,55 +59,6 @@ def test_what_is_no_address_is_one_line_with_the_forms(address: str) -> None:
         f"--address={address}: must be http://HOST:8265 (the dashboard's), HOST:8265, HOST:6379, ray://HOST:10001, "
         "or auto"
     )
-
-
-class FakeRay:
-    """What a job server of Ray answers; `wants`: its token; `seen`: the tokens that came."""
-
-    def __init__(self, wants: str | None = None) -> None:
-        self.wants = wants
-        self.seen: list[str | None] = []
-        self.taken: dict[str, bytes] = {}
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[str]:
-        """Its URL."""
-        app = web.Application(middlewares=[self.checked])
-        app.router.add_get("/api/version", self.version)
-        app.router.add_get("/api/packages/gcs/{name}", self.package)
-        app.router.add_put("/api/packages/gcs/{name}", self.put)
-        app.router.add_post("/api/jobs/", self.submit)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-        finally:
-            await runner.cleanup()
-
-    @web.middleware
-    async def checked(self, request: web.Request, handler: web.Handler) -> web.StreamResponse:
-        token = request.headers.get("Authorization")
-        self.seen.append(token)
-        if self.wants is not None and token is None:
-            return web.Response(status=401, text="Unauthorized: Missing authentication token")
-        if self.wants is not None and token != f"Bearer {self.wants}":
-            return web.Response(status=403, text="Forbidden: Invalid authentication token")
-        return await handler(request)  # type: ignore[operator, no-any-return] # aiohttp's own type is not callable
-
-    async def version(self, request: web.Request) -> web.Response:
-        return web.json_response({"version": "4", "ray_version": "2.60.0"})
-
-    async def package(self, request: web.Request) -> web.Response:
-        return web.Response(status=200 if request.match_info["name"] in self.taken else 404)
-
-    async def put(self, request: web.Request) -> web.Response:
-        self.taken[request.match_info["name"]] = await request.read()
-        return web.Response()
-
-    async def submit(self, request: web.Request) -> web.Response:
-        return web.Response(status=500, text="Traceback (most recent call last):\n  x\nValueError: no such\n")
 
 
 async def test_a_job_server_is_found_with_and_without_its_scheme() -> None:
@@ -185,6 +134,7 @@ async def test_what_is_no_job_server_is_told() -> None:
 
 async def test_a_package_that_is_there_is_not_sent_again_and_a_refusal_is_its_last_line() -> None:
     ray = FakeRay()
+    ray.refusals.append("Traceback (most recent call last):\n  x\nValueError: no such\n")
     async with ray.running() as url, JobServer(url, NO_TOKEN) as server:
         await server.put_package("x.zip", b"one")
         await server.put_package("x.zip", b"two")

@@ -52,11 +52,14 @@ def test_excludes_leave_out_and_take_in_again(tmp_path: Path) -> None:
 
 
 def test_the_file_of_secrets_stays_wherever_it_is_and_whatever_it_is_called(tmp_path: Path) -> None:
-    filled(tmp_path, "x.py", "conf/mine", "conf/other")
+    filled(tmp_path, "x.py", "conf/mine [1]*", "conf/other", "alone/url")
+    (tmp_path / "link").symlink_to("conf/mine [1]*")
     access = JobServerAccess()
-    found = read_folder(tmp_path, ("!conf/mine",), access, tmp_path / "conf" / "mine")
+    secret = (tmp_path / "conf" / "mine [1]*", tmp_path / "alone" / "url", None)
+    found = read_folder(tmp_path, ("!conf/mine*",), access, secret)
     assert [path.as_posix() for path, _ in found.files] == ["conf/other", "x.py"]
-    assert len(read_folder(tmp_path, (), access, tmp_path.parent / "elsewhere").files) == 3
+    assert found.left_out == ("alone", "link")
+    assert len(read_folder(tmp_path, (), access, (tmp_path.parent / "elsewhere",)).files) == 5
 
 
 def test_size_and_what_is_left_out_are_told(tmp_path: Path) -> None:
