@@ -106,7 +106,7 @@ def require_handler(folder: Folder, handler: str) -> str | None:
 
 
 def told(folder: Folder) -> str:
-    """`3 files, 2.1 KiB of /home/me/project (left out: .git, .venv)`."""
+    """`3 files, 2.1 KiB of /home/ubuntu/project (left out: .git, .venv)`."""
     text = f"{len(folder.files):,} files, {told_size(folder.size)} of {folder.root}"
     if not folder.left_out:
         return text

@@ -16,7 +16,7 @@ from rabbitray.cluster.submit.server import JobServer, RefusedError
 from tests.kit.fake_ray import FakeRay
 
 NO_TOKEN = JobServerAccess()
-TOKEN = JobServerAccess(token=Secret("the-token"), token_from="/home/me/.ray/auth_token")
+TOKEN = JobServerAccess(token=Secret("the-token"), token_from="/home/ubuntu/.ray/auth_token")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ async def test_token_mode_sends_it_at_once_and_headers_of_the_user_come_first() 
     ("access", "says"),
     [
         (NO_TOKEN, "asks for a token, and none is here: set RAY_AUTH_TOKEN_PATH"),
-        (TOKEN, "refuses the token from /home/me/.ray/auth_token (HTTP 403)"),
+        (TOKEN, "refuses the token from /home/ubuntu/.ray/auth_token (HTTP 403)"),
     ],
 )
 async def test_a_missing_and_a_wrong_token_are_told_without_it(access: JobServerAccess, says: str) -> None:

@@ -96,7 +96,7 @@ def test_metadata_say_whose_job_it_is() -> None:
 def test_the_environment_has_time_to_drain_and_what_the_user_asks_for() -> None:
     own = own_environment('{"pip": ["httpx"], "env_vars": {"TZ": "UTC"}}')
     found = runtime_environment(
-        own, working_dir="gcs://x.zip", drain_deadline_s=29.5, sent="name", url_file="/home/u/url"
+        own, working_dir="gcs://x.zip", drain_deadline_s=29.5, sent="name", url_file="/home/ubuntu/url"
     )
     assert found == {
         "pip": ["httpx"],
@@ -105,7 +105,7 @@ def test_the_environment_has_time_to_drain_and_what_the_user_asks_for() -> None:
             "TZ": "UTC",
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
             "RABBITRAY_SENT": "name",
-            "RABBITMQ_URL_FILE": "/home/u/url",
+            "RABBITMQ_URL_FILE": "/home/ubuntu/url",
         },
     }
     longer = own_environment('{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "600"}}')
