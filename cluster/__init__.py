@@ -4,6 +4,7 @@ cli        the program: options, tables, keys
 commands   one file a command, imported when it is asked for
 settings   every setting, from the command line, the environment, rabbitray.toml
 driver     PROCESS driver: `rabbitray run`
+submit     a Ray job of a pool, for a command
 operate    looks at a pool, for commands
 results    reads what the store wrote, for commands
 publish    publishes from a file, for a command

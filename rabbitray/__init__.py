@@ -18,6 +18,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rabbitray import errors as errors
+    from rabbitray import testing as testing
     from rabbitray.actors.errors import Reject, Retry, WorkerBroken
     from rabbitray.actors.message.formats.decoded import Decoded
     from rabbitray.actors.message.job import Job
@@ -52,7 +54,12 @@ _HOMES = {
 }
 
 
+_MODULES = ("errors", "testing")
+
+
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"rabbitray.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'rabbitray' has no attribute {name!r}")

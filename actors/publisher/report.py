@@ -16,9 +16,12 @@ from rabbitray.actors.errors import (
     UnroutableError,
 )
 from rabbitray.actors.message.job import Job
+from rabbitray.actors.printable import printable
 from rabbitray.actors.telemetry.metrics import MetricsBuffer, MetricsConfig, Point
 
 CONFIRMED = "confirmed"
+LONGEST_ERROR = 200
+LONGEST_ID = 80
 _OUTCOMES: dict[type[Exception], str] = {
     UnroutableError: "unroutable",
     RefusedError: "refused",
@@ -143,6 +146,16 @@ class PublishReport:
     def ok(self) -> bool:
         """Whether every job was confirmed."""
         return not self.failed
+
+    def __str__(self) -> str:
+        """One line: how many ended how, and the first failure: `9,998 confirmed, 2 refused (first: job 'o-7': ...)`."""
+        ends = {kind: len(getattr(self, kind)) for kind in (CONFIRMED, *dict.fromkeys(_KINDS.values()))}
+        text = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in ends.items() if count)
+        if not self.failed:
+            return text or "nothing published"
+        first = self.failed[0]
+        why = printable(str(first.error))[:LONGEST_ERROR]
+        return f"{text} (first: job {printable(str(first.job.id))[:LONGEST_ID]!r}: {why})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,5 +8,6 @@ tables        results as a table, CSV, JSON, Parquet
 values        cells of an Arrow table as plain values
 terminal      the edge to people: everything printable
 progress_bar  for commands that take long
+version       which rabbitray this is
 keyboard      single keys, for `rabbitray top`
 """

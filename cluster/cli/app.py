@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -19,10 +18,12 @@ from rabbitray.actors.printable import printable
 from rabbitray.actors.secret import NO_SECRETS
 from rabbitray.cluster.cli.errors import OUTPUT_GONE, tell_end
 from rabbitray.cluster.cli.terminal import flushed, prepare, reader_gone
+from rabbitray.cluster.cli.version import version
 
 COMMANDS = {
     "demo": "The main job on reference data, nothing to prepare.",
     "run": "Work a queue with your handler.",
+    "submit": "Work a queue on a Ray cluster: `run` as a job, submitted from here.",
     "publish": "Publish jobs from a JSON-lines file, standard input or a generator.",
     "status": "What a running pool does now.",
     "top": "A live dashboard in the terminal.",
@@ -61,15 +62,8 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _version() -> str:
-    try:
-        return version("rabbitray")
-    except PackageNotFoundError:  # `python -m rabbitray` in a checkout
-        return "unknown (run from a checkout)"
-
-
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(_version(), prog_name="rabbitray")
+@click.version_option(version(), prog_name="rabbitray")
 def group() -> None:
     """An elastic pool of Ray actors that works a RabbitMQ queue.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -12,7 +12,7 @@ from pydantic_core import PydanticUndefined
 from rabbitray.actors.secret import Redactor
 from rabbitray.cluster.cli.errors import errors_told
 from rabbitray.cluster.cli.terminal import prepare, tell
-from rabbitray.cluster.settings import Settings, load_here
+from rabbitray.cluster.settings import Loaded, Settings, load_here
 from rabbitray.cluster.settings.kinds import allowed_values
 from rabbitray.cluster.settings.showing import shown
 
@@ -36,8 +36,12 @@ ON_HOST = click.option(
 ALL = tuple(name for name in Settings.model_fields if not name.startswith(("rabbitmq_url", "failpoint")))
 
 
-def with_settings(*names: str) -> Callable[[F], F]:
-    """Adds an option for each named setting; the command gets `loaded` first, with everything applied.
+Load = Callable[[Mapping[str, object]], Loaded]
+"""Options -> settings, with all else that says what they are."""
+
+
+def with_settings(*names: str, load: Load = load_here) -> Callable[[F], F]:
+    """Adds an option for each named setting; the command gets `loaded` first, with everything applied by `load`.
 
     What it raises is told without the secrets of these settings.
     Values are checked by the settings themselves, so a mistake reads the same wherever it was made.
@@ -47,7 +51,7 @@ def with_settings(*names: str) -> Callable[[F], F]:
         @functools.wraps(command)
         def run(**given: Any) -> Any:  # Any: click's parameters
             own = {name: given.pop(name) for name in names}
-            loaded = load_here(own)
+            loaded = load(own)
             for notice in loaded.notices:
                 tell(f"note: {notice}", err=True)
             redact = Redactor(*loaded.secrets)

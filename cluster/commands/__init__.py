@@ -3,6 +3,7 @@
 One that has commands of its own is a folder. None imports another.
 
 run                          PROCESS driver: works a queue
+submit                       run as a job on a Ray cluster, submitted from here
 drain, pause, resume, scale  steer a running pool
 status, top                  look at a running pool
 publish                      jobs into the queue

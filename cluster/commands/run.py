@@ -13,6 +13,7 @@ from rabbitray.cluster.cli.terminal import json_alone, tell, tell_json
 from rabbitray.cluster.driver.driver import Driver, RunOptions, Summary
 from rabbitray.cluster.operate.preflight import preflight
 from rabbitray.cluster.settings import Loaded
+from rabbitray.cluster.submit.handover import load_in_job
 
 
 @click.command("run")
@@ -22,13 +23,13 @@ from rabbitray.cluster.settings import Loaded
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.option("--quiet", is_flag=True, help="No progress line.")
 @click.option("--dashboard", is_flag=True, help="Start the Ray dashboard with a local Ray.")
-@with_settings(*ALL)
+@with_settings(*ALL, load=load_in_job)
 def command(loaded: Loaded, until_empty: bool, as_json: bool, quiet: bool, dashboard: bool) -> int:
     """Work a queue with your handler.
 
     \b
     rabbitray run --handler mypackage.jobs:handle --queue orders --max-size 8
-    ray job submit --working-dir . -- exec python -m rabbitray run --handler mypackage.jobs:handle
+    rabbitray submit --handler mypackage.jobs:handle --queue orders   # the same as a job on a Ray cluster
 
     SIGTERM and Ctrl-C drain: no new messages, what is in flight finishes within --drain-deadline-s, the rest is
     given back to the queue. Exit code 0 when all finished in time, else 1.

@@ -59,7 +59,9 @@ class Facts:
     """What the checks need to know beside the settings; None or the default where it is unknown.
 
     `job_stop_wait_s`: None outside of a Ray job. `memory_bytes`: of this machine. `cpus`: of the cluster.
-    `file_system`: type of the results file's. `sync_handler`: the handler is no async function.
+    `file_system`: type of the results file's. `sync_handler`: the handler is no async function. Of a Ray job:
+    `shown_secrets`, variables of its runtime environment that seem to hold some; `results_go`, whether the results file
+    lies in the folder that Ray deletes.
     """
 
     job_stop_wait_s: float | None = None
@@ -67,6 +69,8 @@ class Facts:
     memory_bytes: int | None = None
     file_system: str | None = None
     sync_handler: bool = False
+    shown_secrets: tuple[str, ...] = ()
+    results_go: bool = False
 
 
 def check_settings(settings: Settings, facts: Facts) -> list[Finding]:
@@ -81,6 +85,8 @@ def check_settings(settings: Settings, facts: Facts) -> list[Finding]:
         _heartbeat,
         _retries,
         _drain,
+        _shown_secrets,
+        _job_folder,
         _broker_urls,
         _capacity,
         _file_system,
@@ -201,9 +207,25 @@ def _drain(settings: Settings, facts: Facts) -> Iterable[Finding]:
     seconds = int(settings.drain_deadline_s) + 30
     yield _warn(
         f"`ray job stop` kills after RAY_JOB_STOP_WAIT_TIME_S {wait_s:g} s, drain_deadline_s is "
-        f"{settings.drain_deadline_s:g}; submit with --runtime-env-json "
+        f"{settings.drain_deadline_s:g}; submit with `rabbitray submit`, or with --runtime-env-json "
         f'\'{{"env_vars":{{"RAY_JOB_STOP_WAIT_TIME_S":"{seconds}"}}}}\''
     )
+
+
+def _shown_secrets(settings: Settings, facts: Facts) -> Iterable[Finding]:
+    if facts.shown_secrets:
+        yield _warn(
+            f"{', '.join(facts.shown_secrets)} in this job's runtime environment: whoever reaches the job server reads "
+            "it; submit with `rabbitray submit --secrets-file`, or name a file on the head (RABBITMQ_URL_FILE)"
+        )
+
+
+def _job_folder(settings: Settings, facts: Facts) -> Iterable[Finding]:
+    if facts.results_go:
+        yield _warn(
+            f"results file {settings.results} is in this job's own folder, which Ray deletes some time after its end, "
+            "with all results; give --results an absolute path on this machine's disk"
+        )
 
 
 def _broker_urls(settings: Settings, facts: Facts) -> Iterable[Finding]:
@@ -292,6 +314,8 @@ def facts(loaded: Loaded, *, cpus: float | None = None, sync_handler: bool = Fal
         memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         file_system=file_system_of(str(loaded.settings.results.absolute()), _mounts()),
         sync_handler=sync_handler,
+        shown_secrets=loaded.shown_secrets,
+        results_go=loaded.results_go,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from rabbitray.actors.message.keys import parse_key_rule
@@ -30,6 +31,7 @@ from rabbitray.autoscale.policy.signals import PolicyLimits as AutoscaleLimits
 from rabbitray.autoscale.policy.window import WindowLimits
 from rabbitray.cluster import telemetry
 from rabbitray.cluster.settings import Loaded, Settings
+from rabbitray.cluster.settings.job import add_to_environment
 from rabbitray.cluster.settings.kinds import pairs, rows
 
 START_WINDOW = 200
@@ -53,6 +55,12 @@ def boot_process(
     """Starts logging, then traces; returns what sends the rest of the traces."""
     telemetry.start_logging(logs, role, ids=attributes)
     return telemetry.start(traces, role, attributes=attributes, redact=Redactor(*logs.secrets)).shutdown
+
+
+def boot_worker(handed: Mapping[str, Secret], boot: Boot, role: str, attributes: dict[str, str]) -> Flush:
+    """As `boot`, once the variables for the handler are this process's."""
+    add_to_environment(handed)
+    return boot(role, attributes)
 
 
 def metering(loaded: Loaded) -> Metering:
@@ -171,7 +179,7 @@ def worker(loaded: Loaded, handler: str) -> WorkerSetup:
         config=config,
         handler=handler,
         decoder=settings.decoder,
-        boot=boot(loaded),
+        boot=partial(boot_worker, loaded.handed, boot(loaded)),
         categories=error_categories(settings),
         kinds=settings.worker_kinds,
         server=server(settings.rabbitmq_url),

@@ -8,7 +8,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.secret import Secret, several, without_credentials
 from rabbitray.autoscale.policy.signals import START_MARGIN_S
 from rabbitray.cluster.settings.derived import DERIVED
+from rabbitray.cluster.settings.job import SENT_VARIABLE, in_job_folder, job_stop_wait_s, secrets_of_job, shown_secrets
 from rabbitray.cluster.settings.kinds import PREFIX, allowed_values, kind_of, meant
 from rabbitray.cluster.settings.model import DEFAULT_URL, Settings
 from rabbitray.cluster.settings.private_node import RABBITMQ_VARIABLE
@@ -28,9 +29,6 @@ from rabbitray.cluster.telemetry.config import UNSUPPORTED, TelemetryConfig
 TOML_NAME: Final = "rabbitray.toml"
 TOML_VARIABLE: Final = "RABBITRAY_CONFIG"
 COMMAND_LINE: Final = "command line"
-JOB_STOP_WAIT: Final = "RAY_JOB_STOP_WAIT_TIME_S"
-RAY_JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-RAY_JOB_STOP_WAIT_DEFAULT_S: Final = 3.0
 DEFAULT_SHOWN: Final = without_credentials(Secret(DEFAULT_URL))
 
 NO_MEANING: Final = {
@@ -46,7 +44,9 @@ class Loaded:
     """Settings with their origin.
 
     `sources`: setting -> where its value came from. `notices`: one line each about variables that had no
-    effect. `job_stop_wait_s`: what `ray job stop` waits before it kills; None outside of a Ray job.
+    effect. Of the Ray job that this is: `job_stop_wait_s`, what `ray job stop` waits before it kills (None outside of
+    one); `shown_secrets`, variables of its runtime environment that seem to hold secrets; `results_go`, whether its
+    results file lies where Ray deletes it. `handed`: variables for the handler, in each worker.
     """
 
     settings: Settings
@@ -54,13 +54,18 @@ class Loaded:
     telemetry: TelemetryConfig
     notices: tuple[str, ...] = ()
     job_stop_wait_s: float | None = None
+    shown_secrets: tuple[str, ...] = ()
+    results_go: bool = False
+    handed: Mapping[str, Secret] = field(default_factory=dict)
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """What no text of this process may show: the logins of the broker and of the collectors."""
+        """What no text of this process may show: the logins of the broker and of the collectors, and of what is handed
+        to the handler that which seems to be a secret: others, such as a name, would be hidden wherever they stand."""
         to = self.telemetry
+        handed = shown_secrets({name: value.reveal() for name, value in self.handed.items()})
         found = (self.settings.rabbitmq_url, *to.collector.secrets, *to.metrics.collector.secrets)
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys((*found, *(self.handed[name] for name in handed))))
 
     def is_set(self, name: str) -> bool:
         """Whether the user set it, in whatever way."""
@@ -112,16 +117,22 @@ def load(cli: Mapping[str, object], environ: Mapping[str, str], toml_path: Path 
         sources={name: _source(name, given) for name in Settings.model_fields},
         telemetry=telemetry,
         notices=tuple(_notices(environ)),
-        job_stop_wait_s=_job_stop_wait_s(environ),
+        job_stop_wait_s=job_stop_wait_s(environ),
+        shown_secrets=secrets_of_job(environ),
+        results_go=in_job_folder(settings.results, environ),
     )
 
 
 def load_here(cli: Mapping[str, object]) -> Loaded:
     """`load` for this process: its environment, and rabbitray.toml beside it (or at RABBITRAY_CONFIG)."""
+    return load(cli, os.environ, toml_here())
+
+
+def toml_here() -> Path | None:
+    """The file with settings of this process, if there is one."""
     named = os.environ.get(TOML_VARIABLE)
     here = Path(TOML_NAME)
-    path = Path(named) if named else here if here.exists() else None
-    return load(cli, os.environ, path)
+    return Path(named) if named else here if here.exists() else None
 
 
 def _from_cli(cli: Mapping[str, object], problems: list[str]) -> _Layer:
@@ -296,19 +307,12 @@ def _source(name: str, given: _Layer) -> str:
 def _notices(environ: Mapping[str, str]) -> Iterable[str]:
     known = {variable for name in Settings.model_fields for variable in _names(name)}
     for variable in environ:
-        if variable.startswith(PREFIX) and variable not in known | {TOML_VARIABLE, RABBITMQ_VARIABLE}:
+        if variable.startswith(PREFIX) and variable not in known | {TOML_VARIABLE, RABBITMQ_VARIABLE, SENT_VARIABLE}:
             hint = _did_you_mean(variable.removeprefix(PREFIX).lower(), PREFIX)
             yield f"{variable} is set, but there is no such setting{hint}"
     for variable, reason in {**NO_MEANING, **UNSUPPORTED}.items():
         if variable in environ:
             yield f"{variable} is set, but has no effect: {reason}"
-
-
-def _job_stop_wait_s(environ: Mapping[str, str]) -> float | None:
-    text = environ.get(JOB_STOP_WAIT, "")
-    if text.strip().isdecimal():  # Ray takes whole seconds only
-        return float(text)
-    return RAY_JOB_STOP_WAIT_DEFAULT_S if RAY_JOB_MARK in environ else None
 
 
 def _did_you_mean(name: str, prefix: str = "") -> str:

@@ -11,10 +11,13 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import ray
+from ray._private.runtime_env.packaging import create_package
 from ray.exceptions import RayActorError
 from ray.experimental import get_object_locations
 
@@ -28,6 +31,8 @@ from rabbitray.actors.remote.nodes import cluster_room, growable, is_head, waits
 from rabbitray.actors.remote.placement.kind import WorkerKind, gpu_share
 from rabbitray.actors.remote.placement.room import room
 from rabbitray.actors.remote.raylets import Raylets
+from rabbitray.cluster.settings.job import job_server_access
+from rabbitray.cluster.submit.server import JobServer
 from tests.kit.eventually import eventually_sync
 from tests.kit.second_node import SESSION_GPUS, Place, on, second_node
 
@@ -234,3 +239,27 @@ def test_each_node_tells_its_versions() -> None:
     found, silent = node_versions(within_s=60)
     assert set(found.values()) == {NodeVersions.here()}
     assert silent == set()
+
+
+async def test_the_gcs_tells_its_dashboard_and_gives_a_package_once() -> None:
+    address = ray.get_runtime_context().gcs_address
+    dashboard = inside.dashboard_of(address, within_s=10)
+    assert dashboard == ray._private.worker.global_worker.node.webui_url
+    async with JobServer(f"http://{dashboard}", job_server_access()) as server:
+        assert await server.ray_version() == ray.__version__
+        await server.put_package("rabbitray_sent_of_a_test.zip", b"A=1")
+    uri = "gcs://rabbitray_sent_of_a_test.zip"
+    assert inside.take_package(address, uri, within_s=10) == b"A=1"
+    assert inside.take_package(address, uri, within_s=10) is None
+
+
+def test_the_files_of_a_package_are_those_that_ray_packs(tmp_path: Path) -> None:
+    for name in ("a/x.py", "a/x.log", ".git/HEAD"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / ".gitignore").write_text("*.log")
+    ours = inside.files_of_package(tmp_path, [".git"], gitignore=True)
+    assert ours is not None
+    create_package(str(tmp_path), tmp_path.parent / "by-ray.zip", include_gitignore=True, excludes=[".git"])
+    with ZipFile(tmp_path.parent / "by-ray.zip") as packed:
+        assert sorted(path.relative_to(tmp_path).as_posix() for path in ours) == sorted(packed.namelist())

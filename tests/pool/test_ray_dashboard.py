@@ -112,10 +112,10 @@ async def finds_the_log_line(tab: Tab, name: str) -> None:
     await sees(tab, f"ConsumerRouter({name}-router)", "1 to the dead letters", "key=order-4711", "message_id=")
 
 
-@pytest.mark.long  # test_ray_job.py has a job, too
+@pytest.mark.long  # test_submit.py has a job, too
 async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_path: Path) -> None:
-    """The job is the README's, submitted by its own line; only addresses and paths are the test's."""
-    submit = submit_of_the_readme(tmp_path, amqp_url)
+    """The job of docs/getting-started.md, submitted by its own line; only addresses and paths are the test's."""
+    submit = submit_of_the_page(tmp_path, amqp_url)
     metadata = json.loads(submit[submit.index("--metadata-json") + 1])
     assert "rabbitray" in metadata.values()
     named = [word for word in submit if "rabbitray" in word and not word.startswith("{")]
@@ -127,7 +127,7 @@ async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_pat
         await eventually(lambda: client.get_job_status(number) == JobStatus.RUNNING, within_s=60)
         async with signed_in() as tab:
             await tab.open(f"{dashboard()}/#/jobs/{quote(number)}")
-            text = await sees(tab, "-m rabbitray run --handler myjobs:handle", number, *metadata.values())
+            text = await sees(tab, "-m rabbitray run --handler greetings:greet", number, *metadata.values())
             assert text.count("rabbitray") > 1, "in the entrypoint, and in the metadata"
         assert client.get_job_info(number).metadata == metadata
     finally:
@@ -135,12 +135,12 @@ async def test_the_job_page_shows_entrypoint_and_metadata(amqp_url: str, tmp_pat
     await eventually(lambda: client.get_job_status(number).is_terminal(), within_s=90)
 
 
-def submit_of_the_readme(folder: Path, amqp_url: str) -> tuple[str, ...]:
+def submit_of_the_page(folder: Path, amqp_url: str) -> tuple[str, ...]:
     """Options and entrypoint of its `ray job submit`; `folder` gets the handler and the file with the address."""
-    found = blocks(ROOT / "README.md")
-    (handler,) = (block for block in found if block.marks.get("file") == "myjobs.py")
+    found = blocks(ROOT / "docs" / "getting-started.md")
+    (handler,) = (block for block in found if block.marks.get("file") == "greetings.py")
     (folder / "jobs").mkdir()
-    (folder / "jobs" / "myjobs.py").write_text(handler.text)
+    (folder / "jobs" / "greetings.py").write_text(handler.text)
     address = folder / "rabbitmq-url"
     address.touch(mode=0o600)
     address.write_text(amqp_url)

@@ -35,6 +35,7 @@ def dashboard(ray_cluster: str) -> str:
     return f"http://{ray._private.worker.global_worker.node.webui_url}"
 
 
+@pytest.mark.long  # test_submit.py has a job, too
 @pytest.mark.timeout("600")
 def test_a_submitted_job_works_and_drains_when_it_is_stopped(amqp_url: str, dashboard: str, tmp_path: Path) -> None:
     """The broker's address comes from a file of mode 0600, never through the job's metadata."""
@@ -46,6 +47,7 @@ def test_a_submitted_job_works_and_drains_when_it_is_stopped(amqp_url: str, dash
         "RAY_JOB_STOP_WAIT_TIME_S": "60",
         "RABBITMQ_URL_FILE": str(secret),
         "RABBITRAY_DEDUPE_CAPACITY": "100000",
+        "SHOP_PASSWORD": "which everybody sees",
     }
     entrypoint = ["exec", sys.executable, "-m", "rabbitray", "run", "--handler", HANDLE, "--queue", queue]
     entrypoint += ["--results", str(results), "--initial-size", "2", "--max-size", "2"]
@@ -61,6 +63,7 @@ def test_a_submitted_job_works_and_drains_when_it_is_stopped(amqp_url: str, dash
     ray_job("stop", "--address", dashboard, job)
     logs = ray_job("logs", "--address", dashboard, job)
     assert "SIGTERM: draining" in logs
+    assert "SHOP_PASSWORD in this job's runtime environment: whoever reaches the job server reads it" in logs
     counts = read_only_query(results, "SELECT count(*) AS rows, count(DISTINCT key) AS keys FROM results")
     found = counts.to_pylist()[0]
     assert found["rows"] == found["keys"]

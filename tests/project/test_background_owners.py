@@ -31,6 +31,9 @@ AWAITED: Final = {
     "cluster/driver/driver.py:Driver._until_end": "awaited there; the run ends with the first, and raises its error",
     "cluster/publish/feed.py:_chunks.hand_over": "its result is awaited there",
     "cluster/publish/pump.py:filled": "awaited there",
+    "cluster/submit/follow.py:follow": "awaited there, or cancelled where a Ctrl-C leaves the job",
+    "cluster/submit/follow.py:interrupted": "cancelled there: an event",
+    "cluster/submit/submit.py:submit": "awaited there, or cancelled where a Ctrl-C comes first",
 }
 """Tasks with somebody who awaits them, and so meets their errors."""
 
@@ -41,6 +44,7 @@ THREADS: Final = {
     "actors/store/read_only.py:_interrupted_after": "interrupts a query; joined there",
     "actors/worker/handler/thread.py:HandlerThread.call": "each call gives its error to a future that is awaited",
     "cluster/publish/feed.py:_chunks": "hands its error over in place of the next chunk",
+    "cluster/submit/address.py:_told_by_gcs": "gives its answer to a future, and None for an error: a URL is tried",
     "cluster/telemetry/shutdown.py:Shutdown.__init__": "logs its error and tells that the end was not whole",
 }
 

@@ -193,7 +193,7 @@ def test_images_are_there_and_each_one_is_shown() -> None:
 def test_submitted_jobs_say_in_their_metadata_whose_they_are() -> None:
     lines = [words for block in EVERY_BLOCK if block.language == "bash" for words in commands(block)]
     submits = [words for words in lines if words[:3] == ["ray", "job", "submit"]] + submits_of_the_cluster_files()
-    assert len(submits) == 4
+    assert len(submits) == 3
     for words in submits:
         queue = words[words.index("--queue") + 1]
         assert json.loads(words[words.index("--metadata-json") + 1]) == {"app": "rabbitray", "queue": queue}

@@ -44,6 +44,7 @@ PARSED_ONLY = {
     "rabbitmqctl set_policy": "needs an installed broker; tests/broker/test_undeliverable.py sets it on a private one",
     "rabbitmqctl list_queues": "the same; tests/broker/test_vanished_queues.py asks a private one",
     "rabbitmqctl add_user": "needs an installed broker; tests/project/test_docs.py gives these rights on a private one",
+    "ray job submit --address": "tests/pool/test_ray_dashboard.py submits it on a Ray of its own",
 }
 """How blocks begin that are parsed and not run, and why."""
 

@@ -82,6 +82,7 @@ def wheel_files(wheel: Path) -> dict[str, bytes]:
 def test_a_wheel_holds_the_package_and_nothing_else(built: Built) -> None:
     code = {name for name in wheel_files(built.wheel) if not name.startswith(f"{NAME}.dist-info/")}
     assert code == tracked()
+    assert "rabbitray/py.typed" in code, "type checkers read the types of the package"
     assert {Path(name).suffix for name in code} >= {".py", ".j2", ".css", ".js", ".json", ".yml", ".yaml", ".conf"}
 
 
@@ -106,6 +107,7 @@ print(json.dumps({"names": [name for name in names if find_spec(name)], "path": 
 """
 PUBLIC = """\
 import json, rabbitray
+assert rabbitray.errors.Reject is rabbitray.Reject and rabbitray.testing.work
 from rabbitray import Job, Publisher, PublisherConfig, Reject, Retry, SyncPublisher, batch
 from rabbitray.testing import work
 outcomes = work("shop:handle", [Job(payload={"n": 1}), Job()])

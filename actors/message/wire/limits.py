@@ -56,7 +56,10 @@ def require_writable(payload: Any, *, json: bool, depth: int) -> None:  # Any: t
         for value in payload:
             require_writable(value, json=json, depth=depth - 1)
     elif not isinstance(payload, _JSON_SCALARS if json else _SCALARS):
-        raise EncodeError(f"payload: {type(payload).__name__} has no {'JSON' if json else 'msgpack'} form")
+        raise EncodeError(
+            f"payload: {type(payload).__name__} has no {'JSON' if json else 'msgpack'} form; `msgspec.to_builtins` "
+            "makes text, numbers, lists and dicts of a payload, which a handler with a typed payload reads back"
+        )
     elif json and isinstance(payload, float) and not math.isfinite(payload):
         raise EncodeError(f"payload: {payload} has no JSON form")
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import ray
@@ -20,6 +21,9 @@ HEALTHY: Final = b"\x08\x01"
 """The answer SERVING of gRPC's health check, by which the GCS, too, finds out whether a node is there."""
 
 UNLIMITED: Final = sys.maxsize
+
+PACKAGE_BYTES: Final = 512 * 1024 * 1024
+"""What Ray takes as one package (2.60): its largest gRPC message."""
 
 
 def draining() -> dict[str, int] | None:
@@ -132,3 +136,44 @@ def gcs_addresses_here() -> set[str]:
     except ImportError:
         return set()
     return set(find_gcs_addresses())
+
+
+def dashboard_of(address: str, *, within_s: float) -> str | None:
+    """`host:port` of the dashboard of the Ray whose GCS is at this address ("auto": of this machine). Raises as
+    `connect_to_gcs`.
+    """
+    client: Any = connect_to_gcs(address)  # no stubs
+    if client is None:
+        return None
+    found = client.internal_kv_get(b"dashboard", b"dashboard", timeout=within_s)
+    return None if found is None else bytes(found).decode()
+
+
+def take_package(address: str, uri: str, *, within_s: float) -> bytes | None:
+    """Takes what was put into the GCS under `uri` by the job server's `/api/packages`, out of it. None where there is
+    nothing. Raises as `connect_to_gcs`.
+    """
+    client: Any = connect_to_gcs(address)  # no stubs
+    if client is None:
+        return None
+    found = client.internal_kv_get(uri.encode(), None, timeout=within_s)
+    client.internal_kv_del(uri.encode(), False, None, timeout=within_s)
+    return None if found is None else bytes(found)
+
+
+def files_of_package(folder: Path, excludes: Sequence[str], *, gitignore: bool) -> list[Path] | None:
+    """The files that Ray would pack of a job's working directory: without what these patterns leave out, each
+    .rayignore and, with `gitignore`, each .gitignore.
+    """
+    try:
+        from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+    except ImportError:
+        return None
+    found: list[Path] = []
+
+    def keep(path: Path) -> None:
+        if path.is_file():
+            found.append(path)
+
+    _dir_travel(folder, [_get_excludes(folder, list(excludes))], keep, include_gitignore=gitignore, logger=log)
+    return found

@@ -1,0 +1,125 @@
+"""Settings -> the job that is asked for: its entrypoint, runtime environment and metadata. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import secrets
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.printable import printable
+from rabbitray.cluster.settings import Loaded, Settings
+from rabbitray.cluster.settings.job import JOB_STOP_WAIT, SENT_VARIABLE, shown_secrets
+from rabbitray.cluster.settings.kinds import kind_of
+from rabbitray.cluster.settings.model import NAME_PATTERN
+
+STAYS: Final = frozenset({"rabbitmq_url", "rabbitmq_url_file", "ray_address", "failpoint"})
+"""Settings that say something of this machine, or are secret."""
+STOP_MARGIN_S: Final = 30
+"""What ending workers, store and traces may take beyond the drain deadline, before Ray kills."""
+
+
+def stop_wait_s(drain_deadline_s: float) -> int:
+    """What `ray job stop` should wait, in whole seconds."""
+    return math.ceil(drain_deadline_s) + STOP_MARGIN_S
+
+
+def new_id(pool: str) -> str:
+    """A submission id that nobody else has, by which people know whose job it is."""
+    return f"{pool}-{secrets.token_hex(4)}"
+
+
+def require_id(text: str) -> str:
+    """The submission id that the user chose. Raises ConfigurationError for one that has no place in a URL or a file."""
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise ConfigurationError(f"--submission-id {printable(text)}: must be letters, digits, _ . - (at most 63)")
+    return text
+
+
+def options(loaded: Loaded) -> list[str]:
+    """What is set here, in whatever way, as options of `rabbitray run`."""
+    names = [name for name in Settings.model_fields if name not in STAYS and loaded.is_set(name)]
+    return [word for name in names for word in _option(name, getattr(loaded.settings, name))]
+
+
+def _option(name: str, value: object) -> list[str]:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if value is None:
+        return [f"--{flag}", kind_of(Settings.model_fields[name]).none or ""]
+    return [f"--{flag}", repr(value) if isinstance(value, float) else str(value)]
+
+
+def entrypoint(loaded: Loaded, *, python: str, more: Iterable[str] = ()) -> str:
+    """The line that Ray gives to a shell. `python`: of the cluster, where `~/` is its user's home.
+
+    `exec`, so that no shell stands between Ray and the driver.
+    """
+    home, rest = ("~/", python[2:]) if python.startswith("~/") else ("", python)
+    return f"exec {home}{shlex.quote(rest)} -m rabbitray run {shlex.join([*options(loaded), *more])}"
+
+
+def metadata(loaded: Loaded, version: str) -> dict[str, str]:
+    """What the job's page in Ray's dashboard shows beside its entrypoint."""
+    settings = loaded.settings
+    return {
+        "app": "rabbitray",
+        "version": version,
+        "pool": settings.pool,
+        "queue": settings.queue,
+        "namespace": settings.ray_namespace,
+    }
+
+
+def own_environment(text: str | None) -> dict[str, Any]:  # Any: JSON values
+    """The user's own runtime environment (`pip`, `uv`, `env_vars`, ...), from JSON. Raises ConfigurationError for what
+    is none, and for secrets among its variables, which are seen by all who reach the job server.
+    """
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--runtime-env-json: no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigurationError('--runtime-env-json: must be an object, such as {"pip": ["httpx"]}')
+    if "working_dir" in found:
+        raise ConfigurationError("--runtime-env-json: has a working_dir; give it as --working-dir")
+    variables = found.get("env_vars", {})
+    if not isinstance(variables, dict) or not all(isinstance(value, str) for value in variables.values()):
+        raise ConfigurationError("--runtime-env-json: env_vars must be an object whose values are texts")
+    if shown := shown_secrets(variables):
+        raise ConfigurationError(
+            f"--runtime-env-json: {', '.join(shown)} would be seen by all who reach the job server; put it into "
+            "--secrets-file"
+        )
+    return found
+
+
+def runtime_environment(
+    own: Mapping[str, Any], *, working_dir: str, drain_deadline_s: float, sent: str | None, url_file: str | None
+) -> dict[str, Any]:  # Any: JSON values
+    """The job's runtime environment: the user's, and ours around it. `sent`: where the secrets were left for the job;
+    `url_file`: the file with the broker's URL on the machine where it will run.
+    """
+    ours = {JOB_STOP_WAIT: str(stop_wait_s(drain_deadline_s))} | dict(own.get("env_vars", {}))
+    if sent is not None:
+        ours[SENT_VARIABLE] = sent
+    if url_file is not None:
+        ours["RABBITMQ_URL_FILE"] = url_file
+    return dict(own) | {"working_dir": working_dir, "env_vars": ours}
+
+
+def require_absolute(results: str) -> None:
+    """Raises ConfigurationError for a results file whose place a job would choose: a folder that Ray deletes."""
+    if not PurePosixPath(results).is_absolute():
+        raise ConfigurationError(
+            f"--results {results}: must be an absolute path on the machine where the job runs (the head), such as "
+            "/data/results.duckdb; Ray deletes a job's own folder"
+        )
