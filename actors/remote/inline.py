@@ -18,6 +18,13 @@ RAYS_BYTES: Final = 100 * 1024
 """Ray's own bound."""
 
 _VARIABLE: Final = "RAY_max_direct_call_object_size"
+INLINE_VARIABLES: Final = {_VARIABLE: str(INLINE_BYTES)}
+"""What is to be in the environment of a Ray, or of a job.
+
+Not of single actors: their children inherit it, and Ray keeps no process ready for an environment of their own, so that
+each worker of a pool would start 1.3 s later.
+"""
+
 _ENVELOPE: Final = 4 * 1024  # what Ray adds to an argument
 
 
@@ -27,12 +34,8 @@ def goes_inline(size: int) -> bool:
 
 
 def inline_environment() -> dict[str, str]:
-    """What is to be in the environment of a Ray, or of a job; nothing where somebody has chosen.
-
-    Not of single actors: their children inherit it, and Ray keeps no process ready for an environment of their own, so
-    that each worker of a pool would start 1.3 s later.
-    """
-    return {} if _VARIABLE in os.environ else {_VARIABLE: str(INLINE_BYTES)}
+    """What is to be in the environment of a Ray that this process starts; nothing where somebody has chosen."""
+    return {} if _VARIABLE in os.environ else dict(INLINE_VARIABLES)
 
 
 def _bytes(environment: Mapping[str, str]) -> int:

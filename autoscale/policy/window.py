@@ -111,8 +111,11 @@ def window(seen: Snapshot, memory: Memory, limits: WindowLimits) -> WindowDecisi
     speed = speed_of(seen, memory)
     now = seen.pool.window
     if _are_long(seen, speed, limits):
-        fits, why = _running(seen), f"{seen.fed} workers, no more than they run: jobs are longer than max_hold_s"
-        kept = _kept_running(seen, memory, fits)
+        all_run = _run_at_once(seen)
+        why = f"{seen.fed} workers, no more than they run: jobs are longer than max_hold_s"
+        run, why = _bounded(all_run, why, seen, limits)
+        fits = max(1, run - seen.pool.held)  # what is held when a new consumer begins is the older ones'
+        kept = _kept_running(seen, memory, run, near=run // 4 if run < all_run else 0)
     else:
         fits, why = _fitting(seen, speed, limits)
         kept = _kept(seen, memory, fits)
@@ -157,6 +160,11 @@ def _fitting(seen: Snapshot, speed: float | None, limits: WindowLimits) -> tuple
     else:
         rate = speed or 0.0
         wide, why = _wide(seen, rate, limits), f"{rate:,.3g} msg/s each of {seen.fed} workers"
+    return _bounded(wide, why, seen, limits)
+
+
+def _bounded(wide: int, why: str, seen: Snapshot, limits: WindowLimits) -> tuple[int, str]:
+    """A window of `wide` messages, or of fewer where that is more than may be held, and why."""
     if wide > limits.max_window:
         wide, why = limits.max_window, f"at most {limits.max_window}"
     known = seen.pool.mean_message_bytes
@@ -175,22 +183,19 @@ def _are_long(seen: Snapshot, speed: float | None, limits: WindowLimits) -> bool
     return speed * seen.pool.records_per_message * limits.hold_s < seen.pool.slots
 
 
-def _running(seen: Snapshot) -> int:
-    """The prefetch of a new consumer with which the workers have as many messages as they run, at least 1: what is
-    held at its start is the older consumers'.
-    """
-    return max(1, _run_at_once(seen) - seen.pool.held)
-
-
 def _run_at_once(seen: Snapshot) -> int:
+    """The messages that the workers run."""
     return seen.fed * max(1, ceil(seen.pool.slots / seen.pool.records_per_message))
 
 
-def _kept_running(seen: Snapshot, memory: Memory, fits: int) -> str | None:
-    """As `_kept`, where jobs are long: there are few hand-overs, and none waits for what older consumers hold."""
-    now, pool, wanted = seen.pool.window, seen.pool, _run_at_once(seen)
+def _kept_running(seen: Snapshot, memory: Memory, wanted: int, *, near: int) -> str | None:
+    """As `_kept`, where jobs are long: there are few hand-overs, and none waits for what older consumers hold.
+
+    `wanted`: what may be held in all, give or take `near`.
+    """
+    now, pool = seen.pool.window, seen.pool
     allowed = now + pool.old_window_held
-    if allowed == wanted or (allowed > wanted and now == 1):
+    if abs(allowed - wanted) <= near or (allowed > wanted and now == 1):
         return "as it was"
     if now < 1:
         return None

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.printable import printable
-from rabbitray.actors.remote.inline import inline_environment
+from rabbitray.actors.remote.inline import INLINE_VARIABLES
 from rabbitray.cluster.settings import Loaded, Settings
 from rabbitray.cluster.settings.job import JOB_STOP_WAIT, SENT_VARIABLE, shown_secrets
 from rabbitray.cluster.settings.kinds import kind_of
@@ -109,7 +109,7 @@ def runtime_environment(
     """The job's runtime environment: the user's, and ours around it. `sent`: where the secrets were left for the job;
     `url_file`: the file with the broker's URL on the machine where it will run.
     """
-    ours = {JOB_STOP_WAIT: str(stop_wait_s(drain_deadline_s))} | inline_environment() | dict(own.get("env_vars", {}))
+    ours = {JOB_STOP_WAIT: str(stop_wait_s(drain_deadline_s))} | INLINE_VARIABLES | dict(own.get("env_vars", {}))
     if sent is not None:
         ours[SENT_VARIABLE] = sent
     if url_file is not None:

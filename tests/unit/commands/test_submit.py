@@ -32,7 +32,7 @@ def project(run: Run) -> Run:
         (("--max-siez", "2"), "No such option"),
         (("--ray-address", "auto"), "No such option"),
         (("--prefetch-min", "100"), "PREFETCH_MIN 100 is above PREFETCH_MAX 50"),
-        (("--handler-timeout-s", "200", "--max-hold-s", "100"), "raise max_hold_s"),
+        (("--max-size", "2", "--min-size", "3"), "min_size 3 <= initial_size 3 <= max_size 2"),
         (("--handler", "nonsense"), "--handler='nonsense' (command line): must be module:attribute"),
         (("--handler", "hidden:handle"), "hidden would not be uploaded"),
         (("--results", "orders.duckdb"), "must be an absolute path on the machine where the job runs"),

@@ -104,13 +104,16 @@ def test_the_environment_has_time_to_drain_and_what_the_user_asks_for() -> None:
         "env_vars": {
             "TZ": "UTC",
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
+            "RAY_max_direct_call_object_size": "4194304",
             "RABBITRAY_SENT": "name",
             "RABBITMQ_URL_FILE": "/home/ubuntu/url",
         },
     }
-    longer = own_environment('{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "600"}}')
+    longer = own_environment(
+        '{"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "600", "RAY_max_direct_call_object_size": "1"}}'
+    )
     kept = runtime_environment(longer, working_dir="gcs://x.zip", drain_deadline_s=30, sent=None, url_file=None)
-    assert kept["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "600"}
+    assert kept["env_vars"] == longer["env_vars"]
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,8 @@ async def test_a_start_says_whether_its_environment_or_its_gpu_was_not_there(err
 
 async def test_where_an_environment_is_built_the_start_begins_with_the_process() -> None:
     info = replace(INFO, up_s=2.0)
-    actor = FakeActor(info, time.time(), info, time.time())
+    answers = [info, *[time.time()] * workers.CLOCK_ASKS]
+    actor = FakeActor(*answers, *answers)
     created: Future[Any] = Future()
     created.set_result(actor)
     assert (await RayWorker("w-1", created, WorkerThreads()).ready()).start_s is None
