@@ -15,14 +15,14 @@ from rabbitray.actors.remote.boot import Boot, Flush, ray_attributes
 from rabbitray.actors.remote.calls import NamedActor
 from rabbitray.actors.remote.nodes import cluster_room, growable
 from rabbitray.actors.remote.placement.kind import WorkerKind
-from rabbitray.actors.remote.placement.room import beside_tasks, placeable, room
+from rabbitray.actors.remote.placement.room import beside_tasks, placeable, places_beside_tasks, room
 from rabbitray.actors.remote.threads import RayThread
 from rabbitray.actors.router.status import PoolStatus
 from rabbitray.actors.secret import Secret
 from rabbitray.actors.telemetry.ray_metrics import Metering
 from rabbitray.actors.telemetry.tracing import Tracing
 from rabbitray.autoscale.loop import AutoscaleLoop, DecisionRecord, Pace
-from rabbitray.autoscale.policy.signals import PolicyLimits
+from rabbitray.autoscale.policy.signals import FOR_TASKS, PolicyLimits
 from rabbitray.autoscale.policy.window import WindowLimits
 from rabbitray.autoscale.queue_meter import QueueMeter
 
@@ -190,8 +190,8 @@ class Autoscaler:
         there = seen.workers - seen.silent_workers + seen.starting + seen.lent
         fits, short = placeable(free, have, there), " and ".join(free.short) or None
         most = beside_tasks(found.have, kinds[0], self._setup.cpus_for_tasks)
-        if most is not None and most - there - seen.retiring < fits:
-            fits, short = max(0, most - there - seen.retiring), "cpus_for_tasks"
+        if most is not None and (places := places_beside_tasks(most, there, seen.retiring)) < fits:
+            fits, short = places, FOR_TASKS
         return fits, short, more
 
     def __repr__(self) -> str:

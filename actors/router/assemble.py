@@ -60,8 +60,7 @@ class RouterSetup:
     """Everything that the router process needs.
 
     `node`: where it runs; `silent_node_timeout_s`: see NodeWatch.
-    `leave_within_s`: see PoolConfig. `wear`: see Recycling; `leave_first`: what is free in the cluster is
-    left for others, also for a moment.
+    `leave_within_s`, `leave_first`: see PoolConfig. `wear`: see Recycling.
     `window`: that it begins with; `kept_window`: instead, where no other can follow.
     """
 
@@ -106,6 +105,7 @@ class RouterSetup:
             max_run_s=self.worker.config.max_run_s,
             start_timeout_s=self.start_timeout_s,
             leave_within_s=self.leave_within_s,
+            leave_first=self.leave_first,
             copies_come_by=self.intake.topology.copies_come_by,
         )
 
@@ -179,7 +179,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         isolated=isolated,
         quarantine=quarantine,
         lending=Lending(pool, isolated, at_once=setup.leave_first),
-        recycling=Recycling(pool, setup.wear, leave_first=setup.leave_first),
+        recycling=Recycling(pool, setup.wear),
         nodes=NodeWatch(
             (pool, isolated), Raylets(), give_up_s=setup.silent_node_timeout_s, on_change=on_change, home=setup.node
         ),

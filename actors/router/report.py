@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rabbitray.actors.router.endings import LastEndings
 from rabbitray.actors.router.holds.vanished import VanishedQueue
@@ -192,7 +192,8 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
     arrivals = router.arrivals
     starting = [now - member.asked_at for member in pool.members if member.state == "starting"]
     oldest = router.buffer.oldest_at
-    in_flight = sum(len(batch.pending) for member in pool.members for batch in member.batches.values())
+    in_flight = sum(map(_pending, pool.members))
+    leaving = sum(_pending(member) for member in pool.members if member.state == "retiring")
     return PoolStatus(
         at=now,
         workers=pool.count("ready"),
@@ -226,8 +227,14 @@ def pool_status(parts: Parts, now: float) -> PoolStatus:
         silent=parts.nodes.silent,
         silent_workers=sum(member.silent for member in pool.members),
         lent=min(pool.lent, pool.target),
+        beside=leaving + sum(1 for _ in parts.quarantine.held()),
         window_fixed=SINGLE_ACTIVE if parts.intake.single_active else None,
     )
+
+
+def _pending(member: Member[Any]) -> int:  # Any: its rows, which do not matter here
+    """Messages that it has in hand."""
+    return sum(len(batch.pending) for batch in member.batches.values())
 
 
 def counts_of(parts: Parts) -> Counts:

@@ -22,7 +22,7 @@ from rabbitray.actors.router.delivery import Batch, Buffer, Delivery, refusal
 from rabbitray.actors.router.dispatch.dispatcher import Dispatcher
 from rabbitray.actors.router.dispatch.member import Member, WorkerLostError
 from rabbitray.actors.router.dispatch.pool import Pool
-from rabbitray.actors.router.dispatch.quarantine import Quarantine
+from rabbitray.actors.router.dispatch.quarantine import KNOWN_MOST, Quarantine, identity
 from rabbitray.actors.router.dispatch.uncommitted import UncommittedRows
 from rabbitray.actors.router.holds.outage import Outage
 from rabbitray.actors.router.settlement.conclusion import BatchSafety, Concluder, ResultWriter
@@ -71,6 +71,7 @@ class Router(Generic[P]):
         self._config, self._clock = config, clock
         self._source, self._settler, self._quarantine = source, settler, quarantine
         self._outage = Outage(config.outage)
+        self._broken: dict[str, int] = {}  # of messages that were given back, see Delivery.broken
         self.uncommitted = UncommittedRows(config.uncommitted_bytes, on_room=self.wake)
         self.tasks, self.arrivals, self.buffer = (
             BackgroundTasks(log, "A step of the router failed"),
@@ -180,8 +181,8 @@ class Router(Generic[P]):
         """Once a second: gives back what waits longer than `max_hold_s`, for a worker or for the store."""
         now = self._clock()
         late = now - self._config.max_hold_s
-        self._source.give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
-        self._source.give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
+        self._give_back(self.buffer.remove(lambda delivery: delivery.arrived_at < late))
+        self._give_back(self._quarantine.remove(lambda delivery: delivery.arrived_at < late))
         self._concluder.give_up_older_than(late)
         if self._consumption.probing:
             self._tend_probes(now)
@@ -201,21 +202,32 @@ class Router(Generic[P]):
         """
         await self._consumption.stop_probing()
         if self._outage.held:
-            self._source.give_back(self.buffer.take_behind(self._outage.rounds.left(self._clock())))
+            self._give_back(self.buffer.take_behind(self._outage.rounds.left(self._clock())))
 
     def wake(self) -> None:
         """Lets the dispatcher look: a worker can take work, or something waits."""
         self._dispatcher.wake()
 
+    def _give_back(self, deliveries: list[Delivery]) -> None:
+        """Returns them to the queue. What their handler said of its worker counts when they come again."""
+        for delivery in deliveries:
+            if delivery.broken:
+                self._broken[identity(delivery)] = delivery.broken
+        while len(self._broken) > KNOWN_MOST:
+            del self._broken[next(iter(self._broken))]
+        self._source.give_back(deliveries)
+
     def _give_back_waiting(self) -> None:
-        self._source.give_back(self.buffer.remove(lambda _: True))
-        self._source.give_back(self._quarantine.take_all())
+        self._give_back(self.buffer.remove(lambda _: True))
+        self._give_back(self._quarantine.take_all())
 
     # receive
 
     def receive(self, delivery: Delivery) -> None:
         """Buffers one delivery; called from inside the channel's reader."""
         self.arrivals.count(delivery)
+        if self._broken and delivery.redelivered:
+            delivery.broken = self._broken.pop(identity(delivery), 0)
         if self._consumption.closing:
             self.buffer.put(delivery)  # it crossed the cancelling of the consumer; given back with the rest
         elif delivery.stray:
@@ -321,7 +333,7 @@ class Router(Generic[P]):
             if failure is not None:
                 await self._concluder.park(single[0], failure)
         if not self._consumption.running:
-            self._source.give_back(self._quarantine.take_all())
+            self._give_back(self._quarantine.take_all())
         for delivery in packed:
             await self._settler.whole.take_apart(delivery, expect=self._quarantine.expect)
 
@@ -339,7 +351,7 @@ class Router(Generic[P]):
         """
         late = self._clock() - self._config.max_hold_s
         if self.holds or any(one.arrived_at < late for one in deliveries):
-            self._source.give_back([one for one in deliveries if self.holds or one.arrived_at < late])
+            self._give_back([one for one in deliveries if self.holds or one.arrived_at < late])
             deliveries = [] if self.holds else [one for one in deliveries if one.arrived_at >= late]
         self.buffer.put_back(self._source.still_ours(deliveries))
         self.wake()

@@ -51,6 +51,7 @@ class PoolStatus:
     silent: tuple[str, ...] = ()  # nodes with workers of ours that give no answer
     silent_workers: int = 0  # on them
     lent: int = 0  # places of `target` that the quarantine's workers have meanwhile
+    beside: int = 0  # messages of `held` that no ready worker has: at workers that leave, and suspects
     window_fixed: str | None = None  # why the window must not change
     short: str | None = None  # the resources that keep `placeable` from being more
     backlog: bool = False  # the queue held more than a window, as the autoscaler told last

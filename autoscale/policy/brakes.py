@@ -9,6 +9,7 @@ from typing import Final
 from rabbitray.autoscale.policy.demand import until_started_s
 from rabbitray.autoscale.policy.rates import RECENT_S
 from rabbitray.autoscale.policy.signals import (
+    FOR_TASKS,
     START_MARGIN_S,
     Ceiling,
     Growth,
@@ -130,8 +131,9 @@ def cap_to_cluster(wish: Wish, seen: Snapshot) -> Wish:
             most,
             f"cluster fits {fits}{_short_of(seen)}, and its node types may bring room for {seen.pool.growable} more",
         )
-    asked = max(seen.have, seen.pool.workers + seen.pool.placeable + NODE_ASK)  # whoever waits is asked for already
-    return wish.at_most(asked, f"{seen.pool.placeable} more fit, {NODE_ASK} at a time are asked of new nodes")
+    ask = 0 if seen.pool.short == FOR_TASKS else NODE_ASK  # they would take what is left for the tasks
+    asked = max(seen.have, seen.pool.workers + seen.pool.placeable + ask)  # whoever waits is asked for already
+    return wish.at_most(asked, f"{seen.pool.placeable} more fit, {ask} at a time are asked of new nodes")
 
 
 def _short_of(seen: Snapshot) -> str:
@@ -150,6 +152,8 @@ def withdraw_pending(wish: Wish, seen: Snapshot, memory: Memory, limits: PolicyL
     size = min(max(pool.workers + pool.lent, limits.min_size), wish.size)
     if size == wish.size:
         return wish, memory
-    why = f"{pool.starting} workers stayed pending for {pool.pending_s:.0f} s{_short_of(seen)}"
+    why = (
+        f"{pool.starting} workers stayed pending for {pool.pending_s:.0f} s{'' if pool.placeable else _short_of(seen)}"
+    )
     blocked = Ceiling(size=size, until=seen.now + BLOCKED_S, placeable=pool.placeable, why=why)
     return Wish(size=size, kind="withdraw", notes=(why,)), replace(memory, blocked=blocked)

@@ -8,6 +8,9 @@ from typing import Final, Literal
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.router.status import PoolStatus
 
+FOR_TASKS: Final = "cpu, beside cpus_for_tasks"
+"""What is short where the CPUs that are free are left for the tasks of handlers."""
+
 START_MARGIN_S: Final = 30.0
 """How long before `start_timeout_s` a pending worker is taken back at the latest: some looks of the loop."""
 

@@ -184,8 +184,8 @@ def _are_long(seen: Snapshot, speed: float | None, limits: WindowLimits) -> bool
 
 
 def _run_at_once(seen: Snapshot) -> int:
-    """The messages that the workers run."""
-    return seen.fed * max(1, ceil(seen.pool.slots / seen.pool.records_per_message))
+    """The messages that the workers run, and those that others have beside them."""
+    return seen.fed * max(1, ceil(seen.pool.slots / seen.pool.records_per_message)) + seen.pool.beside
 
 
 def _kept_running(seen: Snapshot, memory: Memory, wanted: int, *, near: int) -> str | None:

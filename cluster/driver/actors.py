@@ -25,6 +25,9 @@ SMALL_CPU: Final = 0.01
 HEAD_CPU: Final = 0.0
 """On the head's node, which is never taken away, and may offer no CPU at all, as Ray's own documentation advises."""
 
+OWN_ACTORS: Final = 3
+"""Store, router, autoscaler."""
+
 CALLS_MOST = 1_000
 NAME_FREE_WITHIN_S = 10.0
 

@@ -234,7 +234,7 @@ def router(loaded: Loaded, handler: str, fits: int) -> RouterSetup:
             most_bytes=settings.max_memory_per_worker,
             most_age_s=settings.max_age_per_worker_s,
         ),
-        leave_first=settings.cpus_for_tasks > 0,
+        leave_first=settings.cpus_for_tasks > 0 and settings.worker_num_cpus > 0,
         silent_node_timeout_s=settings.silent_node_timeout_s,
         min_size=bounds.min_size,
         initial_size=bounds.initial_size,
@@ -245,8 +245,11 @@ def router(loaded: Loaded, handler: str, fits: int) -> RouterSetup:
     )
 
 
-def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
-    """The autoscaler; `max_size`: the bound where the settings leave it open; what fits it looks at all the time."""
+def autoscaler(loaded: Loaded, max_size: int, own_cpus: float = 0.0) -> AutoscalerSetup:
+    """The autoscaler; `max_size`: the bound where the settings leave it open; what fits it looks at all the time.
+
+    `own_cpus`: what the pool's own actors take of the cluster's CPUs.
+    """
     settings = loaded.settings
     return AutoscalerSetup(
         pool=settings.pool,
@@ -257,7 +260,7 @@ def autoscaler(loaded: Loaded, max_size: int) -> AutoscalerSetup:
         metering=metering(loaded),
         kinds=settings.worker_kinds,
         can_grow_nodes=settings.can_grow_nodes,
-        cpus_for_tasks=settings.cpus_for_tasks,
+        cpus_for_tasks=settings.cpus_for_tasks and settings.cpus_for_tasks + own_cpus,
         limits=autoscale_limits(settings, max_size),
         window=window_limits(settings),
         pace=Pace(busy_s=settings.queue_depth_busy_interval_ms / 1000, idle_s=settings.queue_depth_interval_ms / 1000),

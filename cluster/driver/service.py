@@ -21,7 +21,7 @@ from rabbitray.actors.router.report import Drained, RouterReport
 from rabbitray.actors.store.actor import ResultStore
 from rabbitray.autoscale.actor import Autoscaler
 from rabbitray.cluster.driver import compose
-from rabbitray.cluster.driver.actors import ActorMaker, RayActors
+from rabbitray.cluster.driver.actors import OWN_ACTORS, SMALL_CPU, ActorMaker, RayActors
 from rabbitray.cluster.driver.session import Session
 from rabbitray.cluster.driver.supervise import Supervised
 from rabbitray.cluster.settings import Loaded
@@ -152,7 +152,8 @@ class Service:
         return await self._make(ConsumerRouter, self.router.name, "start", setup)
 
     async def _start_autoscaler(self) -> Actor:
-        setup = compose.autoscaler(self._loaded, self._session.max_size)
+        own_cpus = 0.0 if self._session.on_head else OWN_ACTORS * SMALL_CPU
+        setup = compose.autoscaler(self._loaded, self._session.max_size, own_cpus)
         return await self._make(Autoscaler, self.autoscaler.name, "start", setup)
 
     async def _make(self, kind: type, name: str, begin: str, *arguments: object) -> Actor:

@@ -205,11 +205,21 @@ def check_room(settings: Settings) -> None:
         log.warning("%s: workers wait until one comes", lacking)
         return
     fits = room(nodes, [kind])[0]
+    _check_beside_tasks(settings, kind, beside_tasks(nodes, kind, settings.cpus_for_tasks))
     if settings.min_size > fits.workers and not settings.can_grow_nodes:
         log.warning(
             "min_size %d workers of %s: the cluster fits %d, short of %s; some stay pending",
             settings.min_size, kind.words, fits.workers, " and ".join(fits.short),
         )  # fmt: skip
+
+
+def _check_beside_tasks(settings: Settings, kind: WorkerKind, most: int | None) -> None:
+    least = max(1, settings.min_size)
+    if most is not None and most < least and not settings.can_grow_nodes:
+        raise ConfigurationError(
+            f"beside cpus_for_tasks {settings.cpus_for_tasks:g} the cluster has CPUs for {most} workers of "
+            f"{kind.words}, and min_size is {least}: handlers would wait for their tasks for ever; lower one of them"
+        )
 
 
 @contextlib.contextmanager

@@ -61,7 +61,7 @@ class Sight:
 
 def start_failure(report: RouterReport | None) -> str | None:
     """Why this pool will never work a message, once its workers could not start so often; None while it may."""
-    if report is None or report.pool.workers or not report.pool.target:
+    if report is None or report.pool.workers or report.pool.retiring or not report.pool.target:
         return None
     if report.failed_starts < FAILED_STARTS_MOST or report.start_error is None:
         return None

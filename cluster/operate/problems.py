@@ -48,7 +48,8 @@ def problems(look: Look) -> tuple[str, ...]:
     if report.start_error:
         found.append(f"workers cannot start: {report.start_error}")
     elif status.target and not status.workers and (status.pending_s or 0.0) > STARTING_TOO_LONG_S:
-        room = f"the cluster is short of {status.short}" if status.short else "is there room in the cluster?"
+        full = status.short and not status.placeable
+        room = f"the cluster is short of {status.short}" if full else "is there room in the cluster, or is it loading?"
         found.append(f"no worker has started for {status.pending_s:.0f} s: {room}")
     found += _silent_nodes(report.workers)
     if report.isolation_waits_s is not None:

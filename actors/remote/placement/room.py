@@ -101,6 +101,15 @@ def beside_tasks(have: Iterable[NodeRoom], kind: WorkerKind, for_tasks: float) -
     return units(max(0.0, cpus - for_tasks)) // units(kind.num_cpus)
 
 
+def places_beside_tasks(most: int, there: int, leaving: int) -> int:
+    """How many more of `most` workers may be asked for; below 0 where too many are there, since a node has gone.
+
+    One that is leaving has its place until its end; it is no reason for others to leave.
+    """
+    left = most - there
+    return max(left - leaving, min(left, 0))
+
+
 def _count(node: NodeRoom, name: str, taken: int) -> int:
     """How many of a bundle's part of one resource a node has."""
     if name != GPU:

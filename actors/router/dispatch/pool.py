@@ -35,7 +35,8 @@ class PoolConfig:
 
     `handler_timeout_s`: for so long a job may say nothing; `max_run_s`: for so long it may run whatever it says.
     `copies_come_by`: the routes by which copies of ours come. `leave_within_s`: for so long a worker that leaves may go
-    on with what it has in hand; None: until it has finished.
+    on with what it has in hand; None: until it has finished. `leave_first`: the room that is left is for others, so a
+    worker that leaves has its place until its end, and no other is asked for before.
     """
 
     name: str
@@ -46,6 +47,7 @@ class PoolConfig:
     first_number: int = 1
     copies_come_by: frozenset[bytes] = frozenset()
     leave_within_s: float | None = None
+    leave_first: bool = False
 
 
 class Pool(Generic[P]):
@@ -62,7 +64,7 @@ class Pool(Generic[P]):
             factory,
             names=(f"{config.name}-{number:04d}" for number in itertools.count(config.first_number)),
             timeout_s=config.start_timeout_s,
-            missing=self._missing,
+            missing=self._to_start,
             on_ready=self._join,
             ends=self._ends,
         )
@@ -150,10 +152,10 @@ class Pool(Generic[P]):
         self._let_worn_go()
         self._starts.fill()
 
-    def replace(self, member: Member[P], *, leave_first: bool = False) -> None:
-        """Asks for one worker more; this one leaves when that is ready, or at once, before it is asked for."""
+    def replace(self, member: Member[P]) -> None:
+        """Asks for one worker more; this one leaves when that is ready, or, by `leave_first`, before."""
         self.worn[member.name] = time.monotonic()
-        if leave_first:
+        if self._config.leave_first:
             self.retire_worn()
         self._starts.fill()
 
@@ -254,6 +256,10 @@ class Pool(Generic[P]):
         if self._stopped:
             return 0
         return self.wanted + len(self.worn) - sum(member.state != "retiring" for member in self.members)
+
+    def _to_start(self) -> int:
+        """How many of those that are missing may be asked for now."""
+        return self._missing() - (self.count("retiring") if self._config.leave_first else 0)
 
     def _join(self, member: Member[P]) -> None:
         member.ready_at = time.monotonic()
@@ -360,6 +366,7 @@ class Pool(Generic[P]):
         self._abandon(member, WorkerLostError("left", why, may_be_poison=False))
         member.suspects = frozenset()
         member.handle.kill()
+        self._starts.fill()
 
     def _abandon(self, member: Member[P], loss: WorkerLostError) -> None:
         """Whoever waits for an answer of this worker hears of its loss at once, whoever asks next with that."""
@@ -373,6 +380,7 @@ class Pool(Generic[P]):
             log.info("Worker %s retired", member.name)
             self._ends.at = time.monotonic()
             self._tasks.spawn(_stop(member, 10.0))
+            self._starts.fill()
 
 
 async def _stop(member: Member[P], within_s: float) -> None:

@@ -53,20 +53,17 @@ class WearLimits:
 
 
 class Recycling(Generic[P]):
-    """Replaces the workers of one pool by these limits. `leave_first`: none is asked for beside the one that leaves,
-    since the room that is left is for others. `clock`: monotonic seconds, as `Member.ready_at`.
-    """
+    """Replaces the workers of one pool by these limits. `clock`: monotonic seconds, as `Member.ready_at`."""
 
     def __init__(
         self,
         pool: Pool[P],
         limits: WearLimits,
         *,
-        leave_first: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool, self._limits, self._clock = pool, limits, clock
-        self._leave_first = leave_first
+        self._told = False  # that a new worker is larger than they may become
         self.on = limits.any
 
     async def look(self) -> None:
@@ -77,7 +74,7 @@ class Recycling(Generic[P]):
                 break
             if (why := self._why(member, now)) is not None:
                 log.info("Worker %s is replaced: %s", member.name, why)
-                pool.replace(member, leave_first=self._leave_first)
+                pool.replace(member)
         if pool.worn and await self._no_place(now):
             pool.retire_worn()
 
@@ -87,7 +84,22 @@ class Recycling(Generic[P]):
 
     def _why(self, member: Member[P], now: float) -> str | None:
         rss_bytes = member.usage.rss_bytes if member.usage is not None else 0
+        if self._begins_too_large(member):
+            rss_bytes = 0
         return self._limits.worn(jobs=member.jobs, rss_bytes=rss_bytes, age_s=now - member.ready_at)
+
+    def _begins_too_large(self, member: Member[P]) -> bool:
+        """Whether it was as large as a worker may become before it had a job: another one would be no smaller."""
+        first, most = member.info.usage if member.info is not None else None, self._limits.most_bytes
+        if first is None or most is None or first.rss_bytes < most:
+            return False
+        if not self._told:
+            log.warning(
+                "max_memory_per_worker is %d MiB, and a new worker has %d MiB: it is not replaced for its memory",
+                most // MIB, first.rss_bytes // MIB,
+            )  # fmt: skip
+        self._told = True
+        return True
 
     async def _no_place(self, now: float) -> bool:
         late = [

@@ -58,7 +58,8 @@ class RunningUnits:
             told_at=time.time(),
         )
         run.tell(unit, told, min(TOLD_WITHIN_S, self._timeout_s / 4))
-        run.loop.call_soon_threadsafe(self._extend, unit)
+        if unit.limit is not None:
+            run.loop.call_soon_threadsafe(self._extend, unit)
         return True
 
     def deadline(self, job: Job) -> datetime | None:

@@ -127,6 +127,10 @@ TYPE_WITH_TWO = [(3, {"CPU": 8.0, "GPU": 2.0})]
         ({"worker_label_selector": "zone=b"}, TYPE_WITH_TWO, None),  # labels of a type are not told
         ({"worker_num_cpus": 9}, None, None),  # a warning: nodes with CPUs join
         ({"worker_resources": "gpu=0.5"}, None, None),
+        ({"cpus_for_tasks": 7}, None, None),
+        ({"cpus_for_tasks": 7.5}, None, "beside cpus_for_tasks 7.5 the cluster has CPUs for 0 workers of cpu=1, and"),
+        ({"cpus_for_tasks": 6, "min_size": 3}, None, "beside cpus_for_tasks 6 the cluster has CPUs for 2 workers"),
+        ({"cpus_for_tasks": 99, "can_grow_nodes": True}, None, None),
     ],
 )
 def test_what_the_cluster_can_never_place_is_refused_at_the_start(

@@ -133,7 +133,7 @@ def test_the_text_holds_what_people_ask_for() -> None:
         (replace(HEALTHY, decisions=None), "the autoscaler does not answer"),
         (
             replace(HEALTHY, status=replace(QUIET, workers=0, starting=1, target=1, pending_s=90.0)),
-            "no worker has started for 90 s: is there room in the cluster?",
+            "no worker has started for 90 s: is there room in the cluster, or is it loading?",
         ),
         (
             replace(HEALTHY, status=replace(QUIET, workers=0, starting=1, target=1, pending_s=90.0, short="gpu")),

@@ -226,6 +226,13 @@ def test_what_older_consumers_hold_counts_towards_what_long_jobs_run() -> None:
     assert not window(seen(ready=500, workers=2, window=1, held=4, old_window_held=4), Memory(), LONG).changed
 
 
+def test_a_worker_that_leaves_with_its_hour_long_job_keeps_nothing_from_the_one_in_its_place() -> None:
+    look = seen(ready=50, workers=1, retiring=1, window=1, held=1, beside=1)
+    assert (window(look, Memory(), LONG).messages, window(look, Memory(), LONG).changed) == (1, True)
+    after = seen(ready=50, workers=1, retiring=1, window=1, held=2, old_window_held=1, beside=1)
+    assert not window(after, Memory(), LONG).changed
+
+
 @given(
     workers=st.integers(1, 50),
     slots=st.integers(1, 40),

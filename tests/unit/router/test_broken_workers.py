@@ -83,3 +83,15 @@ async def test_what_came_too_long_ago_goes_back_instead_of_running_again_here() 
         await eventually(lambda: [one.redelivered for one in path.router.held()] == [True])
         await path.work()
         assert path.rows() == {"k0": 1}
+
+
+async def test_what_its_handler_said_is_known_when_it_comes_again() -> None:
+    """Else it would go round for ever, and end a worker each time."""
+    async with path_of(max_hold_s=60.0) as path:
+        path.publish("k0")
+        for _ in range(SPARED_MOST + 1):
+            worker, batch = await path.batch()
+            path.clock.ahead_s += 3_600.0
+            breaks(path, worker, batch, "k0")
+            await eventually(lambda worker=worker: worker.killed)
+        await eventually(lambda: path.in_rungs() == ["k0"])

@@ -17,6 +17,7 @@ from rabbitray.actors.remote.placement.room import (
     lacks_only,
     never_fits,
     placeable,
+    places_beside_tasks,
     room,
 )
 
@@ -199,3 +200,10 @@ def test_what_is_left_for_the_tasks_of_handlers(
     have = [NodeRoom(resources={"CPU": each}) for each in cpus]
 
     assert beside_tasks(have, WorkerKind(num_cpus=num_cpus), for_tasks) == workers
+
+
+@pytest.mark.parametrize(
+    ("most", "there", "leaving", "more"), [(5, 3, 0, 2), (5, 3, 1, 1), (5, 5, 1, 0), (2, 4, 0, -2), (2, 4, 3, -2)]
+)
+def test_who_leaves_has_its_place_until_its_end(most: int, there: int, leaving: int, more: int) -> None:
+    assert places_beside_tasks(most, there, leaving) == more

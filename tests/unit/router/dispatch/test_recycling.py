@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -101,13 +102,44 @@ async def test_in_a_full_cluster_it_goes_first() -> None:
 
 
 async def test_where_room_is_left_for_tasks_it_goes_first() -> None:
-    harness = Harness()
+    harness = Harness(leave_first=True)
     await harness.ready(2)
     first, _ = harness.pool.members
     first.jobs = 5
-    await by_jobs(harness, leave_first=True).look()
+    await by_jobs(harness).look()
     assert first.state == "retiring"
     await eventually(lambda: len(names(harness.pool)) == 2)
+    await harness.pool.stop(0.1)
+
+
+async def test_where_room_is_left_for_tasks_one_that_works_keeps_its_place() -> None:
+    """Its job may wait for a task, and the other would take that task's CPU."""
+    harness = Harness(leave_first=True)
+    await harness.ready(1)
+    batch, running = harness.send()
+    await harness.arrived(batch)
+    (member,) = harness.pool.members
+    member.jobs = 5
+    await by_jobs(harness).look()
+    assert [one.state for one in harness.pool.members] == ["retiring"]
+    harness.at(batch).answer(batch.id, Part(finished=[0], jobs=1))
+    await running
+    await eventually(lambda: names(harness.pool) == ["w-0002"])
+    await harness.pool.stop(0.1)
+
+
+async def test_a_bound_below_a_new_worker_s_memory_replaces_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    harness = Harness()
+    await harness.ready(1)
+    (member,) = harness.pool.members
+    member.usage = Usage(cpu_percent=None, rss_bytes=200 * MIB)
+    assert member.info is not None
+    member.info = replace(member.info, usage=Usage(cpu_percent=None, rss_bytes=150 * MIB))
+    recycling = Recycling(harness.pool, WearLimits(most_bytes=100 * MIB))
+    for _ in range(2):
+        await recycling.look()
+    assert (names(harness.pool), harness.pool.worn) == (["w-0001"], {})
+    assert caplog.text.count("max_memory_per_worker is 100 MiB, and a new worker has 150 MiB") == 1
     await harness.pool.stop(0.1)
 
 
