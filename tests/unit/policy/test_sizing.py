@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rabbitray.actors.errors import ConfigurationError
-from rabbitray.autoscale.policy.signals import Decision, Memory, PolicyLimits, Snapshot
+from rabbitray.autoscale.policy.signals import FOR_TASKS, Decision, Memory, PolicyLimits, Snapshot
 from rabbitray.autoscale.policy.sizing import decide
 from tests.kit.pool_status import seen, steadily
 
@@ -428,6 +428,10 @@ def test_the_cluster_bounds_the_ask_and_new_nodes_are_asked_for_a_few_at_a_time(
     assert decide(seen(**full, placeable=2), Memory(), LIMITS)[0].wanted == 3  # type: ignore[arg-type]  # fields
     growing = seen(**full, placeable=0, can_grow_nodes=True)  # type: ignore[arg-type]  # fields
     assert decide(growing, Memory(), LIMITS)[0].wanted == 5
+    reserved = seen(**full, placeable=0, can_grow_nodes=True, short=FOR_TASKS)  # type: ignore[arg-type]  # fields
+    assert decide(reserved, Memory(), LIMITS)[0].wanted == 1, "they would take what is left for tasks"
+    node_gone = seen(ready=50_000, workers=4, target=4, placeable=-2, short=FOR_TASKS)
+    assert decide(node_gone, Memory(), LIMITS)[0].wanted == 2
 
 
 def test_pending_workers_stay_few_while_no_node_comes_and_follow_the_nodes() -> None:
