@@ -64,6 +64,15 @@ def test_a_setting_comes_along_from_wherever_it_is_and_a_default_does_not(tmp_pa
     assert options(loaded) == ["--queue", "orders", "--min-size", "2", "--max-size", "auto", "--no-outage-hold"]
 
 
+@pytest.mark.parametrize("name", ["defaults.toml", "default", "derived.toml", "derived from queue"])
+def test_a_setting_comes_along_from_a_file_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text('queue = "orders"\n')
+    assert options(load({}, {}, Path(name))) == ["--queue", "orders"]
+
+
 def test_what_is_secret_or_of_this_machine_stays() -> None:
     assert [name for name, field in Settings.model_fields.items() if kind_of(field).env in ("RABBITMQ_URL",)] == [
         "rabbitmq_url"
