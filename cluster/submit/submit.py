@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def check(loaded: Loaded, folder: Folder, *, own_environment: Mapping[str, Any])
     if settings.handler is None:
         raise ConfigurationError("no handler: give --handler module:attribute, e.g. mypackage.jobs:handle")
     request.require_absolute(str(settings.results))
+    request.require_nothing_shown(json.loads(settings.worker_runtime_env or "{}"), "worker_runtime_env")
     waits = own_environment.get("env_vars", {}).get(JOB_STOP_WAIT)
     wait_s = float(waits) if str(waits).isdecimal() else float(request.stop_wait_s(settings.drain_deadline_s))
     findings = check_settings(settings, Facts(job_stop_wait_s=wait_s))

@@ -135,6 +135,13 @@ def test_the_environment_has_time_to_drain_and_what_the_user_asks_for() -> None:
         ('{"env_vars": {"A": 1}}', "env_vars must be"),
         ('{"env_vars": {"DB_PASSWORD": "x"}}', "DB_PASSWORD would be seen"),
         ('{"env_vars": {"DB": "postgres://u:geheim@db/"}}', "DB would be seen"),
+        ('{"pip": ["x", "--extra-index-url https://u:geheim@index/"]}', "pip would be seen"),
+        ('{"uv": {"packages": ["x @ https://u:geheim@index/x.whl"]}}', "packages would be seen"),
+        ('{"excludes": ["data"]}', "has what is given as --exclude"),
+        ('{"pip": "requirements.txt"}', "pip names a file of this machine; give a list of requirements"),
+        ('{"uv": {"packages": "requirements.txt"}}', "uv names a file of this machine; give a list"),
+        ('{"conda": "environment.yml"}', "conda names a file of this machine; give the environment itself"),
+        ('{"py_modules": ["./mine"]}', "py_modules names a file of this machine; give a list of URIs"),
     ],
 )
 def test_what_cannot_be_an_environment_is_one_line_without_its_values(text: str, says: str) -> None:
@@ -144,6 +151,20 @@ def test_what_cannot_be_an_environment_is_one_line_without_its_values(text: str,
     assert says in line
     assert "\n" not in line
     assert "geheim" not in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"conda": "of-the-cluster"}',
+        '{"conda": {"dependencies": ["pip", {"pip": ["tokenizers"]}]}}',
+        '{"py_modules": ["s3://bucket/mine.zip"]}',
+        '{"uv": {"packages": ["httpx"]}, "config": {"setup_timeout_seconds": 60, "eager_install": true}}',
+        '{"env_vars": {"TOKENIZERS_PARALLELISM": "false"}}',
+    ],
+)
+def test_what_needs_no_file_of_this_machine_goes_as_it_is(text: str) -> None:
+    assert own_environment(text) == json.loads(text)
 
 
 def test_no_environment_is_an_empty_one() -> None:
