@@ -17,7 +17,7 @@ from rabbitray.cluster.settings import Loaded, toml_here
 from rabbitray.cluster.settings.job import job_server_access
 from rabbitray.cluster.submit import request
 from rabbitray.cluster.submit.submit import Following, Plan, check, read_folder, submit
-from rabbitray.cluster.submit.variables import read_variables, with_broker
+from rabbitray.cluster.submit.variables import read_variables, require_one_broker, with_broker
 
 OF_RUN = tuple(name for name in ALL if name != "ray_address")
 
@@ -82,6 +82,7 @@ def command(
     if url_file_on_head is not None and not url_file_on_head.startswith("/"):
         raise ConfigurationError(f"--url-file-on-head {url_file_on_head}: must be an absolute path on that machine")
     given = read_variables(secrets_file) if secrets_file is not None else {}
+    require_one_broker(given, url_file_on_head)
     variables = given if url_file_on_head is not None else with_broker(given, loaded)
     folder = read_folder(working_dir, exclude, access, (secrets_file, loaded.settings.rabbitmq_url_file, toml_here()))
     say = partial(tell, err=True)

@@ -19,6 +19,7 @@ from rabbitray.cluster.settings import Loaded, Settings
 from rabbitray.cluster.settings.job import JOB_STOP_WAIT, SENT_VARIABLE, shown_secrets
 from rabbitray.cluster.settings.kinds import kind_of
 from rabbitray.cluster.settings.model import NAME_PATTERN
+from rabbitray.cluster.submit.variables import file_alone
 
 STAYS: Final = frozenset({"rabbitmq_url", "rabbitmq_url_file", "ray_address", "failpoint"})
 """Settings that say something of this machine, or are secret."""
@@ -149,7 +150,7 @@ def runtime_environment(
     if sent is not None:
         ours[SENT_VARIABLE] = sent
     if url_file is not None:
-        ours["RABBITMQ_URL_FILE"] = url_file
+        ours |= file_alone(url_file)
     return dict(own) | {"working_dir": working_dir, "env_vars": ours}
 
 

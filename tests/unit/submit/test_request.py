@@ -115,7 +115,11 @@ def test_the_environment_has_time_to_drain_and_what_the_user_asks_for() -> None:
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
             "RAY_max_direct_call_object_size": "4194304",
             "RABBITRAY_SENT": "name",
-            "RABBITMQ_URL_FILE": "/home/ubuntu/url",
+            "RABBITRAY_RABBITMQ_URL_FILE": "/home/ubuntu/url",
+            "RABBITRAY_RABBITMQ_URL": "",
+            "RABBITMQ_URL": "",
+            "AMQP_URL": "",
+            "CLOUDAMQP_URL": "",
         },
     }
     longer = own_environment(
