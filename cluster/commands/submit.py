@@ -32,7 +32,10 @@ OF_RUN = tuple(name for name in ALL if name != "ray_address")
     "--working-dir", type=click.Path(path_type=Path), default=Path(), metavar="FOLDER",
     help="What is uploaded, without what .gitignore, .rayignore and --exclude leave out. [.]",
 )  # fmt: skip
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="As a line of .gitignore; !NAME takes one in again.")
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN",
+    help="As a line of .gitignore; !NAME takes in again what we leave out, not what an ignore file does.",
+)  # fmt: skip
 @click.option(
     "--secrets-file", type=click.Path(path_type=Path), metavar="FILE",
     help="NAME=VALUE lines (mode 0600) that the driver and the handler get as variables, and that show nowhere.",

@@ -80,7 +80,7 @@ def check(loaded: Loaded, folder: Folder, *, own_environment: Mapping[str, Any])
     findings = check_settings(settings, Facts(job_stop_wait_s=wait_s))
     if refusals := [finding.text for finding in findings if finding.level == "refuse"]:
         raise ConfigurationError("\n".join(refusals))
-    folders.require_fitting(folder, inside.PACKAGE_BYTES)
+    folders.require_fitting(folder, folders.MOST_BYTES)
     note = folders.require_handler(folder, settings.handler)
     return [finding.text for finding in findings] + ([note] if note else [])
 
@@ -88,7 +88,8 @@ def check(loaded: Loaded, folder: Folder, *, own_environment: Mapping[str, Any])
 async def submit(plan: Plan, address: str | None, access: JobServerAccess, following: Following) -> End:
     """Finds the job server, hands over folder and secrets, starts the job and follows it to its end.
 
-    Raises ConfigurationError before anything was uploaded: no job server, another Ray, a pool that runs.
+    Raises ConfigurationError before anything was uploaded: no job server, another Ray, a pool that runs, a folder that
+    is too large once it is packed.
     """
     url = await find(address, access)
     async with JobServer(url, access) as server:
@@ -171,6 +172,7 @@ def _notes(plan: Plan, url: str) -> list[str]:
 async def _handed_over(server: JobServer, plan: Plan) -> dict[str, Any]:  # Any: JSON values
     """Uploads the folder and leaves the secrets for the job; returns what to ask the job server for."""
     name, content = await asyncio.to_thread(folders.archive, plan.folder)
+    folders.require_taken(plan.folder, len(content), inside.REQUEST_BYTES)
     await server.put_package(name, content)
     sent = None
     if plan.variables:
