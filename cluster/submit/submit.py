@@ -125,9 +125,8 @@ async def _left_at_start(server: JobServer, plan: Plan, following: Following) ->
     if await server.job(name) is None:
         text = f"job {name} is not there; if it starts all the same, {ways_on(server.url, name)}"
         return End(code=INTERRUPTED, text=text, status="NONE")
-    if following.stop_on_interrupt:
-        await stop_job(server, name, following.say)
-    return left(server.url, name)
+    asked = following.stop_on_interrupt and await stop_job(server, name, following.say)
+    return left(server.url, name, stops=asked)
 
 
 async def _require_ray(server: JobServer) -> None:
