@@ -14,10 +14,10 @@ from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.cli.version import version
 from rabbitray.cluster.settings import Loaded, toml_here
-from rabbitray.cluster.settings.job import job_server_access
+from rabbitray.cluster.settings.job import collectors_here, job_server_access
 from rabbitray.cluster.submit import request
 from rabbitray.cluster.submit.submit import Following, Plan, check, read_folder, submit
-from rabbitray.cluster.submit.variables import read_variables, require_one_broker, with_broker
+from rabbitray.cluster.submit.variables import collector_stays, read_variables, require_one_broker, with_broker
 
 OF_RUN = tuple(name for name in ALL if name != "ray_address")
 
@@ -90,7 +90,8 @@ def command(
     folder = read_folder(working_dir, exclude, access, (secrets_file, loaded.settings.rabbitmq_url_file, toml_here()))
     say = partial(tell, err=True)
     redact = Redactor(*loaded.secrets, *variables.values())
-    for note in check(loaded, folder, own_environment=own):
+    stays = collector_stays(collectors_here(), [*variables, *own.get("env_vars", {})])
+    for note in [*check(loaded, folder, own_environment=own), *([stays] if stays else [])]:
         say(redact(f"note: {note}"))
     plan = Plan(
         loaded=loaded,

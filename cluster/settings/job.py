@@ -27,6 +27,7 @@ _NO_SECRET: Final = re.compile(r"_(FILE|PATH|DIR|URI)$", re.IGNORECASE)
 _SWITCH: Final = re.compile("true|false|yes|no|on|off", re.IGNORECASE)
 _COUNT: Final = re.compile("[0-9]{1,6}")
 _URL_BEGINS: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
+_OF_A_COLLECTOR: Final = re.compile("OTEL_EXPORTER_.+|OTEL_.+_EXPORTER")
 _PUBLIC_LOGIN: Final = ("guest", "guest")
 
 
@@ -147,6 +148,15 @@ def add_to_environment(variables: Mapping[str, Secret]) -> None:
     """Makes these variables of this process, which no listing of processes shows."""
     os.environ.pop(SENT_VARIABLE, None)
     os.environ.update({name: value.reveal() for name, value in variables.items()})
+
+
+def collectors_here() -> tuple[str, ...]:
+    """The variables of this process that name a collector of traces or metrics, or its access."""
+    return tuple(
+        sorted(
+            name for name, value in os.environ.items() if _OF_A_COLLECTOR.fullmatch(name) and value not in ("", "none")
+        )
+    )
 
 
 def ray_address_here() -> str | None:

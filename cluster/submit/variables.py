@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -105,6 +105,14 @@ def require_one_broker(given: Mapping[str, Secret], url_file: str | None) -> Non
         raise ConfigurationError(
             f"--secrets-file has {', '.join(twice)}, and --url-file-on-head names the broker, too; leave one out"
         )
+
+
+def collector_stays(here: Iterable[str], sent: Iterable[str]) -> str | None:
+    """A note where this shell names a collector, in the variables `here`, and none of those that are `sent` does."""
+    named = list(here)
+    if not named or any(name.startswith("OTEL_") for name in sent):
+        return None
+    return f"the job sends nothing to this shell's collector ({', '.join(named)}); put these into --secrets-file"
 
 
 def names_this_machine(variables: Mapping[str, Secret]) -> str | None:

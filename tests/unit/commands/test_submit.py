@@ -66,6 +66,21 @@ def test_a_mistake_is_one_line_within_the_time(project: Run, more: tuple[str, ..
         assert line.startswith("error: ")
 
 
+def test_a_collector_of_this_shell_stays_here_and_that_is_said(project: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "OTEL_" not in project("submit", *GOOD).err
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=geheim")
+    ran = project("submit", *GOOD)
+    assert (
+        "note: the job sends nothing to this shell's collector (OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_EXPORTER); put "
+        "these into --secrets-file"
+    ) in ran.err.splitlines()
+    assert "geheim" not in ran.err
+    own = '{"env_vars": {"OTEL_TRACES_EXPORTER": "console"}}'
+    assert "collector" not in project("submit", *GOOD, "--runtime-env-json", own).err
+
+
 def test_without_a_handler_it_says_so(run: Run) -> None:
     ran = run("submit")
     assert (ran.code, ran.err) == (
