@@ -26,6 +26,7 @@ TOKEN = JobServerAccess(token=Secret("the-token"), token_from="/home/ubuntu/.ray
         ("auto", ["http://127.0.0.1:8265"]),
         ("http://head:8265/", ["http://head:8265"]),
         ("https://ray.example.com/cluster/", ["https://ray.example.com/cluster"]),
+        ("http://head:8265/#/jobs", ["http://head:8265"]),
         ("head:8265", ["http://head:8265"]),
         ("head:6379", ["http://head:6379", "http://head:8265"]),
         ("[::1]:6379", ["http://[::1]:6379", "http://[::1]:8265"]),
