@@ -14,10 +14,10 @@ from rabbitray.cluster.cli.options import ALL, with_settings
 from rabbitray.cluster.cli.terminal import tell, tell_json
 from rabbitray.cluster.cli.version import version
 from rabbitray.cluster.settings import Loaded, toml_here
-from rabbitray.cluster.settings.job import job_server_access
+from rabbitray.cluster.settings.job import collectors_here, job_server_access
 from rabbitray.cluster.submit import request
 from rabbitray.cluster.submit.submit import Following, Plan, check, read_folder, submit
-from rabbitray.cluster.submit.variables import read_variables, with_broker
+from rabbitray.cluster.submit.variables import collector_stays, read_variables, require_one_broker, with_broker
 
 OF_RUN = tuple(name for name in ALL if name != "ray_address")
 
@@ -32,7 +32,10 @@ OF_RUN = tuple(name for name in ALL if name != "ray_address")
     "--working-dir", type=click.Path(path_type=Path), default=Path(), metavar="FOLDER",
     help="What is uploaded, without what .gitignore, .rayignore and --exclude leave out. [.]",
 )  # fmt: skip
-@click.option("--exclude", multiple=True, metavar="PATTERN", help="As a line of .gitignore; !NAME takes one in again.")
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN",
+    help="As a line of .gitignore; !NAME takes in again what we leave out, not what an ignore file does.",
+)  # fmt: skip
 @click.option(
     "--secrets-file", type=click.Path(path_type=Path), metavar="FILE",
     help="NAME=VALUE lines (mode 0600) that the driver and the handler get as variables, and that show nowhere.",
@@ -82,11 +85,13 @@ def command(
     if url_file_on_head is not None and not url_file_on_head.startswith("/"):
         raise ConfigurationError(f"--url-file-on-head {url_file_on_head}: must be an absolute path on that machine")
     given = read_variables(secrets_file) if secrets_file is not None else {}
+    require_one_broker(given, url_file_on_head)
     variables = given if url_file_on_head is not None else with_broker(given, loaded)
     folder = read_folder(working_dir, exclude, access, (secrets_file, loaded.settings.rabbitmq_url_file, toml_here()))
     say = partial(tell, err=True)
     redact = Redactor(*loaded.secrets, *variables.values())
-    for note in check(loaded, folder, own_environment=own):
+    stays = collector_stays(collectors_here(), [*variables, *own.get("env_vars", {})])
+    for note in [*check(loaded, folder, own_environment=own), *([stays] if stays else [])]:
         say(redact(f"note: {note}"))
     plan = Plan(
         loaded=loaded,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,8 +19,15 @@ RAY_JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 RAY_JOB_STOP_WAIT_DEFAULT_S: Final = 3.0
 SENT_VARIABLE: Final = "RABBITRAY_SENT"
 """Set in a job's environment: under which name its secrets wait for it."""
-_OF_A_SECRET: Final = re.compile("passw|secret|token|credential|api_?key|private_?key|headers", re.IGNORECASE)
+_OF_A_PASSWORD: Final = re.compile("passw|secret|_pass$|_pwd$", re.IGNORECASE)
+_OF_A_SECRET: Final = re.compile(
+    f"{_OF_A_PASSWORD.pattern}|token(?!iz)|credential|(api|private|access)_?key|headers", re.IGNORECASE
+)
 _NO_SECRET: Final = re.compile(r"_(FILE|PATH|DIR|URI)$", re.IGNORECASE)
+_SWITCH: Final = re.compile("true|false|yes|no|on|off", re.IGNORECASE)
+_COUNT: Final = re.compile("[0-9]{1,6}")
+_URL_BEGINS: Final = re.compile("[A-Za-z][A-Za-z0-9+.-]*://")
+_OF_A_COLLECTOR: Final = re.compile("OTEL_EXPORTER_.+|OTEL_.+_EXPORTER")
 _PUBLIC_LOGIN: Final = ("guest", "guest")
 
 
@@ -82,19 +89,27 @@ def _headers(text: str) -> dict[str, str]:
 
 
 def shown_secrets(variables: Mapping[str, object]) -> tuple[str, ...]:
-    """The names of those that seem to hold a secret: by what they are called, or a login in a URL. Pure."""
+    """The names of those that seem to hold a secret: by what they are called, or a login in a URL. Pure.
+
+    A switch is none, and a short number only where the name is one of a password: `MAX_TOKENS=512` is a setting.
+    """
     return tuple(name for name, value in variables.items() if _may_be_secret(name, str(value)))
 
 
 def _may_be_secret(name: str, value: str) -> bool:
     if not value or _NO_SECRET.search(name):
         return False
-    return bool(_OF_A_SECRET.search(name)) or any(_has_login(word) for word in value.split())
+    if _SWITCH.fullmatch(value) or (_COUNT.fullmatch(value) and not _OF_A_PASSWORD.search(name)):
+        return False
+    return bool(_OF_A_SECRET.search(name)) or any(_has_login(url) for url in _urls_in(value))
+
+
+def _urls_in(text: str) -> Iterable[str]:
+    """From each beginning of a URL to the end of its word: `--index-url=https://...`, too."""
+    return (text[begin.start() :].split(maxsplit=1)[0] for begin in _URL_BEGINS.finditer(text))
 
 
 def _has_login(word: str) -> bool:
-    if "://" not in word:
-        return False
     try:
         parts = urlsplit(word)
         return parts.password is not None and (parts.username, parts.password) != _PUBLIC_LOGIN
@@ -133,6 +148,15 @@ def add_to_environment(variables: Mapping[str, Secret]) -> None:
     """Makes these variables of this process, which no listing of processes shows."""
     os.environ.pop(SENT_VARIABLE, None)
     os.environ.update({name: value.reveal() for name, value in variables.items()})
+
+
+def collectors_here() -> tuple[str, ...]:
+    """The variables of this process that name a collector of traces or metrics, or its access."""
+    return tuple(
+        sorted(
+            name for name, value in os.environ.items() if _OF_A_COLLECTOR.fullmatch(name) and value not in ("", "none")
+        )
+    )
 
 
 def ray_address_here() -> str | None:

@@ -69,7 +69,7 @@ class Loaded:
 
     def is_set(self, name: str) -> bool:
         """Whether the user set it, in whatever way."""
-        return not self.sources[name].startswith(("default", "derived"))
+        return self.sources[name] not in ("default", f"derived from {DERIVED.get(name)}")
 
     def asked(self, **own: object) -> Loaded:
         """The same with these values, as if they stood on the command line."""

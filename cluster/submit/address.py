@@ -49,7 +49,7 @@ def _url(address: str) -> str:
         usable = False
     if not usable:
         raise ConfigurationError(f"--address={address}: must be {FORMS}")
-    return address.rstrip("/")
+    return address.partition("#")[0].rstrip("/")  # a browser shows pages of the dashboard behind a #
 
 
 async def find(address: str | None, access: JobServerAccess, *, within_s: float = FOUND_WITHIN_S) -> str:

@@ -23,6 +23,8 @@ EXCLUDED: Final = (
 """Patterns of .gitignore: caches, environments, results, and files that hold secrets. `rabbitray.toml` has been read:
 its settings are options of the job's `run`."""
 NAMED_MOST: Final = 8
+MOST_BYTES: Final = 512 * 1024 * 1024
+"""What is packed at most, in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,8 @@ class Folder:
 
 
 def look_through(root: Path, excludes: Sequence[str], *, gitignore: bool) -> Folder:
-    """What would be uploaded of the folder; `excludes` behind our own patterns, so `!NAME` takes one in again.
+    """What would be uploaded of the folder; `excludes` behind our own patterns, so `!NAME` takes in again
+    what these leave out, and nothing that an ignore file does.
 
     Raises ConfigurationError for what is no folder, or cannot be read.
     """
@@ -76,17 +79,27 @@ def look_through(root: Path, excludes: Sequence[str], *, gitignore: bool) -> Fol
 
 
 def require_fitting(folder: Folder, most_bytes: int) -> None:
-    """Raises ConfigurationError for a folder that Ray would not take, naming what is largest in it."""
-    if folder.size < most_bytes:
-        return
+    """Raises ConfigurationError for a folder that is too large to be packed, naming what is largest in it."""
+    if folder.size >= most_bytes:
+        raise _too_large(folder, f"less than {told_size(most_bytes)} is packed")
+
+
+def require_taken(folder: Folder, packed_bytes: int, most_bytes: int) -> None:
+    """Raises ConfigurationError for an archive that Ray's job server would not take, naming what is largest in it."""
+    if packed_bytes > most_bytes:
+        packed = f"{told_size(packed_bytes)} once packed"
+        raise _too_large(folder, f"{packed}, and Ray's job server takes {told_size(most_bytes)}")
+
+
+def _too_large(folder: Folder, why: str) -> ConfigurationError:
     sizes: dict[str, int] = {}
     for path, size in folder.files:
         sizes[path.parts[0]] = sizes.get(path.parts[0], 0) + size
     largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
-    raise ConfigurationError(
-        f"--working-dir {printable(str(folder.root))}: {len(folder.files):,} files are {told_size(folder.size)}, and "
-        f"Ray takes less than {told_size(most_bytes)}; leave out what the job does not need by .rayignore, .gitignore "
-        f"or --exclude (largest: {', '.join(f'{printable(name)} {told_size(sizes[name])}' for name in largest)})"
+    told_largest = ", ".join(f"{printable(name)} {told_size(sizes[name])}" for name in largest)
+    return ConfigurationError(
+        f"--working-dir {printable(str(folder.root))}: {len(folder.files):,} files are {told_size(folder.size)}, "
+        f"{why}; leave out what the job does not need by .rayignore, .gitignore or --exclude (largest: {told_largest})"
     )
 
 
@@ -99,8 +112,8 @@ def require_handler(folder: Folder, handler: str) -> str | None:
         return None
     if folder.has_on_disk(module):
         raise ConfigurationError(
-            f"--handler {handler}: {module} would not be uploaded: .gitignore, .rayignore or --exclude leaves it out; "
-            "take it in again with --exclude '!NAME', or change these"
+            f"--handler {handler}: {module} would not be uploaded: .gitignore, .rayignore or --exclude leaves it out, "
+            "which you must change, or we do, which --exclude '!NAME' takes back"
         )
     return f"{module} is not in {printable(str(folder.root))}: it must be installed on the cluster"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rabbitray.actors.errors import RabbitrayError
-from rabbitray.cluster.submit.server import JobServer, JobState, NoAnswerError
+from rabbitray.cluster.submit.server import JobServer, JobState
 
 AGAIN_AFTER_S: Final = 2.0
 GONE_AFTER_S: Final = 120.0
@@ -96,7 +96,8 @@ async def follow(
     """Shows the job's log with `show` until it has ended, and our own words with `say`.
 
     `stop`: the first Ctrl-C stops the job, and a second one leaves it; without it the first one leaves it. Never
-    raises for a connection that breaks: it is tried again for two minutes, in which the job goes on anyway.
+    raises for a connection that breaks: the log is tried again for as long as the job server tells of the job, and this
+    one for two minutes, in which the job goes on anyway.
     """
     tail = asyncio.ensure_future(_until_ended(server, submission_id, LogLines(show), say, again_after_s))
     try:
@@ -104,18 +105,19 @@ async def follow(
             if not stop:
                 return left(server.url, submission_id)
             say(f"stopping job {submission_id}, which drains; Ctrl-C again leaves it alone")
-            await stop_job(server, submission_id, say)
+            asked = await stop_job(server, submission_id, say)
             if await interrupted(tail, interrupts):
-                return left(server.url, submission_id)
+                return left(server.url, submission_id, stops=asked)
         return end_of(server.url, submission_id, await tail)
     finally:
         tail.cancel()
         await asyncio.gather(tail, return_exceptions=True)
 
 
-def left(url: str, submission_id: str) -> End:
-    """What a Ctrl-C that does not end the job leaves."""
-    return End(code=INTERRUPTED, text=f"job {submission_id} goes on; {ways_on(url, submission_id)}", status="RUNNING")
+def left(url: str, submission_id: str, *, stops: bool = False) -> End:
+    """What a Ctrl-C that does not end the job leaves. `stops`: it was asked to end."""
+    does = "was asked to stop, and drains" if stops else "goes on"
+    return End(code=INTERRUPTED, text=f"job {submission_id} {does}; {ways_on(url, submission_id)}", status="RUNNING")
 
 
 def end_of(url: str, submission_id: str, job: JobState | None) -> End:
@@ -149,12 +151,14 @@ async def interrupted(work: asyncio.Future[Any], interrupts: Interrupts) -> bool
         pressed.cancel()
 
 
-async def stop_job(server: JobServer, submission_id: str, say: Say) -> None:
-    """Asks the job to end; says so where that cannot be done."""
+async def stop_job(server: JobServer, submission_id: str, say: Say) -> bool:
+    """Asks the job to end; returns whether that could be done, and says so where not."""
     try:
         await server.stop(submission_id)
     except RabbitrayError as error:
         say(f"it could not be stopped: {error}; {ways_on(server.url, submission_id)}")
+        return False
+    return True
 
 
 async def _until_ended(
@@ -162,30 +166,37 @@ async def _until_ended(
 ) -> JobState | None:
     """The job when it has ended; None where the job server does not answer for two minutes, or knows it no more."""
     silent_since: float | None = None
+    broken = had_ended = False
     while True:
+        unread = await _read_log(server, submission_id, lines)
         try:
-            await _read_log(server, submission_id, lines)
             job = await server.job(submission_id)
-            if job is None or job.ended:
-                lines.end()
-                return job
-            silent_since = None
         except RabbitrayError as error:
-            if silent_since is None:
-                silent_since = time.monotonic()
-                say(f"{error}; the job goes on, and the log is tried again")
+            unread = error
+            silent_since = silent_since or time.monotonic()
             if time.monotonic() - silent_since > GONE_AFTER_S:
                 lines.end()
                 return None
+        else:
+            silent_since = None
+            if job is None or (job.ended and (unread is None or had_ended)):
+                lines.end()
+                if job is not None and unread is not None:
+                    say(f"the rest of its log cannot be read: {unread}")
+                return job
+            had_ended = job.ended  # the rest of its log is tried once more
+        if unread is not None and not broken and not had_ended:
+            say(f"{unread}; the job goes on, and the log is tried again")
+        broken = unread is not None
         await asyncio.sleep(again_after_s)
 
 
-async def _read_log(server: JobServer, submission_id: str, lines: LogLines) -> None:
+async def _read_log(server: JobServer, submission_id: str, lines: LogLines) -> RabbitrayError | None:
+    """Reads the log to its end; returns why it could not."""
     lines.begin()
     try:
         async for piece in server.log(submission_id):
             lines.take(piece)
-    except NoAnswerError:
-        if await server.job(submission_id) is None:  # the head is there again, without its jobs
-            return
-        raise
+    except RabbitrayError as error:
+        return error
+    return None

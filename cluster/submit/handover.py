@@ -3,8 +3,8 @@
 Ray shows a job's entrypoint, metadata and variables to whoever reaches its job server. So the secrets go another way:
 into the GCS, as a package under a name of chance, and that name goes with the job. The job's driver takes them out at
 its start, which deletes them there, and keeps them in memory: no file, no argument, no actor's environment in Ray's
-lists. One that no driver takes is deleted by Ray after 10 minutes. Whoever has Ray's token could take them meanwhile,
-and could as well run code.
+lists. One that no driver takes is deleted by Ray after 10 minutes. Whoever has Ray's token, or reaches a
+cluster that asks for none, could take them meanwhile, and could as well run code.
 """
 
 from __future__ import annotations

@@ -14,13 +14,23 @@ from typing import Any, Final
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.printable import printable
 from rabbitray.actors.remote.inline import INLINE_VARIABLES
+from rabbitray.actors.remote.placement.read import URI
 from rabbitray.cluster.settings import Loaded, Settings
 from rabbitray.cluster.settings.job import JOB_STOP_WAIT, SENT_VARIABLE, shown_secrets
 from rabbitray.cluster.settings.kinds import kind_of
 from rabbitray.cluster.settings.model import NAME_PATTERN
+from rabbitray.cluster.submit.variables import file_alone
 
 STAYS: Final = frozenset({"rabbitmq_url", "rabbitmq_url_file", "ray_address", "failpoint"})
 """Settings that say something of this machine, or are secret."""
+OPTIONS_OF_OURS: Final = {"working_dir": "--working-dir", "excludes": "--exclude"}
+FILES: Final = {
+    "pip": "a list of requirements",
+    "uv": "a list of requirements",
+    "conda": "the environment itself, or the name of one on the cluster",
+    "py_modules": "a list of URIs",
+}
+"""What Ray's own client reads on the machine that submits, and what to give instead."""
 STOP_MARGIN_S: Final = 30
 """What ending workers, store and traces may take beyond the drain deadline, before Ray kills."""
 
@@ -80,7 +90,7 @@ def metadata(loaded: Loaded, version: str) -> dict[str, str]:
 
 def own_environment(text: str | None) -> dict[str, Any]:  # Any: JSON values
     """The user's own runtime environment (`pip`, `uv`, `env_vars`, ...), from JSON. Raises ConfigurationError for what
-    is none, and for secrets among its variables, which are seen by all who reach the job server.
+    is none, for files of this machine, and for secrets, which are seen by all who reach the job server.
     """
     if text is None:
         return {}
@@ -90,17 +100,44 @@ def own_environment(text: str | None) -> dict[str, Any]:  # Any: JSON values
         raise ConfigurationError(f"--runtime-env-json: no JSON: {error}") from None
     if not isinstance(found, dict):
         raise ConfigurationError('--runtime-env-json: must be an object, such as {"pip": ["httpx"]}')
-    if "working_dir" in found:
-        raise ConfigurationError("--runtime-env-json: has a working_dir; give it as --working-dir")
+    if elsewhere := [option for name, option in OPTIONS_OF_OURS.items() if name in found]:
+        raise ConfigurationError(f"--runtime-env-json: has what is given as {' and '.join(elsewhere)}")
+    if files := [name for name in FILES if _is_of_this_machine(name, found.get(name))]:
+        raise ConfigurationError(f"--runtime-env-json: {files[0]} names a file of this machine; give {FILES[files[0]]}")
     variables = found.get("env_vars", {})
     if not isinstance(variables, dict) or not all(isinstance(value, str) for value in variables.values()):
         raise ConfigurationError("--runtime-env-json: env_vars must be an object whose values are texts")
-    if shown := shown_secrets(variables):
-        raise ConfigurationError(
-            f"--runtime-env-json: {', '.join(shown)} would be seen by all who reach the job server; put it into "
-            "--secrets-file"
-        )
+    require_nothing_shown(found, "--runtime-env-json")
     return found
+
+
+def _is_of_this_machine(name: str, value: object) -> bool:
+    """Whether Ray's client would read a file here for it. `conda` may also be the name of an environment there."""
+    if name == "py_modules":
+        return not isinstance(value, list | None) or any(not URI.fullmatch(str(one)) for one in value or ())
+    packages = value.get("packages") if isinstance(value, Mapping) else value
+    return isinstance(packages, str) and (name != "conda" or packages.endswith((".yml", ".yaml")))
+
+
+def require_nothing_shown(env: Mapping[str, Any], where: str) -> None:  # Any: JSON values
+    """Raises ConfigurationError for a runtime environment with what seems to be a secret, at whatever depth."""
+    if shown := dict.fromkeys(_shown("", env)):
+        raise ConfigurationError(
+            f"{where}: {', '.join(shown)} would be seen by all who reach the job server; variables go into "
+            "--secrets-file, the login of a package index into pip.conf on the nodes"
+        )
+
+
+def _shown(name: str, value: object) -> Iterable[str]:
+    """The names under which secrets seem to be."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _shown(str(key), one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _shown(name, one)
+    else:
+        yield from shown_secrets({name: value})
 
 
 def runtime_environment(
@@ -113,7 +150,7 @@ def runtime_environment(
     if sent is not None:
         ours[SENT_VARIABLE] = sent
     if url_file is not None:
-        ours["RABBITMQ_URL_FILE"] = url_file
+        ours |= file_alone(url_file)
     return dict(own) | {"working_dir": working_dir, "env_vars": ours}
 
 

@@ -11,6 +11,8 @@ from typing import Any, Final, Self
 import aiohttp
 
 from rabbitray.actors.errors import ConfigurationError, RabbitrayError
+from rabbitray.actors.printable import printable
+from rabbitray.actors.secret import Secret, without_credentials
 from rabbitray.cluster.settings.job import JobServerAccess
 
 ANSWER_WITHIN_S: Final = 30.0
@@ -59,7 +61,9 @@ class JobServer:
             self._use_token()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession()
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_redirect.append(self._refuse_redirect)
+        self._session = aiohttp.ClientSession(trace_configs=[tracing])
         return self
 
     async def __aexit__(
@@ -165,6 +169,17 @@ class JobServer:
             raise NoAnswerError(f"the job server at {self.url} gave no answer within {within_s:g} s") from late
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise NoAnswerError(f"the job server at {self.url}: {_words(error)}") from error
+
+    async def _refuse_redirect(
+        self, session: aiohttp.ClientSession, context: object, redirect: aiohttp.TraceRequestRedirectParams
+    ) -> None:
+        """Called before a redirect is followed, of a request as of a websocket: secrets and headers would go along."""
+        asked = str(redirect.url).removeprefix(self.url)
+        to = redirect.response.headers.get("Location", "another address").partition("?")[0].removesuffix(asked)
+        raise ConfigurationError(
+            f"the job server at {self.url} sends on to {without_credentials(Secret(printable(to)))}; give that one as "
+            "--address"
+        )
 
     @property
     def _has_token(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -73,12 +74,13 @@ def check(loaded: Loaded, folder: Folder, *, own_environment: Mapping[str, Any])
     if settings.handler is None:
         raise ConfigurationError("no handler: give --handler module:attribute, e.g. mypackage.jobs:handle")
     request.require_absolute(str(settings.results))
+    request.require_nothing_shown(json.loads(settings.worker_runtime_env or "{}"), "worker_runtime_env")
     waits = own_environment.get("env_vars", {}).get(JOB_STOP_WAIT)
     wait_s = float(waits) if str(waits).isdecimal() else float(request.stop_wait_s(settings.drain_deadline_s))
     findings = check_settings(settings, Facts(job_stop_wait_s=wait_s))
     if refusals := [finding.text for finding in findings if finding.level == "refuse"]:
         raise ConfigurationError("\n".join(refusals))
-    folders.require_fitting(folder, inside.PACKAGE_BYTES)
+    folders.require_fitting(folder, folders.MOST_BYTES)
     note = folders.require_handler(folder, settings.handler)
     return [finding.text for finding in findings] + ([note] if note else [])
 
@@ -86,7 +88,8 @@ def check(loaded: Loaded, folder: Folder, *, own_environment: Mapping[str, Any])
 async def submit(plan: Plan, address: str | None, access: JobServerAccess, following: Following) -> End:
     """Finds the job server, hands over folder and secrets, starts the job and follows it to its end.
 
-    Raises ConfigurationError before anything was uploaded: no job server, another Ray, a pool that runs.
+    Raises ConfigurationError before anything was uploaded: no job server, another Ray, a pool that runs, a folder that
+    is too large once it is packed.
     """
     url = await find(address, access)
     async with JobServer(url, access) as server:
@@ -122,9 +125,8 @@ async def _left_at_start(server: JobServer, plan: Plan, following: Following) ->
     if await server.job(name) is None:
         text = f"job {name} is not there; if it starts all the same, {ways_on(server.url, name)}"
         return End(code=INTERRUPTED, text=text, status="NONE")
-    if following.stop_on_interrupt:
-        await stop_job(server, name, following.say)
-    return left(server.url, name)
+    asked = following.stop_on_interrupt and await stop_job(server, name, following.say)
+    return left(server.url, name, stops=asked)
 
 
 async def _require_ray(server: JobServer) -> None:
@@ -169,6 +171,7 @@ def _notes(plan: Plan, url: str) -> list[str]:
 async def _handed_over(server: JobServer, plan: Plan) -> dict[str, Any]:  # Any: JSON values
     """Uploads the folder and leaves the secrets for the job; returns what to ask the job server for."""
     name, content = await asyncio.to_thread(folders.archive, plan.folder)
+    folders.require_taken(plan.folder, len(content), inside.REQUEST_BYTES)
     await server.put_package(name, content)
     sent = None
     if plan.variables:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -18,15 +18,23 @@ from rabbitray.cluster.settings.kinds import PREFIX, kind_of
 MOST_BYTES: Final = 64 * 1024
 _LINE: Final = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)")
 _TAKEN: Final = ("RAY_", "PYTHON", "LD_")
-URL: Final = "RABBITMQ_URL"
+
+
+def _names(field: str) -> tuple[str, ...]:
+    """The variables that set it, the one that wins first."""
+    return kind_of(Settings.model_fields[field]).environ_names(field)
 
 
 def broker_names() -> frozenset[str]:
     """The variables that say where the broker is."""
-    fields = Settings.model_fields
-    return frozenset(
-        name for field in ("rabbitmq_url", "rabbitmq_url_file") for name in kind_of(fields[field]).environ_names(field)
-    )
+    return frozenset(_names("rabbitmq_url") + _names("rabbitmq_url_file"))
+
+
+def file_alone(path: str) -> dict[str, str]:
+    """The variables by which a process takes the broker's URL from this file, whatever its machine says: a URL would
+    beat a file, and an empty variable counts as none.
+    """
+    return dict.fromkeys(_names("rabbitmq_url"), "") | {_names("rabbitmq_url_file")[0]: path}
 
 
 def read_variables(file: Path) -> dict[str, Secret]:
@@ -77,14 +85,38 @@ def _unquoted(text: str) -> str:
 
 
 def with_broker(given: Mapping[str, Secret], loaded: Loaded) -> dict[str, Secret]:
-    """These variables, and the broker's URL as this machine has it, where they do not say one."""
-    if given.keys() & broker_names() or not loaded.is_set("rabbitmq_url"):
-        return dict(given)
-    return {URL: Secret(loaded.settings.rabbitmq_url), **given}
+    """These variables, and the broker's URL as this machine has it, where they do not say one; under the names that
+    win over those of the machine where the job runs.
+    """
+    own, *others = _names("rabbitmq_url")
+    files = [given[name] for name in _names("rabbitmq_url_file") if name in given]
+    more = {name: value for name, value in given.items() if name not in broker_names()}
+    said = next((given[name] for name in (own, *others) if name in given), None)
+    if files and said is None:
+        return {name: Secret(value) for name, value in file_alone(files[0].reveal()).items()} | more
+    if said is None and loaded.is_set("rabbitmq_url"):
+        said = Secret(loaded.settings.rabbitmq_url)
+    return more if said is None else {own: said} | more
+
+
+def require_one_broker(given: Mapping[str, Secret], url_file: str | None) -> None:
+    """Raises ConfigurationError where variables and a file on the head both say where the broker is."""
+    if url_file is not None and (twice := sorted(given.keys() & broker_names())):
+        raise ConfigurationError(
+            f"--secrets-file has {', '.join(twice)}, and --url-file-on-head names the broker, too; leave one out"
+        )
+
+
+def collector_stays(here: Iterable[str], sent: Iterable[str]) -> str | None:
+    """A note where this shell names a collector, in the variables `here`, and none of those that are `sent` does."""
+    named = list(here)
+    if not named or any(name.startswith("OTEL_") for name in sent):
+        return None
+    return f"the job sends nothing to this shell's collector ({', '.join(named)}); put these into --secrets-file"
 
 
 def names_this_machine(variables: Mapping[str, Secret]) -> str | None:
     """The host of a broker's URL that is another one on each machine, such as `localhost`."""
-    urls = [value for name, value in variables.items() if name in broker_names() and not name.endswith("_FILE")]
+    urls = [variables[name] for name in _names("rabbitmq_url") if name in variables and variables[name].reveal()]
     hosts = [addresses.host_and_port(one)[0] for url in urls for one in several(url)]
     return next((host for host in hosts if is_loopback(host)), None)

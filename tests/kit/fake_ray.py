@@ -12,7 +12,8 @@ from aiohttp import web
 class FakeRay:
     """A job server that answers as Ray does. `wants`: its token; `seen`: the tokens that came; `taken`: packages;
     `jobs`: as it lists them; `asked`: for which jobs it was asked; `refusals`: its answers to that, before it takes
-    one, which ends with `code` at once and has printed `log`.
+    one, which ends with `code` at once and has printed `log`. `elsewhere`: it sends what has a path that begins so on
+    to this URL.
     """
 
     def __init__(self, wants: str | None = None, *, version: str = "2.60.0", code: int = 0) -> None:
@@ -23,6 +24,7 @@ class FakeRay:
         self.asked: list[dict[str, Any]] = []
         self.refusals: list[str] = []
         self.log = "one\ntwo\n"
+        self.elsewhere: dict[str, str] = {}
         self._version = version
         self._code = code
 
@@ -48,6 +50,9 @@ class FakeRay:
 
     @web.middleware
     async def checked(self, request: web.Request, handler: web.Handler) -> web.StreamResponse:
+        for path, url in self.elsewhere.items():
+            if request.path.startswith(path):
+                raise web.HTTPTemporaryRedirect(url + request.path)
         token = request.headers.get("Authorization")
         self.seen.append(token)
         if self.wants is not None and token is None:

@@ -75,8 +75,11 @@ def test_nothing_is_installed_into_the_systems_python(file: Path) -> None:
     assert "pip install --user" not in file.read_text()
 
 
-def test_three_values_are_to_be_filled_in(file: Path) -> None:
-    assert file.read_text().count("# change: ") == 3
+def test_the_values_to_be_filled_in_are_marked_and_counted(file: Path) -> None:
+    text = file.read_text()
+    number = {AWS: 3, OWN: 4}[file]
+    assert text.count("# change: ") == number
+    assert f"Fill in the {['three', 'four'][number - 3]} values" in text
 
 
 def test_nodes_are_found_by_their_labels() -> None:

@@ -22,8 +22,8 @@ HEALTHY: Final = b"\x08\x01"
 
 UNLIMITED: Final = sys.maxsize
 
-PACKAGE_BYTES: Final = 512 * 1024 * 1024
-"""What Ray takes as one package (2.60): its largest gRPC message."""
+REQUEST_BYTES: Final = 100 * 1024 * 1024
+"""What Ray's job server takes in one request (2.60), so as one package."""
 
 
 def draining() -> dict[str, int] | None:
@@ -166,7 +166,7 @@ def files_of_package(folder: Path, excludes: Sequence[str], *, gitignore: bool) 
     .rayignore and, with `gitignore`, each .gitignore.
     """
     try:
-        from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
+        from ray._private.runtime_env.packaging import _dir_travel, _get_excludes, get_excludes_from_ignore_files
     except ImportError:
         return None
     found: list[Path] = []
@@ -175,5 +175,8 @@ def files_of_package(folder: Path, excludes: Sequence[str], *, gitignore: bool) 
         if path.is_file():
             found.append(path)
 
-    _dir_travel(folder, [_get_excludes(folder, list(excludes))], keep, include_gitignore=gitignore, logger=log)
+    left_out = [_get_excludes(folder, list(excludes))]
+    left_out += get_excludes_from_ignore_files(folder, include_gitignore=gitignore, logger=log)
+    for entry in folder.iterdir():  # the folder itself is `.`, which `.*` and `*` leave out with all that is in it
+        _dir_travel(entry, left_out, keep, include_gitignore=gitignore, logger=log)
     return found

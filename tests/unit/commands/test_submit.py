@@ -43,6 +43,9 @@ def project(run: Run) -> Run:
         (("--url-file-on-head", "url"), "must be an absolute path on that machine"),
         (("--runtime-env-json", "{"), "--runtime-env-json: no JSON"),
         (("--runtime-env-json", '{"env_vars": {"DB_PASSWORD": "geheim"}}'), "DB_PASSWORD would be seen"),
+        (("--runtime-env-json", '{"pip": "requirements.txt"}'), "pip names a file of this machine"),
+        (("--worker-runtime-env", '{"env_vars": {"DB_PASSWORD": "geheim"}}'), "worker_runtime_env: DB_PASSWORD would"),
+        (("--worker-runtime-env", '{"pip": ["--index-url=https://u:geheim@h/"]}'), "worker_runtime_env: pip would"),
         (("--address", "anyscale://x"), "--address=anyscale://x: must be http://HOST:8265"),
         (("--address", "127.0.0.1:1"), "no job server of Ray answers at http://127.0.0.1:1"),
         (("--address", "http://127.0.0.1:1"), "no job server of Ray answers at http://127.0.0.1:1 (tried"),
@@ -61,6 +64,21 @@ def test_a_mistake_is_one_line_within_the_time(project: Run, more: tuple[str, ..
     if "No such option" not in says:  # click says how a command is used
         (line,) = [line for line in ran.err.splitlines() if not line.startswith("note: ")]
         assert line.startswith("error: ")
+
+
+def test_a_collector_of_this_shell_stays_here_and_that_is_said(project: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "OTEL_" not in project("submit", *GOOD).err
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=geheim")
+    ran = project("submit", *GOOD)
+    assert (
+        "note: the job sends nothing to this shell's collector (OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_EXPORTER); put "
+        "these into --secrets-file"
+    ) in ran.err.splitlines()
+    assert "geheim" not in ran.err
+    own = '{"env_vars": {"OTEL_TRACES_EXPORTER": "console"}}'
+    assert "collector" not in project("submit", *GOOD, "--runtime-env-json", own).err
 
 
 def test_without_a_handler_it_says_so(run: Run) -> None:

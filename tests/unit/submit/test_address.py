@@ -26,6 +26,7 @@ TOKEN = JobServerAccess(token=Secret("the-token"), token_from="/home/ubuntu/.ray
         ("auto", ["http://127.0.0.1:8265"]),
         ("http://head:8265/", ["http://head:8265"]),
         ("https://ray.example.com/cluster/", ["https://ray.example.com/cluster"]),
+        ("http://head:8265/#/jobs", ["http://head:8265"]),
         ("head:8265", ["http://head:8265"]),
         ("head:6379", ["http://head:6379", "http://head:8265"]),
         ("[::1]:6379", ["http://[::1]:6379", "http://[::1]:8265"]),
@@ -142,3 +143,19 @@ async def test_a_package_that_is_there_is_not_sent_again_and_a_refusal_is_its_la
         with pytest.raises(RefusedError) as refused:
             await server.submit({})
     assert str(refused.value) == f"the job server at {url}: ValueError: no such"
+
+
+async def test_a_server_that_sends_on_to_another_one_is_told_and_nothing_goes_there() -> None:
+    there, here = FakeRay(), FakeRay()
+    access = JobServerAccess(headers={"X-Api-Key": "geheim"})
+    async with there.running() as other, here.running() as url:
+        here.elsewhere["/api/"] = other
+        with pytest.raises(ConfigurationError) as refused:
+            await find(url, access)
+        async with JobServer(url, access) as server:
+            with pytest.raises(ConfigurationError, match="sends on to"):
+                await server.put_package("x.zip", b"geheim")
+            with pytest.raises(ConfigurationError, match="sends on to"):
+                _ = [piece async for piece in server.log("job")]
+    assert str(refused.value) == f"the job server at {url} sends on to {other}; give that one as --address"
+    assert (there.seen, there.taken) == ([], {})

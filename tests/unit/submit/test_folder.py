@@ -10,7 +10,7 @@ import pytest
 
 from rabbitray.actors.errors import ConfigurationError
 from rabbitray.cluster.settings.job import JobServerAccess
-from rabbitray.cluster.submit.folder import archive, look_through, require_fitting, require_handler, told
+from rabbitray.cluster.submit.folder import archive, look_through, require_fitting, require_handler, require_taken, told
 from rabbitray.cluster.submit.submit import read_folder
 
 JUNK = (
@@ -76,9 +76,35 @@ def test_too_much_is_one_line_that_names_what_is_largest(tmp_path: Path) -> None
     with pytest.raises(ConfigurationError) as refused:
         require_fitting(found, 2200)
     line = str(refused.value)
-    assert "4 files are 2.1 KiB" in line
+    assert "4 files are 2.1 KiB, less than 2.1 KiB is packed; leave out" in line
     assert "(largest: data 1000 B, model 600 B, x.py 600 B)" in line
     assert "\n" not in line
+
+
+def test_an_archive_that_the_job_server_would_not_take_is_one_line(tmp_path: Path) -> None:
+    found = look_through(filled(tmp_path, "x.py", text="x" * 600), [], gitignore=True)
+    require_taken(found, 1024, 1024)
+    with pytest.raises(ConfigurationError) as refused:
+        require_taken(found, 1025, 1024)
+    line = str(refused.value)
+    assert "1 files are 600 B, 1.0 KiB once packed, and Ray's job server takes 1.0 KiB; leave out" in line
+    assert line.endswith("(largest: x.py 600 B)")
+
+
+@pytest.mark.parametrize("pattern", [".*", "*\n!*.py\n!/a"])
+def test_patterns_that_mean_the_folder_itself_leave_only_what_is_in_it_out(tmp_path: Path, pattern: str) -> None:
+    filled(tmp_path, "x.py", "a/y.py", ".hidden", ".config/x.py")
+    (tmp_path / ".gitignore").write_text(pattern)
+    found = names_in(tmp_path)
+    assert {"x.py", "a/y.py"} <= {*found}
+    assert ".hidden" not in found
+    assert ".config/x.py" not in found
+
+
+def test_an_option_does_not_take_in_what_an_ignore_file_leaves_out(tmp_path: Path) -> None:
+    filled(tmp_path, "x.py", "y.py", ".env")
+    (tmp_path / ".rayignore").write_text("y.py\n.rayignore\n")
+    assert names_in(tmp_path, "!y.py", "!.env") == [".env", "x.py"]
 
 
 def test_a_handler_that_would_not_go_along_is_refused_and_one_elsewhere_is_a_note(tmp_path: Path) -> None:

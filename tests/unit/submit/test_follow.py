@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rabbitray.cluster.submit import follow as follow_module
 from rabbitray.cluster.submit.follow import Interrupts, LogLines, end_of, follow
 from rabbitray.cluster.submit.server import JobState, NoAnswerError
 from tests.kit.eventually import eventually
@@ -71,6 +72,8 @@ class FakeServer:
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     stops: int = 0
     ends_when_stopped: bool = True
+    stop_fails: bool = False
+    silent: bool = False
 
     async def log(self, submission_id: str) -> AsyncIterator[str]:
         yield "one\n"
@@ -81,10 +84,14 @@ class FakeServer:
         yield "two\n"
 
     async def job(self, submission_id: str) -> JobState:
+        if self.silent:
+            raise NoAnswerError("silent")
         return state("STOPPED" if self.stopped.is_set() else "RUNNING")
 
     async def stop(self, submission_id: str) -> None:
         self.stops += 1
+        if self.stop_fails:
+            raise NoAnswerError("no")
         if self.ends_when_stopped:
             self.stopped.set()
 
@@ -135,7 +142,35 @@ async def test_ctrl_c_stops_the_job_where_that_was_asked_for_and_the_log_is_show
 async def test_a_second_ctrl_c_leaves_a_job_that_takes_long_to_drain() -> None:
     code, _, said = await followed(FakeServer(ends_when_stopped=False), stop=True, presses=2)
     assert code == 130
-    assert "goes on" in said[-1]
+    assert said[-1].startswith("job job was asked to stop, and drains; follow it: ")
+
+
+async def test_a_job_that_cannot_be_stopped_goes_on() -> None:
+    server = FakeServer(stop_fails=True)
+    code, _, said = await followed(server, stop=True, presses=2)
+    assert code == 130
+    assert said[-1].startswith("job job goes on; ")
+    assert said[-2].startswith("it could not be stopped: no; ")
+
+
+async def test_a_log_that_can_never_be_read_does_not_hide_the_job_s_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "GONE_AFTER_S", 0.02)
+    server = FakeServer(breaks=10**9)
+    asyncio.get_running_loop().call_later(0.1, server.stopped.set)
+    code, shown, said = await followed(server, stop=False, presses=0)
+    assert (code, shown) == (0, ["one"])
+    assert said[:-1] == [
+        "gone; the job goes on, and the log is tried again",
+        "the rest of its log cannot be read: gone",
+    ]
+    assert "was stopped" in said[-1]
+
+
+async def test_a_job_server_that_tells_nothing_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "GONE_AFTER_S", 0.02)
+    code, _, said = await followed(FakeServer(breaks=10**9, silent=True), stop=False, presses=0)
+    assert code == 1
+    assert [line.split(";")[0] for line in said] == ["silent", "job job is lost from sight"]
 
 
 async def test_a_connection_that_breaks_is_told_once_and_the_log_goes_on() -> None:

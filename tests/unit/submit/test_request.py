@@ -64,6 +64,15 @@ def test_a_setting_comes_along_from_wherever_it_is_and_a_default_does_not(tmp_pa
     assert options(loaded) == ["--queue", "orders", "--min-size", "2", "--max-size", "auto", "--no-outage-hold"]
 
 
+@pytest.mark.parametrize("name", ["defaults.toml", "default", "derived.toml", "derived from queue"])
+def test_a_setting_comes_along_from_a_file_of_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text('queue = "orders"\n')
+    assert options(load({}, {}, Path(name))) == ["--queue", "orders"]
+
+
 def test_what_is_secret_or_of_this_machine_stays() -> None:
     assert [name for name, field in Settings.model_fields.items() if kind_of(field).env in ("RABBITMQ_URL",)] == [
         "rabbitmq_url"
@@ -106,7 +115,11 @@ def test_the_environment_has_time_to_drain_and_what_the_user_asks_for() -> None:
             "RAY_JOB_STOP_WAIT_TIME_S": "60",
             "RAY_max_direct_call_object_size": "4194304",
             "RABBITRAY_SENT": "name",
-            "RABBITMQ_URL_FILE": "/home/ubuntu/url",
+            "RABBITRAY_RABBITMQ_URL_FILE": "/home/ubuntu/url",
+            "RABBITRAY_RABBITMQ_URL": "",
+            "RABBITMQ_URL": "",
+            "AMQP_URL": "",
+            "CLOUDAMQP_URL": "",
         },
     }
     longer = own_environment(
@@ -126,6 +139,13 @@ def test_the_environment_has_time_to_drain_and_what_the_user_asks_for() -> None:
         ('{"env_vars": {"A": 1}}', "env_vars must be"),
         ('{"env_vars": {"DB_PASSWORD": "x"}}', "DB_PASSWORD would be seen"),
         ('{"env_vars": {"DB": "postgres://u:geheim@db/"}}', "DB would be seen"),
+        ('{"pip": ["x", "--extra-index-url https://u:geheim@index/"]}', "pip would be seen"),
+        ('{"uv": {"packages": ["x @ https://u:geheim@index/x.whl"]}}', "packages would be seen"),
+        ('{"excludes": ["data"]}', "has what is given as --exclude"),
+        ('{"pip": "requirements.txt"}', "pip names a file of this machine; give a list of requirements"),
+        ('{"uv": {"packages": "requirements.txt"}}', "uv names a file of this machine; give a list"),
+        ('{"conda": "environment.yml"}', "conda names a file of this machine; give the environment itself"),
+        ('{"py_modules": ["./mine"]}', "py_modules names a file of this machine; give a list of URIs"),
     ],
 )
 def test_what_cannot_be_an_environment_is_one_line_without_its_values(text: str, says: str) -> None:
@@ -135,6 +155,20 @@ def test_what_cannot_be_an_environment_is_one_line_without_its_values(text: str,
     assert says in line
     assert "\n" not in line
     assert "geheim" not in line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"conda": "of-the-cluster"}',
+        '{"conda": {"dependencies": ["pip", {"pip": ["tokenizers"]}]}}',
+        '{"py_modules": ["s3://bucket/mine.zip"]}',
+        '{"uv": {"packages": ["httpx"]}, "config": {"setup_timeout_seconds": 60, "eager_install": true}}',
+        '{"env_vars": {"TOKENIZERS_PARALLELISM": "false"}}',
+    ],
+)
+def test_what_needs_no_file_of_this_machine_goes_as_it_is(text: str) -> None:
+    assert own_environment(text) == json.loads(text)
 
 
 def test_no_environment_is_an_empty_one() -> None:

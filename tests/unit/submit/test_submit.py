@@ -11,6 +11,7 @@ from zipfile import ZipFile
 import pytest
 
 from rabbitray.actors.errors import ConfigurationError
+from rabbitray.actors.remote.compat import inside
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.settings import load
 from rabbitray.cluster.settings.job import JobServerAccess
@@ -72,6 +73,16 @@ async def test_without_secrets_nothing_is_left_and_it_says_where_the_broker_s_ad
     assert said[0] == (
         "note: no broker is named here, so the job takes RABBITMQ_URL or RABBITMQ_URL_FILE of the machine where it runs"
     )
+
+
+async def test_what_the_job_server_would_not_take_is_refused_before_the_upload(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside, "REQUEST_BYTES", 10)
+    ray = FakeRay()
+    with pytest.raises(ConfigurationError, match="once packed, and Ray's job server takes 10 B"):
+        await submitted(ray, plan)
+    assert (ray.taken, ray.asked) == ({}, [])
 
 
 def job_of(pool: str, status: str, name: str = "other") -> dict[str, object]:

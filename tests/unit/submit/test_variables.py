@@ -10,7 +10,14 @@ from rabbitray.actors.errors import ConfigurationError
 from rabbitray.actors.secret import Secret
 from rabbitray.cluster.settings import load
 from rabbitray.cluster.submit.handover import for_handler
-from rabbitray.cluster.submit.variables import names_this_machine, read_variables, with_broker
+from rabbitray.cluster.submit.variables import (
+    broker_names,
+    file_alone,
+    names_this_machine,
+    read_variables,
+    require_one_broker,
+    with_broker,
+)
 
 
 def secrets_file(folder: Path, text: str, mode: int = 0o600) -> Path:
@@ -76,10 +83,10 @@ def test_a_file_that_others_can_read_or_that_is_not_there_is_refused(tmp_path: P
     ("given", "environ", "expected"),
     [
         ({}, {}, {}),
-        ({"A": "1"}, {"RABBITMQ_URL": "amqp://a:b@c/"}, {"RABBITMQ_URL": "amqp://a:b@c/", "A": "1"}),
-        ({}, {"CLOUDAMQP_URL": "amqp://a:b@c/"}, {"RABBITMQ_URL": "amqp://a:b@c/"}),
-        ({"AMQP_URL": "amqp://d/"}, {"RABBITMQ_URL": "amqp://a:b@c/"}, {"AMQP_URL": "amqp://d/"}),
-        ({"RABBITMQ_URL_FILE": "/url"}, {"RABBITMQ_URL": "amqp://a:b@c/"}, {"RABBITMQ_URL_FILE": "/url"}),
+        ({"A": "1"}, {"RABBITMQ_URL": "amqp://a:b@c/"}, {"RABBITRAY_RABBITMQ_URL": "amqp://a:b@c/", "A": "1"}),
+        ({}, {"CLOUDAMQP_URL": "amqp://a:b@c/"}, {"RABBITRAY_RABBITMQ_URL": "amqp://a:b@c/"}),
+        ({"AMQP_URL": "amqp://d/"}, {"RABBITMQ_URL": "amqp://a:b@c/"}, {"RABBITRAY_RABBITMQ_URL": "amqp://d/"}),
+        ({"RABBITMQ_URL_FILE": "/url"}, {"RABBITMQ_URL": "amqp://a:b@c/"}, file_alone("/url")),
     ],
 )
 def test_the_broker_of_this_shell_goes_along_unless_the_file_names_one(
@@ -89,9 +96,33 @@ def test_the_broker_of_this_shell_goes_along_unless_the_file_names_one(
     assert plain(with_broker(variables, load({}, environ, None))) == expected
 
 
+HEAD = {name: "amqp://of-the-head/" for name in broker_names() if not name.endswith("_FILE")}
+
+
+def test_what_goes_along_wins_over_whatever_the_head_s_environment_says(tmp_path: Path) -> None:
+    url = secrets_file(tmp_path, "amqp://u:pw@of-the-file/")
+    others = dict.fromkeys(("RABBITMQ_URL_FILE", "RABBITRAY_RABBITMQ_URL_FILE"), str(tmp_path / "of-the-head"))
+    in_job = load({}, HEAD | others | file_alone(str(url)), None)
+    assert in_job.settings.rabbitmq_url.reveal() == "amqp://u:pw@of-the-file/"
+    sent = plain(with_broker({}, load({}, {"AMQP_URL": "amqp://of-the-laptop/"}, None)))
+    assert load({}, HEAD | others | sent, None).settings.rabbitmq_url.reveal() == "amqp://of-the-laptop/"
+
+
+def test_two_brokers_are_one_line(tmp_path: Path) -> None:
+    given = {"RABBITMQ_URL": Secret("amqp://a:geheim@b/"), "A": Secret("1")}
+    require_one_broker(given, None)
+    require_one_broker({"A": Secret("1")}, "/url")
+    with pytest.raises(ConfigurationError) as refused:
+        require_one_broker(given, "/url")
+    assert str(refused.value) == (
+        "--secrets-file has RABBITMQ_URL, and --url-file-on-head names the broker, too; leave one out"
+    )
+
+
 def test_a_broker_on_this_machine_is_noticed() -> None:
     assert names_this_machine({"RABBITMQ_URL": Secret("amqp://a:b@far/ amqp://localhost/")}) == "localhost"
     assert names_this_machine({"AMQP_URL": Secret("amqp://127.0.0.1:1/")}) == "127.0.0.1"
+    assert names_this_machine({name: Secret(value) for name, value in file_alone("/url").items()}) is None
     assert names_this_machine({"RABBITMQ_URL": Secret("amqp://far/"), "DB": Secret("pg://localhost/")}) is None
 
 
