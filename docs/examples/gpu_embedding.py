@@ -33,7 +33,9 @@ def gpu_share() -> float:
     CUDA_VISIBLE_DEVICES, so that its device is the first one; that the variable is set says nothing, for a worker
     without GPUs sees all of them.
     """
-    return ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0) if ray.is_initialized() else 0.0
+    if not ray.is_initialized() or (context := ray.get_runtime_context()).get_actor_id() is None:
+        return 0.0
+    return context.get_assigned_resources().get("GPU", 0.0)
 
 
 def arrays(share: float) -> Arrays:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import rabbitray.cluster
+from rabbitray.actors.remote.inline import INLINE_VARIABLES
 from rabbitray.actors.router.end_asked import DRAIN_SHARE
 from rabbitray.cluster.driver.session import most_workers
 from rabbitray.cluster.settings import Settings, load
@@ -82,7 +83,9 @@ def test_the_brokers_address_is_a_file_on_the_head_and_nowhere_else(spec: Json) 
     head, *workers = pods(spec)
     (container,), (copying,) = head["containers"], head["initContainers"]
     assert copying["command"] == ["install", "-m", "600", "/etc/rabbitmq-secret/url", "/etc/rabbitray/url"]
-    addresses = [one for one in container["env"] if one["name"] not in ("RABBITRAY_CAN_GROW_NODES", RAYS_DRAIN)]
+    others = ("RABBITRAY_CAN_GROW_NODES", RAYS_DRAIN, *INLINE_VARIABLES)
+    addresses = [one for one in container["env"] if one["name"] not in others]
+    assert {one["name"]: one["value"] for one in container["env"]}.items() >= INLINE_VARIABLES.items()
     assert addresses == [{"name": "RABBITMQ_URL_FILE", "value": "/etc/rabbitray/url"}]
     secret = next(volume["secret"] for volume in head["volumes"] if "secret" in volume)
     assert secret == {"secretName": "rabbitmq", "defaultMode": 0o440}
