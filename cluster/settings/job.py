@@ -150,12 +150,15 @@ def add_to_environment(variables: Mapping[str, Secret]) -> None:
     os.environ.update({name: value.reveal() for name, value in variables.items()})
 
 
+def names_collector(variable: str) -> bool:
+    """Whether a variable of this name says something of a collector of traces or metrics. Pure."""
+    return _OF_A_COLLECTOR.fullmatch(variable) is not None
+
+
 def collectors_here() -> tuple[str, ...]:
-    """The variables of this process that name a collector of traces or metrics, or its access."""
+    """The variables of this process that name a collector, or the access to it."""
     return tuple(
-        sorted(
-            name for name, value in os.environ.items() if _OF_A_COLLECTOR.fullmatch(name) and value not in ("", "none")
-        )
+        sorted(name for name, value in os.environ.items() if names_collector(name) and value not in ("", "none"))
     )
 
 

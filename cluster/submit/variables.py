@@ -13,6 +13,7 @@ from rabbitray.actors.rabbitmq import addresses
 from rabbitray.actors.secret import Secret, several
 from rabbitray.cluster.driver.checks import is_loopback
 from rabbitray.cluster.settings import Loaded, Settings
+from rabbitray.cluster.settings.job import names_collector
 from rabbitray.cluster.settings.kinds import PREFIX, kind_of
 
 MOST_BYTES: Final = 64 * 1024
@@ -110,7 +111,7 @@ def require_one_broker(given: Mapping[str, Secret], url_file: str | None) -> Non
 def collector_stays(here: Iterable[str], sent: Iterable[str]) -> str | None:
     """A note where this shell names a collector, in the variables `here`, and none of those that are `sent` does."""
     named = list(here)
-    if not named or any(name.startswith("OTEL_") for name in sent):
+    if not named or any(names_collector(name) for name in sent):
         return None
     return f"the job sends nothing to this shell's collector ({', '.join(named)}); put these into --secrets-file"
 

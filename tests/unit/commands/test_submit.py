@@ -77,6 +77,8 @@ def test_a_collector_of_this_shell_stays_here_and_that_is_said(project: Run, mon
         "these into --secrets-file"
     ) in ran.err.splitlines()
     assert "geheim" not in ran.err
+    named = '{"env_vars": {"OTEL_SERVICE_NAME": "orders"}}'
+    assert "collector" in project("submit", *GOOD, "--runtime-env-json", named).err
     own = '{"env_vars": {"OTEL_TRACES_EXPORTER": "console"}}'
     assert "collector" not in project("submit", *GOOD, "--runtime-env-json", own).err
 
