@@ -251,7 +251,8 @@ def test_a_copy_carries_what_was_read_of_ours_and_never_what_was_written(
     assert not {h.DUE, h.ERROR, h.ATTEMPT, h.PRIORITY} & copy.headers.keys()
     assert len(frames.table(copy.headers)) <= FOREIGN_MOST_BYTES + SMALLEST_FRAME
     again = arrived(headers_sent(copy))
-    assert headers_sent(copied(again, failure(key=None))) == headers_sent(copy)
+    sent, sent_again = (sorted(headers_sent(one).items()) for one in (copy, copied(again, failure(key=None))))
+    assert repr(sent_again) == repr(sent)  # a NaN is not equal to itself
 
 
 async def test_any_other_refusal_is_told() -> None:
