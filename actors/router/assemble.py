@@ -163,12 +163,7 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
 
     intake = _intake(setup, opener_of(setup.intake), made)
     collector = Collector(dropped := _dropped(setup), settler_for, opener=opener_of(dropped))
-    workers = RayFactory(setup.worker, setup.namespace)
-    ends = LastEnd()
-    pool = Pool(
-        setup.pool_config("worker", setup.max_tasks_in_flight_per_actor), workers, on_change=on_change, ends=ends
-    )
-    isolated = Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change, ends=ends)
+    pool, isolated = _pools(setup, on_change)
     settler, quarantine = settler_for(intake), _quarantine(setup, control, store, isolated)
     parts = Parts(
         store=store,
@@ -194,6 +189,16 @@ def assemble(setup: RouterSetup, control: Mapping[str, object], store: StoreClie
         dead_in_a_row=setup.dead_in_a_row,
     )
     return parts
+
+
+def _pools(setup: RouterSetup, on_change: Callable[[], None]) -> tuple[Pool[Rows], Pool[Rows]]:
+    """The workers, and those of the quarantine."""
+    workers, ends = RayFactory(setup.worker, setup.namespace), LastEnd()
+    ordinary = setup.pool_config("worker", setup.max_tasks_in_flight_per_actor)
+    return (
+        Pool(ordinary, workers, on_change=on_change, ends=ends),
+        Pool(setup.pool_config("quarantine", 1), workers, on_change=on_change, ends=ends),
+    )
 
 
 def _watch(

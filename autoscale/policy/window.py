@@ -185,7 +185,11 @@ def _are_long(seen: Snapshot, speed: float | None, limits: WindowLimits) -> bool
 
 def _run_at_once(seen: Snapshot) -> int:
     """The messages that the workers run, and those that others have beside them."""
-    return seen.fed * max(1, ceil(seen.pool.slots / seen.pool.records_per_message)) + seen.pool.beside
+    return seen.fed * _run_by_worker(seen) + seen.pool.beside
+
+
+def _run_by_worker(seen: Snapshot) -> int:
+    return max(1, ceil(seen.pool.slots / seen.pool.records_per_message))
 
 
 def _kept_running(seen: Snapshot, memory: Memory, wanted: int, *, near: int) -> str | None:
@@ -199,13 +203,20 @@ def _kept_running(seen: Snapshot, memory: Memory, wanted: int, *, near: int) -> 
         return "as it was"
     if now < 1:
         return None
-    if pool.window_fixed is not None:
-        return pool.window_fixed
-    if seen.ready is None or pool.paused or pool.hold is not None:
-        return "kept while the depth is unknown, paused or on hold"
+    if (fixed := _fixed(seen)) is not None:
+        return fixed
     since = memory.window_changed_at
     if since is not None and seen.now - since < CHANGE_EVERY_S:
         return "changed just now"
+    return None
+
+
+def _fixed(seen: Snapshot) -> str | None:
+    """Why no window may change now, whatever would fit."""
+    if seen.pool.window_fixed is not None:
+        return seen.pool.window_fixed
+    if seen.ready is None or seen.pool.paused or seen.pool.hold is not None:
+        return "kept while the depth is unknown, paused or on hold"
     return None
 
 
@@ -216,7 +227,7 @@ def _wide(seen: Snapshot, rate: float, limits: WindowLimits) -> int:
     asked = report_prefetch(seen.backlog, workers, rate, least=limits.per_worker_min, most=limits.per_worker_max)
     wide = max(asked, lifted, filled)
     if rate:  # what begins to run before it would be given back
-        wide = min(wide, max(1, ceil(seen.pool.slots / seen.pool.records_per_message)) + floor(rate * limits.hold_s))
+        wide = min(wide, _run_by_worker(seen) + floor(rate * limits.hold_s))
     return workers * wide
 
 
@@ -227,10 +238,8 @@ def _kept(seen: Snapshot, memory: Memory, fits: int) -> str | None:
         return "as it was"
     if now < 1:
         return None
-    if pool.window_fixed is not None:
-        return pool.window_fixed
-    if seen.ready is None or pool.paused or pool.hold is not None:
-        return "kept while the depth is unknown, paused or on hold"
+    if (fixed := _fixed(seen)) is not None:
+        return fixed
     if abs(fits - now) * 4 < now:
         return f"{fits} is less than a quarter away"
     since = memory.window_changed_at

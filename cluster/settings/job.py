@@ -105,7 +105,7 @@ def _may_be_secret(name: str, value: str) -> bool:
 
 
 def _urls_in(text: str) -> Iterable[str]:
-    """From each beginning of a URL to the end of its word: `--index-url=https://...`, too."""
+    """From each beginning of a URL to the end of its word: `--find-links=https://...`, too."""
     return (text[begin.start() :].split(maxsplit=1)[0] for begin in _URL_BEGINS.finditer(text))
 
 

@@ -45,7 +45,7 @@ def project(run: Run) -> Run:
         (("--runtime-env-json", '{"env_vars": {"DB_PASSWORD": "geheim"}}'), "DB_PASSWORD would be seen"),
         (("--runtime-env-json", '{"pip": "requirements.txt"}'), "pip names a file of this machine"),
         (("--worker-runtime-env", '{"env_vars": {"DB_PASSWORD": "geheim"}}'), "worker_runtime_env: DB_PASSWORD would"),
-        (("--worker-runtime-env", '{"pip": ["--index-url=https://u:geheim@h/"]}'), "worker_runtime_env: pip would"),
+        (("--worker-runtime-env", '{"pip": ["--find-links=https://u:geheim@h/"]}'), "worker_runtime_env: pip would"),
         (("--address", "anyscale://x"), "--address=anyscale://x: must be http://HOST:8265"),
         (("--address", "127.0.0.1:1"), "no job server of Ray answers at http://127.0.0.1:1"),
         (("--address", "http://127.0.0.1:1"), "no job server of Ray answers at http://127.0.0.1:1 (tried"),

@@ -44,7 +44,7 @@ MARK = "RAY_JOB_CONFIG_JSON_ENV_VAR"
         ("OLDPWD", "/a", False),
         ("BYPASS", "x", False),
         ("AWS_ACCESS_KEY_ID", "AKIA", True),
-        ("ARGUMENTS", "--index-url=https://u:geheim@host/", True),
+        ("ARGUMENTS", "--find-links=https://u:geheim@host/", True),
         ("BROKERS", "amqp://a/,amqp://u:geheim@b/", True),
         ("RAY_JOB_STOP_WAIT_TIME_S", "60", False),
         ("PYTHONPATH", "/a", False),

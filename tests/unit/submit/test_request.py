@@ -139,7 +139,7 @@ def test_the_environment_has_time_to_drain_and_what_the_user_asks_for() -> None:
         ('{"env_vars": {"A": 1}}', "env_vars must be"),
         ('{"env_vars": {"DB_PASSWORD": "x"}}', "DB_PASSWORD would be seen"),
         ('{"env_vars": {"DB": "postgres://u:geheim@db/"}}', "DB would be seen"),
-        ('{"pip": ["x", "--extra-index-url https://u:geheim@index/"]}', "pip would be seen"),
+        ('{"pip": ["x", "--find-links https://u:geheim@index/"]}', "pip would be seen"),
         ('{"uv": {"packages": ["x @ git+https://u:geheim@host/x"]}}', "packages would be seen"),
         ('{"excludes": ["data"]}', "has what is given as --exclude"),
         ('{"pip": "requirements.txt"}', "pip names a file of this machine; give a list of requirements"),
